@@ -1,0 +1,27 @@
+"""Study files: what a search is, checked before anything starts."""
+
+from hpsearch.config.ranges import Choice, FloatRange, IntRange, NumberRange, Range, dump_range, parse_range
+from hpsearch.config.schema import DataConfig, ModelConfig, RunConfig, StageConfig, SyntheticConfig, TrainConfig
+from hpsearch.config.study import StudyConfig, canonical_name, differences, fingerprint, hard_limits, is_vector
+
+__all__ = [
+    "Choice",
+    "DataConfig",
+    "FloatRange",
+    "IntRange",
+    "ModelConfig",
+    "NumberRange",
+    "Range",
+    "RunConfig",
+    "StageConfig",
+    "StudyConfig",
+    "SyntheticConfig",
+    "TrainConfig",
+    "canonical_name",
+    "differences",
+    "dump_range",
+    "fingerprint",
+    "hard_limits",
+    "is_vector",
+    "parse_range",
+]

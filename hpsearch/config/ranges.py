@@ -1,0 +1,157 @@
+"""What a hyperparameter may be: a float or int range, linear or logarithmic, or a choice.
+
+In a study file: `lr = { log = [1e-6, 1e-3] }`, `{ uniform = [a, b] }`, `{ int = [a, b] }`, `{ int_log = [a, b] }`,
+`{ choice = [...] }`. On the command line: `log(1e-6, 1e-3)`, `choice([50], [100])` and so on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from hpsearch.errors import ConfigError
+
+FORMS = ("log", "uniform", "int", "int_log", "choice")
+
+
+@dataclass(frozen=True, slots=True)
+class FloatRange:
+    """All floats from low to high, both included; logarithmic, or on a grid of `step` from low."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_ends(self.low, self.high, self.log)
+
+
+@dataclass(frozen=True, slots=True)
+class IntRange:
+    """All ints from low to high, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        _check_ends(self.low, self.high, self.log)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some values: None, bool, int, float, str, or tuples of them (shown as lists)."""
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ConfigError("a choice must have at least one value, but got choice = [].")
+
+
+NumberRange: TypeAlias = FloatRange | IntRange
+Range: TypeAlias = FloatRange | IntRange | Choice
+
+
+def _check_ends(low: float, high: float, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConfigError(f"the ends of a range must be finite, but got [{low!r}, {high!r}].")
+    if low > high:
+        raise ConfigError(f"a range goes from low to high, but got [{low!r}, {high!r}].")
+    if log and low <= 0:
+        raise ConfigError(f"a log range must start above 0, but got [{low!r}, {high!r}].")
+
+
+def freeze(value: Any) -> Any:
+    """Lists as tuples, all the way down, so that values can be compared and hashed."""
+    return tuple(freeze(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def thaw(value: Any) -> Any:
+    """Tuples as lists, all the way down: the form of TOML and JSON."""
+    return [thaw(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def parse_range(name: str, value: Any) -> Range:
+    """The range that a study file or a flag gives for `name`.
+
+    Raises:
+        ConfigError: the form is unknown or its ends are not allowed; the message names `name`.
+    """
+    if isinstance(value, FloatRange | IntRange | Choice):
+        return value
+    if isinstance(value, str):
+        value = _parse_text(name, value)
+    if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in FORMS:
+        raise ConfigError(
+            f"space.{name} = {value!r} is not a range.\n"
+            "Allowed: { log = [a, b] }, { uniform = [a, b] }, { int = [a, b] }, { int_log = [a, b] }, { choice = [...] }."
+        )
+    form, ends = next(iter(value.items()))
+    if not isinstance(ends, list | tuple):
+        raise ConfigError(f"space.{name}: {form} takes a list, but got {ends!r}.")
+    try:
+        if form == "choice":
+            values = freeze(ends)
+            if len(set(map(repr, values))) != len(values):
+                raise ConfigError(f"a value stands twice in choice = {list(ends)!r}.")
+            return Choice(values)
+        if len(ends) != 2 or any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends):
+            raise ConfigError(f"{form} takes two numbers [low, high], but got {list(ends)!r}.")
+        if form.startswith("int"):
+            if any(end != int(end) for end in ends if math.isfinite(end)):
+                raise ConfigError(f"{form} takes whole numbers, but got {list(ends)!r}.")
+            return IntRange(int(ends[0]), int(ends[1]), log=form == "int_log")
+        return FloatRange(float(ends[0]), float(ends[1]), log=form == "log")
+    except (ConfigError, OverflowError, ValueError) as error:
+        raise ConfigError(f"space.{name}: {error}") from None
+
+
+def _parse_text(name: str, text: str) -> dict[str, list[Any]]:
+    match = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text, re.DOTALL)
+    if not match or match[1] not in FORMS:
+        raise ConfigError(
+            f"--space {name}={text} is not a range.\n"
+            "Allowed: log(a, b), uniform(a, b), int(a, b), int_log(a, b), choice(x, y, ...)."
+        )
+    return {match[1]: parse_list(match[2])}
+
+
+def parse_list(text: str) -> list[Any]:
+    """Comma-separated values: numbers, true, false, [lists], and bare or quoted words."""
+    try:
+        result: list[Any] = json.loads(f"[{text}]")
+        return result
+    except json.JSONDecodeError:
+        words = [word for word in re.split(r",(?![^\[]*\])", text) if word.strip()]
+        return [parse_value(word) for word in words]
+
+
+def parse_value(text: str) -> Any:
+    """One value of a flag: JSON where it is JSON (1e-4, true, [50, 20]), else the text itself."""
+    text = text.strip()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            return float(text) if text.lower() not in {"nan", "inf", "-inf", "infinity"} else text
+        except ValueError:
+            if text.startswith("[") and text.endswith("]"):
+                return parse_list(text[1:-1])
+            return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+
+
+def dump_range(range_: Range) -> dict[str, list[Any]]:
+    """The form of a study file; `parse_range` reads it back."""
+    match range_:
+        case Choice(values):
+            return {"choice": thaw(values)}
+        case IntRange(low, high, log):
+            return {"int_log" if log else "int": [low, high]}
+        case FloatRange(low, high, log):
+            return {"log" if log else "uniform": [low, high]}

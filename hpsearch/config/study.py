@@ -1,0 +1,221 @@
+"""`StudyConfig`: the whole of a study file, and the names of its hyperparameters."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import annotated_types
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
+
+from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
+from hpsearch.config.schema import (
+    DataConfig,
+    ModelConfig,
+    Section,
+    StageConfig,
+    TrainConfig,
+    Vector,
+)
+from hpsearch.errors import ConfigError
+
+SEARCHABLE: dict[str, type[Section]] = {"train": TrainConfig, "model": ModelConfig, "data": DataConfig}
+"""Sections whose keys may be hyperparameters, in the order in which bare names are looked up."""
+
+NOT_SEARCHABLE = {"data.source", "data.val", "data.seed", "data.limit", "data.synthetic", "train.epochs", "train.explosion"}
+"""Keys that say what is compared or how long; a search over them would compare unlike things."""
+
+SHORT_NAMES = {"train.lr": "lr", "train.reg": "reg"}
+
+
+def hyperparameter_paths() -> list[str]:
+    """Dotted paths of all keys that [space] may give a range."""
+    paths = [f"{section}.{key}" for section, model in SEARCHABLE.items() for key in model.model_fields]
+    return [path for path in paths if path not in NOT_SEARCHABLE]
+
+
+def resolve_path(name: str) -> str:
+    """The dotted path of a hyperparameter named in full or, where only one key is called so, by its key alone.
+
+    Raises:
+        ConfigError: no hyperparameter is called so; the message has the nearest names.
+    """
+    paths = hyperparameter_paths()
+    if name in paths:
+        return name
+    found = [path for path in paths if path.split(".", 1)[1] == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"space.{name}: the name is not clear. Allowed: {', '.join(found)}.")
+    raise ConfigError(f"space.{name}: no hyperparameter is called {name!r}.{nearest(name, [*paths, *SHORT_NAMES.values()])}")
+
+
+def canonical_name(name: str) -> str:
+    """The name a hyperparameter has in a study: `lr` and `reg`, else its dotted path."""
+    path = resolve_path(name)
+    return SHORT_NAMES.get(path, path)
+
+
+def is_vector(name: str) -> bool:
+    """Whether trials may differ in this hyperparameter and still train in one pack."""
+    section, key = resolve_path(name).split(".", 1)
+    return Vector in SEARCHABLE[section].model_fields[key].metadata
+
+
+def hard_limits(name: str) -> tuple[float | None, float | None]:
+    """What the hyperparameter can be at all, whatever was searched: (lowest, highest), None where there is no end.
+
+    An open end is moved inwards by one part in a million, so that the limit itself can be used.
+    """
+    try:
+        section, key = resolve_path(name).split(".", 1)
+    except ConfigError:
+        return None, None
+    low: float | None = None
+    high: float | None = None
+    for bound in SEARCHABLE[section].model_fields[key].metadata:
+        match bound:
+            case annotated_types.Ge(ge=value):
+                low = float(value)  # type: ignore[arg-type]
+            case annotated_types.Gt(gt=value):
+                low = float(value) + 1e-12  # type: ignore[arg-type]
+            case annotated_types.Le(le=value):
+                high = float(value)  # type: ignore[arg-type]
+            case annotated_types.Lt(lt=value):
+                high = float(value) * (1 - 1e-6)  # type: ignore[arg-type]
+    return low, high
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` Did you mean ...?` and what is allowed, as the end of a message."""
+    options = list(allowed)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint}\nAllowed: {', '.join(options)}."
+
+
+class StudyConfig(Section):
+    """Everything that decides what a search finds; where and how it runs is `RunConfig`."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    space: dict[str, Range] = Field(
+        default={"lr": FloatRange(1e-5, 1.0, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
+    )
+    coarse: StageConfig = StageConfig()
+    fine: StageConfig = StageConfig(trials=50, epochs=20, sampler="tpe")
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _parse_space(cls, space: Any) -> dict[str, Range]:
+        if not isinstance(space, Mapping):
+            raise ConfigError(f"space takes a table of ranges, but got {space!r}.")
+        parsed: dict[str, Range] = {}
+        for name, value in space.items():
+            canonical = canonical_name(name)
+            if canonical in parsed:
+                raise ConfigError(f"space.{name}: {canonical} has a range already.")
+            parsed[canonical] = parse_range(name, value)
+        return parsed
+
+    @field_serializer("space")
+    def _dump_space(self, space: dict[str, Range]) -> dict[str, Any]:
+        return {name: dump_range(range_) for name, range_ in space.items()}
+
+    @model_validator(mode="after")
+    def _ranges_fit_their_keys(self) -> StudyConfig:
+        for name, range_ in self.space.items():
+            ends = range_.values if isinstance(range_, Choice) else (range_.low, range_.high)
+            for value in ends:
+                try:
+                    self.with_params({name: value})
+                except ConfigError as error:
+                    raise ConfigError(f"space.{name}: {error}") from None
+            if isinstance(range_, IntRange | FloatRange) and not self._is_number(name, whole=isinstance(range_, IntRange)):
+                kind = "an int range" if isinstance(range_, IntRange) else "a float range"
+                raise ConfigError(f"space.{name}: {kind} does not fit this key.\nAllowed: {{ choice = [...] }}.")
+        return self
+
+    @staticmethod
+    def _is_number(name: str, *, whole: bool) -> bool:
+        section, key = resolve_path(name).split(".", 1)
+        annotation = SEARCHABLE[section].model_fields[key].annotation
+        return annotation in ((int, float, int | None) if whole else (float,))
+
+    def with_params(self, params: Mapping[str, Any]) -> StudyConfig:
+        """This config with some hyperparameters set, by canonical name or dotted path.
+
+        Raises:
+            ConfigError: a value is not allowed; the message names key, value and what is allowed.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        for name, value in params.items():
+            section, key = resolve_path(name).split(".", 1)
+            sections.setdefault(section, {})[key] = value
+        updated = {}
+        for section, values in sections.items():
+            current: Section = getattr(self, section)
+            updated[section] = validate(type(current), {**current.model_dump(), **values}, prefix=section)
+        return self.model_copy(update=updated)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""
+        plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
+        return plain
+
+
+def thaw_all(value: Any) -> Any:
+    """Tuples as lists and enums as text inside dicts, too."""
+    if isinstance(value, Mapping):
+        return {key: thaw_all(item) for key, item in value.items()}
+    return thaw(value)
+
+
+def validate(model: type[Section], values: Mapping[str, Any], prefix: str = "") -> Any:
+    """`model(**values)`, with pydantic's complaint turned into ours: key, value, what is allowed.
+
+    Raises:
+        ConfigError: of the first thing that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_describe(model, error, prefix)) from None
+
+
+def _describe(model: type[Section], error: ValidationError, prefix: str) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join([*([prefix] if prefix else []), *location])
+    if first["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in location[:-1]:
+            owner = owner.model_fields[part].annotation
+        return f"{key} is not a key of a study file.{nearest(location[-1], owner.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key} = {first['input']!r} is not allowed.\n{message[:1].upper()}{message[1:]}."
+
+
+def fingerprint(plain: Mapping[str, Any]) -> str:
+    """A hash of plain data that does not depend on the order of keys: 16 hexadecimal digits."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line per key that differs between two plain configs: `train.batch_size: 100 -> 50`."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        path = f"{prefix}{key}"
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{path}.")
+        elif before != after:
+            shown = [json.dumps(side) if side is not None else "-" for side in (before, after)]
+            lines.append(f"{path}: {shown[0]} -> {shown[1]}")
+    return lines

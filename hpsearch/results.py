@@ -1,0 +1,50 @@
+"""What searching and training say to each other: plain values, no Optuna and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """One trial to train: its number in the study and its hyperparameters by canonical name (`lr`, `model.hidden`)."""
+
+    number: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one trial looked like at the end of one epoch.
+
+    `cost` is the mean over the epoch's minibatches of data loss + reg/2 * sum W^2 + l1 * sum |W|, before each
+    update. The losses (nats) and accuracies (shares) are measured in evaluation mode after the epoch: on the
+    validation images, and on a fixed sample of the training images. `update_ratio` is |update| / |weights| of the
+    epoch's last step; about 1e-3 is healthy (CS231n). `lr` is the rate used in this epoch.
+    """
+
+    number: int
+    epoch: int  # the first one is 1
+    cost: float
+    train_loss: float
+    train_acc: float
+    val_loss: float
+    val_acc: float
+    update_ratio: float
+    lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explosion:
+    """A trial was stopped: its cost was not finite, or more than 3 times its first cost (at least ln C).
+
+    The weights are those before the update of `step`: the update that would have followed was not made.
+    """
+
+    number: int
+    epoch: int  # the epoch in which it happened; the first one is 1
+    step: int  # steps since the start of the trial; the first one is 0
+    cost: float  # may be inf or nan
+    first_cost: float
