@@ -1,3 +1,26 @@
-"""hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine."""
+"""hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine.
+
+`coarse`, `fine` and `load` are the commands of the same names; `Objective` is the trainer as an Optuna objective.
+They are imported when first used, so that `import hpsearch` stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpsearch.search.api import Stage, coarse, fine, load
+    from hpsearch.search.objective import Objective
 
 __version__ = "0.1.0"
+__all__ = ["Objective", "Stage", "__version__", "coarse", "fine", "load"]
+
+_HOMES = {"Objective": "objective", "Stage": "api", "coarse": "api", "fine": "api", "load": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.search.{_HOMES[name]}"), name)

@@ -1,8 +1,23 @@
 """Study files: what a search is, checked before anything starts."""
 
+from hpsearch.config.loading import Settings, load_settings
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, NumberRange, Range, dump_range, parse_range
-from hpsearch.config.schema import DataConfig, ModelConfig, RunConfig, StageConfig, SyntheticConfig, TrainConfig
-from hpsearch.config.study import StudyConfig, canonical_name, differences, fingerprint, hard_limits, is_vector
+from hpsearch.config.schema import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    StageConfig,
+    SyntheticConfig,
+    TrainConfig,
+)
+from hpsearch.config.study import (
+    StudyConfig,
+    canonical_name,
+    differences,
+    fingerprint,
+    hard_limits,
+    is_vector,
+)
 
 __all__ = [
     "Choice",
@@ -13,6 +28,7 @@ __all__ = [
     "NumberRange",
     "Range",
     "RunConfig",
+    "Settings",
     "StageConfig",
     "StudyConfig",
     "SyntheticConfig",
@@ -23,5 +39,6 @@ __all__ = [
     "fingerprint",
     "hard_limits",
     "is_vector",
+    "load_settings",
     "parse_range",
 ]

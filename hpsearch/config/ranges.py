@@ -90,7 +90,7 @@ def parse_range(name: str, value: Any) -> Range:
     if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in FORMS:
         raise ConfigError(
             f"space.{name} = {value!r} is not a range.\n"
-            "Allowed: { log = [a, b] }, { uniform = [a, b] }, { int = [a, b] }, { int_log = [a, b] }, { choice = [...] }."
+            "Allowed: { log = [a, b] }, { uniform = [a, b] }, { int = [a, b] }, { int_log = [a, b] }, { choice = [a] }."
         )
     form, ends = next(iter(value.items()))
     if not isinstance(ends, list | tuple):

@@ -56,8 +56,8 @@ class DataConfig(Section):
     """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH or npz:PATH."""
     val: float = Field(0.2, gt=0)
     """Validation images held out of the training split: a share below 1, or a count."""
-    normalize: Literal["pixel", "feature", "channel", "none"] = "pixel"
-    """pixel: subtract the mean image; feature: and divide by each pixel's std; channel: mean and std per channel."""
+    normalize: Literal["channel", "pixel", "feature", "none"] = "channel"
+    """channel: mean and std per channel; pixel: subtract the mean image; feature: and divide by each pixel's std."""
     scale: float = Field(1.0, gt=0)
     """Value of a white pixel of images stored as bytes, before normalization: 1, or 255 to keep the bytes."""
     augment: tuple[str, ...] = ()
@@ -193,6 +193,31 @@ class StageConfig(Section):
     """The pruner's own arguments, as Optuna names them."""
     seed: int = Field(0, ge=0)
     """Draws the hyperparameters."""
+    set: dict[str, Any] = {}
+    """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _flatten(cls, given: Any) -> Any:
+        """TOML reads `train.lr_decay = 0.9` under [fine.set] as a table in a table."""
+        if not isinstance(given, dict):
+            return given
+        flat: dict[str, Any] = {}
+        for key, value in given.items():
+            nested = isinstance(value, dict) and "." not in key
+            flat.update({f"{key}.{inner}": item for inner, item in value.items()} if nested else {key: value})
+        return flat
+
+
+class FineConfig(StageConfig):
+    """The fine stage: fewer trials, trained longer, proposed by a sampler that learns from them."""
+
+    trials: int = Field(50, ge=1)
+    """The budget, exact."""
+    epochs: int = Field(20, ge=1)
+    """Epochs of each trial."""
+    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "tpe"
+    """Who proposes the hyperparameters."""
 
 
 class RunConfig(Section):

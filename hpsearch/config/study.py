@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_serializer, field_validator, 
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
     DataConfig,
+    FineConfig,
     ModelConfig,
     Section,
     StageConfig,
@@ -25,7 +26,15 @@ from hpsearch.errors import ConfigError
 SEARCHABLE: dict[str, type[Section]] = {"train": TrainConfig, "model": ModelConfig, "data": DataConfig}
 """Sections whose keys may be hyperparameters, in the order in which bare names are looked up."""
 
-NOT_SEARCHABLE = {"data.source", "data.val", "data.seed", "data.limit", "data.synthetic", "train.epochs", "train.explosion"}
+NOT_SEARCHABLE = {
+    "data.source",
+    "data.val",
+    "data.seed",
+    "data.limit",
+    "data.synthetic",
+    "train.epochs",
+    "train.explosion",
+}
 """Keys that say what is compared or how long; a search over them would compare unlike things."""
 
 SHORT_NAMES = {"train.lr": "lr", "train.reg": "reg"}
@@ -51,7 +60,9 @@ def resolve_path(name: str) -> str:
         return found[0]
     if found:
         raise ConfigError(f"space.{name}: the name is not clear. Allowed: {', '.join(found)}.")
-    raise ConfigError(f"space.{name}: no hyperparameter is called {name!r}.{nearest(name, [*paths, *SHORT_NAMES.values()])}")
+    raise ConfigError(
+        f"space.{name}: no hyperparameter is called {name!r}.{nearest(name, [*paths, *SHORT_NAMES.values()])}"
+    )
 
 
 def canonical_name(name: str) -> str:
@@ -62,7 +73,11 @@ def canonical_name(name: str) -> str:
 
 def is_vector(name: str) -> bool:
     """Whether trials may differ in this hyperparameter and still train in one pack."""
-    section, key = resolve_path(name).split(".", 1)
+    return is_vector_key(*resolve_path(name).split(".", 1))
+
+
+def is_vector_key(section: str, key: str) -> bool:
+    """As `is_vector`, for any key of [data], [model] and [train], searchable or not."""
     return Vector in SEARCHABLE[section].model_fields[key].metadata
 
 
@@ -108,7 +123,7 @@ class StudyConfig(Section):
         default={"lr": FloatRange(1e-5, 1.0, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
     )
     coarse: StageConfig = StageConfig()
-    fine: StageConfig = StageConfig(trials=50, epochs=20, sampler="tpe")
+    fine: FineConfig = FineConfig()
 
     @field_validator("space", mode="before")
     @classmethod
@@ -128,6 +143,12 @@ class StudyConfig(Section):
         return {name: dump_range(range_) for name, range_ in space.items()}
 
     @model_validator(mode="after")
+    def _stage_settings_fit_their_keys(self) -> StudyConfig:
+        for stage in ("coarse", "fine"):
+            self.for_stage(stage)
+        return self
+
+    @model_validator(mode="after")
     def _ranges_fit_their_keys(self) -> StudyConfig:
         for name, range_ in self.space.items():
             ends = range_.values if isinstance(range_, Choice) else (range_.low, range_.high)
@@ -136,7 +157,9 @@ class StudyConfig(Section):
                     self.with_params({name: value})
                 except ConfigError as error:
                     raise ConfigError(f"space.{name}: {error}") from None
-            if isinstance(range_, IntRange | FloatRange) and not self._is_number(name, whole=isinstance(range_, IntRange)):
+            if isinstance(range_, IntRange | FloatRange) and not self._is_number(
+                name, whole=isinstance(range_, IntRange)
+            ):
                 kind = "an int range" if isinstance(range_, IntRange) else "a float range"
                 raise ConfigError(f"space.{name}: {kind} does not fit this key.\nAllowed: {{ choice = [...] }}.")
         return self
@@ -162,6 +185,24 @@ class StudyConfig(Section):
             current: Section = getattr(self, section)
             updated[section] = validate(type(current), {**current.model_dump(), **values}, prefix=section)
         return self.model_copy(update=updated)
+
+    def stage(self, kind: str) -> StageConfig:
+        """The settings of the stage `coarse` or `fine`."""
+        settings: StageConfig = getattr(self, kind)
+        return settings
+
+    def for_stage(self, kind: str) -> StudyConfig:
+        """This config as the trials of a stage see it: with its epochs and its own settings.
+
+        Raises:
+            ConfigError: a key under `set` is not known, or its value not allowed.
+        """
+        settings = self.stage(kind)
+        try:
+            config = self.with_params(settings.set)
+        except ConfigError as error:
+            raise ConfigError(f"{kind}.set: {error}") from None
+        return config.model_copy(update={"train": config.train.model_copy(update={"epochs": settings.epochs})})
 
     def plain(self) -> dict[str, Any]:
         """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""

@@ -1,0 +1,167 @@
+"""From defaults, a study file, the environment and flags to one checked config; the later ones win."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpsearch.config.ranges import parse_range, parse_value
+from hpsearch.config.schema import RunConfig
+from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, nearest, resolve_path, validate
+from hpsearch.errors import ConfigError
+
+ENVIRONMENT = {
+    "HPSEARCH_STORAGE": "run.storage",
+    "HPSEARCH_DATA_DIR": "run.data_dir",
+    "HPSEARCH_DEVICE": "run.device",
+    "HPSEARCH_DATA": "data.source",
+    "HPSEARCH_MODEL": "model.name",
+}
+"""Short names. Any key can be set as HPSEARCH_SECTION__KEY, e.g. HPSEARCH_TRAIN__BATCH_SIZE."""
+
+RESERVED = "HPSEARCH_TEST_"  # belongs to the test suite
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command works with."""
+
+    study: StudyConfig
+    run: RunConfig
+    ranges_given: frozenset[str]
+    """Hyperparameters whose range came from a flag."""
+    ranges_removed: frozenset[str]
+    """Hyperparameters that a flag took out of the space."""
+
+
+def load_settings(
+    file: str | Path | None = None,
+    *,
+    stored: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    sets: Sequence[str] = (),
+    spaces: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Put a config together; each argument wins over those before it.
+
+    Args:
+        file: a study file; a name without ending is looked up in studies/; `-` is standard input.
+        stored: the plain config of an earlier stage, used where no file is given.
+        environment: HPSEARCH_* variables.
+        sets: `section.key=value`, as given to --set.
+        spaces: `name=log(a, b)`, as given to --space; `name=none` takes a hyperparameter out of the space.
+        flags: values by dotted path; None means not given.
+
+    Raises:
+        ConfigError: anything that is not allowed, by key, value and what is.
+    """
+    values: dict[str, Any] = _read(file) if file is not None else dict(stored or {})
+    values = {section: dict(table) if isinstance(table, Mapping) else table for section, table in values.items()}
+    for name, text in sorted((environment or {}).items()):
+        if (path := _environment_path(name)) is not None:
+            _assign(values, path, parse_value(text), where=name)
+    assigned: list[str] = []
+    for text in sets:
+        path, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(
+                f"--set {text} has no value.\nAllowed: --set section.key=value, as --set train.batch_size=50."
+            )
+        assigned.append(_assign(values, path.strip(), parse_value(value), where=f"--set {text}"))
+    for path, value in (flags or {}).items():
+        if value is not None:
+            assigned.append(_assign(values, path, value, where=path))
+    given, removed = _assign_spaces(values, spaces)
+    run = validate(RunConfig, values.pop("run", {}), prefix="run")
+    study: StudyConfig = validate(StudyConfig, values)
+    for path in assigned:
+        name = SHORT_NAMES.get(path, path)
+        if name in study.space:
+            raise ConfigError(
+                f"{path} is set, but space.{name} searches it.\nTake it out of the space: --space {name}=none."
+            )
+    return Settings(study, run, frozenset(given), frozenset(removed))
+
+
+def _read(file: str | Path) -> dict[str, Any]:
+    if str(file) == "-":
+        return _parse(sys.stdin.read(), "standard input")
+    path = Path(file)
+    if not path.exists() and not path.suffix and (named := Path("studies") / f"{path}.toml").exists():
+        path = named
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        known = sorted(found.stem for found in Path("studies").glob("*.toml"))
+        hint = f"\nIn studies/: {', '.join(known)}." if known else "\nWrite one with: hpsearch init study.toml"
+        raise ConfigError(f"the study file {path} does not exist.{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the study file {path} cannot be read: {error}.") from None
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}.") from None
+
+
+def _environment_path(name: str) -> str | None:
+    if not name.startswith("HPSEARCH_") or name.startswith(RESERVED):
+        return None
+    if name in ENVIRONMENT:
+        return ENVIRONMENT[name]
+    section, sign, key = name.removeprefix("HPSEARCH_").partition("__")
+    if not sign:
+        raise ConfigError(
+            f"the environment variable {name} is not known.{nearest(name, [*ENVIRONMENT, 'HPSEARCH_SECTION__KEY'])}"
+        )
+    return f"{section}.{key}".lower()
+
+
+def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
+    """Set one dotted key in nested tables; `lr` and other clear names of hyperparameters may stand for their path."""
+    sections = [*StudyConfig.model_fields, "run"]
+    if "." not in path:
+        path = resolve_path(path)
+    *tables, key = path.split(".")
+    if tables[0] not in sections:
+        raise ConfigError(f"{where}: {tables[0]!r} is not a section of a study file.{nearest(tables[0], sections)}")
+    if tables[0] == "space":
+        raise ConfigError(f"{where}: ranges are given with --space, as --space 'lr=log(1e-6, 1e-3)'.")
+    table = values
+    for name in tables:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}: {path} is not a key of a study file.")
+    table[key] = value
+    return path
+
+
+def _assign_spaces(values: dict[str, Any], spaces: Sequence[str]) -> tuple[set[str], set[str]]:
+    given: set[str] = set()
+    removed: set[str] = set()
+    if not spaces:
+        return given, removed
+    space = values.get("space", StudyConfig().space)
+    if not isinstance(space, Mapping):
+        raise ConfigError(f"space takes a table of ranges, but got {space!r}.")
+    merged = {canonical_name(name): range_ for name, range_ in space.items()}
+    for text in spaces:
+        name, sign, form = text.partition("=")
+        if not sign:
+            raise ConfigError(f"--space {text} has no range.\nAllowed: --space 'lr=log(1e-6, 1e-3)', --space lr=none.")
+        canonical = canonical_name(name.strip())
+        if form.strip() == "none":
+            merged.pop(canonical, None)
+            removed.add(canonical)
+        else:
+            merged[canonical] = parse_range(name.strip(), form)
+            given.add(canonical)
+    values["space"] = merged
+    return given, removed

