@@ -1,0 +1,161 @@
+"""npz:PATH - x_train and y_train, with x_test, y_test and class_names if there are any.
+
+The file may come from anyone: objects are refused, and sizes are read from the headers before anything is loaded.
+
+Shape suffixes: N = images, C = channels, H = height, W = width, D = features.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from hpsearch.datasets.checks import check_labels
+from hpsearch.datasets.images import Array, Images, Labels, Source
+from hpsearch.errors import DataError
+
+MAX_BYTES = 32 << 30  # largest array that is loaded, however much memory there is
+CHANNELS = (1, 3, 4)  # what the last axis may be, to be taken for channels
+
+
+class Npz(Source):
+    """Arrays in a file of numpy's savez, of which only the members needed are read.
+
+    Images: N,C,H,W, N,H,W,C, N,H,W or N,D (one row of D pixels), in uint8 (0 ... 255) or floats. Channels are taken to
+    be last where the last axis is 1, 3 or 4 and the second is none of these; in every other case they are first.
+    Labels: integers 0 ... C-1, as N or N,1.
+    """
+
+    def __init__(self, path: Path, max_bytes: int | None = None) -> None:
+        self.path = path
+        self.max_bytes = max_bytes or memory_limit()
+        self.description = f"arrays in {path}"
+
+    def _load(self, *, train: bool) -> Images:
+        y = self._labels("train")
+        class_names = self._class_names(y)
+        if train:
+            return Images(self._images("train"), y, class_names)
+        return Images(self._images("test"), self._labels("test"), class_names)
+
+    def _images(self, split: str) -> Array:
+        x = self._member(f"x_{split}")
+        x = x.astype(x.dtype.newbyteorder("="), copy=False)
+        if x.dtype == np.float16:
+            x = x.astype(np.float32)
+        if x.dtype not in (np.uint8, np.float32, np.float64):
+            raise DataError(
+                f"{self.path}: x_{split} holds {x.dtype}.\nAllowed: uint8 (0 ... 255), float16, float32, float64."
+            )
+        if x.ndim not in (2, 3, 4):
+            raise DataError(
+                f"{self.path}: x_{split} has shape {x.shape}.\nAllowed: N,C,H,W or N,H,W,C or N,H,W or N,D."
+            )
+        return np.ascontiguousarray(channels_first(x))
+
+    def _labels(self, split: str) -> Labels:
+        y = self._member(f"y_{split}")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer):
+            raise DataError(
+                f"{self.path}: y_{split} holds {y.dtype} in shape {y.shape}.\n"
+                "Allowed: integers 0 ... C-1, one an image."
+            )
+        if split == "train":
+            # No more classes than images, since each needs one: a bound before anything is counted out.
+            check_labels(y, len(y), split)
+        return y.astype(np.int64)
+
+    def _class_names(self, y_train: Labels) -> tuple[str, ...]:
+        num_classes = int(y_train.max()) + 1
+        with self._open() as archive:
+            named = "class_names.npy" in archive.namelist()
+        if not named:
+            return tuple(map(str, range(num_classes)))
+        names = self._member("class_names")
+        if names.dtype.kind != "U" or names.shape != (num_classes,):
+            raise DataError(
+                f"{self.path}: class_names holds {names.dtype} in shape {names.shape}.\n"
+                f"Allowed: text in shape ({num_classes},), as y_train has the labels 0 ... {num_classes - 1}."
+            )
+        return tuple(names.tolist())
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path} cannot be read: {error}.\nAllowed: a file of numpy.savez.") from error
+
+    def _member(self, name: str) -> Array:
+        """One array, after a look at its header.
+
+        Raises:
+            DataError: it is not there, holds objects, claims too much, or is damaged.
+        """
+        with self._open() as archive:
+            if f"{name}.npy" not in archive.namelist():
+                found = ", ".join(sorted(member.removesuffix(".npy") for member in archive.namelist()[:20]))
+                raise DataError(f"{self.path} has no {name}.\nIt has: {found or 'nothing'}.")
+            try:
+                with archive.open(f"{name}.npy") as file:
+                    self._check_header(name, file, archive.getinfo(f"{name}.npy").file_size)
+                with archive.open(f"{name}.npy") as file:
+                    array: Array = np.lib.format.read_array(file, allow_pickle=False)
+                    return array
+            except (
+                OSError,
+                ValueError,
+                EOFError,
+                RuntimeError,
+                zipfile.BadZipFile,
+                zlib.error,
+                lzma.LZMAError,
+            ) as error:
+                raise DataError(f"{self.path}: {name} cannot be read: {error}") from error
+
+    def _check_header(self, name: str, file: IO[bytes], member_bytes: int) -> None:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise DataError(
+                f"{self.path}: {name} is refused: it holds pickled objects.\nAllowed: plain numbers and text."
+            )
+        claimed = math.prod(shape) * dtype.itemsize
+        if claimed > self.max_bytes:
+            raise DataError(
+                f"{self.path}: {name} is refused: it claims {claimed / 2**30:,.1f} GiB.\n"
+                f"Allowed: up to {self.max_bytes / 2**30:,.1f} GiB, which is half of the memory and at most 32 GiB."
+            )
+        if claimed != member_bytes - file.tell():
+            raise DataError(
+                f"{self.path}: {name} is refused: its header claims {claimed} bytes, "
+                f"but {member_bytes - file.tell()} follow."
+            )
+
+
+def memory_limit() -> int:
+    """Bytes that one array may take: half of the machine's memory, at most 32 GiB."""
+    try:
+        return min(MAX_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return MAX_BYTES
+
+
+def channels_first(x: Array) -> Array:
+    """N,C,H,W of images in any of the shapes that `Npz` names; a view."""
+    if x.ndim == 2:
+        return x[:, None, None, :]
+    if x.ndim == 3:
+        return x[:, None]
+    if x.shape[3] in CHANNELS and x.shape[1] not in CHANNELS:
+        return x.transpose(0, 3, 1, 2)
+    return x

@@ -1,0 +1,61 @@
+"""Whether images are fit to train on; asked before the first trial."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpsearch.datasets.images import Array, Images
+from hpsearch.errors import DataError
+
+CHUNK = 1024  # images looked at in one go, so that the masks stay small
+
+
+def check_images(images: Images, where: str, *, every_class: bool = True) -> None:
+    """Look for wrong shapes, NaN or inf, labels out of range, and classes without an image.
+
+    `where` is the split, train or test, as messages name it: `x_train[17, 0, 3, 4] is nan`. A test split may lack
+    classes (`every_class=False`).
+
+    Raises:
+        DataError: the first thing that is wrong, with row and value.
+    """
+    x, y, num_classes = images.x, images.y, images.num_classes
+    if x.ndim != 4 or 0 in x.shape:
+        raise DataError(f"x_{where} has shape {x.shape}.\nAllowed: images, channels, height, width; none of them 0.")
+    if x.dtype not in (np.uint8, np.float32, np.float64):
+        raise DataError(f"x_{where} holds {x.dtype}.\nAllowed: uint8, float32, float64.")
+    if y.shape != (len(x),):
+        raise DataError(
+            f"y_{where} has shape {y.shape} for {len(x)} images.\nAllowed: ({len(x)},), one label an image."
+        )
+    if num_classes < 2:
+        raise DataError(f"{where}: {num_classes} class is too few.\nAllowed: at least 2 classes.")
+    check_labels(y, num_classes, where)
+    if every_class and (empty := np.flatnonzero(np.bincount(y, minlength=num_classes) == 0)).size:
+        name = images.class_names[empty[0]]
+        raise DataError(
+            f"{where}: class {empty[0]} ({name}) has no image.\n"
+            f"Allowed: at least one image in each of 0 ... {num_classes - 1}."
+        )
+    if x.dtype != np.uint8:
+        _check_finite(images, where)
+
+
+def check_labels(y: Array, num_classes: int, where: str) -> None:
+    """Whether all labels are in 0 ... num_classes - 1.
+
+    Raises:
+        DataError: the first one that is not: `y_train[5] = 12`.
+    """
+    if y.min() < 0 or y.max() >= num_classes:
+        row = int(np.flatnonzero((y < 0) | (y >= num_classes))[0])
+        raise DataError(f"y_{where}[{row}] = {y[row]} is not a label.\nAllowed: 0 ... {num_classes - 1}.")
+
+
+def _check_finite(images: Images, where: str) -> None:
+    for start in range(0, len(images), CHUNK):
+        finite = np.isfinite(images.x[start : start + CHUNK])
+        if not finite.all():
+            first = np.unravel_index(int(np.argmin(finite)), finite.shape)
+            row = (start + int(first[0]), *(int(i) for i in first[1:]))
+            raise DataError(f"x_{where}{list(row)} is {images.x[row]}.\nAllowed: finite numbers.")

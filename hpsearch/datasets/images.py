@@ -1,0 +1,80 @@
+"""What every source gives: images with labels, in one layout.
+
+Shape suffixes: N = images, C = channels, H = height, W = width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Labels: TypeAlias = npt.NDArray[np.int64]
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, total), in images or bytes."""
+
+FINGERPRINT_CHUNK = 4096  # images hashed in one go, so that a memory-mapped array is not held whole
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split: `x` is N,C,H,W in uint8, float32 or float64 (perhaps read-only), `y` is N in int64."""
+
+    x: Array
+    y: Labels
+    class_names: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.x.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether or not each has an image."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fingerprint(self) -> str:
+        """A hash of shape, type, pixels, labels and class names: 32 hexadecimal digits."""
+        described = f"{self.x.shape} {self.x.dtype.str} {self.class_names}"
+        digest = hashlib.blake2b(described.encode(errors="surrogateescape"), digest_size=16)
+        for start in range(0, len(self), FINGERPRINT_CHUNK):
+            digest.update(np.ascontiguousarray(self.x[start : start + FINGERPRINT_CHUNK]).data)
+        digest.update(np.ascontiguousarray(self.y).data)
+        return digest.hexdigest()
+
+
+class Source(ABC):
+    """A data set that can be loaded. Loading the training split reads nothing of the test split."""
+
+    description: str
+
+    def load_train(self) -> Images:
+        """The training split, validation images included.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return self._load(train=True)
+
+    def load_test(self) -> Images:
+        """The test split.
+
+        Raises:
+            DataError: it cannot be read, or there is none.
+        """
+        return self._load(train=False)
+
+    @abstractmethod
+    def _load(self, *, train: bool) -> Images:
+        """One split; nothing of the other is read."""

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpsearch.config import DataConfig
+from hpsearch.datasets.arrays import Npz, channels_first
+from hpsearch.datasets.sources import load_test, load_train
+from hpsearch.errors import DataError
+
+
+def save(path: Path, **changes: Any) -> Path:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "x_train": rng.integers(0, 256, (30, 6, 7, 3), dtype=np.uint8),
+        "y_train": np.arange(30) % 3,
+        "x_test": rng.integers(0, 256, (9, 6, 7, 3), dtype=np.uint8),
+        "y_test": np.arange(9) % 3,
+        **changes,
+    }
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def config(path: Path) -> DataConfig:
+    return DataConfig(source=f"npz:{path}")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((5, 32, 32, 3), (5, 3, 32, 32)),
+        ((5, 28, 28, 1), (5, 1, 28, 28)),
+        ((5, 8, 8, 4), (5, 4, 8, 8)),
+        ((5, 3, 32, 32), (5, 3, 32, 32)),
+        ((5, 1, 28, 28), (5, 1, 28, 28)),
+        ((5, 3, 5, 3), (5, 3, 5, 3)),  # could be either: taken as channels first
+        ((5, 6, 7, 8), (5, 6, 7, 8)),
+        ((5, 28, 28), (5, 1, 28, 28)),
+        ((5, 3072), (5, 1, 1, 3072)),
+    ],
+)
+def test_axes_become_channels_first(given: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    assert channels_first(np.zeros(given)).shape == expected
+
+
+def test_channels_last_is_transposed_not_reshaped(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz")
+    train = load_train(config(path))
+    np.testing.assert_array_equal(train.x, np.load(path)["x_train"].transpose(0, 3, 1, 2))
+    assert train.x.flags.c_contiguous
+    assert train.class_names == ("0", "1", "2")
+    assert load_test(config(path)).x.shape == (9, 3, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("float64", "float64"), (">f8", "float64"), ("float32", "float32"), ("float16", "float32")]
+)
+def test_floats_keep_their_precision(tmp_path: Path, given: str, kept: str) -> None:
+    x = np.random.default_rng(0).random((30, 5, 5))
+    train = load_train(config(save(tmp_path / "a.npz", x_train=x.astype(given))))
+    assert train.x.dtype == np.dtype(kept)
+    np.testing.assert_array_equal(train.x[:, 0], x.astype(given).astype(kept))
+
+
+def test_labels_may_be_a_column_and_classes_may_have_names(tmp_path: Path) -> None:
+    changes = {"y_train": (np.arange(30) % 3)[:, None].astype(np.uint8), "class_names": np.array(["a", "b", "ç"])}
+    train = load_train(config(save(tmp_path / "a.npz", **changes)))
+    assert train.y.shape == (30,)
+    assert train.y.dtype == np.int64
+    assert train.class_names == ("a", "b", "ç")
+
+
+def test_the_training_split_reads_nothing_of_the_test_split(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", x_test=np.array([object()]), y_test=np.array([object()]))
+    assert len(load_train(config(path))) == 30
+    with pytest.raises(DataError, match="x_test is refused"):
+        load_test(config(path))
+
+
+def test_a_missing_test_split_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", y_test=None)
+    with pytest.raises(DataError, match=r"has no y_test\.\nIt has: x_test, x_train, y_train"):
+        load_test(config(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"y_train": np.array([0, 1, 2] * 9 + [0, 1, 99])}, r"y_train\[29\] = 99 is not a label"),
+        ({"y_train": np.array([0, 1, -2] * 10)}, r"y_train\[2\] = -2 is not a label"),
+        ({"y_train": np.array([0, 2, 3] * 10)}, r"class 1 \(1\) has no image"),
+        ({"y_train": np.zeros(30)}, r"y_train holds float64"),
+        ({"y_train": np.array(["cat"] * 30)}, r"y_train holds <U3"),
+        ({"y_train": np.arange(29) % 3}, r"y_train has shape \(29,\) for 30 images"),
+        ({"x_train": np.zeros((30, 4, 4), dtype=np.int64)}, r"x_train holds int64"),
+        ({"x_train": np.zeros(30)}, r"x_train has shape \(30,\)"),
+        ({"x_train": None}, r"has no x_train"),
+        ({"class_names": np.array(["a", "b"])}, r"class_names holds <U1 in shape \(2,\)"),
+        ({"x_train": np.full((30, 4, 4), np.nan)}, r"x_train\[0, 0, 0, 0\] is nan"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        load_train(config(save(tmp_path / "a.npz", **changes)))
+
+
+def test_a_test_label_unknown_to_training_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", y_test=np.arange(9) % 4)
+    with pytest.raises(DataError, match=r"y_test\[3\] = 3 is not a label"):
+        load_test(config(path))
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickle was executed",)
+
+
+@pytest.mark.parametrize("member", ["x_train", "y_train", "class_names"])
+def test_pickled_objects_are_refused_and_not_executed(tmp_path: Path, member: str) -> None:
+    path = save(tmp_path / "a.npz", **{member: np.array([Bomb()] * 30, dtype=object)})
+    with pytest.raises(DataError, match=f"{member} is refused: it holds pickled objects"):
+        load_train(config(path))
+
+
+def member(shape: tuple[int, ...], content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + content
+
+
+def test_a_header_that_claims_a_huge_array_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", x_train=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train.npy", member((10**9, 3, 224, 224), b""))
+    with pytest.raises(DataError, match=r"x_train is refused: it claims 140,190\.1 GiB"):
+        load_train(config(path))
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", x_train=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train.npy", member((30, 4, 4), b"short"))
+    with pytest.raises(DataError, match=r"claims 480 bytes, but 5 follow"):
+        load_train(config(path))
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x_train=np.zeros((30, 1000, 1000), np.uint8), y_train=np.arange(30) % 3)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DataError, match="x_train is refused"):
+        Npz(path, max_bytes=10**7).load_train()
+    assert len(Npz(path).load_train()) == 30
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a zip file"])
+def test_what_is_no_npz_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.npz cannot be read"):
+        load_train(config(path))
+
+
+def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"x_train.npy") + 1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="x_train cannot be read: Bad CRC-32"):
+        load_train(config(path))
