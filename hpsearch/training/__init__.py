@@ -1,0 +1,7 @@
+"""Training many trials as one program: packs, engines, optimizers. Knows no Optuna and no database."""
+
+from hpsearch.training.explosion import CHECK_STEPS
+from hpsearch.training.grouping import group, structure_key
+from hpsearch.training.pack import Pack, PackReport
+
+__all__ = ["CHECK_STEPS", "Pack", "PackReport", "group", "structure_key"]

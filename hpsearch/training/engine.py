@@ -1,0 +1,105 @@
+"""What trains a pack: the interface of all engines, and the base of those that differ in the gradients alone.
+
+Shapes: K = trials in the pack, B = batch, N = images, C = classes or channels, H, W = image height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hpsearch.training.cost import data_loss
+from hpsearch.training.optimizers import Stacked
+from hpsearch.training.state import PackState
+
+# Most numbers in one layer's output during evaluation.
+CPU_CHUNK = 2**24  # 64 MiB in float32; more is not faster
+GPU_CHUNK = 2**27  # 512 MiB in float32; enough to fill it
+
+
+class Engine(ABC):
+    """Trains the K trials of a `PackState` in lockstep, in place.
+
+    The contract, whatever the way: a trial's numbers are those of an ordinary training loop and depend neither on
+    its neighbours nor on K; a trial that explodes is left as it was before that step (`ExplosionWatch` decides,
+    from the cost before the update); no step waits for the device.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, module: nn.Module, state: PackState) -> None:
+        self.module = module  # gives the structure; its own numbers are not used
+        self.state = state
+
+    @abstractmethod
+    def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
+        """One update of all trials on one minibatch; the forward pass draws its noise from `noise_seed`."""
+
+    @abstractmethod
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        """logits_KBC in evaluation mode, without a graph."""
+
+    @abstractmethod
+    def num_concurrent(self) -> int:
+        """Trials whose layer outputs are in memory at the same time."""
+
+    @torch.no_grad()
+    def evaluate(self, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats and number of correct images of each trial, shape [K]; memory is bounded."""
+        loss_K = torch.zeros_like(self.state.cost_sum_K)
+        correct_K = torch.zeros_like(loss_K)
+        size = self._images_per_chunk(x_NCHW)
+        for x_BCHW, y_B in zip(torch.split(x_NCHW, size), torch.split(y_N, size), strict=True):
+            logits_KBC = self.logits(x_BCHW.to(loss_K.dtype))
+            loss_K += data_loss(logits_KBC, y_B) * len(y_B)
+            correct_K += (logits_KBC.argmax(-1) == y_B).sum(-1)
+        return loss_K / len(y_N), correct_K
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Forget all other trials; the kept ones move together in this order."""
+        self.state.keep(slots)
+
+    def _images_per_chunk(self, x_NCHW: Tensor) -> int:
+        if not hasattr(self, "_widest_layer"):
+            self._widest_layer = widest_layer(self.module, tuple(x_NCHW.shape[1:]))
+        most_numbers = CPU_CHUNK if x_NCHW.device.type == "cpu" else GPU_CHUNK
+        return max(1, most_numbers // (self._widest_layer * self.num_concurrent()))
+
+
+class StackedEngine(Engine):
+    """An engine that computes losses and gradients only; the rest of the step is `PackState.advance`."""
+
+    def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
+        """See Engine."""
+        self.module.train()
+        self.state.advance(*self.gradients(x_BCHW, y_B, noise_seed))
+
+    @abstractmethod
+    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+        """(loss_K, gradients, buffers) of the data loss in training mode, as `PackState.advance` takes them.
+
+        Changes nothing: the buffers are copies, as the forward pass left them.
+        """
+
+
+def widest_layer(module: nn.Module, shape: tuple[int, ...]) -> int:
+    """Numbers that the widest layer, or the input, has for one image of this shape (C, H, W)."""
+    sizes = [math.prod(shape)]
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(output.numel()))
+        for layer in module.modules()
+    ]
+    try:
+        module.eval()
+        like = next(module.parameters())
+        with torch.no_grad():
+            module(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)

@@ -1,0 +1,50 @@
+"""Explosions: a trial freezes at the very step at which its cost says that it is lost (CS231n's rule).
+
+Nothing here reads a value back from the device during a step; a pack looks at the outcome at its checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+CHECK_STEPS = 50  # steps between two looks at which trials exploded; each look waits for the device
+
+
+class ExplosionWatch:
+    """Follows the cost of K trials. All tensors are of shape [K] and change in place.
+
+    Args:
+        factor: a cost above this many times the first cost is an explosion.
+        least_first_cost: what a first cost counts as at least, in nats: ln C, the cost of knowing nothing. Without
+            it a lucky first minibatch would make a healthy trial explode.
+    """
+
+    def __init__(self, num_trials: int, factor: float, least_first_cost: float, like: Tensor) -> None:
+        self._factor = factor
+        self._least_first_cost = least_first_cost
+        self._started = False
+        self.active_K = torch.ones(num_trials, dtype=torch.bool, device=like.device)
+        self.num_updates_K = torch.zeros(num_trials, dtype=torch.int64, device=like.device)
+        self.cost_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # of the last active step
+        self.first_cost_K = torch.zeros_like(self.cost_K)
+        self.limit_K = torch.zeros_like(self.cost_K)
+
+    def observe(self, cost_K: Tensor) -> Tensor:
+        """Take in the costs before an update; returns who may make it: `active_K`, a mask."""
+        if not self._started:
+            self._started = True
+            self.first_cost_K.copy_(cost_K)
+            self.limit_K.copy_(self._factor * cost_K.clamp(min=self._least_first_cost))
+            self.limit_K.clamp_(max=torch.finfo(cost_K.dtype).max)  # so that an infinite cost is above any limit
+        self.cost_K.copy_(torch.where(self.active_K, cost_K, self.cost_K))
+        self.active_K &= cost_K <= self.limit_K  # false for nan, too
+        self.num_updates_K += self.active_K  # of a frozen trial it stays: the step of the explosion
+        return self.active_K
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Forget all other trials."""
+        for name in ("active_K", "num_updates_K", "cost_K", "first_cost_K", "limit_K"):
+            setattr(self, name, getattr(self, name)[list(slots)])

@@ -1,0 +1,48 @@
+"""Which trials can train in one pack: those with the same structural hyperparameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hpsearch.config import StudyConfig, canonical_name, is_vector
+from hpsearch.config.study import SEARCHABLE, is_vector_key
+from hpsearch.results import TrialSpec
+
+
+def structural(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the hyperparameters that change the program or its shapes, by canonical name."""
+    return {canonical_name(name): value for name, value in params.items() if not is_vector(name)}
+
+
+def structure_key(config: StudyConfig, params: Mapping[str, Any]) -> str:
+    """Text that is equal for two trials of a study exactly when they can train in one pack.
+
+    It names all structural values, whether they come from `params` or from `config`, so it is also stable when one
+    trial states what another one leaves to the study file.
+
+    Raises:
+        ConfigError: a structural value is not allowed.
+    """
+    plain = config.with_params(structural(params)).plain()
+    values = {
+        section: {key: value for key, value in plain[section].items() if not is_vector_key(section, key)}
+        for section in SEARCHABLE
+    }
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+
+def group(config: StudyConfig, specs: Iterable[TrialSpec]) -> list[tuple[StudyConfig, list[TrialSpec]]]:
+    """The trials by structure, each group with the config it trains under; in order of first appearance.
+
+    Raises:
+        ConfigError: a structural value is not allowed.
+    """
+    groups: dict[str, tuple[StudyConfig, list[TrialSpec]]] = {}
+    for spec in specs:
+        key = structure_key(config, spec.params)
+        if key not in groups:
+            groups[key] = (config.with_params(structural(spec.params)), [])
+        groups[key][1].append(spec)
+    return list(groups.values())

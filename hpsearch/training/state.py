@@ -1,0 +1,118 @@
+"""What the trials of a pack own on the device, and the part of a step that is the same for every engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hpsearch.config import TrainConfig
+from hpsearch.models import Dropout, weight_names
+from hpsearch.training.cost import Penalty
+from hpsearch.training.explosion import ExplosionWatch
+from hpsearch.training.optimizers import Stacked, make_optimizer
+from hpsearch.training.vectors import Vectors, columns
+
+
+class PackState:
+    """Parameters, buffers and optimizer state of K trials, stacked along dimension 0; engines change them in place.
+
+    No tensor is replaced by another between two calls of `keep`.
+
+    Args:
+        module: the net with initial weights, in float64 on the CPU; its numbers are copied.
+        vectors: the vector hyperparameters of the K trials.
+        train: the structural ones.
+        num_classes: for the least first cost, ln C.
+        like: any tensor of the precision and on the device in which to train.
+    """
+
+    def __init__(self, module: nn.Module, vectors: Vectors, train: TrainConfig, num_classes: int, like: Tensor) -> None:
+        num_trials = len(vectors.lr)
+        weights = set(weight_names(module))
+        self.parameters: Stacked = {}
+        for name, parameter in module.named_parameters():
+            scales = vectors.init_scale.tolist() if name in weights else [1.0] * num_trials
+            scaled = [(parameter.detach() * scale).to(like.dtype) for scale in scales]
+            self.parameters[name] = torch.stack(scaled).to(like.device)
+        self.buffers: Stacked = {}
+        for name, buffer in module.named_buffers():
+            stacked = buffer.expand(num_trials, *buffer.shape)
+            self.buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
+        for name, layer in module.named_modules():
+            if isinstance(layer, Dropout):
+                self.buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
+        self.vectors = vectors
+        self.optimizer = make_optimizer(train.optimizer, self.parameters, weights, vectors)
+        self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
+        self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
+        self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
+        self._weight_names = weights
+        self.lr_K = vectors.lr.to(like, copy=True)
+        self._set_coefficients()
+
+    @property
+    def num_trials(self) -> int:
+        """K."""
+        return len(self.cost_sum_K)
+
+    @property
+    def weights(self) -> Stacked:
+        """The parameters that are weights, as views."""
+        return {name: tensor for name, tensor in self.parameters.items() if name in self._weight_names}
+
+    def set_learning_rate(self, lr_K: Tensor) -> None:
+        """Use these rates from the next step on."""
+        self.lr_K.copy_(lr_K)
+
+    def advance(self, loss_K: Tensor, gradients: Stacked, buffers: Stacked) -> None:
+        """Finish a step: cost, explosions, regularization, update. Uses up the gradients.
+
+        Args:
+            loss_K: data loss of each trial.
+            gradients: of the data loss, shapes [K, ...].
+            buffers: as the forward pass left them, shapes [K, ...]; those that it does not change may be missing.
+        """
+        weights = self.weights
+        cost_K = loss_K + self.penalty.cost(weights.values())
+        active_K = self.watch.observe(cost_K)
+        self.cost_sum_K += cost_K
+        self.penalty.add_gradients(weights, gradients)
+        frozen_K = self._frozen(active_K)
+        lr_K = self.lr_K
+        if frozen_K is not None:
+            lr_K = lr_K.masked_fill(frozen_K, 0)
+            for gradient in gradients.values():
+                gradient.masked_fill_(columns(frozen_K, gradient), 0)
+            for name, buffer in buffers.items():
+                buffers[name] = torch.where(columns(frozen_K, buffer), self.buffers[name], buffer)
+        self.optimizer.update(self.parameters, gradients, lr_K, self.watch.num_updates_K, frozen_K)
+        for name, buffer in buffers.items():
+            self.buffers[name].copy_(buffer)
+
+    def slot(self, index: int) -> dict[str, Tensor]:
+        """One trial's parameters and buffers by their names in the net, as views."""
+        return {name: tensor[index] for name, tensor in {**self.parameters, **self.buffers}.items()}
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Forget all other trials; the kept ones move together in this order."""
+        for stacked in (self.parameters, self.buffers):
+            for name, tensor in stacked.items():
+                stacked[name] = tensor[list(slots)]
+        self.vectors = self.vectors.keep(slots)
+        for name in ("lr_K", "cost_sum_K", "update_ratio_K"):
+            setattr(self, name, getattr(self, name)[list(slots)])
+        self.optimizer.keep(slots)
+        self.watch.keep(slots)
+        self._set_coefficients()
+
+    def _frozen(self, active_K: Tensor) -> Tensor | None:
+        # Reading a flag is free on a CPU and saves the masks; elsewhere it would wait for the whole queue.
+        return None if active_K.device.type == "cpu" and bool(active_K.all()) else ~active_K
+
+    def _set_coefficients(self) -> None:
+        self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
+        smoothing_K = self.vectors.label_smoothing
+        self.smoothing_K = smoothing_K.to(self.cost_sum_K) if smoothing_K.any() else None

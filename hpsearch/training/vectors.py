@@ -1,0 +1,46 @@
+"""Vector hyperparameters: one number per trial of a pack, as tensors of shape [K]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from hpsearch.config import StudyConfig
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """All of them under their keys in [train] and [model]; float64 on the CPU, so that asking never waits."""
+
+    lr: Tensor
+    lr_decay: Tensor
+    momentum: Tensor
+    beta2: Tensor
+    reg: Tensor
+    l1: Tensor
+    weight_decay: Tensor
+    label_smoothing: Tensor
+    dropout: Tensor
+    init_scale: Tensor
+
+    @classmethod
+    def of(cls, configs: Sequence[StudyConfig]) -> Vectors:
+        """Read them from the resolved configs of K trials."""
+
+        def column(key: str) -> Tensor:
+            sections = [config.train if hasattr(config.train, key) else config.model for config in configs]
+            return torch.tensor([getattr(section, key) for section in sections], dtype=torch.float64)
+
+        return cls(**{field.name: column(field.name) for field in fields(cls)})
+
+    def keep(self, slots: Sequence[int]) -> Vectors:
+        """Those of some slots only."""
+        return Vectors(**{field.name: getattr(self, field.name)[list(slots)] for field in fields(self)})
+
+
+def columns(vector_K: Tensor, like: Tensor) -> Tensor:
+    """As [K, 1, ...], to multiply a stacked tensor trial by trial."""
+    return vector_K.view(-1, *(1,) * (like.ndim - 1))

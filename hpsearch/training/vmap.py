@@ -1,0 +1,54 @@
+"""The vmap engine: K trials as one program, made from any module by torch.func.
+
+Shapes: K = trials in the pack, B = batch, C = classes or channels, H, W = image height and width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from hpsearch.training.cost import data_loss
+from hpsearch.training.engine import StackedEngine
+from hpsearch.training.noise import seed_noise
+from hpsearch.training.optimizers import Stacked
+
+
+class VmapEngine(StackedEngine):
+    """The forward pass is mapped over the slots; ordinary autograd goes back through the batched operators.
+
+    A trial's loss depends on its own parameters alone, so the gradient of the sum of the losses holds the gradient
+    of each. That is faster than `vmap(grad(...))`, whose backward pass is interpreted again, operator by operator.
+    """
+
+    name = "vmap"
+
+    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+        """See StackedEngine."""
+        parameters = {name: tensor.detach().requires_grad_() for name, tensor in self.state.parameters.items()}
+        buffers = {name: tensor.clone() for name, tensor in self.state.buffers.items()}  # written in place
+        seed_noise(x_BCHW.device, noise_seed)
+        logits_KBC = self._forward(parameters, buffers, x_BCHW)
+        loss_K = data_loss(logits_KBC, y_B, self.state.smoothing_K)
+        found = torch.autograd.grad(loss_K.sum(), list(parameters.values()), materialize_grads=True)
+        return loss_K.detach(), dict(zip(parameters, found, strict=True)), buffers
+
+    @torch.no_grad()
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        """See Engine."""
+        self.module.eval()
+        return self._forward(self.state.parameters, self.state.buffers, x_BCHW)
+
+    def num_concurrent(self) -> int:
+        """See Engine."""
+        return self.state.num_trials
+
+    def _forward(self, parameters: Stacked, buffers: Stacked, x_BCHW: Tensor) -> Tensor:
+        def forward(parameters: Stacked, buffers: Stacked, x_BCHW: Tensor) -> Tensor:
+            logits_BC: Tensor = functional_call(self.module, (parameters, buffers), (x_BCHW,))
+            return logits_BC
+
+        # "same": all trials see the noise that one of them would see alone
+        logits_KBC: Tensor = vmap(forward, in_dims=(0, 0, None), randomness="same")(parameters, buffers, x_BCHW)
+        return logits_KBC

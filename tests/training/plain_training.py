@@ -1,0 +1,115 @@
+"""The reference of the training tests: small images, and an ordinary PyTorch training loop for one trial."""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from hpsearch.config import StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.normalization import fit
+from hpsearch.models import build, initialize
+from hpsearch.runtime import step_seed
+
+
+def make_data(num_train=60, num_val=20, shape=(1, 8, 8), num_classes=4, dtype=torch.float64, noise=1.0):
+    """Class templates plus noise."""
+    generator = torch.Generator().manual_seed(0)
+    templates = torch.randn(num_classes, *shape, generator=generator, dtype=torch.float64)
+
+    def part(num):
+        y_N = torch.arange(num) % num_classes
+        return templates[y_N] + noise * torch.randn(num, *shape, generator=generator, dtype=torch.float64), y_N
+
+    (x_train, y_train), (x_val, y_val) = part(num_train), part(num_val)
+    return TrainingData(
+        x_train_NCHW=x_train.to(dtype),
+        y_train_N=y_train,
+        x_val_NCHW=x_val.to(dtype),
+        y_val_N=y_val,
+        shape=shape,
+        class_names=tuple(str(index) for index in range(num_classes)),
+        normalization=fit("none", x_train.numpy(), 1.0),
+        augment=(),
+        fingerprint="",
+    )
+
+
+def make_config(epochs=5, explosion=3.0, **params):
+    """A config in float64 with batches of 6; hyperparameters with `__` for the dot: `model__name="lenet"`."""
+    values = {"train.precision": "float64", "train.batch_size": 6, "lr": 0.01}
+    values |= {name.replace("__", "."): value for name, value in params.items()}
+    config = StudyConfig().with_params(values)
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"epochs": epochs, "explosion": explosion})}
+    )
+
+
+class PlainTrial:
+    """One trial, trained the ordinary way: nn.Module, torch.optim, autograd through the whole cost."""
+
+    def __init__(self, config, data):
+        self.config, self.data = config, data
+        train = config.train
+        self.module = build(config.model, data.shape, data.num_classes).to(data.x_train_NCHW.dtype)
+        initialize(self.module, config.model.init, train.seed)
+        self.weights = [parameter for parameter in self.module.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.module.parameters() if parameter.ndim <= 1]
+        with torch.no_grad():
+            for weight in self.weights:
+                weight.mul_(config.model.init_scale)
+        groups = [{"params": self.weights}, {"params": others}]
+        betas = (train.momentum, train.beta2)
+        match train.optimizer:
+            case "sgd":
+                self.optimizer = torch.optim.SGD(groups, train.lr)
+            case "momentum" | "nesterov" as name:
+                self.optimizer = torch.optim.SGD(groups, train.lr, train.momentum, nesterov=name == "nesterov")
+            case "adam":
+                self.optimizer = torch.optim.Adam(groups, train.lr, betas)
+            case "adamw":
+                groups = [dict(groups[0], weight_decay=train.weight_decay), dict(groups[1], weight_decay=0.0)]
+                self.optimizer = torch.optim.AdamW(groups, train.lr, betas)
+        self.scheduler = {
+            "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(self.optimizer, train.lr_decay),
+            "step": lambda: torch.optim.lr_scheduler.StepLR(self.optimizer, train.lr_step, train.lr_decay),
+            "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, train.epochs),
+        }[train.lr_schedule]()
+        self.costs = []  # of all steps
+        self.states = []  # weights and buffers before each update
+        self.epochs = []  # as EpochResult has them: cost, train_loss, train_acc, val_loss, val_acc, ratio, lr
+
+    def run(self, epochs=None):
+        for epoch in range(1, (epochs or self.config.train.epochs) + 1):
+            self._run_epoch(epoch)
+        return self
+
+    def state(self):
+        return {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+
+    def _run_epoch(self, epoch):
+        train, first = self.config.train, len(self.costs)
+        self.module.train()
+        for step, (x_BCHW, y_B) in enumerate(self.data.batches(train.seed, epoch, train.batch_size)):
+            self.states.append(self.state())
+            torch.manual_seed(step_seed(train.seed, epoch, step))
+            cost = cross_entropy(self.module(x_BCHW), y_B, label_smoothing=train.label_smoothing)
+            cost = cost + train.reg / 2 * sum((weight**2).sum() for weight in self.weights)
+            cost = cost + train.l1 * sum(weight.abs().sum() for weight in self.weights)
+            self.optimizer.zero_grad()
+            cost.backward()
+            before = [weight.detach().clone() for weight in self.weights]
+            self.optimizer.step()
+            self.costs.append(cost.item())
+        update = sum(((new - old) ** 2).sum() for new, old in zip(self.weights, before, strict=True)) ** 0.5
+        ratio = update / sum((old**2).sum() for old in before) ** 0.5
+        costs = self.costs[first:]
+        lr = self.optimizer.param_groups[0]["lr"]
+        train_part = self._evaluate(*self.data.train_sample())
+        val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
+        self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
+        self.scheduler.step()
+
+    @torch.no_grad()
+    def _evaluate(self, x_NCHW, y_N):
+        self.module.eval()
+        logits_NC = self.module(x_NCHW)
+        return cross_entropy(logits_NC, y_N).item(), (logits_NC.argmax(1) == y_N).double().mean().item()

@@ -1,0 +1,172 @@
+"""Every engine gives each trial what an ordinary training loop gives it."""
+
+import dataclasses
+
+import pytest
+import torch
+from plain_training import PlainTrial, make_data
+from plain_training import make_config as make_any_config
+
+from hpsearch.results import TrialSpec
+from hpsearch.training import Pack
+from hpsearch.training.choice import ENGINES
+
+OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
+NETS = {
+    "mlp": {"model__name": "mlp", "model__hidden": (7, 5), "model__dropout": 0.2},
+    "lenet": {"model__name": "lenet", "model__activation": "tanh"},
+    "convnet": {
+        "model__name": "convnet", "model__channels": (3, 4), "model__hidden": (5,), "model__batch_norm": True,
+        "model__dropout": 0.3,
+    },
+}  # fmt: skip
+VECTORS = [
+    {},
+    {"lr": 3e-3, "reg": 1e-2, "train.l1": 1e-3, "train.momentum": 0.5, "train.weight_decay": 0.1},
+    {"lr": 2e-3, "model.dropout": 0.5, "train.label_smoothing": 0.2, "train.lr_decay": 0.7},
+    {"reg": 0.1, "model.init_scale": 0.5, "train.beta2": 0.9, "train.weight_decay": 0.01},
+    {"train.l1": 1e-2, "model.dropout": 0.0, "train.momentum": 0.1},
+]
+
+
+def make_config(epochs=5, **params):
+    """Nobody explodes: nets this small are noisy."""
+    return make_any_config(epochs, explosion=1e9, **params)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def plain_trial(data):
+    """Plain runs, each trained once: (config key, params) -> PlainTrial."""
+    found = {}
+
+    def train(config, params):
+        key = (config.model_dump_json(), str(params))
+        if key not in found:
+            found[key] = PlainTrial(config.with_params(params), data).run()
+        return found[key]
+
+    return train
+
+
+def assert_same_state(state, expected, tolerance=1e-9):
+    assert state.keys() == expected.keys()
+    for name, tensor in state.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("num_trials", [1, 5])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("net", NETS)
+def test_fifty_steps_equal_a_plain_loop(data, plain_trial, engine, net, optimizer, num_trials):
+    config = make_config(train__optimizer=optimizer, **NETS[net])
+    all_params = VECTORS[-num_trials:] if num_trials == 1 else VECTORS
+    if net == "lenet":
+        all_params = [{k: v for k, v in params.items() if k != "model.dropout"} for params in all_params]
+    pack = Pack(config, data, [TrialSpec(10 + i, params) for i, params in enumerate(all_params)], engine=engine)
+    reports = [pack.run_epoch() for _ in range(5)]
+    assert pack.done
+    for slot, params in enumerate(all_params):
+        plain = plain_trial(config, params)
+        assert_same_state(pack.state(10 + slot), plain.state())
+        for epoch, (report, expected) in enumerate(zip(reports, plain.epochs, strict=True), start=1):
+            number, its_epoch, *measured = dataclasses.astuple(report.results[slot])
+            assert (number, its_epoch) == (10 + slot, epoch)
+            assert measured == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_float32_stays_close_over_a_short_run(engine):
+    data = make_data(dtype=torch.float32)
+    config = make_config(epochs=1, train__precision="float32", **NETS["convnet"])
+    pack = Pack(config, data, [TrialSpec(i, params) for i, params in enumerate(VECTORS)], engine=engine)
+    pack.run_epoch()
+    for number, params in enumerate(VECTORS):
+        plain = PlainTrial(config.with_params(params), data).run()
+        assert_same_state(pack.state(number), plain.state(), tolerance=1e-4)
+        assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in pack.state(number).values())
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "step", "cosine"])
+def test_schedules_are_torchs(data, schedule):
+    config = make_config(epochs=7, train__lr_schedule=schedule, train__lr_step=2, model__name="linear")
+    pack = Pack(config, data, [TrialSpec(0, {"lr": 0.01, "train.lr_decay": 0.8}), TrialSpec(1, {"lr": 0.02})])
+    rates = [[result.lr for result in pack.run_epoch().results] for _ in range(7)]
+    for number, params in enumerate([{"lr": 0.01, "train.lr_decay": 0.8}, {"lr": 0.02}]):
+        plain = PlainTrial(config.with_params(params), data).run()
+        assert [rate[number] for rate in rates] == pytest.approx([epoch[-1] for epoch in plain.epochs], rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batch_norm_statistics_after_an_epoch_are_torchs(data, engine):
+    config = make_config(epochs=1, model__name="mlp", model__batch_norm=True)
+    pack = Pack(config, data, [TrialSpec(0, {"lr": 0.1}), TrialSpec(1)], engine=engine)
+    pack.run_epoch()
+    plain = PlainTrial(config.with_params({"lr": 0.1}), data).run()
+    state = pack.state(0)
+    assert state["fc_norm1.num_batches_tracked"] == 10
+    assert not torch.allclose(state["fc_norm1.running_mean"], torch.zeros(50, dtype=torch.float64))
+    assert_same_state(state, plain.state())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("net", NETS)
+def test_a_trial_alone_gives_what_it_gives_in_a_pack(data, engine, net):
+    config = make_config(epochs=3, **NETS[net])
+    specs = [TrialSpec(i, params) for i, params in enumerate(VECTORS)]
+    together, alone = Pack(config, data, specs, engine=engine), Pack(config, data, specs[2:3], engine=engine)
+    for _ in range(3):
+        in_pack, by_itself = together.run_epoch().results[2], alone.run_epoch().results[0]
+        assert dataclasses.astuple(in_pack) == pytest.approx(dataclasses.astuple(by_itself), rel=1e-9)
+    assert_same_state(together.state(2), alone.state(2))
+
+
+def test_engines_see_the_same_dropout_noise(data):
+    config = make_config(epochs=1, **NETS["mlp"])
+    packs = [Pack(config, data, [TrialSpec(0), TrialSpec(1, {"model.dropout": 0.6})], engine=name) for name in ENGINES]
+    results = [[dataclasses.astuple(result) for result in pack.run_epoch().results] for pack in packs]
+    assert results[0][0][2] != pytest.approx(results[0][1][2], rel=1e-3)  # the rate is per trial
+    for one, other in zip(*results, strict=True):
+        assert one == pytest.approx(other, rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_callers_random_state_stays(data, engine):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    pack = Pack(make_config(**NETS["mlp"]), data, [TrialSpec(0)], engine=engine)
+    pack.run_epoch()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_evaluation_in_small_chunks_gives_the_same(data, net, monkeypatch):
+    monkeypatch.setattr("hpsearch.training.engine.CPU_CHUNK", 1)
+    config = make_config(epochs=1, **NETS[net])
+    result = Pack(config, data, [TrialSpec(0)]).run_epoch().results[0]
+    plain = PlainTrial(config, data).run()
+    assert dataclasses.astuple(result)[2:] == pytest.approx(plain.epochs[0], rel=1e-9)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_gpu_gives_what_a_cpu_gives(data, engine, optimizer):
+    tensors = {name: getattr(data, name).cuda() for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N")}
+    config = make_config(epochs=2, train__optimizer=optimizer, **(NETS["convnet"] | {"model__dropout": 0.0}))
+    # Without dropout, whose noise is the device's own; trial 1 explodes.
+    specs = [TrialSpec(0, {"reg": 0.01}), TrialSpec(1, {"lr": 1e200}), TrialSpec(2, {"train.l1": 0.01})]
+    cpu, gpu = (Pack(config, d, specs, engine=engine) for d in (data, dataclasses.replace(data, **tensors)))
+    reports = [(cpu.run_epoch(), gpu.run_epoch()) for _ in range(2)]
+    assert [explosion.step for explosion in reports[0][0].explosions] == [
+        explosion.step for explosion in reports[0][1].explosions
+    ]
+    for number in cpu.numbers:
+        assert_same_state({name: tensor.cpu() for name, tensor in gpu.state(number).items()}, cpu.state(number))
