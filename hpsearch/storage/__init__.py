@@ -1,0 +1,50 @@
+"""Storages: opening a database, its studies as plain rows, and the queue that a study is.
+
+The tables are Optuna's, so that Optuna, its dashboard and any other program can read along; two more of our own hold
+leases and epochs. Nothing here imports Optuna, except to make the schema of a new database.
+"""
+
+from hpsearch.errors import StorageError, StudyNotFoundError
+from hpsearch.storage.database import Database, open_database
+from hpsearch.storage.failures import StorageAwayError
+from hpsearch.storage.leases import STRUCTURE, Lease
+from hpsearch.storage.overview import StudyOverview, read_overview
+from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
+from hpsearch.storage.rows import NewTrial, StudyRow, TrialRow
+from hpsearch.storage.studies import (
+    StudyExistsError,
+    count_states,
+    create_stage,
+    find_study,
+    list_studies,
+    read_epochs,
+    read_trials,
+)
+from hpsearch.storage.workers import new_worker_id
+
+__all__ = [
+    "LEASE_SECONDS",
+    "STRUCTURE",
+    "Database",
+    "Lease",
+    "NewTrial",
+    "Outcome",
+    "Queue",
+    "Standing",
+    "StorageAwayError",
+    "StorageError",
+    "StudyExistsError",
+    "StudyNotFoundError",
+    "StudyOverview",
+    "StudyRow",
+    "TrialRow",
+    "count_states",
+    "create_stage",
+    "find_study",
+    "list_studies",
+    "new_worker_id",
+    "open_database",
+    "read_epochs",
+    "read_overview",
+    "read_trials",
+]

@@ -1,0 +1,214 @@
+"""The one place that opens storages.
+
+SQLite: write-ahead log, so that readers and the writer do not wait for each other; every write is BEGIN IMMEDIATE,
+because a transaction that reads first and writes later can be refused at any time, and because SQLite has no row
+locks (Optuna's own path hands one trial to two workers there). Postgres: plain transactions, READ COMMITTED for
+writes, one snapshot per read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from hpsearch.errors import MissingExtraError, StorageError
+from hpsearch.storage import schema
+from hpsearch.storage.failures import reason, storage_error
+from hpsearch.storage.tables import create_own_tables
+from hpsearch.storage.urls import mask, parse_url
+
+if TYPE_CHECKING:
+    import optuna
+
+BUSY_SECONDS = 60.0  # longest wait for another writer of a SQLite file
+CONNECT_SECONDS = 10  # longest wait for a Postgres server; libpq would wait for minutes
+
+
+class Database:
+    """A storage with its connections. Threads may share one; a forked child opens its own.
+
+    Attributes:
+        url: the URL with passwords masked.
+        path: the file, if it is SQLite.
+    """
+
+    def __init__(self, url: sa.URL) -> None:
+        self._url = url
+        self.url = mask(url)
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.path = Path(url.database or "") if self.is_sqlite else None
+        self._has_own_tables = False
+        try:
+            self._engine = sa.create_engine(url, **_engine_options(url))
+        except ImportError:
+            raise MissingExtraError("Postgres", "psycopg", "postgres") from None
+        if self.is_sqlite:
+            sa.event.listen(self._engine, "connect", _set_pragmas)
+            sa.event.listen(self._engine, "connect", _begin_by_hand)
+            sa.event.listen(self._engine, "begin", _begin)
+            self._readers: sa.Engine = self._engine
+            self._writers: sa.Engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+        else:
+            self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
+
+    def __repr__(self) -> str:
+        return f"Database({self.url!r})"
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection whose queries all see one state of the database.
+
+        Raises:
+            StorageAwayError: the database does not answer now.
+        """
+        with self._said_plainly(), self._readers.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A connection in one transaction: all is written, or nothing if the block raises.
+
+        Raises:
+            StorageAwayError: the database does not answer now; whether the last commit arrived is not known.
+        """
+        with self._said_plainly(), self._writers.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _said_plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            plain = storage_error(self._url, error)
+            if plain is None:
+                raise
+            raise plain from error
+
+    @property
+    def now(self) -> sa.ColumnElement[float]:
+        """The database's own clock as an SQL expression: Unix time in seconds."""
+        if self.is_sqlite:
+            return (sa.func.julianday("now", type_=sa.Float) - 2440587.5) * 86400.0  # 1970-01-01; s in a day
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float(53))
+
+    def has_own_tables(self) -> bool:
+        """Whether there are leases and epochs; a database made by Optuna alone has none."""
+        if not self._has_own_tables:
+            with self.read() as connection:
+                self._has_own_tables = schema.inspect(connection, self.url) == "ready"
+        return self._has_own_tables
+
+    def optuna_storage(self) -> optuna.storages.BaseStorage:
+        """This database as Optuna sees it, for those who want an `optuna.Study`. Trials are cached in it."""
+        return self._optuna_storage
+
+    @cached_property
+    def _optuna_storage(self) -> optuna.storages.BaseStorage:
+        import optuna
+
+        storage = self._rdb_storage({}, skip_table_creation=True)
+        if self.is_sqlite:
+            sa.event.listen(storage.engine, "connect", _set_pragmas)
+            storage.engine.dispose()  # connections made before
+        return optuna.storages.get_storage(storage)
+
+    def _rdb_storage(self, engine_options: dict[str, Any], **options: Any) -> optuna.storages.RDBStorage:
+        import optuna
+
+        text = self._url.render_as_string(hide_password=False)
+        text = text.replace("{", "{{").replace("}", "}}")  # Optuna treats the URL as a format string
+        engine_options = {**_engine_options(self._url), **engine_options}
+        return optuna.storages.RDBStorage(text, engine_kwargs=engine_options, **options)
+
+    def create_schema(self) -> None:
+        """Optuna's tables and ours, unless they are there. Any number of processes may call it at once."""
+        try:
+            with self._said_plainly(), schema.lock(self._engine, self.path):
+                self._create_missing_tables()
+        except sa.exc.DBAPIError as error:  # no mistake of ours, these statements work: a right is missing
+            raise StorageError(
+                f"the tables cannot be made in {self.url}.\nReason: {reason(self._url, error)}"
+            ) from error
+
+    def _create_missing_tables(self) -> None:
+        with self.read() as connection:
+            state = schema.inspect(connection, self.url)
+        if state == "empty":
+            # No pool: if Optuna fails halfway, nobody could close what is in it.
+            self._rdb_storage({"poolclass": sa.NullPool}).remove_session()
+        if self.is_sqlite:
+            with closing(self._engine.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA journal_mode = WAL")  # stays with the file
+        with self.write() as connection:
+            create_own_tables(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+        storage = self.__dict__.pop("_optuna_storage", None)
+        if storage is not None:
+            storage.remove_session()
+            storage._backend.engine.dispose()
+
+
+def open_database(url: str, create: bool = False) -> Database:
+    """Open the storage at `url`, for the first time too if `create`.
+
+    Raises:
+        ConfigError: the URL is not one of ours.
+        MissingExtraError: Postgres without psycopg.
+        StorageError: it cannot be opened; or it has no studies yet, and `create` is false.
+        RefusedError: its schema is older or newer than ours; nothing is changed.
+    """
+    db = Database(parse_url(url))
+    try:
+        if db.path is not None and not db.path.is_file():
+            if not create:
+                raise StorageError(NO_STUDIES.format(url=db.url))
+            _make_folder(db.path)
+        with db.read() as connection:
+            state = schema.inspect(connection, db.url)
+        if state != "ready" and create:
+            db.create_schema()
+        elif state == "empty":
+            raise StorageError(NO_STUDIES.format(url=db.url))
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+NO_STUDIES = "there are no studies yet in {url}.\nMake the first one with: hpsearch coarse."
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the folder {path.parent} cannot be made.\nReason: {error.strerror}.") from error
+
+
+def _engine_options(url: sa.URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    return {"connect_args": timeout, "pool_pre_ping": True}
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous = NORMAL")  # safe with a write-ahead log; a power cut may cost the last ones
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_by_hand(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver would begin by itself, and only before a write
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -1,0 +1,48 @@
+"""All studies at a glance, in three queries however many trials they have."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from hpsearch.storage.database import Database
+from hpsearch.storage.rows import State, StudyRow
+from hpsearch.storage.studies import list_studies
+from hpsearch.storage.tables import trial_values, trials
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOverview:
+    """A study, how many of its trials are in each state, and its best finite value (of the first objective)."""
+
+    study: StudyRow
+    counts: dict[State, int]
+    best: float | None
+
+
+def read_overview(db: Database) -> list[StudyOverview]:
+    """One row per study, in the order in which they were made."""
+    counts: defaultdict[int, dict[State, int]] = defaultdict(dict)
+    extremes: dict[int, tuple[float, float]] = {}
+    finite = (trials.c.state == "COMPLETE") & (trial_values.c.value_type == "FINITE") & (trial_values.c.objective == 0)
+    value = trial_values.c.value
+    with db.read() as connection:
+        for study_id, state, number in connection.execute(
+            sa.select(trials.c.study_id, trials.c.state, sa.func.count()).group_by(trials.c.study_id, trials.c.state)
+        ):
+            counts[study_id][state] = number
+        for study_id, low, high in connection.execute(
+            sa.select(trials.c.study_id, sa.func.min(value), sa.func.max(value))
+            .join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
+            .where(finite)
+            .group_by(trials.c.study_id)
+        ):
+            extremes[study_id] = (low, high)
+    rows = []
+    for study in list_studies(db):
+        low, high = extremes.get(study.study_id, (None, None))
+        best = high if study.directions[:1] == ("maximize",) else low
+        rows.append(StudyOverview(study, counts[study.study_id], best))
+    return rows

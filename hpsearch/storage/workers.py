@@ -1,0 +1,43 @@
+"""Who a worker is, and whether its process still lives on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+from functools import lru_cache
+from pathlib import Path
+
+
+def new_worker_id() -> str:
+    """A name of its own for a worker of this process: host/pid/random."""
+    return f"{host()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+@lru_cache(maxsize=1)
+def host() -> str:
+    """The host's name and a hash of this boot and process namespace: where a process id means what it says.
+
+    Two containers may share a host name and yet not see each other's processes.
+    """
+    try:
+        scope = Path("/proc/sys/kernel/random/boot_id").read_text() + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        scope = ""
+    return f"{socket.gethostname()[:100]}-{hashlib.sha256(scope.encode()).hexdigest()[:6]}"
+
+
+def is_dead(worker: str) -> bool:
+    """Whether the worker ran on this host and its process is gone; False when that cannot be known."""
+    name, _, rest = worker.partition("/")
+    pid = rest.partition("/")[0]
+    if os.name != "posix" or name != host() or not pid.isdigit():  # signal 0 would end a process on Windows
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
