@@ -1,0 +1,25 @@
+"""Names of what a stage keeps in the attributes of its study and of its trials.
+
+Study attributes are sent whole with each refresh of the dashboard, so they stay at a few kB.
+"""
+
+# of a study
+STAGE = "hpsearch.stage"  # coarse or fine
+CONFIG = "hpsearch.config"  # the resolved study file
+IDENTITY = "hpsearch.identity"  # what the fingerprint is taken of
+FINGERPRINT = "hpsearch.fingerprint"
+PROVENANCE = "hpsearch.provenance"  # where the ranges came from
+DATASET = "hpsearch.dataset"  # shape, counts and class names of the images
+VERSIONS = "hpsearch.versions"
+
+# of a trial
+REASON = "reason"  # why a trial was pruned: exploded, or the pruner's name
+EPOCH = "epoch"  # where it stopped
+STEP = "step"
+COST = "cost"  # the cost that stopped it, and the first one; text where not finite
+FIRST_COST = "first_cost"
+BEST_EPOCH = "best_epoch"
+LAST_VALUE = "last_val_acc"
+TRACEBACK = "traceback"
+
+EXPLODED = "exploded"

@@ -1,0 +1,76 @@
+"""The trainer as a plain Optuna objective, for people who keep their own `study.optimize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from hpsearch.config import RunConfig, Settings, StudyConfig, load_settings
+from hpsearch.results import TrialSpec
+from hpsearch.search.attributes import BEST_EPOCH, LAST_VALUE
+from hpsearch.search.images import load_data
+from hpsearch.search.proposals import EXPLODED_VALUE, explosion_attributes, suggest
+from hpsearch.training import Pack, group
+
+
+class Objective:
+    """Trains one trial of a study file and returns its best validation accuracy; to be maximized.
+
+    Reports the validation accuracy after each epoch, raises `optuna.TrialPruned` when the pruner says so and when
+    the cost explodes, with reason, epoch and step as user attributes. The trial has `train.epochs` epochs.
+
+        study = optuna.create_study(direction="maximize")
+        study.optimize(hpsearch.Objective("studies/digits.toml"), n_trials=20)
+
+    Args:
+        config: a study file, a StudyConfig, a plain dict in the form of a study file, or None for the defaults.
+        run: device, engine and folders, where a study file's [run] does not say them.
+
+    Raises:
+        ConfigError, DataError: before the first trial.
+    """
+
+    def __init__(
+        self, config: StudyConfig | Mapping[str, Any] | str | Path | None = None, *, run: RunConfig | None = None
+    ) -> None:
+        settings = as_settings(config)
+        self.config = settings.study
+        self.run = run or settings.run
+        self._images = {self.config.data: load_data(self.config, self.run)}
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Train one trial."""
+        params = {name: suggest(trial, name, range_) for name, range_ in self.config.space.items()}
+        [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
+        if config.data not in self._images:
+            self._images[config.data] = load_data(config, self.run)
+        pack = Pack(config, self._images[config.data], specs, engine=self.run.engine)
+        values: list[float] = []
+        while not pack.done:
+            report = pack.run_epoch()
+            for explosion in report.explosions:
+                ending = explosion_attributes(explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
+                for name, value in ending.items():
+                    trial.set_user_attr(name, value)
+                trial.report(EXPLODED_VALUE, explosion.epoch)
+                raise optuna.TrialPruned(f"exploded in epoch {explosion.epoch}, step {explosion.step}")
+            [result] = report.results
+            values.append(result.val_acc)
+            trial.report(result.val_acc, result.epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned(f"pruned after epoch {result.epoch}")
+        trial.set_user_attr(BEST_EPOCH, values.index(max(values)) + 1)
+        trial.set_user_attr(LAST_VALUE, values[-1])
+        return max(values)
+
+
+def as_settings(config: StudyConfig | Mapping[str, Any] | str | Path | None) -> Settings:
+    """Whatever form of config a caller has, as settings; the environment is not read."""
+    if isinstance(config, StudyConfig):
+        return Settings(config, RunConfig(), frozenset(), frozenset())
+    if isinstance(config, Mapping):
+        return load_settings(stored=config)
+    return load_settings(config)
