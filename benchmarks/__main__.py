@@ -1,0 +1,19 @@
+"""`python -m benchmarks NAME [options]`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import engines
+
+BENCHMARKS = {"engines": engines.main}
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        sys.exit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}} [options]")
+    BENCHMARKS[sys.argv[1]](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The commands, by family. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import hpsearch
+from hpsearch.cli import data, results, stages, studyfile
+
+app = typer.Typer(
+    name="hpsearch",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hyperparameter search for PyTorch image classifiers, from coarse to fine.\n\n"
+    "Example: `hpsearch coarse --epochs 5 && hpsearch fine --from coarse`",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(hpsearch.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+app.command()(stages.coarse)
+app.command()(stages.fine)
+app.command()(results.status)
+app.command()(results.best)
+app.command()(results.boundary)
+app.command()(results.trial)
+app.command()(results.export)
+app.add_typer(data.app, name="data")
+app.command()(studyfile.init)

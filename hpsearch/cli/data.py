@@ -1,0 +1,119 @@
+"""data list, show, fetch: which images there are, and what a training split looks like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpsearch.cli.options import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    VerboseOption,
+    read_settings,
+    set_verbosity,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The images to train on.\n\nExample: `hpsearch data list`, `hpsearch data show digits`",
+)
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = 0) -> None:
+    """List the data sets and where they come from.
+
+    Example: `hpsearch data list`
+    """
+    set_verbosity(verbose, quiet)
+
+    from dataclasses import asdict
+
+    from hpsearch.cli.output import show_table
+    from hpsearch.datasets.catalog import list_sources
+
+    sources = list_sources(Path(read_settings().run.data_dir))
+    if as_json:
+        typer.echo(json.dumps([asdict(source) for source in sources]))
+        return
+    rows = (
+        (
+            source.name,
+            source.description,
+            "-" if source.classes is None else source.classes,
+            "-" if source.shape is None else "x".join(map(str, source.shape)),
+            "-" if source.num_train is None else source.num_train,
+            "-" if source.num_test is None else source.num_test,
+            source.origin,
+            "yes" if source.present else "no",
+        )
+        for source in sources
+    )
+    columns = ("source", "what", "classes", "shape", "train", "test", "from", "here")
+    show_table(columns, rows, right=frozenset({"classes", "train", "test"}))
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="As in data.source.")] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Show a training split: shape, images per class, mean and std before and after normalization. Test stays unread.
+
+    Example: `hpsearch data show folder:photos --set data.size=64`
+    """
+    set_verbosity(verbose, quiet)
+
+    from hpsearch.cli.output import line, show_table
+    from hpsearch.cli.progress import data_progress
+    from hpsearch.datasets.catalog import describe
+
+    settings = read_settings(config, sets, flags={"data.source": name})
+    with data_progress(quiet or as_json) as progress:
+        shown = describe(settings.study.data, Path(settings.run.data_dir), progress)
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    line("source", shown["source"])
+    line("shape", f"{' x '.join(map(str, shown['shape']))} {shown['dtype']}")
+    line("split", f"{shown['num_train']} to train, {shown['num_val']} held out for validation")
+    for when in ("before", "after"):
+        numbers = shown[when]
+        line(when, f"mean {numbers['mean']:.4g}, std {numbers['std']:.4g}  (normalize = {shown['normalize']})")
+    show_table(("class", "images"), shown["per_class"].items(), right=frozenset({"images"}))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cifar10, cifar100, mnist, fashion-mnist or svhn.")],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Download a data set and check it against its checksum.
+
+    Example: `hpsearch data fetch cifar10`
+    """
+    set_verbosity(verbose, quiet)
+
+    from hpsearch.cli.progress import data_progress
+    from hpsearch.datasets.catalog import fetch as fetch_files
+
+    with data_progress(quiet or as_json) as progress:
+        files = fetch_files(name, Path(read_settings().run.data_dir), progress)
+    if as_json:
+        typer.echo(json.dumps({"name": name, "files": [str(file) for file in files]}))
+    elif not files:
+        typer.echo(f"{name} needs no download")
+    else:
+        for file in files:
+            typer.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")

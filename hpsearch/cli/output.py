@@ -1,0 +1,123 @@
+"""What people see of plans and results: short tables and lines on stdout, no markup in what comes from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hpsearch.space import format_range, format_value
+
+if TYPE_CHECKING:
+    from hpsearch.search.plan import StagePlan
+    from hpsearch.search.session import Outlook
+    from hpsearch.search.summary import StageSummary
+    from hpsearch.space import Narrowing, Verdict
+    from hpsearch.storage import TrialRow
+
+LABEL = 9  # columns of the word at the start of a line
+WIDE = 400  # columns
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes text as it is: `[x]` is no markup, numbers get no colours."""
+    here = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not here.is_terminal:
+        here.width = WIDE  # a file or a pipe has no edge at which to fold
+    return here
+
+
+def line(label: str, text: str, style: str | None = None) -> None:
+    """One line with its word in front."""
+    console().print(Text.assemble((f"{label:<{LABEL - 1}} ", "bold"), (text, style or "")))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: frozenset[str] = frozenset()) -> None:
+    """A plain table; cells are text, never markup."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    console().print(table)
+
+
+def params_text(trial: TrialRow) -> str:
+    """`lr 3.4e-01  reg 2.1e-04`."""
+    return "  ".join(f"{name} {format_value(value, trial.ranges.get(name))}" for name, value in trial.params.items())
+
+
+def searched_text(verdict: Verdict) -> str:
+    """The range that was searched, `[1e-05, 1e+00]`; `-` for a choice."""
+    if verdict.low is None or verdict.high is None:
+        return "-"
+    return f"[{format_value(verdict.low, verdict.proposed)}, {format_value(verdict.high, verdict.proposed)}]"
+
+
+def value_text(value: float | None) -> str:
+    """A value with the digits that matter."""
+    return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"
+
+
+def print_changes(changes: Sequence[Narrowing]) -> None:
+    """Old range -> new range, with the reason."""
+    for change in changes:
+        line(change.param, f"{format_range(change.old)} -> {format_range(change.new)}   {change.reason}")
+
+
+def verdict_text(verdict: Verdict) -> Text:
+    """`lr inside [1e-05, 1e+00]`, in red where the best sits on an end."""
+    if verdict.low is None:
+        return Text(f"{verdict.param} {format_value(verdict.best)}")
+    words = {"inside": "inside", "lower": "at the lower end of", "upper": "at the upper end of", "single": "fixed in"}
+    text = f"{verdict.param} {words[verdict.verdict]} {searched_text(verdict)}"
+    return Text(text, style="red" if verdict.verdict in ("lower", "upper") else "")
+
+
+def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
+    """The end of a stage: counts, best, boundary, what to do next."""
+    pruned = summary.counts.get("PRUNED", 0)
+    parts = [f"{summary.num_finished} of {summary.num_trials} trials x {summary.epochs} epochs"]
+    if pruned:
+        parts.append(f"{pruned} pruned ({summary.num_exploded} exploded)")
+    if failed := summary.counts.get("FAIL", 0):
+        parts.append(f"{failed} failed")
+    if summary.seconds is not None:
+        parts.append(f"{summary.seconds:.1f} s")
+    line(summary.study, " · ".join(parts))
+    if summary.num_finished == summary.num_trials:
+        line("budget", f"spent: {summary.num_trials} of {summary.num_trials} trials have ended")
+    if summary.best is None:
+        line("best", "none: no trial finished", "red")
+        if summary.num_exploded:
+            line("next", "search lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'")
+        return
+    best = summary.best
+    line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
+    for position, verdict in enumerate(summary.verdicts):
+        boundary.append(" · " if position else "")
+        boundary.append_text(verdict_text(verdict))
+    console().print(boundary)
+    if not quiet:
+        line("next", f"hpsearch fine --from {summary.study}")
+
+
+def print_plan(plan: StagePlan, outlook: Outlook) -> None:
+    """What a stage would do."""
+    settings = plan.settings
+    source = f" from {plan.source}" if plan.source else ""
+    line("study", f"{plan.name}{source}: {outlook.num_trials} trials x {settings.epochs} epochs, {settings.sampler}")
+    if plan.changes:
+        print_changes(plan.changes)
+    else:
+        for name, range_ in plan.config.space.items():
+            line(name, format_range(range_))
+    if outlook.num_packs is not None:
+        line("packs", f"{outlook.num_packs} of {outlook.width} trials on {outlook.device}, {outlook.workers} worker")
+    line("time", f"about {outlook.seconds:.0f} s" if outlook.seconds is not None else f"not known: {outlook.unknown}")
+    if outlook.num_trials != settings.trials:
+        line("note", f"the largest balanced grid within {settings.trials} trials has {outlook.num_trials} points")

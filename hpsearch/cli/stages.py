@@ -1,0 +1,243 @@
+"""coarse and fine: the commands that train."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpsearch.cli.options import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    SpaceOption,
+    StorageOption,
+    VerboseOption,
+    read_settings,
+    set_verbosity,
+)
+from hpsearch.errors import ConfigError, HpsearchError
+
+if TYPE_CHECKING:
+    from hpsearch.config import Settings
+    from hpsearch.search.plan import StagePlan
+    from hpsearch.storage import Database
+
+TrialsOption = Annotated[int | None, typer.Option(min=1, help="The budget: exactly so many trials.")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of each trial.")]
+SamplerOption = Annotated[str | None, typer.Option(help="random, qmc, grid, tpe, gp or cmaes.")]
+PrunerOption = Annotated[str | None, typer.Option(help="none, or one of Optuna's: median, hyperband, ...")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
+DataOption = Annotated[
+    str | None, typer.Option(help="digits, cifar10, folder:PATH, npz:PATH, ... See: hpsearch data list.")
+]
+ModelOption = Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet or resnet.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its estimated time; write nothing.")]
+
+
+class StoppedError(HpsearchError):
+    """A signal ended the command; the study can be finished later."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the same way out as Ctrl-C, with its own exit code."""
+
+
+def coarse(
+    epochs: EpochsOption = None,
+    trials: TrialsOption = None,
+    config: ConfigOption = None,
+    name: NameOption = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    sampler: SamplerOption = None,
+    pruner: PrunerOption = None,
+    sets: SetOption = None,
+    space: SpaceOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    storage: StorageOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Search wide and short: many trials of few epochs, rates and regularization drawn log-uniformly.
+
+    The same command again goes on where it was stopped.
+
+    Example: `hpsearch coarse --epochs 5 --space 'lr=log(1e-6,1e-3)'`
+    """
+    set_verbosity(verbose, quiet)
+    flags = _stage_flags("coarse", trials, epochs, sampler, pruner, seed, data, model, device)
+    settings = read_settings(config, sets, space, storage=storage, flags=flags)
+
+    from hpsearch.search.plan import plan_coarse
+
+    plan = plan_coarse(settings, name or "coarse")
+    if dry_run:
+        _show_plan(plan, settings, as_json)
+        return
+    _run(lambda _db: plan, settings, as_json, quiet)
+
+
+def fine(
+    source: Annotated[str, typer.Option("--from", metavar="STUDY", help="The study to narrow: any in the storage.")],
+    epochs: EpochsOption = None,
+    trials: TrialsOption = None,
+    config: ConfigOption = None,
+    name: NameOption = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    sampler: SamplerOption = None,
+    pruner: PrunerOption = None,
+    sets: SetOption = None,
+    space: SpaceOption = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PARAM=NAME", help="What a parameter of the study is called here; none drops it."),
+    ] = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    storage: StorageOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Narrow the ranges of a study to where its trials did well, and train longer.
+
+    Data, model and training are those of the study, unless a study file is given with -c; its ranges do not count
+    then, only those given with --space.
+
+    Example: `hpsearch fine --from coarse --trials 50 --epochs 20`
+    """
+    set_verbosity(verbose, quiet)
+
+    from hpsearch.search.evidence import gather
+    from hpsearch.search.plan import plan_fine
+    from hpsearch.search.stages import keep_stored_ranges
+    from hpsearch.search.summary import stored_config
+    from hpsearch.storage import open_database
+
+    base = read_settings(config, storage=storage)
+    db = open_database(base.run.storage)
+    evidence = gather(db, source, _parse_renames(rename or []))
+    stored = None if config else stored_config(evidence)
+    flags = _stage_flags("fine", trials, epochs, sampler, pruner, seed, data, model, device)
+    settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
+    plan = plan_fine(evidence, settings, name, strict=not dry_run)
+    if dry_run:
+        _show_plan(plan, settings, as_json)
+        return
+    if evidence.num_finished < len(evidence.trials) and not quiet:
+        typer.echo(
+            f"note: {source!r} is not finished ({evidence.num_finished} of {len(evidence.trials)} trials)", err=True
+        )
+
+    def planned(db: Database) -> StagePlan:
+        kept, moved = keep_stored_ranges(db, plan, settings.ranges_given)
+        if moved and not quiet:
+            typer.echo(f"note: {source!r} has gone on; {kept.name!r} keeps the ranges it started with", err=True)
+        return kept
+
+    _run(planned, settings, as_json, quiet)
+
+
+def _stage_flags(
+    kind: str,
+    trials: int | None,
+    epochs: int | None,
+    sampler: str | None,
+    pruner: str | None,
+    seed: int | None,
+    data: str | None,
+    model: str | None,
+    device: str | None,
+) -> dict[str, Any]:
+    return {
+        f"{kind}.trials": trials,
+        f"{kind}.epochs": epochs,
+        f"{kind}.sampler": sampler,
+        f"{kind}.pruner": pruner,
+        f"{kind}.seed": seed,
+        "train.seed": seed,
+        "data.source": data,
+        "model.name": model,
+        "run.device": device,
+    }
+
+
+def _parse_renames(renames: list[str]) -> dict[str, str | None]:
+    parsed: dict[str, str | None] = {}
+    for text in renames:
+        old, sign, new = text.partition("=")
+        if not sign or not new:
+            raise ConfigError(f"--rename {text} is not allowed.\nAllowed: --rename PARAM=NAME, --rename PARAM=none.")
+        parsed[old] = None if new == "none" else new
+    return parsed
+
+
+def _run(planned: Callable[[Database], StagePlan], settings: Settings, as_json: bool, quiet: bool) -> None:
+    """Create or resume a stage, work on it, show what came out."""
+    start = time.monotonic()
+    signal.signal(signal.SIGTERM, _raise_terminated)
+
+    from hpsearch.cli.output import print_changes, print_stage
+    from hpsearch.cli.progress import data_progress, make_listener
+    from hpsearch.search.images import load_data
+    from hpsearch.search.session import run_stage
+    from hpsearch.search.summary import stage_summary
+    from hpsearch.storage import open_database
+
+    try:
+        db = open_database(settings.run.storage, create=True)
+        plan = planned(db)
+        if plan.changes and not (as_json or quiet):
+            print_changes(plan.changes)
+        with data_progress(quiet or as_json) as progress:
+            data = load_data(plan.trial_config, settings.run, progress)
+        with make_listener(quiet=quiet, as_json=as_json) as listener:
+            evidence = run_stage(db, plan, settings.run, data, listener)
+    except KeyboardInterrupt as stop:
+        raise _stopped(stop) from None
+    summary = stage_summary(evidence, seconds=time.monotonic() - start)
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict()))
+    else:
+        print_stage(summary, quiet=quiet)
+
+
+def _raise_terminated(_signal: int, _frame: object) -> None:
+    raise _Terminated
+
+
+def _stopped(stop: KeyboardInterrupt) -> StoppedError:
+    word, code = ("terminated", 143) if isinstance(stop, _Terminated) else ("interrupted", 130)
+    command = shlex.join(["hpsearch", *sys.argv[1:]])
+    return StoppedError(f"{word}; what is finished is kept.\nGo on with: {command}", code)
+
+
+def _show_plan(plan: StagePlan, settings: Settings, as_json: bool) -> None:
+    from hpsearch.cli.output import print_plan
+    from hpsearch.search.session import look_ahead
+
+    outlook = look_ahead(plan, settings.run)
+    described = {**plan.as_dict(), **outlook.as_dict()}
+    if as_json:
+        typer.echo(json.dumps(described))
+    else:
+        print_plan(plan, outlook)

@@ -1,0 +1,58 @@
+"""The README's commands are run where they can be, and checked for their options where they cannot."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from hpsearch.cli.app import app
+from hpsearch.config import load_settings
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SESSION = re.findall(r"^\$ (hpsearch .*)$", README, re.MULTILINE)
+INLINE = sorted(set(re.findall(r"`(hpsearch [a-z][^`]*)`", README)))
+
+
+def test_the_session_runs_word_for_word_in_an_empty_folder(tmp_path):
+    assert len(SESSION) >= 4
+    for command in SESSION:
+        line = command.replace("hpsearch", f"{shlex.quote(sys.executable)} -m hpsearch", 1)
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, (command, done.stderr)
+        if command == "hpsearch coarse --epochs 5":
+            best = re.search(r"val_acc (0\.\d+)", done.stdout)
+            assert best is not None
+            assert float(best[1]) >= 0.93
+    assert tomllib.loads((tmp_path / "best.toml").read_text())["train"]["lr"] > 0
+
+
+@pytest.mark.parametrize("command", INLINE)
+def test_commands_and_options_in_the_text_exist(command):
+    words = shlex.split(command)[1:]
+    current = get_command(app)
+    while words and hasattr(current, "commands") and words[0] in current.commands:
+        current = current.commands[words.pop(0)]
+    assert current.name != "hpsearch", command
+    options = {name for parameter in current.params for name in parameter.opts}
+    for word in words:
+        if word.startswith("-"):
+            assert word in options, (command, word)
+
+
+def test_the_study_file_is_valid(tmp_path):
+    [block] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "study.toml").write_text(block)
+    assert load_settings(tmp_path / "study.toml").study.data.val == 1000
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    [block] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "digits.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
+    exec(compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "README.md", "exec"), {})
