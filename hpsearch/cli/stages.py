@@ -137,6 +137,8 @@ def fine(
     db = open_database(base.run.storage)
     evidence = gather(db, source, _parse_renames(rename or []))
     stored = None if config else stored_config(evidence)
+    if stored is None and config is None and not quiet:
+        typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
     flags = _stage_flags("fine", trials, epochs, sampler, pruner, seed, data, model, device)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)

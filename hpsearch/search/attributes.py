@@ -11,6 +11,9 @@ FINGERPRINT = "hpsearch.fingerprint"
 PROVENANCE = "hpsearch.provenance"  # where the ranges came from
 DATASET = "hpsearch.dataset"  # shape, counts and class names of the images
 VERSIONS = "hpsearch.versions"
+PORTRAIT = "hpsearch.portrait"  # where the weights of the best trial are kept
+CHECKS = "hpsearch.checks"  # what was found before the search
+TESTS = "hpsearch.tests"  # each use of the test set
 
 # of a trial
 REASON = "reason"  # why a trial was pruned: exploded, or the pruner's name

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpsearch.config import RunConfig, StudyConfig
@@ -23,6 +24,7 @@ from hpsearch.search import attributes
 from hpsearch.search.evidence import best_trial, observe
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import StagePlan
+from hpsearch.search.portrait import keep_portrait
 from hpsearch.search.progress import Listener, StageStarted, TrialFinished
 from hpsearch.search.proposals import EXPLODED_VALUE, Mirror, explosion_attributes, needs_mirror
 from hpsearch.search.width import choose_width
@@ -72,6 +74,7 @@ class Worker:
         self.trials: dict[int, _Trial] = {}
         self.failures: list[str] = []
         best = best_trial(rows, "maximize")
+        self.best_value = best.value if best else None
         self.started = StageStarted(
             study=study.name,
             num_trials=self.num_trials,
@@ -79,7 +82,7 @@ class Worker:
             num_pruned=sum(row.state == "PRUNED" for row in rows),
             num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
             num_epochs=plan.settings.epochs,
-            best_value=best.value if best else None,
+            best_value=self.best_value,
             engine=run.engine,
             width=self.width,
             device=str(data.x_train_NCHW.device),
@@ -175,6 +178,7 @@ class Worker:
                 pack.drop(stopped)
             self.listener.epoch_finished(len(report.results) + len(report.explosions))
         completed = [self.trials[number] for number in pack.numbers if number in self.trials]
+        self._keep_best(pack, config, completed)
         outcomes = []
         for trial in completed:
             best = trial.best
@@ -186,6 +190,17 @@ class Worker:
             if self.mirror:
                 self.mirror.finish(trial.lease.number, best.val_acc)
         self._finish(outcomes)
+
+    def _keep_best(self, pack: Pack, config: StudyConfig, completed: Sequence[_Trial]) -> None:
+        """Keep the weights of the pack's best trial if it is the best of the stage so far."""
+        if self.run_config.keep == "none" or not completed:
+            return
+        trial = max(completed, key=lambda trial: (trial.best.val_acc, -trial.lease.number))
+        value, number = trial.best.val_acc, trial.lease.number
+        if self.best_value is None or value > self.best_value:
+            self.best_value = value
+            folder = Path(self.run_config.artifact_dir)
+            keep_portrait(self.queue.db, self.queue.study, folder, pack, config, self._images(config), number, value)
 
     def _images(self, config: StudyConfig) -> TrainingData:
         """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""

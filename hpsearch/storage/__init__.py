@@ -19,6 +19,7 @@ from hpsearch.storage.studies import (
     list_studies,
     read_epochs,
     read_trials,
+    write_attrs,
 )
 from hpsearch.storage.workers import new_worker_id
 
@@ -47,4 +48,5 @@ __all__ = [
     "read_epochs",
     "read_overview",
     "read_trials",
+    "write_attrs",
 ]

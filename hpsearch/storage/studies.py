@@ -29,6 +29,7 @@ from hpsearch.storage.tables import (
     trial_user_attributes,
     trial_values,
     trials,
+    upsert,
 )
 
 NUM_NAMES_SHOWN = 10  # of the studies there are, in a message
@@ -97,6 +98,13 @@ def create_stage(
         with db.write() as connection:
             connection.execute(sa.text("ANALYZE trials, trial_user_attributes"))
     return StudyRow(study_id, name, (direction,), json.loads(json.dumps(dict(attrs))))
+
+
+def write_attrs(db: Database, study: StudyRow, attrs: Mapping[str, Any]) -> None:
+    """Set user attributes of a study, plain JSON; those of the same name are replaced."""
+    with db.write() as connection:
+        rows = [{"study_id": study.study_id, **row} for row in attr_rows(attrs)]
+        upsert(connection, study_user_attributes, ["study_id", "key"], rows)
 
 
 def check_name(name: str) -> None:

@@ -9,6 +9,7 @@ from hpsearch.storage import open_database
 @pytest.mark.postgres
 def test_coarse_and_fine_in_postgres(hpsearch, postgres_databases):
     url = postgres_databases.new()
+    hpsearch.environment["HPSEARCH_RUN__KEEP"] = "none"  # nothing else is written to this folder
     done = hpsearch("coarse", "-c", "tiny.toml", HPSEARCH_STORAGE=url)
     assert "spent: 12 of 12" in done.stdout
     hpsearch("fine", "--from", "coarse", HPSEARCH_STORAGE=url)

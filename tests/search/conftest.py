@@ -16,6 +16,11 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def tiny():
     """A search that takes a second: settings from the study file above and other keys by dotted path."""

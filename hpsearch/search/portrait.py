@@ -1,0 +1,103 @@
+"""The best trial of a stage, kept: its weights after the last epoch, its first-layer filters, its silent units.
+
+One safetensors file per study under a generated name; the study's attributes say where. Reading one imports no torch.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpsearch.errors import StorageError
+from hpsearch.logs import get_logger
+from hpsearch.search import attributes
+from hpsearch.storage import Database, StudyRow, write_attrs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hpsearch.config import StudyConfig
+    from hpsearch.datasets.device import TrainingData
+    from hpsearch.training import Pack
+
+WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """What the best trial looks like inside.
+
+    `filters` are first-layer weights (units, C, H, W), None for nets that do not begin at pixels; `sparsity` is,
+    per activation layer, the share of training images for which each unit was exactly 0.
+    """
+
+    number: int
+    value: float
+    path: Path
+    filters: np.ndarray[Any, Any] | None
+    sparsity: dict[str, np.ndarray[Any, Any]]
+
+
+def keep_portrait(
+    db: Database,
+    study: StudyRow,
+    folder: Path,
+    pack: Pack,
+    config: StudyConfig,
+    data: TrainingData,
+    number: int,
+    value: float,
+) -> None:
+    """Keep a live trial of a pack as the best of its study; what was kept before goes away.
+
+    A full disk or an unwritable folder costs the portrait, not the search: it is logged.
+    """
+    from safetensors.torch import save_file
+
+    from hpsearch.training.sparsity import first_layer, unit_sparsity
+
+    state = pack.state(number)
+    tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
+    silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
+    tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
+    if (filters := first_layer(state, data.shape)) is not None:
+        tensors[FILTERS] = filters.float().clone()
+    path = folder / f"{uuid.uuid4().hex}.safetensors"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written under its final name and only then announced: nobody reads it before it is whole.
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        log.warning("the weights of trial %d are not kept: %s", number, error)
+        return
+    old = study.attrs.get(attributes.PORTRAIT)
+    study.attrs[attributes.PORTRAIT] = {"path": str(path.resolve()), "number": number, "value": value}
+    write_attrs(db, study, {attributes.PORTRAIT: study.attrs[attributes.PORTRAIT]})
+    if old is not None:
+        Path(old["path"]).unlink(missing_ok=True)
+
+
+def load_portrait(study: StudyRow) -> Portrait | None:
+    """The portrait of a study's best trial; None if none was kept, or its file is not on this machine.
+
+    Raises:
+        StorageError: the file is there but broken.
+    """
+    kept: Mapping[str, Any] | None = study.attrs.get(attributes.PORTRAIT)
+    if kept is None or not (path := Path(kept["path"])).is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"the weights of trial {kept['number']} cannot be read: {path}: {error}") from None
+    sparsity = {n.removeprefix(SPARSITY): share for n, share in tensors.items() if n.startswith(SPARSITY)}
+    return Portrait(kept["number"], kept["value"], path, tensors.get(FILTERS), sparsity)
