@@ -44,6 +44,19 @@ class ExplosionWatch:
         self.num_updates_K += self.active_K  # of a frozen trial it stays: the step of the explosion
         return self.active_K
 
+    def everything(self) -> dict[str, Tensor]:
+        """What it has seen so far, by name."""
+        return {
+            "num_updates": self.num_updates_K,
+            "cost": self.cost_K,
+            "first_cost": self.first_cost_K,
+            "limit": self.limit_K,
+        }
+
+    def go_on(self) -> None:
+        """The first costs are known already: those of trials that were begun elsewhere."""
+        self._started = True
+
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials."""
         for name in ("active_K", "num_updates_K", "cost_K", "first_cost_K", "limit_K"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,14 @@ class PackReport:
     explosions: list[Explosion]
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A live trial between two epochs: enough to go on with it in another pack, on another device."""
+
+    epoch: int  # epochs done
+    tensors: dict[str, Tensor]  # on the CPU
+
+
 class Pack:
     """Trains the trials of `specs` under one config; they may differ in vector hyperparameters only.
 
@@ -45,14 +53,22 @@ class Pack:
         data: on the device on which to train.
         specs: at least one.
         engine: auto, loop or vmap.
+        snapshots: where trials are to go on from, by number; of all trials and from one epoch, or of none.
 
     Raises:
         ConfigError: a value is not allowed, or the net does not fit the images.
-        EngineError: the specs differ in structure, a number is given twice, or the engine cannot take the net.
+        EngineError: the specs differ in structure, a number is given twice, the snapshots are not theirs, or the
+            engine cannot take the net.
     """
 
     def __init__(
-        self, config: StudyConfig, data: TrainingData, specs: Sequence[TrialSpec], *, engine: str = "auto"
+        self,
+        config: StudyConfig,
+        data: TrainingData,
+        specs: Sequence[TrialSpec],
+        *,
+        engine: str = "auto",
+        snapshots: Mapping[int, Snapshot] | None = None,
     ) -> None:
         self.config = config
         self.epoch = 0
@@ -76,6 +92,9 @@ class Pack:
             self._engine = make_engine(
                 engine, config.model.name, module.to(like), state, (x_sample[:2].to(like), y_sample[:2])
             )
+
+        if snapshots:
+            self._go_on(snapshots)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -145,6 +164,31 @@ class Pack:
             raise EngineError(f"trial {number} is not in the pack.\nIn it: {list(self._numbers)}.")
         slot = self._state.slot(self._numbers.index(number))
         return {name: tensor.clone() for name, tensor in slot.items() if name in self._persistent}
+
+    def snapshot(self, number: int) -> Snapshot:
+        """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
+
+        Raises:
+            EngineError: the trial is not in the pack.
+        """
+        if number not in self._numbers:
+            raise EngineError(f"trial {number} is not in the pack.\nIn it: {list(self._numbers)}.")
+        slot = self._numbers.index(number)
+        return Snapshot(self.epoch, {name: t[slot].cpu().clone() for name, t in self._state.everything().items()})
+
+    def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
+        epochs = {snapshot.epoch for snapshot in snapshots.values()}
+        if set(snapshots) != set(self._numbers) or len(epochs) != 1:
+            raise EngineError(f"snapshots of trials {sorted(snapshots)} at epochs {sorted(epochs)} are not one pack's.")
+        stacked = self._state.everything()
+        for slot, number in enumerate(self._numbers):
+            tensors = snapshots[number].tensors
+            if {name: t.shape for name, t in tensors.items()} != {name: t.shape[1:] for name, t in stacked.items()}:
+                raise EngineError(f"the snapshot of trial {number} is of another net or optimizer.")
+            for name, tensor in stacked.items():
+                tensor[slot].copy_(tensors[name])
+        self._state.watch.go_on()
+        self.epoch = epochs.pop()
 
     @property
     def _state(self) -> PackState:

@@ -37,7 +37,7 @@ def unit_sparsity(
     hooks = [
         layer.register_forward_hook(lambda _layer, _inputs, output, name=name: zeros[name].append(_share(output)))
         for name, layer in net.named_modules()
-        if isinstance(layer, tuple(ACTIVATIONS.values()))
+        if type(layer) in ACTIVATIONS.values()
     ]
     try:
         for chunk in torch.split(x_BCHW, CHUNK):
@@ -67,5 +67,3 @@ def first_layer(state: Mapping[str, Tensor], shape: tuple[int, int, int]) -> Ten
         channels, height, width = shape
         return weight.reshape(-1, channels, height, width) if weight.shape[1] == channels * height * width else None
     return weight
-
-

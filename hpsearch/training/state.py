@@ -96,6 +96,16 @@ class PackState:
         """One trial's parameters and buffers by their names in the net, as views."""
         return {name: tensor[index] for name, tensor in {**self.parameters, **self.buffers}.items()}
 
+    def everything(self) -> Stacked:
+        """All that a trial is made of, stacked, by a name of its own: what has to be kept to go on with it later."""
+        averages = {f"optimizer/{key}/{name}": t for key, s in self.optimizer.state.items() for name, t in s.items()}
+        return {
+            **{f"parameters/{name}": tensor for name, tensor in self.parameters.items()},
+            **{f"buffers/{name}": tensor for name, tensor in self.buffers.items()},
+            **averages,
+            **{f"watch/{name}": tensor for name, tensor in self.watch.everything().items()},
+        }
+
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials; the kept ones move together in this order."""
         for stacked in (self.parameters, self.buffers):

@@ -1,0 +1,129 @@
+"""Checkpoints on disk: one trial each, so that any worker can go on with it in another pack.
+
+    FOLDER/NUMBER/EPOCH.safetensors   weights, buffers, optimizer state
+    FOLDER/NUMBER/EPOCH.json          epoch, results so far, checksum of the other file
+
+The JSON is written last and in one piece, so a checkpoint is there whole or not at all. Two generations are kept: where
+the newest one is damaged, the one before serves. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from hpsearch.datasets.atomic import replacing
+from hpsearch.errors import HpsearchError
+from hpsearch.logs import get_logger
+from hpsearch.results import EpochResult
+from hpsearch.training.pack import Snapshot
+
+GENERATIONS = 2  # checkpoints kept of each trial
+
+log = get_logger(__name__)
+
+
+class CheckpointError(HpsearchError):
+    """A checkpoint is damaged or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trial to go on with, and what it had reported up to there."""
+
+    snapshot: Snapshot
+    results: list[EpochResult]
+
+
+class Checkpoints:
+    """The checkpoints of one study in a folder of its own; `name` is an id that we made, never a user's text."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.folder = root / name
+
+    def save(self, number: int, checkpoint: Checkpoint) -> None:
+        """Write a trial's state after an epoch, and drop all but the newest generations.
+
+        Raises:
+            CheckpointError: the folder cannot be written or the disk is full; earlier ones are whole.
+        """
+        folder, epoch = self.folder / str(number), checkpoint.snapshot.epoch
+        tensors = save_tensors({name: t.contiguous() for name, t in checkpoint.snapshot.tensors.items()})
+        described = {
+            "epoch": epoch,
+            "checksum": _checksum(tensors),
+            "results": [_plain(result) for result in checkpoint.results],
+        }
+        try:
+            with replacing(folder / f"{epoch}.safetensors") as file:
+                file.write(tensors)
+            with replacing(folder / f"{epoch}.json") as file:
+                file.write(json.dumps(described).encode())
+            for old in self._epochs(number)[GENERATIONS:]:
+                self._drop(number, old)
+        except OSError as error:
+            free = shutil.disk_usage(_existing(folder)).free
+            raise CheckpointError(
+                f"the checkpoint of trial {number} cannot be written to {folder}: {error.strerror}.\n"
+                f"Free on that disk: {free:,} bytes."
+            ) from error
+
+    def load(self, number: int) -> Checkpoint | None:
+        """The newest whole checkpoint of a trial; None without any. Damaged ones are logged and passed over."""
+        for epoch in self._epochs(number):
+            try:
+                return self._read(number, epoch)
+            except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("trial %d: %s; using an earlier epoch", number, error)
+        return None
+
+    def remove(self, number: int) -> None:
+        """Drop all checkpoints of a trial."""
+        shutil.rmtree(self.folder / str(number), ignore_errors=True)
+
+    def _epochs(self, number: int) -> list[int]:
+        """Epochs that have a checkpoint, newest first."""
+        found = (self.folder / str(number)).glob("*.json")
+        return sorted((int(path.stem) for path in found if path.stem.isdecimal()), reverse=True)
+
+    def _read(self, number: int, epoch: int) -> Checkpoint:
+        folder = self.folder / str(number)
+        described = json.loads((folder / f"{epoch}.json").read_bytes())
+        tensors = (folder / f"{epoch}.safetensors").read_bytes()
+        if _checksum(tensors) != described["checksum"]:
+            raise CheckpointError(f"checksum mismatch in {folder / f'{epoch}.safetensors'}")
+        results = [EpochResult(**{k: _number(v) for k, v in result.items()}) for result in described["results"]]
+        if described["epoch"] != epoch or [result.epoch for result in results] != list(range(1, epoch + 1)):
+            raise CheckpointError(f"{folder / f'{epoch}.json'} is of another epoch")
+        return Checkpoint(Snapshot(epoch, load_tensors(tensors)), results)
+
+    def _drop(self, number: int, epoch: int) -> None:
+        for ending in ("json", "safetensors"):  # the announcement first
+            (self.folder / str(number) / f"{epoch}.{ending}").unlink(missing_ok=True)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _plain(result: EpochResult) -> dict[str, Any]:
+    """JSON has no nan and inf: they are kept as text."""
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(result).items()}
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
