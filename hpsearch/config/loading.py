@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ ENVIRONMENT = {
 }
 """Short names. Any key can be set as HPSEARCH_SECTION__KEY, e.g. HPSEARCH_TRAIN__BATCH_SIZE."""
 
-RESERVED = "HPSEARCH_TEST_"  # belongs to the test suite
+RESERVED = ("HPSEARCH_TEST_", "HPSEARCH_DASHBOARD_TOKEN")  # of the test suite; a secret that is no setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,7 @@ def load_settings(
     Raises:
         ConfigError: anything that is not allowed, by key, value and what is.
     """
-    values: dict[str, Any] = _read(file) if file is not None else dict(stored or {})
-    values = {section: dict(table) if isinstance(table, Mapping) else table for section, table in values.items()}
+    values: dict[str, Any] = _read(file) if file is not None else deepcopy(dict(stored or {}))
     for name, text in sorted((environment or {}).items()):
         if (path := _environment_path(name)) is not None:
             _assign(values, path, parse_value(text), where=name)

@@ -1,0 +1,135 @@
+"""What a net's layers put out before any training: whether the signal gets through, by initialization.
+
+Source: the activation statistics of CS231n, lecture 6; Glorot & Bengio 2010. Shapes: B = batch, C = channels, H, W =
+image height and width.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hpsearch.config import ModelConfig
+from hpsearch.models import build, initialize, weight_names
+
+Verdict = Literal["healthy", "collapsing", "dead", "saturated"]
+
+ACTIVATIONS = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid)
+INITS = ("small:0.01", "lecun", "xavier", "he")
+"""Those that are compared with the chosen one."""
+
+COLLAPSING = 0.1  # std of the last hidden layer over that of the first: below, learning starts late
+DEAD = 1e-6  # std of the last hidden layer over that of the input: below, nothing of the image reaches the classes
+GROWING = 1e2  # std of any hidden layer over that of the input: above, an unbounded activation runs away
+SATURATED = 0.5  # share of a tanh or sigmoid layer's outputs at their ends, where gradients vanish
+END = 0.01  # of the activation's span: nearer to an end is at it
+
+
+@dataclass(frozen=True)
+class LayerActivations:
+    """One layer's outputs over some images.
+
+    `std` is over the images, root mean square over the units: what is the same for every image carries no signal.
+    """
+
+    layer: str
+    mean: float
+    std: float
+    at_ends: float
+    """Share of outputs at the ends of a tanh or sigmoid; 0 for unbounded activations."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, to three digits."""
+        return {"layer": self.layer, **{key: float(f"{getattr(self, key):.3g}") for key in ("mean", "std", "at_ends")}}
+
+
+@dataclass(frozen=True)
+class Activations:
+    """A net's hidden layers under one initialization, and what they say."""
+
+    init: str
+    verdict: Verdict
+    layers: tuple[LayerActivations, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"init": self.init, "verdict": self.verdict, "layers": [layer.as_dict() for layer in self.layers]}
+
+
+@torch.no_grad()
+def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int) -> Activations:
+    """Send images through a freshly initialized net and look at what follows each activation function.
+
+    In training mode, so that batch normalization takes its statistics from these images, and without dropout.
+
+    Raises:
+        ConfigError: the net does not fit the images.
+    """
+    _, *shape = x_BCHW.shape
+    channels, height, width = shape
+    net = build(config.model_copy(update={"dropout": 0.0}), (channels, height, width), num_classes).double()
+    initialize(net, config.init, seed)
+    weights = set(weight_names(net))
+    for name, parameter in net.named_parameters():
+        if name in weights:
+            parameter.mul_(config.init_scale)
+    net.to(x_BCHW).train()
+    layers: list[LayerActivations] = []
+    calls: Counter[str] = Counter()
+
+    def observe(name: str, module: nn.Module, output: Tensor) -> None:
+        calls[name] += 1  # a ResNet calls one module twice in a block
+        layers.append(_measure(name if calls[name] == 1 else f"{name}#{calls[name]}", module, output))
+
+    hooks = [
+        module.register_forward_hook(lambda module, _inputs, output, name=name: observe(name, module, output))
+        for name, module in net.named_modules()
+        if isinstance(module, ACTIVATIONS)
+    ]
+    try:
+        net(x_BCHW)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Activations(config.init, judge(layers, spread(x_BCHW)), tuple(layers))
+
+
+def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int) -> list[Activations]:
+    """The chosen initialization first, with its init_scale, then the well-known ones without."""
+    others = [config.model_copy(update={"init": init, "init_scale": 1.0}) for init in INITS if init != config.init]
+    return [activations(each, seed, x_BCHW, num_classes) for each in (config, *others)]
+
+
+def judge(layers: Sequence[LayerActivations], input_std: float) -> Verdict:
+    """What the hidden layers say, in order.
+
+    saturated: half of a tanh or sigmoid layer sits at its ends, or a layer has 100 times the input's std; dead: the
+    last one has less than a millionth of the input's std; collapsing: it has less than a tenth of the first one's;
+    else healthy. A net without hidden layers is healthy: its initial loss says the rest.
+    """
+    if any(layer.at_ends >= SATURATED or not layer.std <= GROWING * input_std for layer in layers):
+        return "saturated"
+    if layers and layers[-1].std <= DEAD * input_std:
+        return "dead"
+    if layers and layers[-1].std < COLLAPSING * layers[0].std:
+        return "collapsing"
+    return "healthy"
+
+
+def spread(x_B: Tensor) -> float:
+    """Std over the first dimension, root mean square over all others."""
+    return float(x_B.flatten(1).std(0, correction=0).square().mean().sqrt())
+
+
+def _measure(name: str, module: nn.Module, output: Tensor) -> LayerActivations:
+    at_ends = 0.0
+    if isinstance(module, nn.Tanh | nn.Sigmoid):
+        low = -1.0 if isinstance(module, nn.Tanh) else 0.0
+        near = END * (1.0 - low)
+        at_ends = float(((output < low + near) | (output > 1.0 - near)).double().mean())
+    return LayerActivations(name, float(output.mean()), spread(output), at_ends)
