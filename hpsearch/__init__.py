@@ -1,7 +1,7 @@
 """hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine.
 
-`coarse`, `fine` and `load` are the commands of the same names; `Objective` is the trainer as an Optuna objective.
-They are imported when first used, so that `import hpsearch` stays cheap.
+`coarse`, `fine` and `run` are the commands of the same names, `load` reads a study; `Objective` is the trainer as an
+Optuna objective. They are imported when first used, so that `import hpsearch` stays cheap.
 """
 
 from __future__ import annotations
@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpsearch.search.api import Stage, coarse, fine, load
     from hpsearch.search.objective import Objective
+    from hpsearch.search.procedure import Procedure, run
 
 __version__ = "0.1.0"
-__all__ = ["Objective", "Stage", "__version__", "coarse", "fine", "load"]
+__all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run"]
 
-_HOMES = {"Objective": "objective", "Stage": "api", "coarse": "api", "fine": "api", "load": "api"}
+_HOMES = {
+    "Objective": "objective",
+    "Procedure": "procedure",
+    "Stage": "api",
+    "coarse": "api",
+    "fine": "api",
+    "load": "api",
+    "run": "procedure",
+}
 
 
 def __getattr__(name: str) -> Any:

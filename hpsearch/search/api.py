@@ -81,6 +81,7 @@ def coarse(
     sets: Mapping[str, Any] | None = None,
     space: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
+    skip_checks: bool = False,
 ) -> Stage:
     """Search wide and short, or go on with the search of that name.
 
@@ -94,12 +95,14 @@ def coarse(
         sets: other keys by dotted path, as {"train.batch_size": 50}.
         space: ranges that replace or join those of the config, as {"lr": "log(1e-6, 1e-3)"} or {"reg": "none"}.
         listener: hears of each finished trial.
+        skip_checks: search even where the net cannot learn 20 images by heart, or the like.
 
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
     settings = _settings("coarse", config, storage, trials, epochs, sampler, sets, space)
-    return _run(open_database(settings.run.storage, create=True), plan_coarse(settings, name), settings, listener)
+    db = open_database(settings.run.storage, create=True)
+    return _run(db, plan_coarse(settings, name), settings, listener, skip_checks)
 
 
 def fine(
@@ -170,10 +173,15 @@ def _range_flags(space: Mapping[str, Any]) -> Sequence[str]:
     return [f"{name}={text(value)}" for name, value in space.items()]
 
 
-def _run(db: Database, plan: StagePlan, settings: Settings, listener: Listener | None) -> Stage:
+def _run(
+    db: Database, plan: StagePlan, settings: Settings, listener: Listener | None, skip_checks: bool = False
+) -> Stage:
+    from hpsearch.search.checks.gate import check_before_search
     from hpsearch.search.images import load_data
     from hpsearch.search.session import run_stage
 
     data = load_data(plan.trial_config, settings.run)
+    if not skip_checks and (checks := check_before_search(db, plan, data)) is not None:
+        checks.refuse_if_failed()
     evidence = run_stage(db, plan, settings.run, data, listener)
     return Stage(db, evidence)

@@ -10,6 +10,7 @@ IDENTITY = "hpsearch.identity"  # what the fingerprint is taken of
 FINGERPRINT = "hpsearch.fingerprint"
 PROVENANCE = "hpsearch.provenance"  # where the ranges came from
 DATASET = "hpsearch.dataset"  # shape, counts and class names of the images
+COMPARISON = "hpsearch.comparison"  # name, sampler and repeat of a search that is one of many compared
 VERSIONS = "hpsearch.versions"
 PORTRAIT = "hpsearch.portrait"  # where the weights of the best trial are kept
 CHECKS = "hpsearch.checks"  # what was found before the search

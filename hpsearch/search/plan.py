@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpsearch.config import (
+    FloatRange,
     Range,
     Settings,
     StageConfig,
@@ -19,10 +20,12 @@ from hpsearch.config import (
 )
 from hpsearch.config.study import validate
 from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.search import attributes
 from hpsearch.search.evidence import Evidence
 from hpsearch.space import Narrowing, narrow
+from hpsearch.storage import StudyRow
 
-StageKind = Literal["coarse", "fine"]
+StageKind = Literal["check", "coarse", "fine"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ class StagePlan:
 
     def ranges(self) -> list[dict[str, Any]]:
         """Each range with the one it came from and why."""
-        if self.source is not None:
-            return [change.as_dict() for change in self.changes]
+        changed = {change.param: change.as_dict() for change in self.changes}
+        if self.kind == "fine":
+            return list(changed.values())
         return [
-            {"param": name, "old": None, "new": bounds(range_), "reason": "given"}
+            changed.get(name, {"param": name, "old": None, "new": bounds(range_), "reason": "given"})
             for name, range_ in self.config.space.items()
         ]
 
@@ -97,15 +101,45 @@ def bounds(range_: Range) -> list[Any]:
     return listed
 
 
-def plan_coarse(settings: Settings, name: str = "coarse") -> StagePlan:
+def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None = None) -> StagePlan:
     """The coarse stage of a study file.
 
+    Args:
+        settings: data, model, training and ranges.
+        name: of the stage.
+        check: a study made by `hpsearch check`, to take the range of lr from, unless --space says something of lr.
+
     Raises:
-        ConfigError: there is nothing to search, or sampler, pruner and space do not fit each other.
+        ConfigError: there is nothing to search, or sampler, pruner and space do not fit each other, or `check` is none.
+        RefusedError: the check found no rate at which the loss goes down.
     """
-    if not settings.study.space:
+    config = settings.study
+    changes: tuple[Narrowing, ...] = ()
+    if check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
+        new, reason = _checked_rates(check)
+        changes = (Narrowing("lr", config.space.get("lr", new), new, reason),)
+        config = validate(StudyConfig, {**dict(config), "space": {**config.space, "lr": new}})
+    if not config.space:
         raise ConfigError("[space] is empty: nothing to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
-    return StagePlan(name, "coarse", settings.study)
+    return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
+
+
+def _checked_rates(check: StudyRow) -> tuple[Range, str]:
+    """The range of lr that a check found, and why."""
+    stored = check.attrs.get(attributes.CHECKS)
+    if stored is None or check.attrs.get(attributes.STAGE) != "check":
+        raise ConfigError(
+            f"the study {check.name!r} is no check, so it has no rough range of lr.\n"
+            f"Allowed: a study made by hpsearch check; hpsearch fine --from {check.name} narrows any other."
+        )
+    found = next((each for each in stored["findings"] if each["name"] == "learning rate"), None)
+    if found is None or "low" not in found["measured"]:
+        raise RefusedError(
+            f"the check {check.name!r} found no learning rate at which the loss goes down.\n"
+            "Give lr a range: --space 'lr=log(1e-4, 1e-1)', or check again with more --steps under another --name."
+        )
+    measured = found["measured"]
+    return FloatRange(measured["low"], measured["high"], log=True), measured["reason"]
 
 
 def plan_fine(evidence: Evidence, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:

@@ -60,16 +60,22 @@ def open_stage(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: 
         RefusedError: a study of that name is another search; the message lists the differences.
     """
     try:
-        return _found(db, plan, images)
+        return find_stage(db, plan, images)
     except StudyNotFoundError:
         pass
     try:
         return _create(db, plan, images, structure_of)
     except StudyExistsError:  # another process was faster
-        return _found(db, plan, images)
+        return find_stage(db, plan, images)
 
 
-def _found(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+    """The study of a plan that is in the storage.
+
+    Raises:
+        StudyNotFoundError: there is none of that name.
+        RefusedError: it is another search; the message lists the differences.
+    """
     study = find_study(db, plan.name)
     stored = study.attrs.get(attributes.IDENTITY)
     if stored is None:
@@ -91,7 +97,12 @@ def _create(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: Str
     trials = [
         NewTrial(params, {STRUCTURE: structure_of(config, params)} if params is not None else {}) for params in drawn
     ]
-    attrs = {
+    return create_stage(db, plan.name, "maximize", stage_attributes(plan, images), plan.config.space, trials)
+
+
+def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
+    """What the study of a plan keeps from its creation on."""
+    return {
         attributes.STAGE: plan.kind,
         attributes.CONFIG: plan.config.plain(),
         attributes.IDENTITY: plan.identity(images.fingerprint),
@@ -104,7 +115,6 @@ def _create(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: Str
         },
         attributes.VERSIONS: versions(),
     }
-    return create_stage(db, plan.name, "maximize", attrs, plan.config.space, trials)
 
 
 def versions() -> dict[str, str]:

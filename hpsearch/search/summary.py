@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hpsearch.config import hard_limits
 from hpsearch.errors import RefusedError
+from hpsearch.results import EpochResult
 from hpsearch.search import attributes
+from hpsearch.search.diagnosis import diagnose_trials
 from hpsearch.search.evidence import Evidence
 from hpsearch.space import Verdict, boundary_verdicts
 from hpsearch.storage import TrialRow
@@ -58,6 +61,8 @@ class StageSummary:
     epochs: int | None
     best: TrialRow | None
     verdicts: tuple[Verdict, ...]
+    diagnoses: Mapping[str, int] | None = None
+    """How many trials are healthy, exploded, ...; None where the curves were not read."""
     seconds: float | None = None
 
     @property
@@ -77,12 +82,15 @@ class StageSummary:
             "exploded": self.num_exploded,
             "best": trial_as_dict(self.best) if self.best else None,
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
+            "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
             "seconds": round(self.seconds, 3) if self.seconds is not None else None,
         }
 
 
-def stage_summary(evidence: Evidence, seconds: float | None = None) -> StageSummary:
-    """Put together what a study's trials say."""
+def stage_summary(
+    evidence: Evidence, seconds: float | None = None, epochs: Mapping[int, Sequence[EpochResult]] | None = None
+) -> StageSummary:
+    """Put together what a study's trials say; `epochs`, by trial number, for a count of diagnoses."""
     counts: dict[str, int] = {}
     for trial in evidence.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
@@ -101,8 +109,16 @@ def stage_summary(evidence: Evidence, seconds: float | None = None) -> StageSumm
         epochs=config.get(stage, {}).get("epochs") if stage else None,
         best=evidence.best,
         verdicts=tuple(verdicts(evidence)),
+        diagnoses=_count_diagnoses(evidence, epochs) if epochs is not None else None,
         seconds=seconds,
     )
+
+
+def _count_diagnoses(evidence: Evidence, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:
+    """The most frequent verdict first."""
+    num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
+    found = diagnose_trials(evidence.trials, epochs, num_classes).values()
+    return dict(Counter(diagnosis.verdict for diagnosis in found).most_common())
 
 
 def trial_as_dict(trial: TrialRow) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 import hpsearch
 from hpsearch.config import FloatRange
-from hpsearch.errors import ConfigError, StudyNotFoundError
+from hpsearch.errors import ConfigError, RefusedError, StudyNotFoundError
 
 STUDY = {
     "data": {
@@ -45,6 +45,14 @@ def test_coarse_fine_and_load(tmp_path):
     assert again.summary()["from"] == "coarse"
     with pytest.raises(StudyNotFoundError, match="nowhere"):
         hpsearch.load("nowhere", storage=storage)
+
+
+def test_coarse_is_refused_for_a_net_that_cannot_learn(tmp_path):
+    dead = {**STUDY, "model": {"hidden": [20, 20, 20], "init": "small:1e-12"}}
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    with pytest.raises(RefusedError, match="the check 'regularization' failed"):
+        hpsearch.coarse(dead, storage=storage, trials=2)
+    assert len(hpsearch.coarse(dead, storage=storage, trials=2, skip_checks=True).trials) == 2
 
 
 def test_the_objective_is_an_ordinary_one():

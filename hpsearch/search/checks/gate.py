@@ -1,0 +1,45 @@
+"""What every coarse search does before its study is made: see that the net can learn at all."""
+
+from __future__ import annotations
+
+from hpsearch.config import StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.errors import StudyNotFoundError
+from hpsearch.search.checks.findings import CheckReport
+from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
+from hpsearch.search.plan import StagePlan
+from hpsearch.search.session import check_plan
+from hpsearch.storage import Database, find_study
+from hpsearch.storage.studies import check_name
+
+
+def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
+    """Images, initial loss, regularization, and 20 images by heart: a second or two, however large the data set.
+
+    Raises:
+        ConfigError: the net does not fit the images.
+    """
+    config = checked_config(config)
+    initial_loss, regularization = check_initial_cost(config, data)
+    return CheckReport((check_data(data), initial_loss, regularization, check_overfit(config, data)))
+
+
+def check_before_search(db: Database, plan: StagePlan, data: TrainingData) -> CheckReport | None:
+    """The quick checks for a coarse stage that is not in the storage yet; None for any other.
+
+    A stage that is there already, by this name, goes on (or is refused) without them. The caller refuses to search
+    when one failed: `CheckReport.refuse_if_failed`.
+
+    Raises:
+        ConfigError: see `session.check_plan`, or the name is not allowed.
+    """
+    if plan.kind != "coarse":
+        return None
+    check_name(plan.name)
+    try:
+        find_study(db, plan.name)
+        return None
+    except StudyNotFoundError:
+        pass
+    check_plan(plan, data)
+    return quick_checks(plan.trial_config, data)

@@ -1,0 +1,181 @@
+"""All checks of a config, kept as a study, so that a coarse search can take its learning rates from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hpsearch.config import FloatRange, StageConfig, StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.errors import StudyNotFoundError
+from hpsearch.search import attributes
+from hpsearch.search.checks.findings import CheckReport, Finding
+from hpsearch.search.checks.gate import quick_checks
+from hpsearch.search.checks.gates import NUM_SAMPLE, checked_config
+from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
+from hpsearch.search.plan import StagePlan
+from hpsearch.search.proposals import EXPLODED_VALUE, explosion_attributes
+from hpsearch.search.stages import find_stage, stage_attributes
+from hpsearch.storage import (
+    STRUCTURE,
+    Database,
+    Lease,
+    NewTrial,
+    Outcome,
+    Queue,
+    StudyExistsError,
+    StudyRow,
+    count_states,
+    create_stage,
+    new_worker_id,
+)
+from hpsearch.storage.studies import check_name
+from hpsearch.training import structure_key
+from hpsearch.training.activations import Activations, compare_inits
+
+KIND: Literal["check"] = "check"
+SPACE = {"lr": FloatRange(RATES[0], RATES[-1], log=True)}
+
+ACTIVATION_ADVICE = {
+    "dead": "nothing of the images reaches the classes: larger initial weights (model.init = he)",
+    "saturated": "gradients vanish where units are saturated: smaller initial weights (model.init = xavier), or scale"
+    " the inputs (data.normalize = channel)",
+    "collapsing": "the signal fades from layer to layer, so learning starts late: model.init = he, or model.batch_norm",
+}
+
+
+@dataclass(frozen=True)
+class CheckPlan(StagePlan):
+    """The study of a check. What it finds does not depend on [space], budgets and samplers."""
+
+    steps: int = STEPS
+    """Of each learning rate."""
+
+    @property
+    def settings(self) -> StageConfig:
+        """One trial per rate."""
+        return StageConfig(trials=len(RATES), epochs=LOOKS, sampler="grid")
+
+    @property
+    def trial_config(self) -> StudyConfig:
+        """The net, images and training of the coarse stage, which this check is for."""
+        return self.config.for_stage("coarse")
+
+    def identity(self, data_fingerprint: str) -> dict[str, Any]:
+        """See StagePlan."""
+        plain = self.trial_config.plain()
+        sections = {section: plain[section] for section in ("data", "model", "train")}
+        del sections["train"]["epochs"]
+        return {"stage": KIND, "images": data_fingerprint, "steps": self.steps, **sections}
+
+    def provenance(self) -> dict[str, Any]:
+        """See StagePlan."""
+        rates = [RATES[0], RATES[-1]]
+        return {"from": None, "ranges": [{"param": "lr", "old": None, "new": rates, "reason": "a grid of all rates"}]}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found, and whether it is in the storage: a check that failed is not."""
+
+    report: CheckReport
+    study: StudyRow | None
+    fresh: bool
+    """Whether it was made now; else it was read."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        stored = self.study.name if self.study is not None else None
+        return {"study": stored, "fresh": self.fresh, **self.report.as_dict()}
+
+
+def plan_check(config: StudyConfig, name: str = KIND, steps: int = STEPS) -> CheckPlan:
+    """The check of a config."""
+    return CheckPlan(name, KIND, config, steps=steps)
+
+
+def run_check(
+    db: Database,
+    plan: CheckPlan,
+    data: TrainingData,
+    *,
+    engine: str = "auto",
+    listener: Callable[[str], None] = lambda _check: None,
+) -> Check:
+    """Make all checks and keep them, or read those that were kept under this name.
+
+    A check that failed is not kept: mend the config and check again. `listener` hears what is being checked.
+
+    Raises:
+        RefusedError: a study of that name is something else, or the check of another config.
+        ConfigError: the net does not fit the images, or the name is not allowed.
+    """
+    check_name(plan.name)
+    try:
+        study = find_stage(db, plan, data)
+        if _is_finished(db, study):
+            return Check(CheckReport.from_dict(study.attrs[attributes.CHECKS]), study, fresh=False)
+    except StudyNotFoundError:
+        pass
+    config = checked_config(plan.trial_config)
+    listener("20 images by heart")
+    quick = quick_checks(config, data)
+    listener("activations")
+    x_BCHW, _ = data.train_sample(NUM_SAMPLE)
+    inits = compare_inits(config.model, config.train.seed, x_BCHW, data.num_classes)
+    listener("learning rates")
+    initial_loss = float(quick["initial loss"].measured["loss"])
+    search = try_rates(config, data, initial_loss, steps=plan.steps, engine=engine)
+    report = CheckReport((*quick.findings, activation_finding(inits), rate_finding(search)))
+    return Check(report, _store(db, plan, data, report, search.trials) if report.ok else None, fresh=True)
+
+
+def activation_finding(inits: Sequence[Activations]) -> Finding:
+    """The chosen initialization's verdict; `inits` has it first."""
+    chosen = inits[0]
+    stds = [layer.std for layer in chosen.layers]
+    text = f"activations of {chosen.init} {chosen.verdict}"
+    if stds:
+        text += f", std {stds[0]:.2g}" + (f" to {stds[-1]:.2g} in {len(stds)} layers" if len(stds) > 1 else "")
+    outcome = {"dead": "failed", "saturated": "failed", "collapsing": "note"}.get(chosen.verdict, "ok")
+    measured = {"inits": [each.as_dict() for each in inits]}
+    advice = ACTIVATION_ADVICE.get(chosen.verdict, "")
+    return Finding("activations", outcome, text, advice, measured)  # type: ignore[arg-type]
+
+
+def _is_finished(db: Database, study: StudyRow) -> bool:
+    counts = count_states(db, study)
+    return not (counts["WAITING"] or counts["RUNNING"])
+
+
+def _store(
+    db: Database, plan: CheckPlan, data: TrainingData, report: CheckReport, trials: Sequence[RateTrial]
+) -> StudyRow:
+    """A study with one trial per rate. It is written after the training, so its trials never wait for long."""
+    structure = {STRUCTURE: structure_key(plan.trial_config, {})}
+    attrs = {**stage_attributes(plan, data), attributes.CHECKS: report.as_dict()}
+    try:
+        new = [NewTrial({"lr": trial.lr}, structure) for trial in trials]
+        study = create_stage(db, plan.name, "maximize", attrs, SPACE, new)
+    except StudyExistsError:  # another process was faster, or one died here
+        study = find_stage(db, plan, data)
+    queue = Queue(db, study, new_worker_id())
+    queue.release_dead()
+    leases = queue.take(len(trials))
+    held = [(lease, trials[lease.number]) for lease in leases]
+    looks = max((len(trial.looks) for _, trial in held), default=0)
+    for index in range(looks):  # a write is of one epoch of the pack
+        queue.record([(lease, trial.looks[index]) for lease, trial in held if index < len(trial.looks)])
+    queue.finish([_outcome(lease, trial) for lease, trial in held])
+    return study
+
+
+def _outcome(lease: Lease, trial: RateTrial) -> Outcome:
+    if (explosion := trial.explosion) is not None:
+        attrs = explosion_attributes(explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
+        return Outcome(lease, "PRUNED", EXPLODED_VALUE, attrs, last=(explosion.epoch, EXPLODED_VALUE))
+    best = trial.best
+    assert best is not None, "a rate that did not explode was looked at"
+    attrs = {attributes.BEST_EPOCH: best.epoch, attributes.LAST_VALUE: trial.looks[-1].val_acc}
+    return Outcome(lease, "COMPLETE", best.val_acc, attrs)

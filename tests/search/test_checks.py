@@ -1,0 +1,433 @@
+"""The checks before a search, against images and nets in which something known is wrong."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hpsearch.config import FloatRange, load_settings
+from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.search import attributes
+from hpsearch.search.checks import learning_rate
+from hpsearch.search.checks import study as check_study
+from hpsearch.search.checks.findings import CheckReport
+from hpsearch.search.checks.gate import check_before_search, quick_checks
+from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
+from hpsearch.search.checks.learning_rate import RATES, FirstBatches, rate_finding, rough_range, try_rates
+from hpsearch.search.checks.study import activation_finding, plan_check, run_check
+from hpsearch.search.images import load_data
+from hpsearch.search.plan import plan_coarse
+from hpsearch.search.session import run_stage
+from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
+from hpsearch.training.activations import compare_inits
+
+
+def synthetic(**keys):
+    """The images of the tiny search with some keys of their own."""
+    return {"shape": [1, 4, 4], "classes": 3, "train": 90, "test": 9, "noise": 0.5, **keys}
+
+
+def images(settings):
+    return load_data(settings.study, settings.run)
+
+
+def shuffled(data, seed=0):
+    """The same images with labels that say nothing of them."""
+    order = torch.randperm(len(data.y_train_N), generator=torch.Generator().manual_seed(seed))
+    return replace(data, y_train_N=data.y_train_N[order])
+
+
+@pytest.fixture
+def bytes_file(tmp_path):
+    """200 colour images of 10 classes as bytes from 0 to 255."""
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 10
+    x = np.clip(128 + 40 * rng.normal(size=(10, 8, 8, 3))[y] + 20 * rng.normal(size=(200, 8, 8, 3)), 0, 255)
+    np.savez(tmp_path / "bytes.npz", x_train=x.astype(np.uint8), y_train=y)
+    return f"npz:{tmp_path}/bytes.npz"
+
+
+# initial loss
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp", "lenet", "convnet"])
+@pytest.mark.parametrize("init", ["small:0.01", "lecun", "xavier", "he"])
+def test_healthy_nets_pass(tiny, bytes_file, model, init):
+    settings = tiny(data__source=bytes_file, model__name=model, model__init=init, model__hidden=(50,))
+    data = images(settings)
+    for seed in range(3):
+        config = settings.study.with_params({"train.seed": seed})
+        assert [finding.outcome for finding in check_initial_cost(config, data)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp", "lenet", "convnet"])
+@pytest.mark.parametrize("normalize", ["none", "pixel"])
+def test_bytes_from_0_to_255_are_caught(tiny, bytes_file, model, normalize):
+    keys = {"data__source": bytes_file, "data__normalize": normalize, "data__scale": 255.0, "model__name": model}
+    settings = tiny(**keys, model__hidden=(50,))
+    report = quick_checks(settings.study, images(settings))
+    assert report["initial loss"].outcome == "failed"
+    assert "data.normalize" in report["initial loss"].advice
+    with pytest.raises(RefusedError, match=r"the check 'initial loss' failed: .*\n.*data\.normalize.*--skip-checks"):
+        report.refuse_if_failed()
+
+
+def test_bytes_are_fine_with_weights_that_fit_them(tiny, bytes_file):
+    settings = tiny(
+        data__source=bytes_file,
+        data__normalize="pixel",
+        data__scale=255.0,
+        model__init="small:1e-4",
+        model__hidden=(50,),
+    )
+    report = quick_checks(settings.study, images(settings))
+    assert report.ok
+    assert report["initial loss"].measured["loss"] == pytest.approx(math.log(10), abs=1e-3)
+    assert report["data"].outcome == "note"  # the scale is said, though
+
+
+def test_the_numbers_of_the_lecture(tiny):
+    """A 3072-50-10 net with weights of std 1e-4 begins at 2.303, and at 3.07 with reg 1e3."""
+    lecture = synthetic(shape=[3, 32, 32], classes=10)
+    settings = tiny(data__synthetic=lecture, model__hidden=(50,), model__init="small:1e-4")
+    loss, reg = check_initial_cost(settings.study, images(settings))
+    assert loss.text == "initial loss 2.303 (ln 10 = 2.303)"
+    assert reg.measured["cost"] == pytest.approx(3.07, abs=0.02)
+
+
+def test_a_cost_that_is_no_number_fails(tiny):
+    settings = tiny()
+    data = images(settings)
+    loss, _ = check_initial_cost(settings.study, replace(data, x_train_NCHW=data.x_train_NCHW * 1e38))
+    assert loss.outcome == "failed"
+    json.dumps(loss.as_dict(), allow_nan=False)
+
+
+def test_labels_that_the_net_knows_before_training_fail(tiny):
+    settings = tiny(model__name="linear", model__init="small:1.0")
+    data = images(settings)
+    from hpsearch.models import build, initialize
+
+    net = build(settings.study.model, data.shape, data.num_classes).double()
+    initialize(net, "small:1.0", settings.study.train.seed)
+    with torch.no_grad():
+        labels = net(data.x_train_NCHW.double()).argmax(1)
+    loss, _ = check_initial_cost(settings.study, replace(data, y_train_N=labels))
+    assert loss.outcome == "failed"
+    assert "labels" in loss.advice
+
+
+def test_dropout_smoothing_and_the_config_s_own_reg_do_not_count(tiny):
+    plain = tiny()
+    other = tiny(model__dropout=0.9, train__label_smoothing=0.5, train__l1=1.0, space=["reg=none"])
+    data = images(plain)
+    assert check_initial_cost(plain.study, data) == check_initial_cost(other.study, data)
+
+
+# 20 images by heart
+
+
+def test_a_net_learns_20_images_by_heart_even_with_shuffled_labels(tiny):
+    settings = tiny(model__hidden=(50,))
+    for data in (images(settings), shuffled(images(settings))):
+        finding = check_overfit(settings.study, data)
+        assert finding.outcome == "ok"
+        assert finding.measured["train_acc"] == 1.0
+        assert finding.measured["cost"] < 0.05
+        assert finding.measured["curve"][-1][0] == finding.measured["epochs"] < 200
+        assert finding.text == f"overfits 20 in {finding.measured['epochs']} epochs"
+
+
+def test_shuffled_labels_against_a_net_that_is_too_small_are_caught(tiny):
+    settings = tiny(data__synthetic=synthetic(shape=[1, 2, 2], classes=2, noise=0.1), model__hidden=(1,))
+    data = images(settings)
+    assert check_overfit(settings.study, data).outcome == "ok"  # one unit separates the two classes
+    for seed in range(3):
+        report = quick_checks(settings.study, shuffled(data, seed))
+        assert [finding.name for finding in report.failed] == ["overfit"]
+        assert "capacity" in report["overfit"].advice
+
+
+def test_a_dead_initialization_is_caught(tiny):
+    settings = tiny(model__hidden=(20, 20, 20), model__init="small:1e-12")
+    data = images(settings)
+    report = quick_checks(settings.study, data)
+    assert [finding.name for finding in report.failed] == ["regularization", "overfit"]
+    with pytest.raises(RefusedError, match=r"\(overfit failed, too\)"):
+        report.refuse_if_failed()
+    x_BCHW, _ = data.train_sample(50)
+    dead = activation_finding(compare_inits(settings.study.model, 0, x_BCHW, data.num_classes))
+    assert (dead.outcome, dead.measured["inits"][0]["verdict"]) == ("failed", "dead")
+    assert "model.init = he" in dead.advice
+
+
+def test_images_that_are_all_alike_are_caught(tiny):
+    settings = tiny()
+    data = images(settings)
+    alike = replace(data, x_train_NCHW=torch.ones_like(data.x_train_NCHW))
+    assert [finding.name for finding in quick_checks(settings.study, alike).failed] == ["data", "overfit"]
+
+
+def test_inputs_too_large_for_any_rate_are_caught(tiny):
+    settings = tiny(model__name="linear", model__init="small:1e-9")
+    data = images(settings)
+    finding = check_overfit(settings.study, replace(data, x_train_NCHW=data.x_train_NCHW * 1e38))
+    assert finding.outcome == "failed"
+    assert "all 13 rates exploded" in finding.text
+
+
+def test_augmentation_reg_and_dropout_are_off(tiny):
+    settings = tiny(
+        data__augment=["hflip", "crop:2"], model__dropout=0.95, model__hidden=(50,), train__l1=10.0, space=["reg=none"]
+    )
+    heavy = settings.study.with_params({"reg": 1e4})
+    assert check_overfit(heavy, images(settings)).outcome == "ok"
+
+
+# images
+
+
+def test_the_images_are_counted_and_their_scale_is_said(tiny):
+    settings = tiny()
+    data = images(settings)
+    finding = check_data(data)
+    assert finding.outcome == "ok"
+    assert finding.measured["images"] == data.num_train == 72
+    assert (finding.measured["least"], finding.measured["most"]) == (24, 24)
+    assert finding.measured["mean"] == pytest.approx(0, abs=1e-3)
+    assert finding.measured["std"] == pytest.approx(1, abs=1e-3)
+    far = check_data(replace(data, x_train_NCHW=data.x_train_NCHW * 70 + 120))
+    assert far.outcome == "note"
+    assert "data.normalize" in far.advice
+    off_centre = check_data(replace(data, x_train_NCHW=data.x_train_NCHW + 3))
+    assert "mean" in off_centre.advice
+
+
+def test_classes_out_of_balance_are_a_note(tiny):
+    settings = tiny()
+    data = images(settings)
+    few = data.y_train_N.clone()
+    few[data.y_train_N == 2] = 0
+    few[0] = 2
+    finding = check_data(replace(data, y_train_N=few))
+    assert finding.outcome == "note"
+    assert "balanced" in finding.advice
+
+
+# learning rates
+
+
+DOWN, BARELY, BOOM = "goes down", "barely moves", "explodes"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "ends"),
+    [
+        ([BARELY, BARELY, DOWN, DOWN, BOOM], (1e-2, 1e-1)),
+        ([BARELY, DOWN, DOWN, BARELY, BOOM], (1e-3, 1e-1)),  # too high for progress, but no explosion yet
+        ([BARELY, DOWN, BOOM, BARELY, BARELY], (1e-3 / math.sqrt(math.sqrt(10)), 1e-3 * math.sqrt(math.sqrt(10)))),
+        ([BARELY, DOWN, DOWN, BOOM, DOWN], (1e-3, 1e-2)),  # luck above an explosion does not count
+        ([BARELY, DOWN, DOWN, DOWN, BARELY], (1e-3, 1e-1)),
+        ([DOWN] * 5, (1e-4, 1e0)),
+        ([BOOM, BOOM, DOWN, DOWN, BOOM], (1e-2, 1e-1)),
+    ],
+)
+def test_the_rough_range(verdicts, ends):
+    found = rough_range([(10.0**exponent, verdict) for exponent, verdict in zip(range(-4, 1), verdicts, strict=True)])
+    assert found is not None
+    assert found.log
+    assert (found.low, found.high) == pytest.approx(ends, rel=1e-3)
+
+
+def test_no_range_where_no_rate_goes_down():
+    assert rough_range([(1e-3, BARELY), (1e-2, BOOM)]) is None
+
+
+def test_rates_are_classed_by_what_they_do(tiny):
+    settings = tiny()
+    data = images(settings)
+    search = try_rates(settings.study, data, initial_loss=1.5)
+    verdicts = [trial.verdict for trial in search.trials]
+    assert [trial.lr for trial in search.trials] == list(RATES)
+    assert verdicts[0] == BARELY
+    assert verdicts[-1] == BOOM
+    assert verdicts == sorted(verdicts, key=[BARELY, DOWN, BOOM].index)
+    for trial in search.trials:
+        if trial.verdict == BOOM:
+            assert trial.explosion.cost > 3 * trial.explosion.first_cost or not math.isfinite(trial.explosion.cost)
+        else:
+            assert (trial.looks[-1].train_loss < search.needed) == (trial.verdict == DOWN)
+    finding = rate_finding(search)
+    low, high = finding.measured["low"], finding.measured["high"]
+    assert low == next(trial.lr for trial in search.trials if trial.verdict == DOWN)
+    assert low < high < next(trial.lr for trial in search.trials if trial.verdict == BOOM)
+
+
+def test_each_rate_makes_a_hundred_steps_on_all_images(tiny):
+    few = FirstBatches.of(images(tiny()), 2)  # an epoch of 72 images in batches of 20 has 4
+    assert few.num_batches(20) == 2
+    seen = [list(few.batches(0, epoch, 20)) for epoch in (1, 2)]
+    assert [len(batches) for batches in seen] == [2, 2]
+    assert not torch.equal(seen[0][0][0], seen[1][0][0])
+    assert FirstBatches.of(images(tiny()), 10).num_batches(20) == 4
+    search = try_rates(tiny().study, images(tiny()), initial_loss=1.5, steps=100)
+    assert len(search.trials[0].looks) == 25  # of 4 steps
+    assert {look.lr for look in search.trials[0].looks} == {RATES[0]}  # no decay
+
+
+def test_a_net_killed_by_its_rate_does_not_go_down(tiny, monkeypatch):
+    """It ends at ln C, below the initial loss of large weights."""
+    monkeypatch.setattr(learning_rate, "RATES", (1e-12,))
+    settings = tiny(model__init="small:1e-9")
+    search = try_rates(settings.study, images(settings), initial_loss=3.0, steps=8)
+    assert search.trials[0].looks[-1].train_loss == pytest.approx(math.log(3), rel=1e-6)
+    assert search.trials[0].verdict == BARELY
+
+
+# the config that is checked
+
+
+def test_values_outside_their_ranges_are_replaced():
+    settings = load_settings(
+        spaces=[
+            "model.hidden=choice([20],[30])",
+            "model.dropout=uniform(0.2,0.5)",
+            "model.activation=choice(relu,tanh)",
+        ]
+    )
+    config = checked_config(settings.study)
+    assert config.model.hidden == (20,)
+    assert config.model.dropout == 0.2
+    assert config.model.activation == "relu"
+    assert config.train == settings.study.train
+
+
+# the study
+
+
+def checked(db, settings, **keys):
+    return run_check(db, plan_check(settings.study, **keys), images(settings))
+
+
+def test_a_check_is_kept_as_a_study(db, tiny):
+    check = checked(db, tiny())
+    study = find_study(db, "check")
+    trials = read_trials(db, study)
+    assert check.fresh
+    assert check.report.ok
+    assert study.attrs[attributes.STAGE] == "check"
+    assert [trial.params["lr"] for trial in trials] == pytest.approx(list(RATES))
+    assert {trial.state for trial in trials} == {"COMPLETE", "PRUNED"}
+    kept = check.report["learning rate"].measured["rates"]
+    for trial, rate in zip(trials, kept, strict=True):
+        assert (trial.state == "PRUNED") == (rate["verdict"] == BOOM)
+        if trial.state == "PRUNED":
+            assert trial.attrs[attributes.REASON] == attributes.EXPLODED
+        else:
+            assert trial.value == max(trial.intermediate.values())
+            assert len(read_epochs(db, study, [trial.number])[trial.number]) == 25
+    assert CheckReport.from_dict(study.attrs[attributes.CHECKS]) == check.report
+    assert len(json.dumps(study.attrs[attributes.CHECKS])) < 8000
+
+
+def test_the_same_check_again_is_read(db, tiny, monkeypatch):
+    first = checked(db, tiny())
+    monkeypatch.setattr(check_study, "try_rates", None)
+    again = checked(db, tiny(coarse__trials=99, space=["lr=log(1e-3,1e-2)"]))  # neither matters to it
+    assert not again.fresh
+    assert again.report == first.report
+
+
+def test_the_check_of_another_config_is_refused_with_the_differences(db, tiny):
+    checked(db, tiny())
+    with pytest.raises(RefusedError, match=r"train\.batch_size: 20 -> 30"):
+        checked(db, tiny(train__batch_size=30))
+    assert checked(db, tiny(train__batch_size=30), name="other").study.name == "other"
+
+
+def test_a_check_that_fails_is_not_kept(db, tiny):
+    dead = tiny(model__hidden=(20, 20, 20), model__init="small:1e-12")
+    check = checked(db, dead)
+    assert check.study is None
+    assert [finding.name for finding in check.report.failed] == ["regularization", "overfit", "activations"]
+    assert check.report["learning rate"].outcome == "note"
+    assert list_studies(db) == []
+    assert checked(db, tiny()).study is not None  # mended, under the same name
+
+
+def test_a_check_that_was_killed_while_writing_is_finished(db, tiny, monkeypatch):
+    class KilledQueue(check_study.Queue):
+        def finish(self, outcomes):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(check_study, "Queue", KilledQueue)
+        patched.setattr("hpsearch.storage.workers.os.getpid", lambda: 2**22 + 1)  # a process that is gone
+        with pytest.raises(KeyboardInterrupt):
+            checked(db, tiny())
+    check = checked(db, tiny())
+    assert check.fresh
+    assert {trial.state for trial in read_trials(db, check.study)} == {"COMPLETE", "PRUNED"}
+
+
+# coarse
+
+
+def test_coarse_takes_its_rates_from_a_check(db, tiny):
+    settings = tiny()
+    check = checked(db, settings)
+    found = check.report["learning rate"].measured
+    plan = plan_coarse(settings, check=check.study)
+    assert plan.config.space["lr"] == FloatRange(found["low"], found["high"], log=True)
+    assert plan.config.space["reg"] == settings.study.space["reg"]
+    provenance = plan.provenance()
+    assert provenance["from"] == "check"
+    assert provenance["ranges"][0] == {
+        "param": "lr",
+        "old": [1e-5, 1.0],
+        "new": [found["low"], found["high"]],
+        "reason": found["reason"],
+    }
+    assert provenance["ranges"][1]["reason"] == "given"
+    evidence = run_stage(db, plan, settings.run, images(settings))
+    assert all(found["low"] <= trial.params["lr"] <= found["high"] for trial in evidence.trials)
+    assert len(run_stage(db, plan, settings.run, images(settings)).trials) == 12  # found again
+
+
+def test_a_range_given_by_hand_wins_over_the_check(db, tiny):
+    check = checked(db, tiny()).study
+    given = plan_coarse(tiny(space=["lr=log(1e-4,1e-3)"]), check=check)
+    assert given.config.space["lr"] == FloatRange(1e-4, 1e-3, log=True)
+    assert "lr" not in plan_coarse(tiny(space=["lr=none"]), check=check).config.space
+
+
+def test_only_a_check_with_a_range_can_be_taken_from(db, tiny):
+    settings = tiny()
+    run_stage(db, plan_coarse(settings), settings.run, images(settings))
+    with pytest.raises(ConfigError, match="'coarse' is no check"):
+        plan_coarse(settings, "b", find_study(db, "coarse"))
+    check = checked(db, settings).study
+    plain = check.attrs[attributes.CHECKS]
+    findings = [{**each, "measured": {}} if each["name"] == "learning rate" else each for each in plain["findings"]]
+    without = replace(check, attrs={**check.attrs, attributes.CHECKS: {**plain, "findings": findings}})
+    with pytest.raises(RefusedError, match="no learning rate"):
+        plan_coarse(settings, check=without)
+
+
+def test_only_a_new_coarse_stage_is_checked(db, tiny):
+    settings = tiny()
+    plan, data = plan_coarse(settings), images(settings)
+    assert check_before_search(db, plan, data).ok
+    run_stage(db, plan, settings.run, data)
+    assert check_before_search(db, plan, data) is None
+
+
+def test_the_line_of_a_search(db, tiny):
+    settings = tiny()
+    text = check_before_search(db, plan_coarse(settings), images(settings)).line()
+    pattern = r"initial loss \d\.\d{3} \(ln 3 = 1\.099\) ok · reg 1e3 -> \S+ ok · overfits 20 in \d+ epochs ok"
+    assert re.fullmatch(pattern, text)

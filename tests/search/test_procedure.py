@@ -1,0 +1,181 @@
+"""The whole procedure on small synthetic images, in a real SQLite database."""
+
+import pytest
+
+import hpsearch
+from hpsearch.errors import RefusedError
+from hpsearch.search.decision import Limits
+from hpsearch.search.evidence import gather
+from hpsearch.search.images import load_data
+from hpsearch.search.plan import plan_coarse, plan_fine
+from hpsearch.search.procedure import ProcedureListener, run_procedure
+from hpsearch.search.session import run_stage
+from hpsearch.storage import find_study, list_studies, read_trials
+
+
+class Recorder(ProcedureListener):
+    def __init__(self, interrupt_at=None):
+        self.planned, self.checks, self.decisions, self.trials = [], [], [], []
+        self.interrupt_at = interrupt_at
+
+    def stage_planned(self, plan):
+        self.planned.append(plan.name)
+
+    def checked(self, report):
+        self.checks.append(report)
+
+    def stage_decided(self, summary, decision):
+        self.decisions.append((summary.study, decision))
+
+    def trial_finished(self, event):
+        self.trials.append(event)
+        if len(self.trials) == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+def values(procedure):
+    return [[(trial.params, trial.value) for trial in stage.trials] for stage in procedure.stages]
+
+
+def test_it_goes_from_coarse_to_fine_until_a_decision_ends_it(db, tiny):
+    listener = Recorder()
+    procedure = run_procedure(db, tiny(), limits=Limits(max_stages=3), listener=listener)
+    names = [stage.name for stage in procedure.stages]
+    assert names == ["coarse", "fine", "fine-2"][: len(names)] == listener.planned
+    assert [study for study, _ in listener.decisions] == names
+    assert all(decision.go_on for decision in procedure.decisions[:-1])
+    assert procedure.ending.ending in ("settled", "stages")
+    assert procedure.best.value == max(stage.best.value for stage in procedure.stages)
+    assert procedure.best in procedure.best_stage.trials
+    assert [summary.source for summary in procedure.summaries] == [None, *names[:-1]]
+
+
+def test_it_is_the_commands_by_hand(db, tiny, tmp_path):
+    from hpsearch.storage import open_database
+
+    settings = tiny()
+    procedure = run_procedure(db, settings, limits=Limits(max_stages=2))
+    other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
+    coarse, data = plan_coarse(settings), load_data(plan_coarse(settings).trial_config, settings.run)
+    by_hand = [run_stage(other, coarse, settings.run, data)]
+    by_hand.append(run_stage(other, plan_fine(by_hand[0], settings), settings.run, data))
+    for evidence, stage in zip(by_hand, procedure.stages, strict=True):
+        assert evidence.study.attrs["hpsearch.fingerprint"] == stage.evidence.study.attrs["hpsearch.fingerprint"]
+        assert [trial.value for trial in evidence.trials] == [trial.value for trial in stage.trials]
+
+
+@pytest.mark.parametrize("interrupt_at", [1, 12, 15])
+def test_the_same_call_goes_on_wherever_it_was_stopped(db, tiny, tmp_path, interrupt_at):
+    from hpsearch.storage import open_database
+
+    settings = tiny(run__width=4, fine__sampler="random")
+    with pytest.raises(KeyboardInterrupt):
+        run_procedure(db, settings, limits=Limits(max_stages=2), listener=Recorder(interrupt_at))
+    listener = Recorder()
+    resumed = run_procedure(db, settings, limits=Limits(max_stages=2), listener=listener)
+    assert len(listener.trials) < 18
+    other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
+    whole = run_procedure(other, settings, limits=Limits(max_stages=2))
+    assert values(resumed) == values(whole)
+    assert resumed.decisions == whole.decisions
+
+
+def test_finished_stages_are_not_repeated_and_more_stages_can_be_asked_for(db, tiny):
+    first = run_procedure(db, tiny(), limits=Limits(max_stages=1))
+    assert first.ending.ending == "stages"
+    listener = Recorder()
+    again = run_procedure(db, tiny(), limits=Limits(max_stages=1), listener=listener)
+    assert listener.trials == []
+    assert again.decisions == first.decisions
+    more = run_procedure(db, tiny(), limits=Limits(max_stages=2), listener=listener)
+    assert [stage.name for stage in more.stages] == ["coarse", "fine"]
+    assert len(listener.trials) == 6
+
+
+def test_several_runs_live_in_one_storage(db, tiny):
+    run_procedure(db, tiny(), name="a", limits=Limits(max_stages=2))
+    run_procedure(db, tiny(train__batch_size=30), name="b", limits=Limits(max_stages=2))
+    assert [study.name for study in list_studies(db)] == ["a-coarse", "a-fine", "b-coarse", "b-fine"]
+
+
+def test_another_config_under_the_same_name_is_refused(db, tiny):
+    run_procedure(db, tiny(), limits=Limits(max_stages=1))
+    with pytest.raises(RefusedError, match=r"train\.batch_size: 20 -> 30"):
+        run_procedure(db, tiny(train__batch_size=30), limits=Limits(max_stages=1))
+
+
+def test_ranges_of_flags_are_those_of_the_coarse_stage_alone(db, tiny):
+    settings = tiny(space=["lr=log(1e-3,1e-1)", "reg=none"])
+    procedure = run_procedure(db, settings, limits=Limits(max_stages=2))
+    coarse, fine = (stage.config.space for stage in procedure.stages)
+    assert coarse.keys() == fine.keys() == {"lr"}
+    assert coarse["lr"] != fine["lr"]
+
+
+def test_the_time_leaves_a_stage_that_the_same_call_finishes(db, tiny):
+    procedure = run_procedure(db, tiny(run__width=4), limits=Limits(seconds=1e-9, max_stages=2))
+    assert procedure.ending.ending == "time"
+    assert [stage.name for stage in procedure.stages] == ["coarse"]
+    states = {trial.state for trial in read_trials(db, find_study(db, "coarse"))}
+    assert "WAITING" in states
+    assert "RUNNING" not in states
+    done = run_procedure(db, tiny(run__width=4), limits=Limits(seconds=600, max_stages=2))
+    assert done.ending.ending != "time"
+    assert gather(db, "coarse").num_finished == 12
+
+
+def test_time_enough_is_no_budget(db, tiny):
+    listener = Recorder()
+    run_procedure(db, tiny(), limits=Limits(seconds=600, max_stages=1), listener=listener)
+    assert len(listener.trials) == 12
+
+
+def test_a_coarse_stage_that_explodes_whole_is_refused_after_it_was_told(db, tiny):
+    listener = Recorder()
+    with pytest.raises(RefusedError, match="no finished trial"):
+        run_procedure(db, tiny(space=["lr=log(1e6,1e8)", "reg=none"], coarse__trials=4), listener=listener)
+    assert listener.decisions[0][1].ending == "nothing"
+
+
+def test_a_narrow_int_range_does_not_go_on_for_ever(db, tiny):
+    """Of one or two images in a batch, the best is always on a boundary. The noise leaves chance accuracy."""
+    settings = tiny(
+        space=["lr=log(1e-3,1e-2)", "reg=none", "batch_size=int(1,2)"],
+        data__synthetic__noise=4.0,
+        coarse__epochs=1,
+        fine__epochs=1,
+    )
+    procedure = run_procedure(db, settings, limits=Limits(gain=0.9, max_stages=12))
+    assert procedure.ending.ending == "settled"
+    assert len(procedure.stages) > 2
+
+
+def test_a_net_that_cannot_learn_is_refused_before_anything_is_written(db, tiny):
+    listener = Recorder()
+    dead = tiny(model__init="small:1e-30", model__hidden=[6, 6, 6])
+    with pytest.raises(RefusedError, match="--skip-checks"):
+        run_procedure(db, dead, limits=Limits(max_stages=1), listener=listener)
+    assert list_studies(db) == []
+    assert not listener.checks[0].ok
+    run_procedure(db, dead, limits=Limits(max_stages=1), checks=False)
+    assert [study.name for study in list_studies(db)] == ["coarse"]
+
+
+def test_checks_are_made_once(db, tiny):
+    listener = Recorder()
+    for _ in range(2):
+        run_procedure(db, tiny(), limits=Limits(max_stages=2), listener=listener)
+    assert [report.ok for report in listener.checks] == [True]
+
+
+def test_run_in_python(tmp_path):
+    study = {
+        "data": {"source": "synthetic", "synthetic": {"shape": [1, 4, 4], "classes": 3, "train": 90, "test": 9}},
+        "model": {"hidden": [6]},
+        "train": {"batch_size": 20},
+        "run": {"device": "cpu", "threads": 1},
+    }
+    sets = {"coarse.trials": 8, "coarse.epochs": 2, "fine.trials": 4, "fine.epochs": 2}
+    procedure = hpsearch.run(study, name="n", storage=f"sqlite:///{tmp_path}/s.db", sets=sets, max_stages=2)
+    assert isinstance(procedure, hpsearch.Procedure)
+    assert [(stage.name, len(stage.trials)) for stage in procedure.stages] == [("n-coarse", 8), ("n-fine", 4)]
