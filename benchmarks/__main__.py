@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import engines
+from benchmarks import dashboard, engines
 
-BENCHMARKS = {"engines": engines.main}
+BENCHMARKS = {"dashboard": dashboard.main, "engines": engines.main}
 
 
 def main() -> None:

@@ -1,0 +1,102 @@
+"""The command center: the curves of all trials side by side, as data for the page's own small multiples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.storage import TrialRow
+
+VERDICT_ORDER = (
+    "healthy",
+    "finished",
+    "overfitting",
+    "underfitting",
+    "lr too low",
+    "exploded",
+    "pruned",
+    "running",
+    "failed",
+)
+
+
+def center_data(stage: StageData) -> dict[str, Any]:
+    """Plain data, compact: accuracies in thousandths, losses with three digits.
+
+    Per trial: number, value, lr, verdict (index), lines of text, and its curves: `acc` (train, val) and `loss`
+    (train, val), or `val` (None, value) for a study that was not watched epoch by epoch.
+    """
+    trials = [_trial(stage, trial) for trial in stage.trials if trial.state != "WAITING"]
+    values = [t["curves"]["val"][1] for t in trials if "val" in t["curves"]]
+    flat = [value for curve in values for value in curve if value is not None]
+    return {
+        "trials": trials,
+        "verdicts": VERDICT_ORDER,
+        "best": stage.best.number if stage.best else None,
+        "maximize": stage.maximize,
+        "classes": num_classes(stage),
+        "accuracies": _accuracies(trials),
+        "span": [min(flat), max(flat)] if flat else None,
+        "valueName": stage.summary.value_name,
+        "hasLr": any(trial["lr"] is not None for trial in trials),
+    }
+
+
+def _accuracies(trials: list[dict[str, Any]]) -> tuple[int, int] | None:
+    """The span of accuracies on show, in thousandths: all but the lowest 2%, which would flatten the others."""
+    seen = sorted(a for t in trials for curve in t["curves"].get("acc", ()) for a in curve if a is not None)
+    return (seen[len(seen) // 50], seen[-1]) if seen and seen[len(seen) // 50] < seen[-1] else None
+
+
+def num_classes(stage: StageData) -> int | None:
+    """Tells what guessing gives; None where it is not known."""
+    from hpsearch.search import attributes
+
+    found = (stage.evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
+    return int(found) if found is not None else None
+
+
+def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:
+    diagnosis = stage.diagnoses.get(trial.number)
+    verdict = verdict_of(stage, trial)
+    lines = [params_text(trial)]
+    if diagnosis:
+        lines += [diagnosis.advice, *diagnosis.notes]
+    epochs = stage.epochs.get(trial.number, [])
+    lr = trial.params.get("lr", epochs[0].lr if epochs else None)
+    curves: dict[str, Any] = {}
+    if epochs:
+        curves["acc"] = [_thousandths([e.train_acc for e in epochs]), _thousandths([e.val_acc for e in epochs])]
+        curves["loss"] = [_three_digits([e.train_loss for e in epochs]), _three_digits([e.val_loss for e in epochs])]
+    elif trial.intermediate:
+        curves["val"] = [None, _three_digits(list(trial.intermediate.values()), digits=5)]
+    value = trial.value if trial.value is not None and math.isfinite(trial.value) and verdict != "exploded" else None
+    return {
+        "n": trial.number,
+        "value": value,
+        "text": value_text(value),
+        "lr": lr,
+        "verdict": VERDICT_ORDER.index(verdict),
+        "lines": lines,
+        "curves": curves,
+    }
+
+
+def verdict_of(stage: StageData, trial: TrialRow) -> str:
+    """One word per trial: the verdict on its curves, or how it ended where there is none."""
+    if trial.state == "FAIL":
+        return "failed"
+    if trial.state == "RUNNING":
+        return "running"
+    if (diagnosis := stage.diagnoses.get(trial.number)) is not None:
+        return diagnosis.verdict
+    return {"complete": "finished"}.get(stage.outcomes[trial.number], stage.outcomes[trial.number])
+
+
+def _thousandths(values: list[float]) -> list[int | None]:
+    return [round(1000 * value) if math.isfinite(value) else None for value in values]
+
+
+def _three_digits(values: list[float], digits: int = 3) -> list[float | None]:
+    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values]

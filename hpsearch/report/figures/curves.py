@@ -1,0 +1,89 @@
+"""The best trial, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from hpsearch.report import style
+from hpsearch.report.stage import StageData
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over the epochs (or steps) of a trial."""
+
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CurvesInfo:
+    """What is drawn together, on one axis."""
+
+    number: int
+    axis: str
+    curves: tuple[Curve, ...]
+
+
+def _curves_info(stage: StageData) -> list[CurvesInfo]:
+    """Accuracies and losses of the best trial; for a foreign study its intermediate values, if there are any."""
+    if stage.best is None:
+        return []
+    number = stage.best.number
+    if epochs := stage.epochs.get(number):
+        steps = tuple(epoch.epoch for epoch in epochs)
+        groups = {
+            "accuracy": {"training": "train_acc", "validation": "val_acc"},
+            "loss (nats)": {"training": "train_loss", "validation": "val_loss"},
+        }
+        return [
+            CurvesInfo(
+                number,
+                axis,
+                tuple(Curve(name, steps, tuple(getattr(e, field) for e in epochs)) for name, field in group.items()),
+            )
+            for axis, group in groups.items()
+        ]
+    shown = {step: value for step, value in sorted(stage.best.intermediate.items()) if math.isfinite(value)}
+    if len(shown) < 2:
+        return []
+    name = stage.summary.value_name
+    return [CurvesInfo(number, name, (Curve(name, tuple(shown), tuple(shown.values())),))]
+
+
+def plot_curves(info: CurvesInfo) -> go.Figure:
+    """Lines over epochs; validation is the strong one."""
+    fig = go.Figure()
+    for curve in info.curves:
+        strong = curve.name != "training"
+        fig.add_scatter(
+            x=list(curve.steps),
+            y=list(curve.values),
+            name=style.as_text(curve.name),
+            mode="lines+markers" if len(curve.steps) < 40 else "lines",
+            line={
+                "color": style.LIGHT.accent if strong else style.LIGHT.low,
+                "width": 2.5 if strong else 1.75,
+                "dash": "solid" if strong else "dot",
+            },
+            marker={"size": 5},
+            hovertemplate="epoch %{x}: %{y:.4g}",
+        )
+    axis = style.as_text(info.axis)
+    fig.update_layout(
+        xaxis={"title": {"text": "epoch"}, "tickformat": "d", "nticks": 8, "range": _span(info)},
+        yaxis={"title": {"text": axis}, "nticks": 6},
+        hovermode="x unified",
+        showlegend=len(info.curves) > 1,
+        legend={"itemsizing": "trace"},
+    )
+    return style.apply(fig, height=340)
+
+
+def _span(info: CurvesInfo) -> list[float]:
+    steps = [step for curve in info.curves for step in curve.steps]
+    return [min(steps) - 0.4, max(steps) + 0.4]

@@ -1,0 +1,168 @@
+"""The tables of a report: stages, checks, comparisons, uses of the test set, where everything comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hpsearch.errors import HpsearchError
+from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.search import attributes
+from hpsearch.search.checks.findings import CheckReport
+from hpsearch.storage import Database
+
+if TYPE_CHECKING:
+    from hpsearch.report.search_report import Album
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names, rows of text, and which columns are set flush right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[str, ...] = ()
+
+
+def stage_table(stages: Sequence[StageData]) -> Table:
+    """One row per stage."""
+    rows = []
+    for stage in stages:
+        summary = stage.summary
+        best = f"{value_text(summary.best.value)} (trial {summary.best.number})" if summary.best else "-"
+        rows.append(
+            (
+                stage.name,
+                summary.source or "-",
+                f"{summary.num_finished} of {summary.num_trials}" if _open(stage) else str(summary.num_trials),
+                str(summary.epochs or "-"),
+                str(stage.config_value(stage.kind or "", "sampler") or "-"),
+                str(summary.counts.get("PRUNED", 0) - summary.num_exploded if summary.counts.get("PRUNED") else 0),
+                str(summary.num_exploded),
+                str(summary.counts.get("FAIL", 0)),
+                best,
+                _duration(stage),
+            )
+        )
+    columns = ("stage", "from", "trials", "epochs", "sampler", "pruned", "exploded", "failed", "best", "took")
+    return Table(columns, tuple(rows), ("trials", "epochs", "pruned", "exploded", "failed", "best", "took"))
+
+
+def _open(stage: StageData) -> bool:
+    return stage.summary.num_finished < stage.summary.num_trials
+
+
+def _duration(stage: StageData) -> str:
+    started = [trial.started for trial in stage.trials if trial.started]
+    ended = [trial.completed for trial in stage.trials if trial.completed]
+    if not started or not ended:
+        return "-"
+    seconds = (max(ended) - min(started)).total_seconds()
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def tests(stages: Sequence[StageData]) -> Table | None:
+    """Each use of the test set by any of the stages; None without any."""
+    rows = []
+    for stage in stages:
+        for number, use in enumerate(stage.evidence.study.attrs.get(attributes.TESTS) or (), start=1):
+            low, high = use.get("interval") or (None, None)
+            rows.append(
+                (
+                    stage.name,
+                    str(number),
+                    str(use.get("trial", "-")),
+                    value_text(use.get("val_acc")),
+                    value_text(use.get("mean")),
+                    f"{low:.4f} to {high:.4f}" if low is not None and high is not None else "-",
+                    str(use.get("num_test", "-")),
+                    str(len(use.get("seeds") or ()) or "-"),
+                    str(use.get("time", "-"))[:16].replace("T", " "),
+                )
+            )
+    columns = ("stage", "use", "trial", "val_acc", "test_acc", "95% interval", "images", "seeds", "when (UTC)")
+    return Table(columns, tuple(rows), ("use", "trial", "val_acc", "test_acc", "images", "seeds")) if rows else None
+
+
+def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:
+    """What was found before the search, by study."""
+    found = []
+    for stage in stages:
+        if kept := stage.evidence.study.attrs.get(attributes.CHECKS):
+            report = CheckReport.from_dict(kept)
+            rows = [(finding.name, finding.outcome, finding.text, finding.advice) for finding in report.findings]
+            found.append({"study": stage.name, "rows": rows})
+    return found
+
+
+def comparisons(db: Database, album: Album) -> list[dict[str, Any]]:
+    """Samplers compared in this storage: sentences and figures; one that is not finished is left out."""
+    from hpsearch.report.compare_figures import _curves_info, _finals_info, plot_curves, plot_finals
+    from hpsearch.search.compare import list_comparisons, read_comparison
+    from hpsearch.search.comparison_text import summary_sentences
+
+    found = []
+    for name in list_comparisons(db):
+        try:
+            comparison = read_comparison(db, name)
+        except HpsearchError:
+            continue
+        figures = [
+            album.add(
+                f"{name}-best-so-far", plot_curves(_curves_info(comparison)), "Best so far", "Mean and 95% band."
+            ),
+            album.add(f"{name}-finals", plot_finals(_finals_info(comparison)), "In the end", "A dot per seed."),
+        ]
+        found.append({"name": name, "sentences": summary_sentences(comparison), "figures": figures})
+    return found
+
+
+def provenance(stage: StageData) -> dict[str, Any]:
+    """Where a stage's ranges, images and numbers come from."""
+    attrs = stage.evidence.study.attrs
+    rows: list[tuple[str, str]] = []
+    if stage.summary.source:
+        rows.append(("narrowed from", stage.summary.source))
+    for row in (attrs.get(attributes.PROVENANCE) or {}).get("ranges", []):
+        old = f"{_ends(row['old'])} → " if row.get("old") else ""
+        rows.append((f"range of {row.get('param')}", f"{old}{_ends(row.get('new'))}: {row.get('reason')}"))
+    if dataset := attrs.get(attributes.DATASET):
+        shape = " × ".join(map(str, dataset.get("shape", ())))
+        rows.append(("images", f"{shape}, {dataset.get('classes')} classes, fingerprint {dataset.get('fingerprint')}"))
+    if versions := attrs.get(attributes.VERSIONS):
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    if fingerprint := attrs.get(attributes.FINGERPRINT):
+        rows.append(("fingerprint of the search", str(fingerprint)))
+    if stage.best is not None:
+        rows.append(("best trial", f"{stage.best.number}: {params_text(stage.best)}"))
+    if stage.kind is None:
+        rows.append(("made by", "another program"))
+    return {"name": stage.name, "rows": rows, "config": _toml(attrs.get(attributes.CONFIG))}
+
+
+def _ends(ends: Any) -> str:
+    from hpsearch.space import format_value
+
+    if not isinstance(ends, list):
+        return str(ends)
+    return f"[{', '.join(format_value(float(e) if isinstance(e, int | float) else e) for e in ends)}]"
+
+
+def _toml(config: Mapping[str, Any] | None) -> str:
+    if not config:
+        return ""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(config)).strip()
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: such keys are left out."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value if item is not None]
+    return value

@@ -1,0 +1,260 @@
+"""The report of a search: which studies, which figures, which words; one page of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import plotly.graph_objects as go
+
+import hpsearch
+from hpsearch.errors import ConfigError, HpsearchError
+from hpsearch.logs import get_logger
+from hpsearch.report import history
+from hpsearch.report.center import center_data
+from hpsearch.report.figures.curves import _curves_info, plot_curves
+from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
+from hpsearch.report.figures.gap import _gap_info, plot_gap
+from hpsearch.report.figures.importance import _importance_info, plot_importance
+from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_filters, plot_sparsity
+from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, plot_landscape
+from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
+from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
+from hpsearch.report.figures.updates import _updates_info, plot_updates
+from hpsearch.report.page import render_page
+from hpsearch.report.stage import StageData, read_stage, value_text
+from hpsearch.report.words import Summary, summarize
+from hpsearch.search import attributes
+from hpsearch.search.portrait import load_portrait
+from hpsearch.space import format_value
+from hpsearch.storage import Database, list_studies
+
+SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page, and its figures by the id that they have there."""
+
+    html: str
+    figures: dict[str, go.Figure]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A card: a figure, or, without an id, the reason why there is none."""
+
+    id: str | None
+    title: str
+    note: str
+
+
+@dataclass
+class Album:
+    """The figures of a page under ids that are unique and fit for file names."""
+
+    figures: dict[str, go.Figure] = field(default_factory=dict)
+
+    def add(self, name: str, fig: go.Figure, title: str, note: str = "") -> Shown:
+        """Put a figure in; whatever was not made for ids in its name becomes a hyphen."""
+        base = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:60] or "figure"
+        key, count = base, 1
+        while key in self.figures:
+            count += 1
+            key = f"{base}-{count}"
+        self.figures[key] = fig
+        return Shown(key, title, note)
+
+
+def make_report(db: Database, names: Sequence[str] = ()) -> Report:
+    """Draw the studies `names`, or all stages of hpsearch in the order in which they were made.
+
+    Raises:
+        ConfigError: there is nothing to draw, or a study has several objectives.
+        StudyNotFoundError: none is called so.
+    """
+    stages = [read_stage(db, name) for name in dict.fromkeys(names or _own_stages(db))]
+    drawn = [stage for stage in stages if stage.kind != "check"]
+    album = Album()
+    summary = summarize(drawn)
+    ranges = [
+        album.add(f"ranges-{info.param}", plot_ranges(info), info.param, "Logarithmic scale." if info.log else "")
+        for info in _ranges_info(drawn)
+    ]
+    shown = [_stage_context(album, index, stage) for index, stage in enumerate(drawn)]
+    comparisons = history.comparisons(db, album) if not names else []
+    checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
+    tests = history.tests(drawn)
+    html = render_page(
+        "report.html",
+        title=_title(drawn),
+        figures=album.figures,
+        data={"centers": {context["id"]: context.pop("center") for context in shown}},
+        scripts=["center.js"],
+        subtitle=_subtitle(drawn),
+        sections=_sections(bool(checks), bool(comparisons), bool(tests)),
+        summary=summary,
+        best=_best(drawn, summary),
+        ranges=ranges,
+        choices=choices_rows(drawn),
+        stage_table=history.stage_table(drawn),
+        stages=shown,
+        checks=checks,
+        comparisons=comparisons,
+        tests=tests,
+        provenance=[history.provenance(stage) for stage in stages],
+        made=f"Made by hpsearch {hpsearch.__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+    )
+    return Report(html, album.figures)
+
+
+def _own_stages(db: Database) -> list[str]:
+    studies = list_studies(db)
+    own = [study.name for study in studies if study.attrs.get(attributes.STAGE) in SEARCHED]
+    if own:
+        return own
+    if not studies:
+        raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
+    names = ", ".join(repr(study.name) for study in studies[-5:])
+    raise ConfigError(f"no stage of a search by hpsearch is in {db.url}.\nName the studies to draw: {names}.")
+
+
+def _check_studies(db: Database, stages: Sequence[StageData]) -> list[StageData]:
+    known = {stage.name for stage in stages}
+    checks = [study for study in list_studies(db) if study.attrs.get(attributes.STAGE) == "check"]
+    return [read_stage(db, study.name) for study in checks if study.name not in known]
+
+
+def _title(stages: Sequence[StageData]) -> str:
+    source = stages[-1].config_value("data", "source")
+    return f"Search on {source}" if source else f"Search {stages[-1].name}"
+
+
+def _subtitle(stages: Sequence[StageData]) -> str:
+    num = sum(len(stage.trials) for stage in stages)
+    model = stages[-1].config_value("model", "name")
+    parts = [" → ".join(stage.name for stage in stages[-6:]), f"{num} trials"]
+    return " · ".join([*parts, f"model {model}"] if model else parts)
+
+
+def _sections(checks: bool, comparisons: bool, tests: bool) -> list[tuple[str, str]]:
+    sections = [
+        ("s-summary", "Summary", True),
+        ("s-stages", "Stages", True),
+        ("s-checks", "Checks", checks),
+        ("s-trials", "Trials", True),
+        ("s-comparisons", "Comparisons", comparisons),
+        ("s-test", "Test set", tests),
+        ("s-provenance", "Provenance", True),
+    ]
+    return [(id_, name) for id_, name, there in sections if there]
+
+
+def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | None:
+    stage = next((stage for stage in stages if stage.name == summary.study), None)
+    if stage is None or stage.best is None:
+        return None
+    flagged = {verdict.param for verdict in stage.on_boundary}
+    return {
+        "value": value_text(stage.best.value),
+        "value_name": {"val_acc": "validation accuracy"}.get(stage.summary.value_name, stage.summary.value_name),
+        "params": [
+            (name, format_value(value, stage.best.ranges.get(name)), name in flagged)
+            for name, value in stage.best.params.items()
+        ],
+    }
+
+
+def _stage_context(album: Album, index: int, stage: StageData) -> dict[str, Any]:
+    center = center_data(stage)
+    num = len(center["trials"])
+    return {
+        "id": f"s-stage-{index}",
+        "name": stage.name,
+        "rows": [row for row in _rows(album, stage) if row],
+        "center": center,
+        "center_note": _center_note(stage),
+        "num_shown": num,
+        "has_lr": center["hasLr"],
+        "watched": bool(stage.epochs),
+    }
+
+
+def _center_note(stage: StageData) -> str:
+    if not stage.epochs:
+        return f"The {stage.summary.value_name} of every trial, step by step, on one scale."
+    return "Every trial, epoch by epoch, on one scale: validation in the colour of its verdict, training in grey."
+
+
+def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
+    """The cards of a stage; those in one row stand side by side where there is room."""
+    name = stage.name
+    first, second, third = [], [], []
+    if (landscape := _landscape_info(stage)) is not None:
+        title, note = _landscape_words(landscape)
+        first.append(album.add(f"{name}-landscape", plot_landscape(landscape), title, note))
+    if (importance := _importance_info(stage)).shares:
+        note = "Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."
+        second.append(album.add(f"{name}-importance", plot_importance(importance), "What matters", note))
+    else:
+        second.append(Shown(None, "What matters", importance.note))
+    if (explosions := _explosions_info(stage)) is not None:
+        note = f"Share of the trials in each part of the range of {explosions.param}; empty parts had no trials."
+        second.append(album.add(f"{name}-explosions", plot_explosions(explosions), "Where trials exploded", note))
+    if (parallel := _parallel_info(stage)) is not None:
+        note = "Each line is a finished trial; parameters from the most to the least important one, the value last."
+        third.append(album.add(f"{name}-parallel", plot_parallel(parallel), "Trials across all parameters", note))
+    fourth = [
+        album.add(
+            f"{name}-{info.axis.split()[0]}", plot_curves(info), f"The best trial: {info.axis}", f"Trial {info.number}."
+        )
+        for info in _curves_info(stage)
+    ]
+    fifth = []
+    if (gap := _gap_info(stage)) is not None:
+        note = "Each trial at its best epoch. The further below the diagonal, the more it overfits."
+        fifth.append(album.add(f"{name}-gap", plot_gap(gap), "Training against validation", note))
+    if (updates := _updates_info(stage)) is not None:
+        note = "Length of the last step over that of the weights; steps far from 1e-3 are too short or too long."
+        fifth.append(album.add(f"{name}-updates", plot_updates(updates), "How long the steps are", note))
+    return [first, second, third, fourth, fifth, _inside(album, stage)]
+
+
+def _landscape_words(info: LandscapeInfo) -> tuple[str, str]:
+    title = f"{info.x.param} × {info.y.param}" if info.y else f"{info.value_name} over {info.x.param}"
+    flagged = [axis.param for axis in (info.x, info.y) if axis and axis.flagged]
+    note = "Crosses exploded; the star is the best."
+    if flagged:
+        note += f" The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong."
+    return title, note
+
+
+def _inside(album: Album, stage: StageData) -> list[Shown]:
+    try:
+        portrait = load_portrait(stage.evidence.study)
+    except HpsearchError as error:  # a lost file costs two figures, not the report
+        log.warning("%s", error)
+        return []
+    if portrait is None:
+        return []
+    cards = []
+    if (filters := _filters_info(portrait)) is not None:
+        channels, height, width = filters.shape
+        few = f"the {filters.num_shown} largest of " if filters.num_shown < filters.num_units else ""
+        note = (
+            f"Trial {portrait.number}: {few}{filters.num_units} units, {height} × {width}"
+            f"{' in colour' if channels == 3 else ''}. Smooth shapes have learned; noise has not, or not yet."
+        )
+        cards.append(album.add(f"{stage.name}-filters", plot_filters(filters), "First-layer filters", note))
+    if (sparsity := _sparsity_info(portrait)) is not None:
+        dead = sum(sparsity.num_dead.values())
+        note = f"Trial {portrait.number}. " + (
+            f"{dead} units are 0 for every image: dead." if dead else "No unit is 0 for every image."
+        )
+        cards.append(album.add(f"{stage.name}-sparsity", plot_sparsity(sparsity), "Silent units", note))
+    return cards

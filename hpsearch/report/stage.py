@@ -1,0 +1,136 @@
+"""A study as the report sees it: its trials, their curves, and what there is to say of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hpsearch.config import FloatRange, IntRange
+from hpsearch.results import EpochResult
+from hpsearch.search import attributes
+from hpsearch.search.diagnosis import Diagnosis, diagnose_trials
+from hpsearch.search.evidence import Evidence, gather
+from hpsearch.search.importance import importances
+from hpsearch.search.summary import StageSummary, stage_summary
+from hpsearch.space import Verdict, format_value
+from hpsearch.storage import Database, TrialRow, read_epochs
+
+MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which says nothing about importance
+
+
+@dataclass(frozen=True)
+class StageData:
+    """One study with everything that is drawn of it. `epochs` are by trial number; foreign studies have none."""
+
+    evidence: Evidence
+    epochs: dict[int, list[EpochResult]]
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        return self.evidence.study.name
+
+    @property
+    def kind(self) -> str | None:
+        """coarse, fine, check, compare; None for a study of another program."""
+        return self.evidence.study.attrs.get(attributes.STAGE)
+
+    @property
+    def trials(self) -> list[TrialRow]:
+        """All trials, by number."""
+        return self.evidence.trials
+
+    @cached_property
+    def best(self) -> TrialRow | None:
+        """The finished trial with the best value."""
+        return self.evidence.best
+
+    @cached_property
+    def summary(self) -> StageSummary:
+        """Counts, best, boundary verdicts."""
+        return stage_summary(self.evidence)
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Where the best lies, by parameter."""
+        return {verdict.param: verdict for verdict in self.summary.verdicts}
+
+    @property
+    def on_boundary(self) -> list[Verdict]:
+        """The parameters whose best value sits on an end of what was searched."""
+        return [verdict for verdict in self.summary.verdicts if verdict.verdict in ("lower", "upper")]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more is better."""
+        return self.evidence.direction == "maximize"
+
+    @cached_property
+    def outcomes(self) -> dict[int, str]:
+        """How each trial that has ended counts, by number: complete, pruned or exploded."""
+        ended = {trial.number for trial in self.trials if trial.state in ("COMPLETE", "PRUNED")}
+        return {o.number: o.outcome for o in self.evidence.observations if o.number in ended}
+
+    @cached_property
+    def diagnoses(self) -> dict[int, Diagnosis]:
+        """What each trial's curves say, by number; none where the trials were not watched epoch by epoch."""
+        classes = (self.evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
+        return diagnose_trials(self.trials, self.epochs, classes)
+
+    @cached_property
+    def importances(self) -> dict[str, float]:
+        """Share of each parameter in what makes a trial good, largest first; empty where it cannot be told."""
+        finished = [o for o in self.evidence.observations if o.outcome == "complete" and o.value is not None]
+        finished = [o for o in finished if math.isfinite(o.value or 0.0)]
+        ranges = {n: r for n, r in self.evidence.ranges.items() if all(n in o.params for o in finished)}
+        if len(finished) < MIN_TRIALS or len(ranges) < 2:
+            return {}
+        sign = 1.0 if self.maximize else -1.0
+        return importances(ranges, [o.params for o in finished], [sign * (o.value or 0.0) for o in finished])
+
+    @property
+    def main_params(self) -> list[str]:
+        """Numeric parameters, the most important ones first; lr and reg lead where that cannot be told."""
+        names = sorted(self.numeric_params, key=lambda name: {"lr": 0, "reg": 1}.get(name, 2))
+        return sorted(names, key=lambda name: -self.importances.get(name, 0.0))
+
+    @property
+    def numeric_params(self) -> list[str]:
+        """Parameters with more than one number to choose from."""
+        return [
+            name
+            for name, range_ in self.evidence.ranges.items()
+            if isinstance(range_, FloatRange | IntRange) and range_.high > range_.low
+        ]
+
+    def config_value(self, *path: str) -> Any:
+        """A key of the stored config, as `config_value("coarse", "epochs")`; None where there is none."""
+        value: Any = self.evidence.study.attrs.get(attributes.CONFIG) or {}
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+
+def read_stage(db: Database, name: str) -> StageData:
+    """Read a study and its epochs.
+
+    Raises:
+        StudyNotFoundError: there is none of that name.
+        ConfigError: it has several objectives.
+    """
+    evidence = gather(db, name)
+    return StageData(evidence, read_epochs(db, evidence.study))
+
+
+def params_text(trial: TrialRow, separator: str = " · ") -> str:
+    """`lr 3.4e-01 · reg 2.1e-04`."""
+    return separator.join(
+        f"{name} {format_value(value, trial.ranges.get(name))}" for name, value in trial.params.items()
+    )
+
+
+def value_text(value: float | None) -> str:
+    """A value with the digits that matter."""
+    return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"

@@ -1,0 +1,72 @@
+"use strict";
+
+// Draws the page's figures when they come into view, and again in the other colours when the theme changes.
+const hpsearchPage = (() => {
+  const page = JSON.parse(document.getElementById("page-data").textContent);
+  const darkTheme = matchMedia("(prefers-color-scheme: dark)");
+  const drawn = new Set();
+  const NARROW = 480; // pixels
+
+  function recoloured(value) {
+    if (typeof value === "string") return Object.hasOwn(page.dark, value) ? page.dark[value] : value;
+    if (Array.isArray(value)) return value.map(recoloured);
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, recoloured(item)]));
+    }
+    return value;
+  }
+
+  // Fewer labels along the bottom, smaller margins: labels that would overlap are tilted by plotly.js.
+  function fitNarrow(layout) {
+    layout.margin = { ...layout.margin, l: Math.min(44, layout.margin.l), r: 8 };
+    for (const [name, axis] of Object.entries(layout)) {
+      if (!/^xaxis/.test(name) || axis.type !== "log" || !axis.tickvals) continue;
+      const every = Math.ceil(axis.tickvals.length / 5);
+      axis.tickvals = axis.tickvals.filter((_, i) => i % every === 0);
+      axis.ticktext = axis.ticktext.filter((_, i) => i % every === 0);
+    }
+  }
+
+  function draw(element) {
+    const source = page.figures[element.dataset.figure];
+    // plotly.js writes into what it is given
+    const figure = darkTheme.matches ? recoloured(source) : structuredClone(source);
+    if (element.clientWidth < NARROW) fitNarrow(figure.layout);
+    drawn.add(element);
+    return Plotly.react(element, figure.data, figure.layout, {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: false,
+      doubleClick: "reset",
+    });
+  }
+
+  const nearby = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        nearby.unobserve(entry.target);
+        draw(entry.target);
+      }
+    },
+    { rootMargin: "600px 0px" },
+  );
+  for (const element of document.querySelectorAll("[data-figure]")) {
+    element.style.minHeight = `${page.figures[element.dataset.figure].layout.height}px`;
+    nearby.observe(element);
+  }
+  darkTheme.addEventListener("change", () => drawn.forEach(draw));
+  addEventListener("beforeprint", () => document.querySelectorAll("[data-figure]").forEach(draw));
+
+  // Of panels that share a switch, one is shown: <button data-shows="ID" aria-pressed>.
+  for (const button of document.querySelectorAll("[data-shows]")) {
+    button.addEventListener("click", () => {
+      for (const other of button.parentElement.querySelectorAll("[data-shows]")) {
+        other.setAttribute("aria-pressed", String(other === button));
+        document.getElementById(other.dataset.shows).hidden = other !== button;
+      }
+    });
+  }
+
+  return { data: page.data, darkTheme };
+})();

@@ -1,0 +1,267 @@
+import html
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import plant
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from hpsearch.cli.app import app
+from hpsearch.errors import ConfigError
+from hpsearch.report.page import script_json
+from hpsearch.report.search_report import make_report
+from hpsearch.search import attributes
+from hpsearch.storage import open_database
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\u2028{{7*7}}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def db(folder):
+    """Two stages with hostile names and attributes, and the portrait of the second one's best trial."""
+    db = open_database(f"sqlite:///{folder}/studies.db", create=True)
+    plant(db, HOSTILE[:-8], num_trials=60, reasons={"lr": HOSTILE}, class_names=[HOSTILE])
+    draw = np.random.default_rng(0)
+    portrait = folder / "portrait.safetensors"
+    tensors = {
+        "portrait/filters": draw.normal(size=(12, 3, 8, 8)).astype(np.float32),
+        f"portrait/sparsity/{HOSTILE[:28]}": draw.uniform(size=20).astype(np.float32),
+    }
+    save_file(tensors, portrait)
+    kept = {attributes.PORTRAIT: {"path": str(portrait), "number": 1, "value": 0.9}}
+    finding = {"name": HOSTILE, "outcome": "note", "text": HOSTILE, "advice": HOSTILE, "measured": {}}
+    kept |= {
+        attributes.VERSIONS: {"hpsearch": HOSTILE},
+        attributes.TESTS: [{"trial": 1, "mean": 0.9, "interval": [0.8, 1.0], "time": HOSTILE, "seeds": [0]}],
+        attributes.CHECKS: {"ok": True, "findings": [finding]},
+    }
+    plant(db, "fine", source=HOSTILE[:-8], num_trials=60, epochs=6, lr=(1e-3, 2e-2), seed=1, **kept)
+    return db
+
+
+@pytest.fixture(scope="module")
+def report(db, folder):
+    report = make_report(db)
+    (folder / "report.html").write_text(report.html, encoding="utf-8")
+    return report
+
+
+def without_scripts(page):
+    return re.sub(r"<script[^>]*>.*?</script>|<style[^>]*>.*?</style>", "", page, flags=re.DOTALL)
+
+
+def test_what_people_named_stays_text(report):
+    shown = without_scripts(report.html)
+    assert "<img" not in shown
+    assert "<script" not in shown
+    assert html.escape(HOSTILE[:40]) in shown
+    assert "alert(2)" in shown  # as text
+    assert len(re.findall("<script", report.html)) == 4  # data, plotly.js, page.js, center.js
+
+
+def test_data_cannot_end_their_script():
+    text = script_json(json.dumps({"a": HOSTILE}, ensure_ascii=False))
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": HOSTILE}
+
+
+def test_the_policy_lets_only_the_pages_own_scripts_run(report):
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]+)"', report.html)
+    policy = html.unescape(policy)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in policy
+    assert "unsafe-eval" not in policy
+    assert not re.search(r"(src|href)=\"?(https?:)?//", without_scripts(report.html))
+
+
+def test_each_figure_has_its_place(report):
+    assert set(re.findall(r'data-figure="([^"]+)"', report.html)) == set(report.figures)
+    kinds = {name.rsplit("-", 1)[-1] for name in report.figures if name.startswith("fine-")}
+    wanted = "landscape importance parallel accuracy loss gap updates filters sparsity"
+    assert kinds == set(wanted.split())
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in report.figures)
+
+
+def test_sections_without_content_are_left_out(db, report, tmp_path):
+    for id_ in ("s-checks", "s-test"):
+        assert f'id="{id_}"' in report.html
+    plain = open_database(f"sqlite:///{tmp_path}/plain.db", create=True)
+    plant(plain, num_trials=5)
+    page = make_report(plain).html
+    for id_ in ("s-checks", "s-test", "s-comparisons"):
+        assert f'id="{id_}"' not in page
+    assert "coarse-filters" not in page
+    assert "it takes 12 to tell" in page
+
+
+def test_a_lost_portrait_costs_only_its_figures(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no tensors")
+    plant(db, num_trials=5, **{attributes.PORTRAIT: {"path": str(broken), "number": 1, "value": 0.9}})
+    assert "coarse-filters" not in make_report(db).figures
+
+
+def test_an_empty_storage_says_how_to_start(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    with pytest.raises(ConfigError, match="hpsearch coarse"):
+        make_report(db)
+
+
+@pytest.mark.parametrize("state", ["waiting", "exploded"])
+def test_a_stage_without_a_best_trial_has_a_page(tmp_path, state):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    plant(db, num_trials=4, lr=(0.5, 1.0), finish=state == "exploded")
+    report = make_report(db)
+    assert "No trial has finished yet" in report.html
+
+
+def test_a_thousand_trials_are_quick_and_small(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    plant(db, num_trials=1000, epochs=20)
+    start = time.process_time()  # of this process: others on the machine do not count
+    page = make_report(db).html
+    assert time.process_time() - start < 10
+    assert len(page.encode()) < 12e6
+
+
+class TestCommand:
+    def run(self, *arguments, code=0):
+        done = CliRunner().invoke(app, ["report", *map(str, arguments)])
+        assert done.exit_code == code, done.output
+        return done
+
+    def test_json_says_what_was_written(self, db, tmp_path):
+        target = tmp_path / "out.html"
+        target.write_text("older")
+        done = self.run("fine", "--storage", db.url, "-o", target, "--json")
+        written = json.loads(done.stdout)
+        assert written["file"] == str(target)
+        assert written["bytes"] == target.stat().st_size > 4_000_000
+        assert "fine-landscape" in written["figures"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
+
+    def test_an_unwritable_target_is_a_usage_error(self, db, tmp_path):
+        done = CliRunner().invoke(app, ["report", "fine", "--storage", db.url, "-o", str(tmp_path / "no" / "x.html")])
+        assert isinstance(done.exception, ConfigError)
+        assert "x.html" in str(done.exception)
+
+    def test_pictures_need_a_renderer(self, db, tmp_path, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        done = CliRunner().invoke(app, ["report", "--storage", db.url, "--png", str(tmp_path / "png")])
+        assert isinstance(done.exception, ConfigError)
+        assert "pip install kaleido" in str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+class TestBrowser:
+    @pytest.fixture
+    def open_page(self, browser, report, folder):
+        contexts, problems = [], []
+
+        def open_page(width=1440, scheme="light", path: Path = folder / "report.html"):
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            contexts.append(context)
+            page = context.new_page()
+            page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+            page.on("request", lambda request: problems.append(request.url) if "http" in request.url[:4] else None)
+            page.goto(path.as_uri())
+            return page
+
+        yield open_page
+        for context in contexts:
+            context.close()
+        assert problems == []
+
+    def draw_all(self, page):
+        for button in page.locator("[data-shows]").all():
+            button.click()
+            for figure in page.locator("[data-figure]:visible").all():
+                figure.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
+                figure.locator(".main-svg").first.wait_for()
+
+    def test_each_figure_is_drawn(self, open_page, report):
+        page = open_page()
+        self.draw_all(page)
+        marks = ".scatterlayer path, .barlayer path, .imagelayer image"
+        for name in report.figures:
+            num = page.locator(f'[data-figure="{name}"]').evaluate(f"e => e.querySelectorAll('{marks}').length")
+            assert num > 0, name
+        assert page.locator(".cell").count() > 0
+
+    def test_hover_shows_text_and_never_markup(self, open_page):
+        page = open_page()
+        cell = page.locator("[data-center]:visible .cell").first
+        cell.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
+        cell.hover()
+        assert "lr " in page.locator("#tip").inner_text()
+        plot = page.locator('[data-figure="ranges-lr"]')
+        plot.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
+        plot.locator(".main-svg").first.wait_for()
+        plot.evaluate("element => Plotly.Fx.hover(element, [{curveNumber: 1, pointNumber: 10}])")
+        plot.locator(".hovertext").first.wait_for()
+        assert "<img src=x onerror=alert(1)>" in plot.locator(".hovertext").first.text_content()
+        assert page.locator("main img").count() == 0
+
+    def test_sorting_reorders_the_command_center(self, open_page):
+        page = open_page()
+        center = page.locator("[data-center]:visible")
+
+        def names():
+            return center.locator(".cell b").all_text_contents()
+
+        center.locator(".more").click()
+        by_value = names()
+        center.locator("[data-sort]").select_option("number")
+        assert names() == [f"#{number}" for number in range(60)]
+        assert names() != by_value
+        center.locator("[data-sort]").select_option("lr")
+        assert sorted(names()) == sorted(by_value)
+        assert names() not in (by_value, [f"#{number}" for number in range(60)])
+
+    def test_figures_follow_the_theme(self, open_page):
+        page = open_page()
+        plot = page.locator('[data-figure="ranges-lr"]')
+        plot.locator(".main-svg").first.wait_for()
+        colours = "e => [e.layout.paper_bgcolor, getComputedStyle(document.body).backgroundColor]"
+        light = plot.evaluate(colours)
+        plot.evaluate(
+            "e => { window.redrawn = new Promise((done) => e.on('plotly_afterplot', () => done(true))); return null; }"
+        )
+        page.emulate_media(color_scheme="dark")
+        page.evaluate("() => window.redrawn")
+        dark = plot.evaluate(colours)
+        assert light[0] == "#ffffff"
+        assert all(one != other for one, other in zip(light, dark, strict=True))
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [390, 1440])
+    def test_nothing_is_wider_than_the_window(self, open_page, width, scheme):
+        page = open_page(width=width, scheme=scheme)
+        self.draw_all(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
