@@ -8,6 +8,18 @@ import sys
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 bad usage or config, 3 refused, 130 and 143 signals."""
+    try:
+        _run()
+    except SystemExit as end:
+        if end.code in (130, 143):
+            # After a signal, threads may be anywhere in torch's C++, which aborts the interpreter's orderly end.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(end.code))
+        raise
+
+
+def _run() -> None:
     from hpsearch.cli.app import app
     from hpsearch.cli.options import traceback_wanted
     from hpsearch.errors import HpsearchError

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 import hpsearch
-from hpsearch.cli import data, results, stages, studyfile
+from hpsearch.cli import (
+    checks,
+    compare,
+    dashboard,
+    data,
+    procedure,
+    report,
+    results,
+    retraining,
+    stages,
+    studyfile,
+    trial,
+)
 
 app = typer.Typer(
     name="hpsearch",
@@ -35,12 +47,19 @@ def root(
     """Options before the command."""
 
 
+app.command()(checks.check)
 app.command()(stages.coarse)
 app.command()(stages.fine)
+app.command()(procedure.run)
+app.command()(compare.compare)
 app.command()(results.status)
 app.command()(results.best)
 app.command()(results.boundary)
-app.command()(results.trial)
+app.command()(trial.trial)
+app.command()(retraining.rerun)
+app.command("test")(retraining.final_test)
 app.command()(results.export)
+app.command()(report.report)
+app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")
 app.command()(studyfile.init)

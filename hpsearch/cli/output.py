@@ -62,6 +62,17 @@ def value_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"
 
 
+def finite(value: Any) -> Any:
+    """JSON has no nan and inf: they become text, wherever they are in lists and dicts."""
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    return value
+
+
 def print_changes(changes: Sequence[Narrowing]) -> None:
     """Old range -> new range, with the reason."""
     for change in changes:
@@ -80,7 +91,8 @@ def verdict_text(verdict: Verdict) -> Text:
 def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
     """The end of a stage: counts, best, boundary, what to do next."""
     pruned = summary.counts.get("PRUNED", 0)
-    parts = [f"{summary.num_finished} of {summary.num_trials} trials x {summary.epochs} epochs"]
+    epochs = f" x {summary.epochs} epochs" if summary.epochs is not None else ""
+    parts = [f"{summary.num_finished} of {summary.num_trials} trials{epochs}"]
     if pruned:
         parts.append(f"{pruned} pruned ({summary.num_exploded} exploded)")
     if failed := summary.counts.get("FAIL", 0):
@@ -90,6 +102,8 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
     line(summary.study, " · ".join(parts))
     if summary.num_finished == summary.num_trials:
         line("budget", f"spent: {summary.num_trials} of {summary.num_trials} trials have ended")
+    if summary.diagnoses:
+        line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
     if summary.best is None:
         line("best", "none: no trial finished", "red")
         if summary.num_exploded:
@@ -103,7 +117,7 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
         boundary.append_text(verdict_text(verdict))
     console().print(boundary)
     if not quiet:
-        line("next", f"hpsearch fine --from {summary.study}")
+        line("next", f"hpsearch {'coarse' if summary.stage == 'check' else 'fine'} --from {summary.study}")
 
 
 def print_plan(plan: StagePlan, outlook: Outlook) -> None:

@@ -176,3 +176,14 @@ def data_progress(silent: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield update
     finally:
         progress.stop()
+
+
+@contextmanager
+def waiting(text: str, silent: bool) -> Iterator[Callable[[str], None]]:
+    """A spinner on a terminal, for work of some seconds; gives a function that says what is being done."""
+    terminal = console(stderr=True)
+    if silent or not terminal.is_terminal:
+        yield lambda _what: None
+        return
+    with terminal.status(text) as status:
+        yield lambda what: status.update(f"{text} {what}")

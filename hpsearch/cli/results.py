@@ -1,28 +1,24 @@
-"""status, best, boundary, trial, export: what studies say, whoever made them. None of them imports torch."""
+"""status, best, boundary, export: what studies say, whoever made them. None of them imports torch."""
 
 from __future__ import annotations
 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from hpsearch.cli.opening import find_latest, gather_latest, open_storage
 from hpsearch.cli.options import (
     JsonOption,
     QuietOption,
     StorageOption,
     StudyArgument,
     VerboseOption,
-    read_settings,
     set_verbosity,
 )
 from hpsearch.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hpsearch.search.evidence import Evidence
-    from hpsearch.storage import Database
 
 
 class BestFormat(StrEnum):
@@ -40,27 +36,10 @@ class ExportFormat(StrEnum):
     json = "json"
 
 
-def _open(storage: str | None) -> Database:
-    from hpsearch.storage import open_database
-
-    return open_database(read_settings(storage=storage).run.storage)
-
-
-def _gather(storage: str | None, study: str | None) -> Evidence:
-    from hpsearch.search.evidence import gather
-    from hpsearch.storage import list_studies
-
-    db = _open(storage)
-    if study is None:
-        studies = list_studies(db)
-        if not studies:
-            raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
-        study = studies[-1].name
-    return gather(db, study)
-
-
 def status(
     study: StudyArgument = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is done; Ctrl-C leaves.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="--watch: seconds between two looks.")] = 1.0,
     storage: StorageOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -68,24 +47,38 @@ def status(
 ) -> None:
     """Say how the studies stand; with a name, that one in full.
 
-    Example: `hpsearch status` or `hpsearch status coarse --json`
+    --watch follows a study, the latest one without a name: on a terminal as a page that is drawn again at each look,
+    elsewhere as one line per look (with --json: one JSON document per line). It ends with the study, exit code 0;
+    Ctrl-C ends the watching alone, exit code 130.
+
+    Example: `hpsearch status` or `hpsearch status coarse --watch`
     """
     set_verbosity(verbose, quiet)
+
+    if watch:
+        from hpsearch.cli.watch import follow
+        from hpsearch.search.watching import Watcher
+
+        db = open_storage(storage)
+        follow(Watcher(db, find_latest(db, study)), interval, as_json=as_json)
+        return
 
     from hpsearch.cli.output import print_stage, show_table, value_text
     from hpsearch.search import attributes
     from hpsearch.search.summary import stage_summary
-    from hpsearch.storage import read_overview
+    from hpsearch.storage import read_epochs, read_overview
 
     if study is not None:
-        summary = stage_summary(_gather(storage, study))
+        db = open_storage(storage)
+        evidence = gather_latest(db, study)
+        summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
         if as_json:
             typer.echo(json.dumps(summary.as_dict()))
         else:
             print_stage(summary, quiet=quiet)
         return
     rows: list[dict[str, Any]] = []
-    for row in read_overview(_open(storage)):
+    for row in read_overview(open_storage(storage)):
         attrs, total = row.study.attrs, sum(row.counts.values())
         rows.append(
             {
@@ -131,7 +124,7 @@ def best(
     from hpsearch.search.export import best_study_file
     from hpsearch.search.summary import best_or_refuse, trial_as_dict, value_name
 
-    evidence = _gather(storage, study)
+    evidence = gather_latest(open_storage(storage), study)
     found = best_or_refuse(evidence)
     if as_json or output is BestFormat.json:
         typer.echo(json.dumps({"study": evidence.study.name, **trial_as_dict(found)}))
@@ -163,7 +156,7 @@ def boundary(
     from hpsearch.search.summary import best_or_refuse, verdicts
     from hpsearch.space import format_range, format_value
 
-    evidence = _gather(storage, study)
+    evidence = gather_latest(open_storage(storage), study)
     best_or_refuse(evidence)
     found = verdicts(evidence)
     if as_json:
@@ -189,70 +182,6 @@ def boundary(
         line(verdict.param, verdict.reason)
 
 
-def trial(
-    study: Annotated[str, typer.Argument(metavar="STUDY")],
-    number: Annotated[int, typer.Argument(metavar="N", min=0)],
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
-) -> None:
-    """Show one trial: hyperparameters, how it ended, its curves epoch by epoch.
-
-    Example: `hpsearch trial coarse 61`
-    """
-    set_verbosity(verbose, quiet)
-
-    from dataclasses import asdict
-
-    from hpsearch.cli.output import line, params_text, show_table, value_text
-    from hpsearch.search.evidence import gather
-    from hpsearch.search.summary import trial_as_dict, value_name
-    from hpsearch.storage import read_epochs
-
-    db = _open(storage)
-    evidence = gather(db, study)
-    row = next((row for row in evidence.trials if row.number == number), None)
-    if row is None:
-        raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
-    epochs = read_epochs(db, evidence.study, [number]).get(number, [])
-    if as_json:
-        curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in epochs]
-        typer.echo(json.dumps({"study": study, **trial_as_dict(row), "epochs": _finite(curves)}))
-        return
-    line("trial", f"{number} of {study}: {row.state}")
-    line(value_name(evidence), value_text(row.value))
-    line("params", params_text(row))
-    for name, value in sorted(row.attrs.items()):
-        if name != "structure" and not name.startswith("hpsearch"):
-            line(name, str(value))
-    if epochs:
-        columns = ("epoch", "cost", "train_loss", "val_loss", "train_acc", "val_acc", "update_ratio", "lr")
-        cells = (
-            (
-                epoch.epoch,
-                *(f"{getattr(epoch, name):.4g}" for name in columns[1:4]),
-                *(f"{getattr(epoch, name):.4f}" for name in columns[4:6]),
-                *(f"{getattr(epoch, name):.2e}" for name in columns[6:]),
-            )
-            for epoch in epochs
-        )
-        show_table(columns, cells, right=frozenset(columns))
-    elif row.intermediate:
-        show_table(("step", "value"), ((step, value_text(value)) for step, value in sorted(row.intermediate.items())))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no nan and inf: as text."""
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and value - value != 0:
-        return str(value)
-    return value
-
-
 def export(
     study: StudyArgument = None,
     output: Annotated[
@@ -270,13 +199,14 @@ def export(
     """
     set_verbosity(verbose, quiet)
 
+    from hpsearch.cli.output import finite
     from hpsearch.search.export import study_as_csv, study_as_dict
     from hpsearch.storage import read_epochs
 
-    evidence = _gather(storage, study)
+    evidence = gather_latest(open_storage(storage), study)
     if as_json or output is ExportFormat.json:
-        epochs = read_epochs(_open(storage), evidence.study)
-        text = json.dumps(_finite(study_as_dict(evidence, epochs))) + "\n"
+        epochs = read_epochs(open_storage(storage), evidence.study)
+        text = json.dumps(finite(study_as_dict(evidence, epochs))) + "\n"
     else:
         text = study_as_csv(evidence)
     if file is None:

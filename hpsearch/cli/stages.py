@@ -29,7 +29,7 @@ from hpsearch.errors import ConfigError, HpsearchError
 if TYPE_CHECKING:
     from hpsearch.config import Settings
     from hpsearch.search.plan import StagePlan
-    from hpsearch.storage import Database
+    from hpsearch.storage import Database, StudyRow
 
 TrialsOption = Annotated[int | None, typer.Option(min=1, help="The budget: exactly so many trials.")]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of each trial.")]
@@ -41,6 +41,7 @@ DataOption = Annotated[
 ]
 ModelOption = Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet or resnet.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its estimated time; write nothing.")]
 
 
@@ -61,6 +62,9 @@ def coarse(
     trials: TrialsOption = None,
     config: ConfigOption = None,
     name: NameOption = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="CHECK", help="Take lr's range from a check, and the config.")
+    ] = None,
     data: DataOption = None,
     model: ModelOption = None,
     sampler: SamplerOption = None,
@@ -70,6 +74,7 @@ def coarse(
     seed: SeedOption = None,
     device: DeviceOption = None,
     storage: StorageOption = None,
+    skip_checks: SkipChecksOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -77,21 +82,23 @@ def coarse(
 ) -> None:
     """Search wide and short: many trials of few epochs, rates and regularization drawn log-uniformly.
 
-    The same command again goes on where it was stopped.
+    A new search begins with a few quick checks: initial loss, regularization, 20 images learnt by heart. The same
+    command again goes on where it was stopped.
 
-    Example: `hpsearch coarse --epochs 5 --space 'lr=log(1e-6,1e-3)'`
+    Example: `hpsearch coarse --epochs 5 --space 'lr=log(1e-6,1e-3)'` or, after a check, `hpsearch coarse --from check`
     """
     set_verbosity(verbose, quiet)
+    check, stored = _find_check(source, config, storage) if source is not None else (None, None)
     flags = _stage_flags("coarse", trials, epochs, sampler, pruner, seed, data, model, device)
-    settings = read_settings(config, sets, space, storage=storage, flags=flags)
+    settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
 
     from hpsearch.search.plan import plan_coarse
 
-    plan = plan_coarse(settings, name or "coarse")
+    plan = plan_coarse(settings, name or "coarse", check)
     if dry_run:
         _show_plan(plan, settings, as_json)
         return
-    _run(lambda _db: plan, settings, as_json, quiet)
+    _run(lambda _db: plan, settings, as_json, quiet, skip_checks)
 
 
 def fine(
@@ -159,6 +166,15 @@ def fine(
     _run(planned, settings, as_json, quiet)
 
 
+def _find_check(source: str, config: str | None, storage: str | None) -> tuple[StudyRow, dict[str, Any] | None]:
+    """The study of a check, and its config unless a study file is given."""
+    from hpsearch.search import attributes
+    from hpsearch.storage import find_study, open_database
+
+    study = find_study(open_database(read_settings(config, storage=storage).run.storage), source)
+    return study, None if config else study.attrs.get(attributes.CONFIG)
+
+
 def _stage_flags(
     kind: str,
     trials: int | None,
@@ -193,13 +209,20 @@ def _parse_renames(renames: list[str]) -> dict[str, str | None]:
     return parsed
 
 
-def _run(planned: Callable[[Database], StagePlan], settings: Settings, as_json: bool, quiet: bool) -> None:
+def _run(
+    planned: Callable[[Database], StagePlan],
+    settings: Settings,
+    as_json: bool,
+    quiet: bool,
+    skip_checks: bool = False,
+) -> None:
     """Create or resume a stage, work on it, show what came out."""
     start = time.monotonic()
     signal.signal(signal.SIGTERM, _raise_terminated)
 
-    from hpsearch.cli.output import print_changes, print_stage
-    from hpsearch.cli.progress import data_progress, make_listener
+    from hpsearch.cli.output import line, print_changes, print_stage
+    from hpsearch.cli.progress import data_progress, make_listener, waiting
+    from hpsearch.search.checks.gate import check_before_search
     from hpsearch.search.images import load_data
     from hpsearch.search.session import run_stage
     from hpsearch.search.summary import stage_summary
@@ -212,13 +235,20 @@ def _run(planned: Callable[[Database], StagePlan], settings: Settings, as_json: 
             print_changes(plan.changes)
         with data_progress(quiet or as_json) as progress:
             data = load_data(plan.trial_config, settings.run, progress)
+        with waiting("checking", quiet or as_json):
+            checks = None if skip_checks else check_before_search(db, plan, data)
+        if checks is not None:
+            checks.refuse_if_failed()
+            if not (as_json or quiet):
+                line("checks", checks.line())
         with make_listener(quiet=quiet, as_json=as_json) as listener:
             evidence = run_stage(db, plan, settings.run, data, listener)
     except KeyboardInterrupt as stop:
         raise _stopped(stop) from None
     summary = stage_summary(evidence, seconds=time.monotonic() - start)
     if as_json:
-        typer.echo(json.dumps(summary.as_dict()))
+        found = {"checks": checks.as_dict() if checks is not None else None} if plan.kind == "coarse" else {}
+        typer.echo(json.dumps({**summary.as_dict(), **found}))
     else:
         print_stage(summary, quiet=quiet)
 

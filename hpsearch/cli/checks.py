@@ -1,0 +1,161 @@
+"""check: what to know before a search."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpsearch.cli.options import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    SpaceOption,
+    StorageOption,
+    VerboseOption,
+    read_settings,
+    set_verbosity,
+)
+from hpsearch.cli.stages import DataOption, DeviceOption, ModelOption, NameOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hpsearch.search.checks.findings import CheckReport
+    from hpsearch.search.checks.study import Check
+
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of each learning rate; 100 if not given.")]
+STYLES = {"ok": "green", "note": "yellow", "failed": "bold red"}
+MOST_LAYERS = 12  # shown; deeper nets are thinned out
+
+
+def check(
+    config: ConfigOption = None,
+    name: NameOption = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    sets: SetOption = None,
+    space: SpaceOption = None,
+    steps: StepsOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Check the net before a search: images, initial loss, regularization, 20 images by heart, activations, rates.
+
+    What passes is kept as the study `check`, so that a coarse search can take its learning rates from it; the same
+    command again shows it. When a check fails, nothing is kept, and the exit code is 3.
+
+    Example: `hpsearch check --model convnet` and then `hpsearch coarse --from check`
+    """
+    set_verbosity(verbose, quiet)
+    flags = {"train.seed": seed, "data.source": data, "model.name": model, "run.device": device}
+    settings = read_settings(config, sets, space, storage=storage, flags=flags)
+
+    from hpsearch.cli.progress import data_progress, waiting
+    from hpsearch.search.checks.learning_rate import STEPS
+    from hpsearch.search.checks.study import KIND, plan_check, run_check
+    from hpsearch.search.images import load_data
+    from hpsearch.storage import open_database
+
+    plan = plan_check(settings.study, name or KIND, steps or STEPS)
+    db = open_database(settings.run.storage, create=True)
+    with data_progress(quiet or as_json) as progress:
+        images = load_data(plan.trial_config, settings.run, progress)
+    with waiting("checking", quiet or as_json) as tell:
+        found = run_check(db, plan, images, engine=settings.run.engine, listener=tell)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        _print(found, quiet)
+    if not found.report.ok:
+        raise typer.Exit(code=3)
+
+
+def _print(found: Check, quiet: bool) -> None:
+    from rich.text import Text
+
+    from hpsearch.cli.output import line, show_table
+
+    report = found.report
+    rows = (
+        (each.name, Text(each.outcome, style=STYLES[each.outcome]), each.text, each.advice or "-")
+        for each in report.findings
+    )
+    show_table(("check", "verdict", "found", "what to do"), rows)
+    if not quiet:
+        _print_curve(report["overfit"].measured)
+        _print_activations(report["activations"].measured["inits"])
+        _print_rates(report)
+    if not report.ok:
+        names = ", ".join(each.name for each in report.failed)
+        line("failed", f"{names}; nothing is kept: mend the config and check again", "red")
+        return
+    assert found.study is not None
+    if not (found.fresh or quiet):
+        line("kept", f"as {found.study.name!r} by an earlier run of this command")
+    if not quiet:
+        rates = "low" in report["learning rate"].measured
+        line("next", f"hpsearch coarse --from {found.study.name}" if rates else "hpsearch coarse")
+
+
+def _print_curve(measured: Mapping[str, Any]) -> None:
+    """The cost of the rate that learned the few images best, over its epochs, on a log scale."""
+    from hpsearch.cli.curves import sparkline
+    from hpsearch.cli.output import line
+
+    if not (curve := measured.get("curve")):
+        return
+    costs = [cost for _, cost, _ in curve]
+    logs = [math.log(max(cost, 1e-12)) for cost in costs]
+    drawn = sparkline(logs, len(logs), min(logs), max(logs))
+    epochs = f"epochs {curve[0][0]} to {curve[-1][0]}"
+    line("overfit", f"lr {measured['lr']:.1e}, cost {costs[0]:.3g} {drawn} {costs[-1]:.2g}, {epochs}")
+
+
+def _print_activations(inits: list[dict[str, Any]]) -> None:
+    """Mean and std after each hidden layer, the chosen initialization first."""
+    from hpsearch.cli.output import console, show_table
+
+    chosen = inits[0]["layers"]
+    if not chosen:
+        return
+    step = -(-len(chosen) // MOST_LAYERS)
+    kept = sorted({*range(0, len(chosen), step), len(chosen) - 1})
+    console().print()
+    rows: list[tuple[str, ...]] = [
+        (
+            chosen[index]["layer"],
+            *(f"{each['layers'][index]['mean']:.2g} ± {each['layers'][index]['std']:.2g}" for each in inits),
+        )
+        for index in kept
+    ]
+    rows.append(("verdict", *(each["verdict"] for each in inits)))
+    show_table(("activations", f"{inits[0]['init']} (chosen)", *(each["init"] for each in inits[1:])), rows)
+
+
+def _print_rates(report: CheckReport) -> None:
+    """What each learning rate did."""
+    from hpsearch.cli.output import console, line, show_table
+
+    console().print()
+    measured = report["learning rate"].measured
+    rows = [
+        (
+            f"{rate['lr']:.1e}",
+            rate["verdict"],
+            f"{rate['loss']:.3f}" if "loss" in rate else f"cost {float(rate['cost']):.3g} in step {rate['step']}",
+            f"{rate['val_acc']:.3f}" if "val_acc" in rate else "-",
+        )
+        for rate in measured["rates"]
+    ]
+    show_table(("lr", "verdict", "loss", "val_acc"), rows)
+    needed, steps = measured["needed"], measured["steps"]
+    line("rates", f"goes down: the loss on training images is below {needed:.3f} after {steps} steps")

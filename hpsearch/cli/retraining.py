@@ -1,0 +1,231 @@
+"""test and rerun: the commands that train one trial again."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpsearch.cli.options import (
+    JsonOption,
+    QuietOption,
+    StorageOption,
+    VerboseOption,
+    read_settings,
+    set_verbosity,
+)
+from hpsearch.cli.stages import DeviceOption, StoppedError, _raise_terminated, _stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hpsearch.search.final_test import FinalTest
+    from hpsearch.search.rerun import Rerun
+    from hpsearch.search.retrain import Training
+
+MOST_CLASSES_SHOWN = 20  # of a confusion matrix in a terminal
+
+
+def final_test(
+    study: Annotated[str, typer.Argument(metavar="STUDY")],
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Not the best trial, but this one.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Train K times, with the trial's seed and the next.")
+    ] = 1,
+    train_on_val: Annotated[
+        bool,
+        typer.Option("--train-on-val", help="Train on the validation images, too, for the trial's best epoch count."),
+    ] = False,
+    device: DeviceOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Use the test set, once and at the very end: train the best trial of a stage again and measure it there.
+
+    The weights are those after the last epoch. The interval is Wilson's of 95% over the choice of test images; more
+    seeds are measured on the same images, so their spread is given beside it. Each use is kept with the study, and
+    a second one says so: whoever chooses by test accuracy has no unseen images left.
+
+    Example: `hpsearch test fine --seeds 5`
+    """
+    set_verbosity(verbose, quiet)
+    settings = read_settings(storage=storage, flags={"run.device": device})
+    with _signals():
+        from hpsearch.cli.progress import data_progress
+        from hpsearch.search.final_test import final_test as measure
+        from hpsearch.storage import open_database
+
+        def seed_ended(seed: int, accuracy: float | None) -> None:
+            if seeds > 1 and not quiet:
+                said = f"test_acc {accuracy:.4f}" if accuracy is not None else "exploded"
+                typer.echo(f"seed {seed}: {said}", err=True)
+
+        db = open_database(settings.run.storage)
+        with data_progress(quiet or as_json) as progress:
+            result = measure(
+                db,
+                settings.run,
+                study,
+                trial,
+                num_seeds=seeds,
+                train_on_val=train_on_val,
+                progress=progress,
+                seed_ended=seed_ended,
+            )
+    if as_json:
+        typer.echo(json.dumps(result.as_dict()))
+    else:
+        _print_test(result)
+
+
+def _print_test(result: FinalTest) -> None:
+    from hpsearch.cli.output import line, show_table, value_text
+    from hpsearch.cli.progress import plain_params
+
+    images = "training and validation" if result.train_on_val else "training"
+    line(
+        "trial",
+        f"{result.number} of {result.study}: val_acc {value_text(result.val_acc)}, {plain_params(result.params)}",
+    )
+    line("trained", f"{result.epochs} epochs on {result.num_train} {images} images; the weights after the last epoch")
+    low, high = result.interval
+    line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
+    if result.std is not None:
+        exploded = len(result.seeds) - len(result.measured)
+        line(
+            "seeds",
+            f"{len(result.seeds)}: std {result.std:.4f}, from {min(result.measured):.4f} to {max(result.measured):.4f}"
+            + (f"; {exploded} exploded" if exploded else ""),
+        )
+    names, per_class = result.class_names, result.per_class
+    if len(names) <= MOST_CLASSES_SHOWN:
+        line("classes", "images of each true class (row) by what they were taken for (column)")
+        rows = (
+            (name, value_text(accuracy), *(count or "." for count in counts))
+            for name, accuracy, counts in zip(names, per_class, result.confusion.tolist(), strict=True)
+        )
+        show_table(("true", "accuracy", *names), rows, right=frozenset(("accuracy", *names)))
+    else:
+        ranked = sorted((a, name) for a, name in zip(per_class, names, strict=True) if a is not None)
+        line("worst", " · ".join(f"{name} {accuracy:.3f}" for accuracy, name in ranked[:5]))
+        line("best", " · ".join(f"{name} {accuracy:.3f}" for accuracy, name in ranked[:-6:-1]))
+    if result.num_family_uses > 1:
+        line(
+            "note",
+            f"this is use {result.num_uses} of the test set for {result.study}, and use {result.num_family_uses} for "
+            f"all that descends from {result.family}: an accuracy that anything was chosen by is too high",
+            "red",
+        )
+
+
+def rerun(
+    study: Annotated[str, typer.Argument(metavar="STUDY")],
+    number: Annotated[int, typer.Argument(metavar="N", min=0)],
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Train K times, with the trial's seed and the next.")
+    ] = 5,
+    device: DeviceOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Train one trial again from its stored config: does it follow its curve, and how much do seeds alone move it?
+
+    Nothing is written. A pack of another width rounds differently, so a curve that only rounding explains counts as
+    followed; with --seeds 1 it is the curve alone.
+
+    Example: `hpsearch rerun fine 5 --seeds 5`
+    """
+    set_verbosity(verbose, quiet)
+    settings = read_settings(storage=storage, flags={"run.device": device})
+    with _signals():
+        from hpsearch.cli.progress import data_progress
+        from hpsearch.search.rerun import rerun as train_again
+        from hpsearch.storage import open_database
+
+        def seed_ended(training: Training) -> None:
+            if seeds > 1 and not quiet:
+                said = f"val_acc {training.value:.4f}" if training.value is not None else "exploded"
+                typer.echo(f"seed {training.seed}: {said}", err=True)
+
+        db = open_database(settings.run.storage)
+        with data_progress(quiet or as_json) as progress:
+            result = train_again(
+                db, settings.run, study, number, num_seeds=seeds, progress=progress, seed_ended=seed_ended
+            )
+    if as_json:
+        typer.echo(json.dumps(result.as_dict()))
+    else:
+        _print_rerun(result)
+
+
+def _print_rerun(result: Rerun) -> None:
+    from hpsearch.cli.output import line
+
+    matches = {
+        "exact": ("followed its recorded curve exactly", ""),
+        "rounding": ("followed its recorded curve but for rounding", ""),
+        "different": ("did NOT follow its recorded curve", "red"),
+        "nothing recorded": ("has no recorded epoch to compare with", ""),
+    }
+    said, style = matches[result.comparison.match]
+    line("trial", f"{result.number} of {result.study} {said} ({result.comparison.num_epochs} epochs)", style)
+    largest = {name: value for name, value in result.comparison.differences.items() if value}
+    if largest:
+        line("largest", " · ".join(f"{name} {value:.1e}" for name, value in largest.items()))
+    for name, (then, now) in result.other_versions.items():
+        line("note", f"{name} was {then} then and is {now} now")
+    if result.recorded_explosion or result.explosion:
+        line("exploded", _explosion_text(result))
+    if len(result.trainings) == 1:
+        return
+    num_exploded = len(result.trainings) - len(result.values)
+    exploded = f"{num_exploded} of {len(result.trainings)} exploded" if num_exploded else ""
+    if result.values:
+        mean = sum(result.values) / len(result.values)
+        spread = f", std {result.std:.4f}" if result.std is not None else ""
+        text = f"val_acc {mean:.4f}{spread}, from {min(result.values):.4f} to {max(result.values):.4f}"
+        line("seeds", f"{len(result.values)}: {text}" + (f"; {exploded}" if exploded else ""))
+    else:
+        line("seeds", exploded)
+    if result.std is not None and result.best_gap is not None:
+        line("meaning", _meaning(result.std, result.best_gap))
+
+
+def _explosion_text(result: Rerun) -> str:
+    def where(place: tuple[int, int]) -> str:
+        return f"in epoch {place[0]}, step {place[1]}"
+
+    then, now = result.recorded_explosion, result.explosion
+    if then is None and now is not None:
+        return f"now {where(now)}, but not when it was recorded"
+    assert then is not None
+    if now is None:
+        return f"{where(then)} when it was recorded, but not now"
+    return f"{where(now)}, as recorded" if now == then else f"{where(now)}; recorded {where(then)}"
+
+
+def _meaning(std: float, gap: float) -> str:
+    """What the spread over seeds says of the order of the stage's trials."""
+    lead = f"the best trial leads the second by {gap:.4f}"
+    if gap < std:
+        return f"{lead}, less than seeds move one trial (std {std:.4f}): which of them is first is luck"
+    if gap < 2 * std:
+        return f"{lead}, within twice what seeds move one trial (std {std:.4f}): it may be luck"
+    return f"{lead}, more than twice what seeds move one trial (std {std:.4f})"
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command with their exit codes."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise StoppedError("stopped; nothing was written.", _stopped(stop).exit_code) from None

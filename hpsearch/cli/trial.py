@@ -1,0 +1,169 @@
+"""trial: one trial as someone looks at it who babysits the training. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpsearch.cli.opening import open_storage
+from hpsearch.cli.options import JsonOption, QuietOption, StorageOption, VerboseOption, set_verbosity
+from hpsearch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpsearch.results import EpochResult
+    from hpsearch.search.diagnosis import Diagnosis
+    from hpsearch.search.evidence import Evidence
+    from hpsearch.storage import TrialRow
+
+SHORT = 12  # epochs; a longer table needs --table
+WIDTH = 80  # columns where there is no terminal
+WIDEST = 110  # columns; curves stretched further are no easier to read
+COLUMNS = ("epoch", "cost", "train_loss", "val_loss", "train_acc", "val_acc", "update_ratio", "lr")
+VERDICT_STYLES = {
+    "exploded": "bold red",
+    "lr too low": "yellow",
+    "overfitting": "yellow",
+    "underfitting": "yellow",
+    "healthy": "green",
+}
+
+
+def trial(
+    study: Annotated[str, typer.Argument(metavar="STUDY")],
+    number: Annotated[int, typer.Argument(metavar="N", min=0)],
+    table: Annotated[
+        bool | None, typer.Option("--table/--no-table", help="The epochs as a table; not given: when they are few.")
+    ] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Show one trial: hyperparameters, how it ended, what its curves say and what to try next, the curves.
+
+    Example: `hpsearch trial coarse 61` or `hpsearch trial coarse 61 --table`
+    """
+    set_verbosity(verbose, quiet)
+
+    from dataclasses import asdict
+
+    from hpsearch.cli.output import finite
+    from hpsearch.search import attributes
+    from hpsearch.search.diagnosis import diagnose_trials
+    from hpsearch.search.evidence import gather
+    from hpsearch.search.summary import trial_as_dict
+    from hpsearch.storage import read_epochs
+
+    db = open_storage(storage)
+    evidence = gather(db, study)
+    row = next((row for row in evidence.trials if row.number == number), None)
+    if row is None:
+        raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
+    epochs = read_epochs(db, evidence.study, [number])
+    num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
+    diagnosis = diagnose_trials(evidence.trials, epochs, num_classes).get(number)
+    own = epochs.get(number, [])
+    if as_json:
+        curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
+        judged = {**asdict(diagnosis), "notes": list(diagnosis.notes)} if diagnosis else None
+        typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
+        return
+    _print_facts(evidence, row)
+    _print_diagnosis(diagnosis, row, trained_here=num_classes is not None)
+    _print_curves(row, own)
+    if table or (table is None and len(own or row.intermediate) <= SHORT):
+        _print_table(row, own)
+
+
+def _print_facts(evidence: Evidence, row: TrialRow) -> None:
+    from hpsearch.cli.output import line, params_text, value_text
+    from hpsearch.search import attributes
+    from hpsearch.search.summary import value_name
+
+    attrs = {name: value for name, value in row.attrs.items() if name != "structure" and "hpsearch" not in name}
+    ending: str = row.state
+    if (reason := attrs.pop(attributes.REASON, None)) is not None:
+        ending += f", {reason}"
+        if (epoch := attrs.pop(attributes.EPOCH, None)) is not None:
+            ending += f" in epoch {epoch}"
+    if (cost := attrs.pop(attributes.COST, None)) is not None:
+        ending += f": cost {_short(cost)}, first {_short(attrs.pop(attributes.FIRST_COST, None))}"
+    line("trial", f"{row.number} of {evidence.study.name}: {ending}")
+    value = value_text(row.value)
+    if (best_epoch := attrs.pop(attributes.BEST_EPOCH, None)) is not None:
+        value += f" at epoch {best_epoch}"
+    if (last := attrs.pop(attributes.LAST_VALUE, None)) is not None:
+        value += f", {value_text(last)} at the end"
+    line(value_name(evidence), value)
+    line("params", params_text(row))
+    for name, other in sorted(attrs.items()):
+        line(name, str(other))
+
+
+def _short(number: object) -> str:
+    return f"{number:.4g}" if isinstance(number, float) else str(number)
+
+
+def _print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here: bool) -> None:
+    from hpsearch.cli.output import LABEL, line
+
+    if diagnosis is None:
+        if not trained_here:
+            line("verdict", "none: hpsearch did not train it, so there are no losses to judge by")
+        return
+    so_far = " so far" if row.state == "RUNNING" else ""
+    line("verdict", f"{diagnosis.verdict}{so_far}", VERDICT_STYLES[diagnosis.verdict])
+    for label, text in (("advice", diagnosis.advice), *(("note", note) for note in diagnosis.notes)):
+        room = _width() - LABEL if sys.stdout.isatty() else len(text) + 1  # in a pipe, a line stays a line
+        for part in textwrap.wrap(text, room):
+            line(label, part)
+            label = ""
+
+
+def _width() -> int:
+    """Columns for curves and running text."""
+    from hpsearch.cli.output import console
+
+    return min(console().width, WIDEST) if sys.stdout.isatty() else WIDTH
+
+
+def _print_curves(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
+    from hpsearch.cli.curves import chart
+    from hpsearch.cli.output import console
+
+    here, width = console(), _width()
+
+    def curve(name: str) -> list[tuple[float, float]]:
+        return [(epoch.epoch, getattr(epoch, name)) for epoch in epochs]
+
+    if epochs:
+        losses = {"cost": curve("cost"), "train": curve("train_loss"), "val": curve("val_loss")}
+        here.print(chart("loss", losses, width))
+        here.print(chart("accuracy", {"train": curve("train_acc"), "val": curve("val_acc")}, width))
+    elif row.intermediate:
+        steps = [(float(step), value) for step, value in sorted(row.intermediate.items())]
+        here.print(chart("value", {"value": steps}, width, unit="step"))
+
+
+def _print_table(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
+    from hpsearch.cli.output import show_table, value_text
+
+    if epochs:
+        cells = (
+            (
+                epoch.epoch,
+                *(f"{getattr(epoch, name):.4g}" for name in COLUMNS[1:4]),
+                *(f"{getattr(epoch, name):.4f}" for name in COLUMNS[4:6]),
+                *(f"{getattr(epoch, name):.2e}" for name in COLUMNS[6:]),
+            )
+            for epoch in epochs
+        )
+        show_table(COLUMNS, cells, right=frozenset(COLUMNS))
+    elif row.intermediate:
+        show_table(("step", "value"), ((step, value_text(value)) for step, value in sorted(row.intermediate.items())))

@@ -1,0 +1,145 @@
+"""run, test and rerun from end to end, as subprocesses in an empty folder."""
+
+import inspect
+import json
+import re
+import signal
+import typing
+
+import pytest
+
+from hpsearch.cli import procedure
+from hpsearch.errors import ConfigError
+from hpsearch.search.decision import LEAST_GAIN, MAX_STAGES
+
+
+@pytest.fixture(scope="module")
+def ran(searched):
+    """The tiny search as `hpsearch run` finds it: coarse and fine are there already."""
+    searched.run = searched("run", "-c", "tiny.toml", "--max-stages", "2")
+    return searched
+
+
+def test_run_goes_on_from_what_the_commands_made_by_hand(ran):
+    assert re.search(r"^go on +coarse trained 2 epochs", ran.run.stdout, re.MULTILINE)
+    assert re.search(r"^stop ", ran.run.stdout, re.MULTILINE)
+    assert re.search(r"^next +hpsearch test (coarse|fine)$", ran.run.stdout, re.MULTILINE)
+    assert "(1 / 12)" not in ran.run.stdout
+    assert {row["study"] for row in ran.json("status")} == {"coarse", "fine"}
+
+
+def test_run_from_an_empty_folder(hpsearch):
+    done = hpsearch("run", "-c", "tiny.toml", "--name", "mine", "--max-stages", "2")
+    assert "(12 / 12)" in done.stdout
+    assert re.search(r"^checks +\S", done.stdout, re.MULTILINE)
+    assert re.search(r"^lr +\[.*\] -> \[", done.stdout, re.MULTILINE)
+    studies = {row["study"]: row["finished"] for row in hpsearch.json("status")}
+    assert studies == {"mine-coarse": 12, "mine-fine": 6}
+
+
+def test_run_as_json_says_what_it_decided(ran):
+    document = ran.json("run", "-c", "tiny.toml", "--max-stages", "2")
+    assert [stage["study"] for stage in document["stages"]] == ["coarse", "fine"]
+    assert [stage["go_on"] for stage in document["stages"]] == [True, False]
+    assert document["reason"] == document["stages"][-1]["reason"]
+    assert document["ending"] in ("settled", "stages")
+    best = document["best"]
+    assert best["value"] == max(stage["best"]["value"] for stage in document["stages"])
+    assert best["epochs"] == {"coarse": 2, "fine": 3}[best["study"]]
+    assert document["next"] == f"hpsearch test {best['study']}"
+
+
+def test_run_draws_the_report_when_asked(ran):
+    ran("run", "-c", "tiny.toml", "--max-stages", "2", "--report", "report.html")
+    assert "<html" in (ran.folder / "report.html").read_text()[:500]
+    refused = ran("run", "-c", "tiny.toml", "--report", "nowhere/report.html", code=2)
+    assert "--report nowhere/report.html" in refused.stderr
+
+
+def test_a_time_budget_leaves_a_stage_and_the_same_command_goes_on(hpsearch):
+    arguments = ("run", "-c", "tiny.toml", "--max-stages", "1", "--set", "run.width=3")
+    stopped = hpsearch(*arguments, "--time", "0.001s")
+    assert "the time is up; coarse is left at" in stopped.stdout
+    assert "go on    with: hpsearch run -c tiny.toml" in stopped.stdout
+    assert hpsearch.json("status", "coarse")["states"]["WAITING"] > 0
+    done = hpsearch(*arguments, "--time", "10m")
+    assert "1 stages are the most allowed" in done.stdout
+    assert "WAITING" not in hpsearch.json("status", "coarse")["states"]
+
+
+def test_an_interrupted_run_says_how_to_go_on(hpsearch):
+    arguments = ("run", "-c", "tiny.toml", "--set", "coarse.epochs=60", "--set", "run.width=3")
+    process = hpsearch.start(*arguments)
+    while "(3 / 12)" not in (line := process.stdout.readline()):
+        assert line, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "Go on with: hpsearch run -c tiny.toml" in errors
+    assert hpsearch.json("status", "coarse")["states"].get("RUNNING", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("1m30s", 90)]
+)
+def test_times(text, seconds):
+    assert procedure.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "10x", "m", "-5", "10 m s", "nan"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ConfigError, match="90s, 10m, 1h30m"):
+        procedure.parse_duration(text)
+
+
+def test_the_documented_defaults_are_the_real_ones():
+    parameters = inspect.signature(procedure.run).parameters
+    assert parameters["max_stages"].default == MAX_STAGES
+    [_, option] = typing.get_args(typing.get_type_hints(procedure.run, include_extras=True)["gain"])
+    assert f"default: {LEAST_GAIN}" in option.help
+
+
+def test_test_reports_and_counts_its_uses(ran):
+    first = ran("test", "fine", "--seeds", "2")
+    assert re.search(r"^test_acc 0\.\d{4}|1\.0000 +95% \[.*\(Wilson, 9 test images\)", first.stdout, re.MULTILINE)
+    assert "seed 1: test_acc" in first.stderr
+    assert re.search(r"^seeds +2: std", first.stdout, re.MULTILINE)
+    assert "this is use" not in first.stdout
+    second = ran.json("test", "fine", "--train-on-val")
+    assert (second["use"], second["family_use"], second["family"]) == (2, 2, "coarse")
+    assert len(second["confusion"]) == len(second["per_class"]) == 3
+    third = ran("test", "coarse")
+    assert "use 1 of the test set for coarse, and use 3 for all that descends from coarse" in third.stdout
+
+
+def test_test_of_data_without_a_test_split_fails_plainly(hpsearch):
+    import numpy as np
+
+    np.savez(hpsearch.folder / "x.npz", x_train=np.random.default_rng(0).random((60, 16)), y_train=np.arange(60) % 3)
+    hpsearch("run", "--data", "npz:x.npz", "-c", "tiny.toml", "--max-stages", "1", "--skip-checks")
+    failed = hpsearch("test", "coarse", code=1)
+    assert "x.npz has no x_test" in failed.stderr
+
+
+def test_rerun_follows_the_curve_and_weighs_the_seeds(ran):
+    number = ran.json("best", "fine")["number"]
+    done = ran("rerun", "fine", number, "--seeds", "3")
+    assert re.search(rf"^trial +{number} of fine followed its recorded curve", done.stdout, re.MULTILINE)
+    assert re.search(r"^seeds +3: val_acc \d\.\d{4}, std", done.stdout, re.MULTILINE)
+    assert re.search(r"^meaning +the best trial leads the second by", done.stdout, re.MULTILINE)
+
+
+def test_rerun_of_an_explosion(ran):
+    trials = json.loads(ran("export", "coarse", "-f", "json").stdout)["trials"]
+    exploded = next(trial for trial in trials if trial["state"] == "PRUNED")
+    done = ran("rerun", "coarse", exploded["number"], "--seeds", "2")
+    document = ran.json("rerun", "coarse", exploded["number"], "--seeds", "1")
+    assert document["explosion"] == document["recorded_explosion"] == [1, exploded["attributes"]["step"]]
+    step = exploded["attributes"]["step"]
+    assert f"in epoch {exploded['attributes']['epoch']}, step {step}, as recorded" in done.stdout
+    assert "2 of 2 exploded" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "test", "rerun"])
+def test_the_help_has_an_example(hpsearch, command):
+    assert f"hpsearch {command}" in hpsearch(command, "--help").stdout.split("Example:")[1]
