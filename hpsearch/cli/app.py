@@ -12,6 +12,7 @@ from hpsearch.cli import (
     compare,
     dashboard,
     data,
+    fleet,
     procedure,
     report,
     results,
@@ -62,4 +63,6 @@ app.command()(results.export)
 app.command()(report.report)
 app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")
+app.command()(fleet.worker)
+app.command()(fleet.stop)
 app.command()(studyfile.init)

@@ -23,6 +23,7 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
+from hpsearch.cli.signals import raise_terminated, stopped
 from hpsearch.cli.stages import (
     DataOption,
     DeviceOption,
@@ -32,8 +33,6 @@ from hpsearch.cli.stages import (
     NameOption,
     PrunerOption,
     TrialsOption,
-    _raise_terminated,
-    _stopped,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def compare(
 
 
 def _run(plan: ComparisonPlan, settings: Settings, as_json: bool, quiet: bool) -> Comparison:
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    signal.signal(signal.SIGTERM, raise_terminated)
 
     from hpsearch.cli.compare_progress import make_progress
     from hpsearch.cli.progress import data_progress
@@ -126,7 +125,7 @@ def _run(plan: ComparisonPlan, settings: Settings, as_json: bool, quiet: bool) -
         with make_progress(plan, stream, quiet=quiet) as watching:
             return run_comparison(db, plan, settings.run, data, watching, watching.search_finished)
     except KeyboardInterrupt as stop:
-        raise _stopped(stop) from None
+        raise stopped(stop) from None
 
 
 def _print_comparison(comparison: Comparison, seconds: float, output: Path | None, quiet: bool) -> None:

@@ -25,14 +25,13 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
+from hpsearch.cli.signals import raise_terminated, stopped
 from hpsearch.cli.stages import (
     DataOption,
     DeviceOption,
     ModelOption,
     SkipChecksOption,
-    _raise_terminated,
-    _stage_flags,
-    _stopped,
+    stage_flags,
 )
 from hpsearch.errors import ConfigError
 
@@ -92,11 +91,11 @@ def run(
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"--report {report}: there is no folder {report.parent}.")
     flags = {
-        **_stage_flags("coarse", None, None, None, None, seed, data, model, device),
+        **stage_flags("coarse", None, None, None, None, seed, data, model, device),
         "fine.seed": seed,
     }
     settings = read_settings(config, sets, space, storage=storage, flags=flags)
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    signal.signal(signal.SIGTERM, raise_terminated)
 
     from hpsearch.cli.procedure_progress import ProcedureProgress
     from hpsearch.search.decision import Limits
@@ -119,7 +118,7 @@ def run(
         if report is not None:
             _write_report(db, procedure, report)
     except KeyboardInterrupt as stop:
-        raise _stopped(stop) from None
+        raise stopped(stop) from None
     document = _as_dict(procedure, time.monotonic() - start, report)
     if as_json:
         typer.echo(json.dumps(document))

@@ -17,7 +17,8 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
-from hpsearch.cli.stages import DeviceOption, StoppedError, _raise_terminated, _stopped
+from hpsearch.cli.signals import StoppedError, raise_terminated, stopped
+from hpsearch.cli.stages import DeviceOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,8 +225,8 @@ def _meaning(std: float, gap: float) -> str:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the command with their exit codes."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    signal.signal(signal.SIGTERM, raise_terminated)
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise StoppedError("stopped; nothing was written.", _stopped(stop).exit_code) from None
+        raise StoppedError("stopped; nothing was written.", stopped(stop).exit_code) from None

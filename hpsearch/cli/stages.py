@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
-import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +21,8 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
-from hpsearch.errors import ConfigError, HpsearchError
+from hpsearch.cli.signals import stopped
+from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from hpsearch.config import Settings
@@ -41,20 +39,10 @@ DataOption = Annotated[
 ]
 ModelOption = Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet or resnet.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0 lets hpsearch choose.")]
+DevicesOption = Annotated[str | None, typer.Option(metavar="A,B", help="Devices of the workers: cuda:0,cuda:1.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its estimated time; write nothing.")]
-
-
-class StoppedError(HpsearchError):
-    """A signal ended the command; the study can be finished later."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the same way out as Ctrl-C, with its own exit code."""
 
 
 def coarse(
@@ -73,6 +61,8 @@ def coarse(
     space: SpaceOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    workers: WorkersOption = 0,
+    devices: DevicesOption = None,
     storage: StorageOption = None,
     skip_checks: SkipChecksOption = False,
     dry_run: DryRunOption = False,
@@ -89,7 +79,7 @@ def coarse(
     """
     set_verbosity(verbose, quiet)
     check, stored = _find_check(source, config, storage) if source is not None else (None, None)
-    flags = _stage_flags("coarse", trials, epochs, sampler, pruner, seed, data, model, device)
+    flags = stage_flags("coarse", trials, epochs, sampler, pruner, seed, data, model, device)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
 
     from hpsearch.search.plan import plan_coarse
@@ -98,7 +88,7 @@ def coarse(
     if dry_run:
         _show_plan(plan, settings, as_json)
         return
-    _run(lambda _db: plan, settings, as_json, quiet, skip_checks)
+    _run(lambda _db: plan, settings, as_json, quiet, workers, _split(devices), skip_checks)
 
 
 def fine(
@@ -119,6 +109,8 @@ def fine(
     ] = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    workers: WorkersOption = 0,
+    devices: DevicesOption = None,
     storage: StorageOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -146,7 +138,7 @@ def fine(
     stored = None if config else stored_config(evidence)
     if stored is None and config is None and not quiet:
         typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
-    flags = _stage_flags("fine", trials, epochs, sampler, pruner, seed, data, model, device)
+    flags = stage_flags("fine", trials, epochs, sampler, pruner, seed, data, model, device)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:
@@ -163,7 +155,7 @@ def fine(
             typer.echo(f"note: {source!r} has gone on; {kept.name!r} keeps the ranges it started with", err=True)
         return kept
 
-    _run(planned, settings, as_json, quiet)
+    _run(planned, settings, as_json, quiet, workers, _split(devices))
 
 
 def _find_check(source: str, config: str | None, storage: str | None) -> tuple[StudyRow, dict[str, Any] | None]:
@@ -175,7 +167,7 @@ def _find_check(source: str, config: str | None, storage: str | None) -> tuple[S
     return study, None if config else study.attrs.get(attributes.CONFIG)
 
 
-def _stage_flags(
+def stage_flags(
     kind: str,
     trials: int | None,
     epochs: int | None,
@@ -186,6 +178,7 @@ def _stage_flags(
     model: str | None,
     device: str | None,
 ) -> dict[str, Any]:
+    """The flags of a stage by the keys that they set; None where one is not given."""
     return {
         f"{kind}.trials": trials,
         f"{kind}.epochs": epochs,
@@ -197,6 +190,10 @@ def _stage_flags(
         "model.name": model,
         "run.device": device,
     }
+
+
+def _split(devices: str | None) -> list[str]:
+    return [name.strip() for name in (devices or "").split(",") if name.strip()]
 
 
 def _parse_renames(renames: list[str]) -> dict[str, str | None]:
@@ -214,17 +211,19 @@ def _run(
     settings: Settings,
     as_json: bool,
     quiet: bool,
+    workers: int,
+    devices: Sequence[str],
     skip_checks: bool = False,
 ) -> None:
     """Create or resume a stage, work on it, show what came out."""
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, _raise_terminated)
 
     from hpsearch.cli.output import line, print_changes, print_stage
     from hpsearch.cli.progress import data_progress, make_listener, waiting
     from hpsearch.search.checks.gate import check_before_search
+    from hpsearch.search.fleet import choose_devices, run_fleet
     from hpsearch.search.images import load_data
-    from hpsearch.search.session import run_stage
+    from hpsearch.search.stopping import Stop
     from hpsearch.search.summary import stage_summary
     from hpsearch.storage import open_database
 
@@ -241,26 +240,18 @@ def _run(
             checks.refuse_if_failed()
             if not (as_json or quiet):
                 line("checks", checks.line())
-        with make_listener(quiet=quiet, as_json=as_json) as listener:
-            evidence = run_stage(db, plan, settings.run, data, listener)
+        devices = choose_devices(plan, data, settings.run, workers, devices)
+        stop = Stop()
+        with make_listener(quiet=quiet, as_json=as_json) as listener, stop.on_signals():
+            evidence = run_fleet(db, settings.run.storage, plan, settings.run, data, devices, listener, stop)
     except KeyboardInterrupt as stop:
-        raise _stopped(stop) from None
+        raise stopped(stop) from None
     summary = stage_summary(evidence, seconds=time.monotonic() - start)
     if as_json:
         found = {"checks": checks.as_dict() if checks is not None else None} if plan.kind == "coarse" else {}
         typer.echo(json.dumps({**summary.as_dict(), **found}))
     else:
         print_stage(summary, quiet=quiet)
-
-
-def _raise_terminated(_signal: int, _frame: object) -> None:
-    raise _Terminated
-
-
-def _stopped(stop: KeyboardInterrupt) -> StoppedError:
-    word, code = ("terminated", 143) if isinstance(stop, _Terminated) else ("interrupted", 130)
-    command = shlex.join(["hpsearch", *sys.argv[1:]])
-    return StoppedError(f"{word}; what is finished is kept.\nGo on with: {command}", code)
 
 
 def _show_plan(plan: StagePlan, settings: Settings, as_json: bool) -> None:

@@ -239,3 +239,7 @@ class RunConfig(Section):
     """Most trials in a pack; 0 lets hpsearch choose."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 takes all cores."""
+    lease_seconds: float = Field(15.0, gt=0)
+    """Longest silence of a worker before another one takes its trials over."""
+    checkpoint_seconds: float = Field(10.0, ge=0)
+    """Time between two checkpoints of a trial; at epoch ends only."""

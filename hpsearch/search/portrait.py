@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.errors import StorageError
 from hpsearch.logs import get_logger
 from hpsearch.search import attributes
-from hpsearch.storage import Database, StudyRow, write_attrs
+from hpsearch.storage import Database, StudyRow, find_study, write_attrs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,9 +76,11 @@ def keep_portrait(
         path.unlink(missing_ok=True)
         log.warning("the weights of trial %d are not kept: %s", number, error)
         return
-    old = study.attrs.get(attributes.PORTRAIT)
-    study.attrs[attributes.PORTRAIT] = {"path": str(path.resolve()), "number": number, "value": value}
-    write_attrs(db, study, {attributes.PORTRAIT: study.attrs[attributes.PORTRAIT]})
+    old = find_study(db, study.name).attrs.get(attributes.PORTRAIT)
+    if old is not None and old["value"] >= value:  # another worker found a better one meanwhile
+        path.unlink(missing_ok=True)
+        return
+    write_attrs(db, study, {attributes.PORTRAIT: {"path": str(path.resolve()), "number": number, "value": value}})
     if old is not None:
         Path(old["path"]).unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
@@ -69,6 +69,7 @@ class Mirror:
         )
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self.ended: set[int] = set()
         self._create_all(trials)
 
     @staticmethod
@@ -77,18 +78,22 @@ class Mirror:
         return dict(best.params) if best else None
 
     def _create_all(self, trials: Sequence[TrialRow]) -> None:
-        """All trials by number, those of the past replayed through the same calls as live ones."""
+        """All trials by number, waiting; in an empty storage of one study, a trial's id is its number."""
         import optuna
 
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        for _ in trials:  # in an empty storage of one study, a trial's id is its number
+        for _ in trials:
             self.storage.create_new_trial(study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
+        self.learn(trials)
+
+    def learn(self, trials: Sequence[TrialRow], mine: Collection[int] = ()) -> None:
+        """Take in what the past, or other workers, did: replayed through the same calls as trials of one's own."""
         for trial in sorted(trials, key=lambda row: row.number):
-            if trial.state == "WAITING":
+            if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
             self.adopt(trial.number, trial.params)
             if trial.state == "RUNNING":
-                continue  # another worker's
+                continue
             for epoch, reported in sorted(trial.intermediate.items()):
                 self.report(trial.number, epoch, reported)
             if trial.state == "FAIL":
@@ -128,6 +133,7 @@ class Mirror:
         """End a trial: COMPLETE with a value, else PRUNED."""
         import optuna
 
+        self.ended.add(number)
         if exploded and self.tells_explosions_as_complete:
             value = EXPLODED_VALUE
         if value is not None:
@@ -139,6 +145,7 @@ class Mirror:
         """End a trial whose code raised: samplers do not learn from it."""
         import optuna
 
+        self.ended.add(number)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 
 

@@ -19,6 +19,7 @@ from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import make_pruner, num_trials
 from hpsearch.search.stages import open_stage
+from hpsearch.search.stopping import Stop
 from hpsearch.search.width import choose_width
 from hpsearch.search.worker import Worker
 from hpsearch.storage import Database, read_trials
@@ -48,7 +49,12 @@ def check_plan(plan: StagePlan, data: TrainingData) -> None:
 
 
 def run_stage(
-    db: Database, plan: StagePlan, run: RunConfig, data: TrainingData, listener: Listener | None = None
+    db: Database,
+    plan: StagePlan,
+    run: RunConfig,
+    data: TrainingData,
+    listener: Listener | None = None,
+    stop: Stop | None = None,
 ) -> Evidence:
     """Create or resume the stage of a plan and work on it until its budget is spent.
 
@@ -60,7 +66,7 @@ def run_stage(
     study = open_stage(db, plan, data, structure_key)
     rows = read_trials(db, study)
     if any(row.state in ("WAITING", "RUNNING") for row in rows):
-        Worker(db, study, plan, data, run, listener).run()
+        Worker(db, study, plan, data, run, listener, stop).run()
     return gather(db, plan.name)
 
 

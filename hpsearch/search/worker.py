@@ -1,56 +1,67 @@
-"""The place where the queue and the training meet: takes trials, trains them in packs, writes what happened.
+"""A worker: takes trials from the queue, has them trained in packs, until nothing is left to take.
 
-A worker takes as many trials as fit into a pack, has their hyperparameters drawn if they are not yet, trains them in
-lockstep, and writes after each epoch. Whatever ends it, trials that it has not finished go back to the queue.
+Hyperparameters that are not drawn yet are proposed when a trial is taken. Whatever ends the worker, trials that it has
+not finished go back to the queue, with their checkpoints.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError
 from hpsearch.logs import get_logger
-from hpsearch.results import EpochResult, Explosion, TrialSpec
-from hpsearch.search import attributes
+from hpsearch.results import TrialSpec
+from hpsearch.search import attributes, spool
 from hpsearch.search.evidence import best_trial, observe
+from hpsearch.search.failures import PoisonedDeviceError, first_line, is_out_of_memory, is_poisoned
 from hpsearch.search.images import load_data
+from hpsearch.search.pack_run import HeldTrial, PackRun
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.portrait import keep_portrait
 from hpsearch.search.progress import Listener, StageStarted, TrialFinished
-from hpsearch.search.proposals import EXPLODED_VALUE, Mirror, explosion_attributes, needs_mirror
+from hpsearch.search.proposals import Mirror, needs_mirror
+from hpsearch.search.stopping import Stop
 from hpsearch.search.width import choose_width
-from hpsearch.storage import Database, Lease, Outcome, Queue, StudyRow, new_worker_id, read_trials
-from hpsearch.training import Pack, group
+from hpsearch.search.writer import Lost, Writer, Written
+from hpsearch.storage import (
+    Database,
+    Lease,
+    Outcome,
+    Queue,
+    StorageAwayError,
+    StudyRow,
+    find_study,
+    new_worker_id,
+    read_trials,
+)
+from hpsearch.training import group
+from hpsearch.training.checkpoints import Checkpoints
 
 MOST_EQUAL_FAILURES = 3  # the same error so many times running stops the stage
+MOST_POISONED = 2  # processes that a trial may poison before it fails
+QUICK_PATIENCE = 5.0  # seconds that a worker which was stopped waits for a database that is away
 
 log = get_logger(__name__)
 
 
-@dataclass
-class _Trial:
-    """A trial in this worker's hands."""
-
-    lease: Lease
-    params: dict[str, Any]
-    results: list[EpochResult] = field(default_factory=list)
-
-    @property
-    def best(self) -> EpochResult:
-        return max(self.results, key=lambda result: (result.val_acc, -result.epoch))
-
-
 class Worker:
-    """Works on one stage until no trial is left to take."""
+    """Works on one stage until no trial is left to take.
+
+    Args:
+        db: an open database of this process.
+        study: the stage.
+        plan: what the stage was made from.
+        data: its images.
+        run: folders, engine, width.
+        listener: hears what happens, in the calling thread.
+        stop: asked at each epoch's end whether to go on.
+    """
 
     def __init__(
         self,
@@ -60,19 +71,25 @@ class Worker:
         data: TrainingData,
         run: RunConfig,
         listener: Listener | None = None,
+        stop: Stop | None = None,
     ) -> None:
-        self.plan, self.run_config = plan, run
-        self.listener = listener or Listener()
-        self.queue = Queue(db, study, new_worker_id())
+        self.db, self.study, self.plan, self.run_config = db, study, plan, run
+        self.listener, self.stop = listener or Listener(), stop or Stop()
+        self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
+        self.spool_folder = Path(run.artifact_dir) / "spool"
+        name = f"{plan.fingerprint(data.fingerprint)}-{study.study_id}"
+        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", name)
         rows = read_trials(db, study)
         self.num_trials = len(rows)
-        self.mirror = (
-            Mirror(study.name, plan.config.space, plan.settings, rows) if needs_mirror(plan.settings) else None
-        )
+        self.mirror: Mirror | None = None
+        if needs_mirror(plan.settings):
+            self.mirror = Mirror(study.name, plan.config.space, plan.settings, rows)
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.images = {plan.trial_config.data: data}
-        self.trials: dict[int, _Trial] = {}
+        self.held: dict[int, HeldTrial] = {}
         self.failures: list[str] = []
+        self.on_tick: Callable[[], None] = lambda: None
+        """Called every few seconds, in another thread."""
         best = best_trial(rows, "maximize")
         self.best_value = best.value if best else None
         self.started = StageStarted(
@@ -92,22 +109,55 @@ class Worker:
         """Work until every trial of the stage has ended, here or in other workers' hands.
 
         Raises:
-            HpsearchError: the same error ended several trials running.
-            KeyboardInterrupt: passed on, after unfinished trials went back to the queue.
+            HpsearchError: the same error ended several packs running.
+            PoisonedDeviceError: this process cannot use its device any more.
+            KeyboardInterrupt: passed on, after unfinished trials went back to the queue; `Stopped` if asked for.
         """
         self.listener.stage_started(self.started)
+        spool.recover(self.db, self.spool_folder)
         self.queue.release_dead()
+        self.begun_at = self.db.read_now()
+        self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
+        patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
-            while True:
-                leases = self.queue.take(self.width)
-                if leases:
-                    self._work(leases)
-                elif not self._wait_for_others():
-                    return
+            self._work_until_done()
+            patience = {}
         finally:
-            held = [trial.lease for trial in self.trials.values()]
-            if held:
-                self.queue.release(held)
+            if self.held:
+                self._give_back()
+            self.writer.close(**patience)
+            self._hear_news()
+
+    def _work_until_done(self) -> None:
+        while True:
+            self.stop.raise_if_requested()
+            leases = self._take()
+            if leases:
+                self._work(leases)
+                continue
+            self.writer.flush()
+            self._hear_news()
+            if not self._wait_for_others():
+                return
+
+    def _tick(self) -> None:
+        """Whether somebody asked all workers of the stage to stop since this one began."""
+        asked_at = find_study(self.db, self.study.name).attrs.get(attributes.STOP)
+        if asked_at is not None and asked_at > self.begun_at:
+            self.stop.request()
+        self.on_tick()
+
+    def _take(self) -> list[Lease]:
+        """The next trials; waits for a database that is away."""
+        pause = 0.1
+        while True:
+            try:
+                return self.queue.take(self.width)
+            except StorageAwayError as error:
+                self.listener.note(f"database away, waiting: {str(error).splitlines()[-1]}")
+                self.stop.raise_if_requested()
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
 
     def _wait_for_others(self) -> bool:
         """Whether trials are still in other workers' hands; waits until one of their leases may have run out."""
@@ -116,91 +166,85 @@ class Worker:
             return True
         if not standing.num_running or standing.seconds_to_expiry is None:
             return False
-        self.listener.note(f"{standing.num_running} trials are in the hands of other workers; waiting for them to end")
-        time.sleep(min(max(standing.seconds_to_expiry, 0.1), 2.0))
+        time.sleep(min(max(standing.seconds_to_expiry, 0.05), 0.5))
         self.queue.release_dead()
         return True
 
     def _work(self, leases: Sequence[Lease]) -> None:
-        self.trials = {lease.number: _Trial(lease, dict(lease.params or {})) for lease in leases}
+        self.held = {lease.number: HeldTrial(lease) for lease in leases}
+        self.writer.hold(leases)
+        for number, trial in self.held.items():
+            if trial.lease.attempt > 1 and (found := self.checkpoints.load(number)) is not None:
+                trial.checkpoint = found
+                self.listener.note(f"trial {number} resumes at epoch {found.snapshot.epoch + 1}")
         self._propose()
-        specs = [TrialSpec(number, trial.params) for number, trial in self.trials.items()]
-        with self._leases_renewed():
-            for config, members in group(self.plan.trial_config, specs):
-                try:
-                    self._train(config, members)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except Exception as error:
-                    self._fail([spec.number for spec in members], error)
+        for config, members in group(
+            self.plan.trial_config, [TrialSpec(n, t.lease.params) for n, t in self.held.items()]
+        ):
+            by_epoch: dict[int, list[int]] = {}
+            for spec in members:
+                checkpoint = self.held[spec.number].checkpoint
+                by_epoch.setdefault(checkpoint.snapshot.epoch if checkpoint else 0, []).append(spec.number)
+            for numbers in by_epoch.values():
+                self._train(config, numbers)
 
     def _propose(self) -> None:
         """Hyperparameters for trials that have none yet, from the sampler; the mirror learns of all others."""
+        if self.mirror is None:
+            return
+        self.mirror.learn(read_trials(self.db, self.study), mine=self.held)
         proposed = []
-        for number, trial in self.trials.items():
-            if trial.params and self.mirror:
-                self.mirror.adopt(number, trial.params)
-            elif not trial.params:
-                assert self.mirror is not None, "a stage without a sampler has its hyperparameters drawn at creation"
-                trial.params = self.mirror.propose(number)
-                proposed.append((trial.lease, trial.params))
+        for number, trial in self.held.items():
+            if trial.lease.params:
+                self.mirror.adopt(number, trial.lease.params)
+            else:
+                trial.lease = replace(trial.lease, params=self.mirror.propose(number))
+                proposed.append((trial.lease, trial.lease.params))
         if proposed:
             self.queue.set_params(proposed, self.plan.config.space)
 
-    @contextmanager
-    def _leases_renewed(self) -> Iterator[None]:
-        """Renew the leases in hand beside the training, for epochs that last longer than a lease."""
-        over = threading.Event()
-
-        def renew() -> None:
-            while not over.wait(self.queue.lease_seconds / 3):
-                try:
-                    self.queue.renew([trial.lease for trial in list(self.trials.values())])
-                except HpsearchError as error:  # the next write says so, too
-                    log.warning("leases could not be renewed: %s", error)
-
-        thread = threading.Thread(target=renew, name="hpsearch-leases", daemon=True)
-        thread.start()
+    def _train(self, config: StudyConfig, numbers: Sequence[int]) -> None:
+        """Train trials of one structure and epoch in one pack, or in halves where the memory does not do."""
+        numbers = [number for number in numbers if number in self.held]
         try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+            run = PackRun(
+                config,
+                self._images(config),
+                numbers,
+                self.held,
+                engine=self.run_config.engine,
+                pruner=self.plan.settings.pruner,
+                writer=self.writer,
+                checkpoints=self.checkpoints,
+                checkpoint_seconds=self.run_config.checkpoint_seconds,
+                mirror=self.mirror,
+                listener=self.listener,
+                stop=self.stop,
+            )
+            self.current = run
+            run.after_epoch = self._hear_news
+            completed = run.run()
+            self._keep_best(run, config, completed)
+            run.complete(completed)
+        except Exception as error:
+            if is_out_of_memory(error) and len(numbers) > 1:
+                self._train_halves(config, numbers)
+            elif is_poisoned(error):
+                self._poisoned(numbers, error)
+            else:
+                self._fail(numbers, error)
+        self._hear_news()
 
-    def _train(self, config: StudyConfig, specs: Sequence[TrialSpec]) -> None:
-        pack = Pack(config, self._images(config), specs, engine=self.run_config.engine)
-        while not pack.done:
-            report = pack.run_epoch()
-            self._record(pack, report.results)
-            self._finish_exploded(report.explosions)
-            stopped = self._pruned(report.results)
-            if stopped:
-                pack.drop(stopped)
-            self.listener.epoch_finished(len(report.results) + len(report.explosions))
-        completed = [self.trials[number] for number in pack.numbers if number in self.trials]
-        self._keep_best(pack, config, completed)
-        outcomes = []
-        for trial in completed:
-            best = trial.best
-            attrs = {
-                attributes.BEST_EPOCH: best.epoch,
-                attributes.LAST_VALUE: trial.results[-1].val_acc,
-            }
-            outcomes.append(Outcome(trial.lease, "COMPLETE", best.val_acc, attrs))
-            if self.mirror:
-                self.mirror.finish(trial.lease.number, best.val_acc)
-        self._finish(outcomes)
+    def _train_halves(self, config: StudyConfig, numbers: Sequence[int]) -> None:
+        import torch
 
-    def _keep_best(self, pack: Pack, config: StudyConfig, completed: Sequence[_Trial]) -> None:
-        """Keep the weights of the pack's best trial if it is the best of the stage so far."""
-        if self.run_config.keep == "none" or not completed:
-            return
-        trial = max(completed, key=lambda trial: (trial.best.val_acc, -trial.lease.number))
-        value, number = trial.best.val_acc, trial.lease.number
-        if self.best_value is None or value > self.best_value:
-            self.best_value = value
-            folder = Path(self.run_config.artifact_dir)
-            keep_portrait(self.queue.db, self.queue.study, folder, pack, config, self._images(config), number, value)
+        half = (len(numbers) + 1) // 2
+        self.width = min(self.width, half)
+        self.listener.note(f"out of memory: pack {len(numbers)} -> {half}")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._train(config, numbers[:half])
+        self._train(config, numbers[half:])
 
     def _images(self, config: StudyConfig) -> TrainingData:
         """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
@@ -208,95 +252,78 @@ class Worker:
             self.images[config.data] = load_data(config, self.run_config)
         return self.images[config.data]
 
-    def _record(self, pack: Pack, results: Sequence[EpochResult]) -> None:
-        rows = []
-        for result in results:
-            if (trial := self.trials.get(result.number)) is not None:
-                trial.results.append(result)
-                rows.append((trial.lease, result))
-        lost = self.queue.record(rows)
-        if lost:
-            numbers = [lease.number for lease in lost]
-            self.listener.note(f"lease lost, results discarded: trials {numbers}")
-            for number in numbers:
-                del self.trials[number]
-            pack.drop(numbers)
+    def _keep_best(self, run: PackRun, config: StudyConfig, completed: dict[int, HeldTrial]) -> None:
+        """Keep the weights of the pack's best trial if it is the best of the stage so far."""
+        if self.run_config.keep == "none" or not completed:
+            return
+        number, trial = max(completed.items(), key=lambda item: (item[1].best.val_acc, -item[0]))
+        value = trial.best.val_acc
+        if self.best_value is None or value > self.best_value:
+            self.best_value = value
+            folder = Path(self.run_config.artifact_dir)
+            keep_portrait(self.db, self.study, folder, run.pack, config, self._images(config), number, value)
 
-    def _finish_exploded(self, explosions: Sequence[Explosion]) -> None:
-        outcomes = []
-        for explosion in explosions:
-            trial = self.trials.get(explosion.number)
-            if trial is None:
-                continue
-            attrs = explosion_attributes(explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
-            last = (explosion.epoch, EXPLODED_VALUE)
-            outcomes.append(Outcome(trial.lease, "PRUNED", EXPLODED_VALUE, attrs, last))
-            if self.mirror:
-                self.mirror.report(explosion.number, *last)
-                self.mirror.finish(explosion.number, None, exploded=True)
-        self._finish(outcomes)
-
-    def _pruned(self, results: Sequence[EpochResult]) -> list[int]:
-        """Ask the pruner about each trial that has epochs left, all at the same epoch; returns those stopped."""
-        if self.mirror is None:
-            return []
-        verdicts = [
-            (result, self.mirror.report(result.number, result.epoch, result.val_acc))
-            for result in results
-            if result.number in self.trials
-        ]
-        outcomes, stopped = [], []
-        for result, stop in verdicts:
-            if stop and result.epoch < self.plan.settings.epochs:
-                trial = self.trials[result.number]
-                attrs = {
-                    attributes.REASON: self.plan.settings.pruner,
-                    attributes.EPOCH: result.epoch,
-                    attributes.BEST_EPOCH: trial.best.epoch,
-                }
-                outcomes.append(Outcome(trial.lease, "PRUNED", result.val_acc, attrs))
-                self.mirror.finish(result.number, None)
-                stopped.append(result.number)
-        self._finish(outcomes)
-        return stopped
+    def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
+        """The process is lost, its trials are not: they go to another one, unless they did this before."""
+        again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MOST_POISONED]
+        self._fail(again, error)
+        raise PoisonedDeviceError(
+            f"the device refuses further work in this process: {first_line(error)}\nThe same command goes on."
+        ) from error
 
     def _fail(self, numbers: Sequence[int], error: Exception) -> None:
         """The user's code, or ours, raised: these trials FAIL with the traceback, the others go on."""
         text = "".join(traceback.format_exception(error))
-        left = [self.trials[number] for number in numbers if number in self.trials]
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        attrs = {attributes.REASON: f"{type(error).__name__}: {reason}", attributes.TRACEBACK: text[-4000:]}
-        for trial in left:
-            if self.mirror:
-                self.mirror.fail(trial.lease.number)
-        self._finish([Outcome(trial.lease, "FAIL", None, attrs) for trial in left])
-        log.info("trials %s failed\n%s", [trial.lease.number for trial in left], text)
-        self.failures.append(attrs[attributes.REASON])
-        if len(set(self.failures[-MOST_EQUAL_FAILURES:])) == 1 and len(self.failures) >= MOST_EQUAL_FAILURES:
-            raise HpsearchError(
-                f"{MOST_EQUAL_FAILURES} packs running failed with the same error; the stage stops.\n{self.failures[-1]}"
-            ) from error
-
-    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        attrs = {attributes.REASON: first_line(error), attributes.TRACEBACK: text[-4000:]}
+        outcomes = []
+        for number in numbers:
+            if (trial := self.held.pop(number, None)) is not None:
+                outcomes.append(Outcome(trial.lease, "FAIL", None, attrs))
+                if self.mirror:
+                    self.mirror.fail(number)
         if not outcomes:
             return
-        lost = {lease.number for lease in self.queue.finish(outcomes)}
-        finished = self.queue.standing().num_finished
-        for position, outcome in enumerate(outcomes):
-            number = outcome.lease.number
-            trial = self.trials.pop(number)
-            if number in lost:
-                self.listener.note(f"lease lost, result discarded: trial {number}")
-                continue
-            self.listener.trial_finished(
-                TrialFinished(
-                    number=number,
-                    state=outcome.state,
-                    value=outcome.value,
-                    params=trial.params,
-                    reason=outcome.attrs.get(attributes.REASON),
-                    epoch=outcome.attrs.get(attributes.EPOCH) or len(trial.results),
-                    num_finished=finished - len(outcomes) + position + 1,
-                    num_trials=self.num_trials,
-                )
+        self.writer.finish(outcomes)
+        log.info("trials %s failed\n%s", [outcome.lease.number for outcome in outcomes], text)
+        self.failures.append(attrs[attributes.REASON])
+        last = self.failures[-MOST_EQUAL_FAILURES:]
+        if len(last) == MOST_EQUAL_FAILURES and len(set(last)) == 1:
+            raise HpsearchError(
+                f"{MOST_EQUAL_FAILURES} packs running failed with the same error; the stage stops.\n{last[-1]}"
+            ) from error
+
+    def _give_back(self) -> None:
+        """Trials that are not finished wait again, for whoever is next."""
+        leases = [trial.lease for trial in self.held.values()]
+        self.writer.let_go(leases)
+        self.writer.flush(QUICK_PATIENCE)
+        try:
+            self.queue.release(leases)
+        except StorageAwayError:
+            self.listener.note("database away: the trials go back to the queue when their leases run out")
+
+    def _hear_news(self) -> None:
+        """Tell the listener what the writer has brought into the database, or has found lost."""
+        for news in self.writer.news():
+            match news:
+                case Written(outcome, num_finished):
+                    self._tell(outcome, num_finished)
+                case Lost(lease):
+                    self.listener.note(f"lease lost, result discarded: trial {lease.number}")
+                    if lease.number in self.held:
+                        self.current.forget([lease.number])
+
+    def _tell(self, outcome: Outcome, num_finished: int) -> None:
+        self.checkpoints.remove(outcome.lease.number)
+        self.listener.trial_finished(
+            TrialFinished(
+                number=outcome.lease.number,
+                state=outcome.state,
+                value=outcome.value,
+                params=outcome.lease.params,
+                reason=outcome.attrs.get(attributes.REASON),
+                epoch=outcome.attrs.get(attributes.EPOCH) or self.plan.settings.epochs,
+                num_finished=num_finished,
+                num_trials=self.num_trials,
             )
+        )

@@ -8,9 +8,9 @@ from hpsearch.errors import StorageError, StudyNotFoundError
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
 from hpsearch.storage.leases import STRUCTURE, Lease
-from hpsearch.storage.overview import StudyOverview, read_overview
+from hpsearch.storage.overview import StudyOverview, count_epochs, read_overview
 from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
-from hpsearch.storage.rows import NewTrial, StudyRow, TrialRow
+from hpsearch.storage.rows import NewTrial, State, StudyRow, TrialRow
 from hpsearch.storage.studies import (
     StudyExistsError,
     count_states,
@@ -21,7 +21,7 @@ from hpsearch.storage.studies import (
     read_trials,
     write_attrs,
 )
-from hpsearch.storage.workers import new_worker_id
+from hpsearch.storage.workers import is_dead, new_worker_id
 
 __all__ = [
     "LEASE_SECONDS",
@@ -32,6 +32,7 @@ __all__ = [
     "Outcome",
     "Queue",
     "Standing",
+    "State",
     "StorageAwayError",
     "StorageError",
     "StudyExistsError",
@@ -39,9 +40,11 @@ __all__ = [
     "StudyOverview",
     "StudyRow",
     "TrialRow",
+    "count_epochs",
     "count_states",
     "create_stage",
     "find_study",
+    "is_dead",
     "list_studies",
     "new_worker_id",
     "open_database",

@@ -97,6 +97,11 @@ class Database:
             return (sa.func.julianday("now", type_=sa.Float) - 2440587.5) * 86400.0  # 1970-01-01; s in a day
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float(53))
 
+    def read_now(self) -> float:
+        """The database's own clock: Unix time in seconds."""
+        with self.read() as connection:
+            return float(connection.execute(sa.select(self.now)).scalar_one())
+
     def has_own_tables(self) -> bool:
         """Whether there are leases and epochs; a database made by Optuna alone has none."""
         if not self._has_own_tables:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hpsearch.storage.database import Database
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.studies import list_studies
-from hpsearch.storage.tables import trial_values, trials
+from hpsearch.storage.tables import hpsearch_epochs, trial_values, trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,15 @@ def read_overview(db: Database) -> list[StudyOverview]:
         best = high if study.directions[:1] == ("maximize",) else low
         rows.append(StudyOverview(study, counts[study.study_id], best))
     return rows
+
+
+def count_epochs(db: Database, study: StudyRow) -> int:
+    """How many epochs the trials of a study have reported, all together."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(hpsearch_epochs)
+        .join(trials, trials.c.trial_id == hpsearch_epochs.c.trial_id)
+        .where(trials.c.study_id == study.study_id)
+    )
+    with db.read() as connection:
+        return connection.execute(query).scalar_one()

@@ -431,3 +431,13 @@ def test_the_line_of_a_search(db, tiny):
     text = check_before_search(db, plan_coarse(settings), images(settings)).line()
     pattern = r"initial loss \d\.\d{3} \(ln 3 = 1\.099\) ok · reg 1e3 -> \S+ ok · overfits 20 in \d+ epochs ok"
     assert re.fullmatch(pattern, text)
+
+
+def test_overfitting_gives_up_with_a_note_when_its_time_is_over(tiny):
+    from hpsearch.search.checks.gates import check_overfit
+    from hpsearch.search.images import load_data
+
+    settings = tiny()
+    finding = check_overfit(settings.study, load_data(settings.study, settings.run), seconds=1e-3)
+    assert finding.outcome == "note"
+    assert "not known" in finding.text

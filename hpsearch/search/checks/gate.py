@@ -12,6 +12,8 @@ from hpsearch.search.session import check_plan
 from hpsearch.storage import Database, find_study
 from hpsearch.storage.studies import check_name
 
+MOST_SECONDS = 20.0  # for 20 images by heart; only a deep net on a CPU needs more
+
 
 def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
     """Images, initial loss, regularization, and 20 images by heart: a second or two, however large the data set.
@@ -21,7 +23,9 @@ def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
     """
     config = checked_config(config)
     initial_loss, regularization = check_initial_cost(config, data)
-    return CheckReport((check_data(data), initial_loss, regularization, check_overfit(config, data)))
+    return CheckReport(
+        (check_data(data), initial_loss, regularization, check_overfit(config, data, seconds=MOST_SECONDS))
+    )
 
 
 def check_before_search(db: Database, plan: StagePlan, data: TrainingData) -> CheckReport | None:

@@ -7,6 +7,7 @@ their time does not grow with the data set. Shapes: N = images, C = channels, H,
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -131,13 +132,16 @@ def _regularization(without: float, with_reg: float) -> Finding:
     return Finding("regularization", "failed", text, advice, measured)
 
 
-def check_overfit(config: StudyConfig, data: TrainingData, epochs: int = OVERFIT_EPOCHS) -> Finding:
+def check_overfit(
+    config: StudyConfig, data: TrainingData, epochs: int = OVERFIT_EPOCHS, seconds: float = math.inf
+) -> Finding:
     """Learn 20 images by heart, without regularization, dropout and augmentation, at several rates as one pack.
 
     Done as soon as one rate has train accuracy 1 and a cost below 0.05; slow ones stop once others lead. The optimizer
     is the search's own, for which the net was chosen: a net that only adam gets off the ground is fine where adam
-    will train it.
+    will train it. After `seconds` it gives up with a note: a deep net on a CPU needs minutes.
     """
+    deadline = time.monotonic() + seconds
     tiny = _sampled(data, NUM_OVERFIT)
     num = tiny.num_train
     pack = Pack(
@@ -155,6 +159,8 @@ def check_overfit(config: StudyConfig, data: TrainingData, epochs: int = OVERFIT
         leading = sorted(results, key=lambda result: result.cost)
         if leading and leading[0].cost < 0.5 * math.log(data.num_classes):
             pack.drop(result.number for result in leading[NUM_LEADING:])
+        if time.monotonic() > deadline:
+            break
     ends = learned or [curve[-1] for curve in curves.values() if curve]
     if not ends:
         text = f"overfits {num}: no, all {len(OVERFIT_RATES)} rates exploded"
@@ -174,6 +180,9 @@ def check_overfit(config: StudyConfig, data: TrainingData, epochs: int = OVERFIT
     }
     if learned:
         return Finding("overfit", "ok", f"overfits {num} in {best.epoch} epochs", "", measured)
+    if not pack.done and pack.numbers:
+        text = f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}"
+        return Finding("overfit", "note", text, "hpsearch check takes the time that it needs", measured)
     text = (
         f"overfits {num}: no, the best of {len(OVERFIT_RATES)} rates has cost {best.cost:.3f}"
         f" and accuracy {best.train_acc:.2f} after {best.epoch} epochs"

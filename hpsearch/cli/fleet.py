@@ -1,0 +1,84 @@
+"""worker and stop: processes that join a stage, and the end of all of them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hpsearch.cli.options import QuietOption, StorageOption, VerboseOption, read_settings, set_verbosity
+from hpsearch.errors import RefusedError
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
+
+
+def worker(
+    study: StudyName,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = None,
+    standby: Annotated[bool, typer.Option("--standby", hidden=True)] = False,
+    storage: StorageOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Join a stage from this machine and work on it until it is done.
+
+    Data, model and training are those stored with the study; the images must be the same.
+
+    Example: `hpsearch worker coarse --storage postgresql://me@db/hpsearch --device cuda:0`
+    """
+    set_verbosity(verbose, quiet)
+    flags = {"run.device": device, "run.threads": threads}
+    run = read_settings(storage=storage, flags=flags).run
+
+    from hpsearch.cli.progress import make_listener
+    from hpsearch.search import attributes
+    from hpsearch.search.images import load_data
+    from hpsearch.search.progress import Listener
+    from hpsearch.search.stages import stored_plan
+    from hpsearch.search.stopping import Stop, Stopped
+    from hpsearch.search.supervisor import on_parent_death
+    from hpsearch.search.worker import Worker
+    from hpsearch.storage import find_study, open_database
+
+    db = open_database(run.storage)
+    row = find_study(db, study)
+    plan = stored_plan(row)
+    stop = Stop()
+    with stop.on_signals():
+        data = load_data(plan.trial_config, run)
+        if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
+            raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")
+        if standby:
+            assigned = sys.stdin.readline().strip()
+            if not assigned:
+                return  # the supervisor needs no spare any more
+            if assigned != run.device:
+                data = load_data(plan.trial_config, run.model_copy(update={"device": assigned}))
+        try:
+            with make_listener(quiet=quiet, as_json=False) as listener:
+                # A supervised worker is silent: its supervisor tells of its trials.
+                own = Worker(db, row, plan, data, run, Listener() if standby else listener, stop)
+                own.on_tick = on_parent_death(stop) if standby else own.on_tick
+                own.run()
+        except Stopped as stopped:
+            raise typer.Exit(stopped.exit_code) from None
+
+
+def stop(
+    study: StudyName, storage: StorageOption = None, quiet: QuietOption = False, verbose: VerboseOption = 0
+) -> None:
+    """Ask all workers of a stage, wherever they are, to stop after their epoch; what is finished is kept.
+
+    Example: `hpsearch stop coarse`
+    """
+    set_verbosity(verbose, quiet)
+
+    from hpsearch.search import attributes
+    from hpsearch.storage import find_study, open_database, write_attrs
+
+    db = open_database(read_settings(storage=storage).run.storage)
+    write_attrs(db, find_study(db, study), {attributes.STOP: db.read_now()})
+    if not quiet:
+        typer.echo(f"asked all workers of {study!r} to stop; the command that started it goes on with it")

@@ -1,0 +1,36 @@
+"""Signals as exit codes: 130 for Ctrl-C, 143 for SIGTERM, with the command to go on with."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+
+from hpsearch.errors import HpsearchError
+
+
+class StoppedError(HpsearchError):
+    """A signal ended the command; the study can be finished later."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same way out as Ctrl-C, with its own exit code."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+def raise_terminated(_signal: int, _frame: object) -> None:
+    """A handler for SIGTERM, for commands that can be left anywhere."""
+    raise Terminated
+
+
+def stopped(stop: KeyboardInterrupt) -> StoppedError:
+    """What to tell after an interruption, and how the command exits."""
+    code = getattr(stop, "exit_code", 130)
+    word = {143: "terminated", 0: "stopped on request"}.get(code, "interrupted")
+    command = shlex.join(["hpsearch", *sys.argv[1:]])
+    return StoppedError(f"{word}; what is finished is kept.\nGo on with: {command}", code)

@@ -1,0 +1,60 @@
+"""Signals: once means drain (end the epoch, keep checkpoints, give trials back), twice means stop now."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+DRAIN_SECONDS = 5.0  # an epoch expected to take longer is not waited for
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal, or `hpsearch stop`, ended the work; what is finished is kept."""
+
+    def __init__(self, signum: int | None = None) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal, as shells have it; 0 where the user asked for it with `hpsearch stop`."""
+        return 0 if self.signum is None else 128 + self.signum
+
+
+class Stop:
+    """Whether the work should end, asked at each epoch's end.
+
+    `epoch_seconds` is how long an epoch takes at present; the worker keeps it up to date.
+    """
+
+    def __init__(self) -> None:
+        self.requested: Stopped | None = None
+        self.epoch_seconds = 0.0
+
+    def request(self, signum: int | None = None) -> None:
+        """Ask the work to end at the next epoch's end."""
+        self.requested = Stopped(signum)
+
+    def raise_if_requested(self) -> None:
+        """Raise `Stopped` where the work should end."""
+        if self.requested is not None:
+            raise self.requested
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        again = self.requested is not None
+        self.request(signum)
+        if again or self.epoch_seconds > DRAIN_SECONDS:
+            self.raise_if_requested()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[Stop]:
+        """Within it, SIGINT and SIGTERM ask for a stop; the handlers before are put back afterwards."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {signum: signal.signal(signum, self._on_signal) for signum in signals}
+        try:
+            yield self
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)

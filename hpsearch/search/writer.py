@@ -1,0 +1,201 @@
+"""Write behind: one thread through which all results of a worker reach the database.
+
+Training never waits for it. While the database is away, results wait in memory and on disk and are written when it is
+back; each write is fenced by its lease, so nothing is written twice, and what came too late is said to be lost.
+"""
+
+from __future__ import annotations
+
+import queue as thread_queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpsearch.errors import StorageError
+from hpsearch.results import EpochResult
+from hpsearch.search.spool import Recorded, Spool
+from hpsearch.storage import Lease, Outcome, Queue, StorageAwayError
+
+LONGEST_PAUSE = 2.0  # seconds between two tries of a database that is away
+PATIENCE = 600.0  # seconds that `close` waits for one
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A trial's end that is in the database now, and how many of the stage have ended."""
+
+    outcome: Outcome
+    num_finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A lease that went to another worker: what was written under it does not count."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    recorded: tuple[tuple[Lease, EpochResult], ...] = ()
+    finished: tuple[Outcome, ...] = ()
+
+
+class Writer:
+    """Takes results at once and writes them in order; renews the leases it is told to hold meanwhile.
+
+    `tick` is called in its thread about four times in the life of a lease, while the database answers.
+    """
+
+    def __init__(
+        self, queue: Queue, spool_folder: Path, note: Callable[[str], None], tick: Callable[[], None] = lambda: None
+    ) -> None:
+        self._queue, self._tick = queue, tick
+        self._spool = Spool(spool_folder, queue.study.name, queue.worker)
+        self._note = note
+        self._inbox: thread_queue.SimpleQueue[_Batch | None] = thread_queue.SimpleQueue()
+        self._outbox: thread_queue.SimpleQueue[Written | Lost] = thread_queue.SimpleQueue()
+        self._held: set[Lease] = set()
+        self._lock = threading.Lock()
+        self._num_waiting = 0
+        self._idle = threading.Condition(self._lock)
+        self._away = False
+        self._closing_since: float | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="hpsearch-writer", daemon=True)
+        self._thread.start()
+
+    def hold(self, leases: Sequence[Lease]) -> None:
+        """Renew these leases until their trials are finished, or let go."""
+        with self._lock:
+            self._held.update(leases)
+
+    def let_go(self, leases: Sequence[Lease]) -> None:
+        """Renew these no more."""
+        with self._lock:
+            self._held.difference_update(leases)
+
+    def record(self, results: Recorded) -> None:
+        """Write epochs of trials, later."""
+        if results:
+            self._put(_Batch(recorded=tuple(results)))
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the ends of trials, later."""
+        if outcomes:
+            self._put(_Batch(finished=tuple(outcomes)))
+
+    def news(self) -> list[Written | Lost]:
+        """What has been written or lost since the last call.
+
+        Raises:
+            StorageError: a write failed for a reason that trying again does not mend.
+        """
+        if self._error is not None:
+            raise self._error
+        found = []
+        while True:
+            try:
+                found.append(self._outbox.get_nowait())
+            except thread_queue.Empty:
+                return found
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is written; whether it is."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._num_waiting == 0 or self._error is not None, timeout)
+
+    def close(self, patience: float = PATIENCE) -> None:
+        """Write what is left and end the thread; after `patience` seconds without a database, leave it in the spool.
+
+        Raises:
+            StorageError: something is left; the next worker on this host writes it.
+        """
+        self._closing_since = time.monotonic()
+        whole = self.flush(patience)
+        self._inbox.put(None)
+        self._thread.join(LONGEST_PAUSE * 2)
+        if not whole:
+            raise StorageError(
+                f"the database {self._queue.db.url} is still away; results wait in {self._spool.path}.\n"
+                "The same command writes them when it is back."
+            )
+
+    def _put(self, batch: _Batch) -> None:
+        with self._lock:
+            self._num_waiting += 1
+        if self._away:
+            self._spool.add(batch.recorded, batch.finished)
+        self._inbox.put(batch)
+
+    def _run(self) -> None:
+        try:
+            renewed = time.monotonic()
+            while True:
+                try:
+                    batch = self._inbox.get(timeout=self._queue.lease_seconds / 4)
+                except thread_queue.Empty:
+                    batch = _Batch()
+                if batch is None:
+                    return
+                if batch.recorded or batch.finished:
+                    self._insist(batch)
+                    with self._idle:
+                        self._num_waiting -= 1
+                        self._idle.notify_all()
+                if time.monotonic() - renewed > self._queue.lease_seconds / 4:
+                    self._renew()
+                    renewed = time.monotonic()
+        except BaseException as error:  # shown by `news`, in the thread that trains
+            with self._idle:
+                self._error = error
+                self._idle.notify_all()
+
+    def _insist(self, batch: _Batch) -> None:
+        """Write a batch, again and again while the database is away."""
+        pause = 0.05
+        while True:
+            try:
+                self._write(batch)
+            except StorageAwayError as error:
+                if not self._away:
+                    self._away = True
+                    self._spool.add(batch.recorded, batch.finished)
+                    self._note(f"database away, training goes on: {str(error).splitlines()[-1]}")
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            if self._away and self._inbox.empty():
+                self._away = False
+                self._spool.clear()
+                self._note("database back, all results written")
+            return
+
+    def _write(self, batch: _Batch) -> None:
+        lost = self._queue.record(batch.recorded) if batch.recorded else []
+        for lease in lost:
+            self._outbox.put(Lost(lease))
+        if batch.finished:
+            late = set(self._queue.finish(batch.finished))
+            num_finished = self._queue.standing().num_finished
+            written = [outcome for outcome in batch.finished if outcome.lease not in late]
+            for position, outcome in enumerate(written):
+                self._outbox.put(Written(outcome, num_finished - len(written) + position + 1))
+            for lease in late:
+                self._outbox.put(Lost(lease))
+        self.let_go([*lost, *(outcome.lease for outcome in batch.finished)])
+
+    def _renew(self) -> None:
+        with self._lock:
+            held = list(self._held)
+        try:
+            self._tick()
+            kept = set(self._queue.renew(held)) if held else set()
+        except StorageAwayError:
+            return  # a lease that ran out is still ours until somebody takes it
+        for lease in held:
+            if lease not in kept:
+                self.let_go([lease])
+                self._outbox.put(Lost(lease))

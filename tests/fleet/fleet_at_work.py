@@ -1,0 +1,160 @@
+"""Real worker processes, real databases, and the invariants that hold after every fault (none of them is a mock)."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from hpsearch.storage import find_study, open_database, read_epochs, read_trials
+
+STUDY = """
+[data]
+source = "synthetic"
+synthetic = { shape = [1, 4, 4], classes = 3, train = 90, test = 9, noise = 0.5 }
+[model]
+hidden = [6]
+[train]
+batch_size = 20
+precision = "float64"
+[space]
+lr = { log = [1e-3, 1e-1] }
+reg = { log = [1e-5, 1e-1] }
+[coarse]
+trials = 12
+epochs = 60
+"""
+PATIENCE = 120.0  # seconds; a bound against hanging, not an expectation
+
+
+def wait_for(condition, what):
+    """Poll until the condition gives something true; it is returned."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {PATIENCE} s for {what}")
+
+
+class Fleet:
+    """A search in an empty folder on one database."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        (folder / "study.toml").write_text(STUDY)
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
+        self.environment |= {
+            "HPSEARCH_STORAGE": url,
+            "HPSEARCH_RUN__WIDTH": "3",
+            "HPSEARCH_RUN__THREADS": "1",
+            "HPSEARCH_RUN__CHECKPOINT_SECONDS": "0",
+            "HPSEARCH_RUN__KEEP": "none",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hpsearch", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def coarse(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return self.start("coarse", "-c", "study.toml", *arguments, **environment)
+
+    def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+        return out, err
+
+    def trials(self, study: str = "coarse"):
+        db = open_database(self.url)
+        try:
+            return read_trials(db, find_study(db, study))
+        except Exception:  # not there yet
+            return []
+        finally:
+            db.close()
+
+    def leases(self):
+        db = open_database(self.url)
+        try:
+            with db.read() as connection:
+                rows = connection.execute(
+                    sa.text(
+                        "SELECT t.number, l.worker, l.attempt, t.state FROM hpsearch_leases l"
+                        " JOIN trials t ON t.trial_id = l.trial_id ORDER BY t.number"
+                    )
+                )
+                return [tuple(row) for row in rows]
+        finally:
+            db.close()
+
+    def running_workers(self):
+        """Process ids of those who hold a trial that has reported an epoch."""
+        db = open_database(self.url)
+        try:
+            with db.read() as connection:
+                rows = connection.execute(
+                    sa.text(
+                        "SELECT DISTINCT l.worker FROM hpsearch_leases l JOIN trials t ON t.trial_id = l.trial_id"
+                        " JOIN hpsearch_epochs e ON e.trial_id = t.trial_id"
+                        " WHERE CAST(t.state AS TEXT) = 'RUNNING' AND l.worker IS NOT NULL"
+                    )
+                )
+                return [int(row[0].split("/")[1]) for row in rows]
+        except Exception:
+            return []
+        finally:
+            db.close()
+
+    def a_running_worker(self, other_than=()):
+        def look():
+            with contextlib.suppress(Exception):
+                return next((pid for pid in self.running_workers() if pid not in other_than), None)
+
+        return wait_for(look, "a worker in mid-trial")
+
+    def values(self, study: str = "coarse"):
+        db = open_database(self.url)
+        try:
+            row = find_study(db, study)
+            epochs = read_epochs(db, row)
+            return [
+                (trial.number, trial.state, trial.value, [point.val_acc for point in epochs.get(trial.number, [])])
+                for trial in read_trials(db, row)
+            ]
+        finally:
+            db.close()
+
+    def assert_invariants(self, num_trials: int = 12, study: str = "coarse"):
+        trials = self.trials(study)
+        assert [trial.number for trial in trials] == list(range(num_trials))
+        for trial in trials:
+            assert trial.state in ("COMPLETE", "PRUNED", "FAIL"), trial
+            if trial.state == "COMPLETE":
+                assert trial.value is not None
+                assert list(trial.intermediate) == list(range(1, 61))
+            elif trial.state == "PRUNED":
+                assert trial.attrs["reason"]
+                assert trial.attrs["epoch"]
+        assert len({number for number, *_ in self.leases()}) == len(self.leases())
+
+    def close(self):
+        for process in self.processes:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()

