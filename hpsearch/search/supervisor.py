@@ -167,10 +167,10 @@ class Supervisor:
             return []  # leases run out by themselves
 
     def _end_all(self) -> None:
-        """SIGTERM to all, SIGKILL to those that do not follow."""
+        """SIGTERM to all that work, SIGKILL to those that do not follow, and to spares, which hold nothing."""
         for process in self.processes:
             if process.popen.poll() is None:
-                process.popen.send_signal(signal.SIGTERM)
+                process.popen.send_signal(signal.SIGTERM if process.working else signal.SIGKILL)
         deadline = time.monotonic() + KILL_SECONDS
         for process in self.processes:
             try:

@@ -46,6 +46,7 @@ def own_postgres():
 
 
 @pytest.mark.postgres
+@pytest.mark.slow
 def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed):
     """Training goes on through the outage; what it found meanwhile is written afterwards, once."""
     url = sa.make_url(own_postgres.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -64,6 +65,7 @@ def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed):
         fleet.close()
 
 
+@pytest.mark.slow
 def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed):
     fleet = sqlite_fleet
     process = fleet.coarse()
@@ -194,6 +196,7 @@ def _fill(db):
             connection.execute(sa.text("INSERT INTO filler VALUES (randomblob(4000))"))
 
 
+@pytest.mark.slow
 def test_a_disk_full_of_studies_keeps_earlier_results_readable(sqlite_fleet):
     """The database may not grow any more: the search waits, says so with path and free bytes, and loses nothing."""
     fleet = sqlite_fleet

@@ -96,6 +96,7 @@ def test_a_killed_supervisor_leaves_no_orphans(sqlite_fleet, undisturbed):
     assert fleet.values() == undisturbed
 
 
+@pytest.mark.slow
 def test_a_zombie_s_late_write_is_refused(fleet, undisturbed):
     """A worker sleeps past its lease; another one takes its trials; when it wakes, its results do not count."""
     short = {"HPSEARCH_RUN__LEASE_SECONDS": "1"}
@@ -112,6 +113,7 @@ def test_a_zombie_s_late_write_is_refused(fleet, undisturbed):
     assert fleet.values() == undisturbed
 
 
+@pytest.mark.slow
 def test_a_worker_joins_from_elsewhere(fleet, undisturbed):
     first = fleet.coarse()
     fleet.a_running_worker()
@@ -135,6 +137,7 @@ def test_stop_ends_all_workers_and_the_command_goes_on(fleet, undisturbed):
     assert fleet.values() == undisturbed
 
 
+@pytest.mark.slow
 def test_clock_skew_between_workers(fleet, undisturbed):
     """A worker whose clock is an hour ahead takes nobody's trials: leases live on the database's clock."""
     (fleet.folder / "sitecustomize.py").write_text(
