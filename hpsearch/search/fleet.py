@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.models import build
 from hpsearch.runtime import num_cores, resolve_device
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.plan import StagePlan
@@ -15,11 +14,9 @@ from hpsearch.search.session import check_plan, run_stage
 from hpsearch.search.stages import open_stage
 from hpsearch.search.stopping import Stop
 from hpsearch.search.supervisor import Supervisor
+from hpsearch.search.width import WORTH_A_FLEET, arithmetic
 from hpsearch.storage import Database, count_states
 from hpsearch.training import structure_key
-
-# Below this much arithmetic, a second process costs more to start than it saves: 30 s at 100 GFLOP/s.
-WORTH_A_FLEET = 3e12
 
 
 def choose_devices(
@@ -37,15 +34,8 @@ def choose_devices(
         every = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
         return [every[index % len(every)] for index in range(workers or len(every))]
     if not workers:
-        workers = num_cores() if device.type == "cpu" and _arithmetic(plan, data) > WORTH_A_FLEET else 1
+        workers = num_cores() if device.type == "cpu" and arithmetic(plan, data) > WORTH_A_FLEET else 1
     return [str(device)] * workers
-
-
-def _arithmetic(plan: StagePlan, data: TrainingData) -> float:
-    """Floating-point operations of the stage, at least: convolutions use their weights more than once."""
-    net = build(plan.trial_config.model, data.shape, data.num_classes)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    return 6.0 * parameters * data.num_train * plan.settings.epochs * plan.settings.trials
 
 
 def run_fleet(

@@ -13,6 +13,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError
 from hpsearch.models import build
 from hpsearch.results import TrialSpec
+from hpsearch.runtime import set_threads
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import StagePlan
@@ -20,7 +21,7 @@ from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import make_pruner, num_trials
 from hpsearch.search.stages import open_stage
 from hpsearch.search.stopping import Stop
-from hpsearch.search.width import choose_width
+from hpsearch.search.width import choose_threads, choose_width
 from hpsearch.search.worker import Worker
 from hpsearch.storage import Database, read_trials
 from hpsearch.training import Pack, structure_key
@@ -66,6 +67,7 @@ def run_stage(
     study = open_stage(db, plan, data, structure_key)
     rows = read_trials(db, study)
     if any(row.state in ("WAITING", "RUNNING") for row in rows):
+        set_threads(choose_threads(plan, data, run))
         Worker(db, study, plan, data, run, listener, stop).run()
     return gather(db, plan.name)
 

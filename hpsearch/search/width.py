@@ -1,4 +1,4 @@
-"""How many trials train in one pack."""
+"""How much work a stage is: trials in one pack, arithmetic, threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import math
 from hpsearch.config import RunConfig, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build
+from hpsearch.search.plan import StagePlan
 from hpsearch.search.proposals import needs_mirror
 
 # Measured on 2 cores: 8 trials of a 3072-50-10 net (154,160 parameters) stay in the cache, 32 do not.
 CPU_PARAMETERS = 8 * 160_000
 MOST_ON_CPU = 32
 MOST_ON_ACCELERATOR = 128
+# Below this much arithmetic, a second process costs more to start than it saves (30 s at 100 GFLOP/s); and a second
+# thread saves nothing, but costs a search on busy cores several times its time (digits: 4.4 s alone, 25 s in company).
+WORTH_A_FLEET = 3e12
 LEAST_ROUNDS = 6  # samplers and pruners learn from finished packs, so they need some of them
 
 
@@ -31,3 +35,16 @@ def choose_width(
     if needs_mirror(settings):
         width = min(width, math.ceil(num_trials / LEAST_ROUNDS))
     return max(1, min(width, num_trials))
+
+
+def arithmetic(plan: StagePlan, data: TrainingData) -> float:
+    """Floating-point operations of the stage, at least: convolutions use their weights more than once."""
+    net = build(plan.trial_config.model, data.shape, data.num_classes)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return 6.0 * parameters * data.num_train * plan.settings.epochs * plan.settings.trials
+
+
+def choose_threads(plan: StagePlan, data: TrainingData, run: RunConfig) -> int:
+    """CPU threads of a single worker: the user's number, all cores (0), or one where more would not help."""
+    small = data.x_train_NCHW.device.type == "cpu" and arithmetic(plan, data) < WORTH_A_FLEET
+    return run.threads or (1 if small else 0)

@@ -337,3 +337,15 @@ def test_tpe_in_fine_does_not_keep_proposing_the_exploding_region(db, tiny):
     exploded = [trial.attrs.get(attributes.REASON) == "exploded" for trial in evidence.trials]
     assert sum(exploded[:10]) >= 3
     assert sum(exploded[20:]) <= 4
+
+
+def test_a_small_search_takes_one_thread_and_a_large_one_all_cores(tiny):
+    from hpsearch.search.width import choose_threads
+
+    settings = tiny(run__threads=0)
+    plan = plan_coarse(settings)
+    data = load_data(plan.trial_config, settings.run)
+    assert choose_threads(plan, data, settings.run) == 1
+    large = plan_coarse(tiny(run__threads=0, coarse__trials=100_000, coarse__epochs=100_000))
+    assert choose_threads(large, data, settings.run) == 0
+    assert choose_threads(plan, data, tiny(run__threads=3).run) == 3
