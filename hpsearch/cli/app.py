@@ -18,6 +18,7 @@ from hpsearch.cli import (
     results,
     retraining,
     stages,
+    storage,
     studyfile,
     trial,
 )
@@ -66,3 +67,4 @@ app.add_typer(data.app, name="data")
 app.command()(fleet.worker)
 app.command()(fleet.stop)
 app.command()(studyfile.init)
+app.add_typer(storage.app, name="storage")

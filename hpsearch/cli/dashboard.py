@@ -21,6 +21,7 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
+from hpsearch.config.secret_files import read_secret
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hpsearch.report.server import Server
 
 TOKEN_VARIABLE = "HPSEARCH_DASHBOARD_TOKEN"
+TOKEN_FILE_VARIABLE = f"{TOKEN_VARIABLE}_FILE"
 MIN_TOKEN = 16  # characters
 SWITCH_SECONDS = 0.0005  # a short request waits so long for a thread that computes, again after each SQL statement
 POLL_SECONDS = 0.1  # longest wait between a signal and the end
@@ -44,7 +46,10 @@ def dashboard(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=f"File with the token that visitors need; or set {TOKEN_VARIABLE}."),
+        typer.Option(
+            metavar="FILE",
+            help=f"File with the token that visitors need; or set {TOKEN_VARIABLE}, or {TOKEN_FILE_VARIABLE}.",
+        ),
     ] = None,
     writable: Annotated[
         bool, typer.Option("--writable", help="Allow visitors to change, tell, upload and delete.")
@@ -62,7 +67,7 @@ def dashboard(
     Example: `hpsearch dashboard --port 8080`
     """
     set_verbosity(verbose, quiet)
-    token = _token(token_file, os.environ.pop(TOKEN_VARIABLE, None))
+    token = _token(token_file, os.environ.get(TOKEN_FILE_VARIABLE), os.environ.pop(TOKEN_VARIABLE, None))
     settings = read_settings(storage=storage)
     # A handler that raised could do so inside a destructor, where Python drops the exception: it only takes note.
     received: list[int] = []
@@ -90,17 +95,17 @@ def dashboard(
     raise typer.Exit(128 + received[0])
 
 
-def _token(file: Path | None, from_environment: str | None) -> str | None:
+def _token(flag: Path | None, file: str | None, from_environment: str | None) -> str | None:
     """The token that was given, in whichever way; None without one."""
-    if file is None:
+    if flag is not None:
+        where, text = f"--token-file {flag}", read_secret(flag, "--token-file", "the token")
+    elif file is not None and from_environment is not None:
+        raise ConfigError(f"{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} are both given.\nAllowed: one of them.")
+    elif file is not None:
+        where, text = f"{TOKEN_FILE_VARIABLE} {file}", read_secret(file, TOKEN_FILE_VARIABLE, "the token")
+    elif from_environment is not None:
         where, text = TOKEN_VARIABLE, from_environment
     else:
-        where = f"--token-file {file}"
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    if text is None:
         return None
     token = text.strip()
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:

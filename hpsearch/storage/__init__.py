@@ -21,6 +21,7 @@ from hpsearch.storage.studies import (
     read_trials,
     write_attrs,
 )
+from hpsearch.storage.upgrade import Upgrade, init_storage, upgrade_storage
 from hpsearch.storage.workers import is_dead, new_worker_id
 
 __all__ = [
@@ -40,10 +41,12 @@ __all__ = [
     "StudyOverview",
     "StudyRow",
     "TrialRow",
+    "Upgrade",
     "count_epochs",
     "count_states",
     "create_stage",
     "find_study",
+    "init_storage",
     "is_dead",
     "list_studies",
     "new_worker_id",
@@ -51,5 +54,6 @@ __all__ = [
     "read_epochs",
     "read_overview",
     "read_trials",
+    "upgrade_storage",
     "write_attrs",
 ]

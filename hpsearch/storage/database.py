@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 60.0  # longest wait for another writer of a SQLite file
 CONNECT_SECONDS = 10  # longest wait for a Postgres server; libpq would wait for minutes
+# A process that is stopped inside a transaction keeps its row locks, and a queue that skips locked rows would pass them
+# over for as long; so the server ends such a transaction. Ours are idle for milliseconds.
+IDLE_SECONDS = 5.0
 
 
 class Database:
@@ -54,6 +57,7 @@ class Database:
             self._readers: sa.Engine = self._engine
             self._writers: sa.Engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
         else:
+            sa.event.listen(self._engine, "connect", _end_idle_transactions)
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -117,13 +121,14 @@ class Database:
     def _optuna_storage(self) -> optuna.storages.BaseStorage:
         import optuna
 
-        storage = self._rdb_storage({}, skip_table_creation=True)
+        storage = self.rdb_storage({}, skip_table_creation=True)
         if self.is_sqlite:
             sa.event.listen(storage.engine, "connect", _set_pragmas)
             storage.engine.dispose()  # connections made before
         return optuna.storages.get_storage(storage)
 
-    def _rdb_storage(self, engine_options: dict[str, Any], **options: Any) -> optuna.storages.RDBStorage:
+    def rdb_storage(self, engine_options: dict[str, Any], **options: Any) -> optuna.storages.RDBStorage:
+        """Optuna's own storage on this database, with its own connections; `options` are its arguments."""
         import optuna
 
         text = self._url.render_as_string(hide_password=False)
@@ -131,27 +136,34 @@ class Database:
         engine_options = {**_engine_options(self._url), **engine_options}
         return optuna.storages.RDBStorage(text, engine_kwargs=engine_options, **options)
 
-    def create_schema(self) -> None:
-        """Optuna's tables and ours, unless they are there. Any number of processes may call it at once."""
+    def create_schema(self) -> schema.State:
+        """Make what is missing of Optuna's tables and ours; gives what there was. Many may call it at once."""
         try:
-            with self._said_plainly(), schema.lock(self._engine, self.path):
-                self._create_missing_tables()
+            with self.schema_lock():
+                return self._create_missing_tables()
         except sa.exc.DBAPIError as error:  # no mistake of ours, these statements work: a right is missing
             raise StorageError(
                 f"the tables cannot be made in {self.url}.\nReason: {reason(self._url, error)}"
             ) from error
 
-    def _create_missing_tables(self) -> None:
+    @contextmanager
+    def schema_lock(self) -> Iterator[None]:
+        """Keeps all others away who would make or upgrade the schema."""
+        with self._said_plainly(), schema.lock(self._engine, self.path):
+            yield
+
+    def _create_missing_tables(self) -> schema.State:
         with self.read() as connection:
             state = schema.inspect(connection, self.url)
         if state == "empty":
             # No pool: if Optuna fails halfway, nobody could close what is in it.
-            self._rdb_storage({"poolclass": sa.NullPool}).remove_session()
+            self.rdb_storage({"poolclass": sa.NullPool}).remove_session()
         if self.is_sqlite:
             with closing(self._engine.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA journal_mode = WAL")  # stays with the file
         with self.write() as connection:
             create_own_tables(connection)
+        return state
 
     def close(self) -> None:
         """Close all connections."""
@@ -176,7 +188,7 @@ def open_database(url: str, create: bool = False) -> Database:
         if db.path is not None and not db.path.is_file():
             if not create:
                 raise StorageError(NO_STUDIES.format(url=db.url))
-            _make_folder(db.path)
+            make_folder(db.path)
         with db.read() as connection:
             state = schema.inspect(connection, db.url)
         if state != "ready" and create:
@@ -192,7 +204,12 @@ def open_database(url: str, create: bool = False) -> Database:
 NO_STUDIES = "there are no studies yet in {url}.\nMake the first one with: hpsearch coarse."
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """The folder of a SQLite file, unless it is there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -209,6 +226,12 @@ def _engine_options(url: sa.URL) -> dict[str, Any]:
 def _set_pragmas(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")  # safe with a write-ahead log; a power cut may cost the last ones
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _end_idle_transactions(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{1000 * IDLE_SECONDS:.0f}ms'")
+    connection.commit()
 
 
 def _begin_by_hand(connection: Any, _record: Any) -> None:

@@ -13,6 +13,7 @@ from hpsearch.storage.urls import mask
 # SQLite's primary result codes (https://www.sqlite.org/rescode.html)
 PASSING = {5: "BUSY", 6: "LOCKED", 10: "IOERR"}
 SQLITE_FULL, SQLITE_NOTADB = 13, 26
+IDLE_IN_TRANSACTION = "25P03"  # Postgres: this process was stopped for longer than the server lets locks lie
 
 
 class StorageAwayError(StorageError):
@@ -24,7 +25,8 @@ def storage_error(url: sa.URL, error: sa.exc.DBAPIError) -> StorageError | None:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if url.get_backend_name() == "sqlite" and code is not None:
         return _sqlite_error(url, error, code & 0xFF)
-    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated:
+    ended = getattr(error.orig, "sqlstate", None) == IDLE_IN_TRANSACTION
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated or ended:
         return StorageAwayError(f"the database {mask(url)} does not answer.\nReason: {reason(url, error)}")
     return None
 

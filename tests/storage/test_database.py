@@ -8,7 +8,10 @@ import together
 
 from hpsearch.errors import RefusedError, StorageError
 from hpsearch.storage import (
+    NewTrial,
+    Queue,
     StorageAwayError,
+    create_stage,
     failures,
     find_study,
     list_studies,
@@ -17,7 +20,7 @@ from hpsearch.storage import (
     read_trials,
 )
 from hpsearch.storage import database as database_module
-from hpsearch.storage.tables import OPTUNA_SCHEMA, OWN_SCHEMA
+from hpsearch.storage.tables import OPTUNA_SCHEMA, OWN_SCHEMA, trials
 
 
 def two_lines(error):
@@ -86,7 +89,7 @@ def test_the_database_of_plain_optuna_is_read_and_then_extended(fresh_url, tmp_p
     ("statement", "words"),
     [
         (f"UPDATE hpsearch_version SET version = {OWN_SCHEMA + 1}", "newer hpsearch"),
-        ("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "optuna storage upgrade"),
+        ("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "hpsearch storage upgrade"),
     ],
 )
 def test_other_schemas_are_refused(url, statement, words, create):
@@ -213,3 +216,23 @@ def test_our_own_mistakes_stay_as_they_are(db):
     with pytest.raises(sa.exc.DBAPIError), db.read() as connection:
         connection.exec_driver_sql("SELECT nothing FROM nowhere")
     assert failures.storage_error(db._url, sa.exc.IntegrityError("", {}, sqlite3.IntegrityError())) is None
+
+
+@pytest.mark.postgres
+def test_a_process_stopped_in_a_transaction_does_not_keep_its_locks(postgres_databases, postgres_template, monkeypatch):
+    """Rows that stay locked are skipped by everyone who looks for work: the server has to end such a transaction."""
+    monkeypatch.setattr("hpsearch.storage.database.IDLE_SECONDS", 0.3)
+    url = postgres_databases.new(postgres_template)
+    stopped, other = open_database(url), open_database(url)
+    study = create_stage(stopped, "s", "maximize", {}, {}, [NewTrial({})])
+    with pytest.raises(StorageAwayError, match="does not answer"), stopped.write() as connection:  # noqa: PT012
+        connection.execute(sa.select(trials).with_for_update())
+        queue = Queue(other, study, "host/1/other")
+        assert not queue.take(1)
+        deadline = time.monotonic() + 60
+        while not queue.take(1):
+            assert time.monotonic() < deadline
+        connection.execute(sa.select(trials))
+    assert stopped.read_now() > 0  # with a new connection
+    stopped.close()
+    other.close()

@@ -11,8 +11,10 @@ from hpsearch.storage import (
     StudyExistsError,
     create_stage,
     find_study,
+    init_storage,
     new_worker_id,
     open_database,
+    upgrade_storage,
 )
 
 NUM_PROCESSES = 6
@@ -34,6 +36,14 @@ def open_fresh(url):
     found = db.has_own_tables()
     db.close()
     return found
+
+
+def init(url):
+    return init_storage(url)[1]
+
+
+def upgrade(url):
+    return upgrade_storage(url).before
 
 
 def create_same_stage(url):
