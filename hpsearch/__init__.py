@@ -1,7 +1,8 @@
 """hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine.
 
 `coarse`, `fine` and `run` are the commands of the same names, `load` reads a study; `Objective` is the trainer as an
-Optuna objective. They are imported when first used, so that `import hpsearch` stays cheap.
+Optuna objective; `trust` allows code of yours that only the database names. They are imported when first used, so that
+`import hpsearch` stays cheap.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpsearch.config.usercode import trust
     from hpsearch.search.api import Stage, coarse, fine, load
     from hpsearch.search.objective import Objective
     from hpsearch.search.procedure import Procedure, run
 
 __version__ = "0.1.0"
-__all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run"]
+__all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run", "trust"]
 
 _HOMES = {
-    "Objective": "objective",
-    "Procedure": "procedure",
-    "Stage": "api",
-    "coarse": "api",
-    "fine": "api",
-    "load": "api",
-    "run": "procedure",
+    "Objective": "search.objective",
+    "Procedure": "search.procedure",
+    "Stage": "search.api",
+    "coarse": "search.api",
+    "fine": "search.api",
+    "load": "search.api",
+    "run": "search.procedure",
+    "trust": "config.usercode",
 }
 
 
@@ -32,4 +35,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.search.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

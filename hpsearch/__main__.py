@@ -37,7 +37,10 @@ def _run() -> None:
     except Exception as error:
         if traceback_wanted():
             raise
-        print(f"error: {type(error).__name__}: {error}\nThis should not happen; -v shows where.", file=sys.stderr)
+        from hpsearch.config.usercode import their_frames
+
+        where = their_frames(error) or "This should not happen; -v shows where."
+        print(f"error: {type(error).__name__}: {error}\n{where}", file=sys.stderr)
         sys.exit(1)
 
 

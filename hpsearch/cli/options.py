@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hpsearch.config import Settings, load_settings
+from hpsearch.config.usercode import trust
 from hpsearch.logs import configure_logging
 
 StorageOption = Annotated[
@@ -35,6 +36,10 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, n
 VerboseOption = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Logs, and tracebacks of errors; twice for everything.")
 ]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
+]
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
 
 _verbosity = 0
@@ -60,8 +65,10 @@ def read_settings(
     storage: str | None = None,
     stored: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
+    trusted: Sequence[str] | None = None,
 ) -> Settings:
-    """Defaults, study file, environment and flags as one config."""
+    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`."""
+    trust(*(trusted or ()))
     return load_settings(
         config,
         stored=stored,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LABEL = 9  # columns of the word at the start of a line
 WIDE = 400  # columns
+MOST_REASONS = 3  # for which trials failed
+MOST_CHARACTERS = 200  # of one of them
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -28,6 +30,12 @@ def console(*, stderr: bool = False) -> Console:
     if not here.is_terminal:
         here.width = WIDE  # a file or a pipe has no edge at which to fold
     return here
+
+
+def plain_line(text: str) -> str:
+    """Text of anybody's on one line, without what a terminal would obey, and not endless."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
 
 
 def line(label: str, text: str, style: str | None = None) -> None:
@@ -104,6 +112,10 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
         line("budget", f"spent: {summary.num_trials} of {summary.num_trials} trials have ended")
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
+    for reason, number in list(summary.failures.items())[:MOST_REASONS]:
+        line("failed", f"{number}: {plain_line(reason)}", "red")
+    if (left := len(summary.failures) - MOST_REASONS) > 0:
+        line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
     if summary.best is None:
         line("best", "none: no trial finished", "red")
         if summary.num_exploded:
@@ -117,7 +129,8 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
         boundary.append_text(verdict_text(verdict))
     console().print(boundary)
     if not quiet:
-        line("next", f"hpsearch {'coarse' if summary.stage == 'check' else 'fine'} --from {summary.study}")
+        command = f"hpsearch {'coarse' if summary.stage == 'check' else 'fine'} --from {summary.study}"
+        line("next", command + "".join(f" --trust {name}" for name in summary.code))
 
 
 def print_plan(plan: StagePlan, outlook: Outlook) -> None:

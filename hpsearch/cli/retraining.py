@@ -13,6 +13,7 @@ from hpsearch.cli.options import (
     JsonOption,
     QuietOption,
     StorageOption,
+    TrustOption,
     VerboseOption,
     read_settings,
     set_verbosity,
@@ -42,6 +43,7 @@ def final_test(
     ] = False,
     device: DeviceOption = None,
     storage: StorageOption = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
@@ -55,7 +57,7 @@ def final_test(
     Example: `hpsearch test fine --seeds 5`
     """
     set_verbosity(verbose, quiet)
-    settings = read_settings(storage=storage, flags={"run.device": device})
+    settings = read_settings(storage=storage, flags={"run.device": device}, trusted=trust)
     with _signals():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.final_test import final_test as measure
@@ -132,6 +134,7 @@ def rerun(
     ] = 5,
     device: DeviceOption = None,
     storage: StorageOption = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
@@ -144,7 +147,7 @@ def rerun(
     Example: `hpsearch rerun fine 5 --seeds 5`
     """
     set_verbosity(verbose, quiet)
-    settings = read_settings(storage=storage, flags={"run.device": device})
+    settings = read_settings(storage=storage, flags={"run.device": device}, trusted=trust)
     with _signals():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.rerun import rerun as train_again

@@ -22,6 +22,7 @@ from hpsearch.datasets.images import Array, Images, Labels, Source
 from hpsearch.errors import DataError
 
 MAX_BYTES = 32 << 30  # largest array that is loaded, however much memory there is
+MAX_HEADER = 10_000  # bytes; a few hundred are usual
 CHANNELS = (1, 3, 4)  # what the last axis may be, to be taken for channels
 
 
@@ -46,47 +47,15 @@ class Npz(Source):
         return Images(self._images("test"), self._labels("test"), class_names)
 
     def _images(self, split: str) -> Array:
-        x = self._member(f"x_{split}")
-        x = x.astype(x.dtype.newbyteorder("="), copy=False)
-        if x.dtype == np.float16:
-            x = x.astype(np.float32)
-        if x.dtype not in (np.uint8, np.float32, np.float64):
-            raise DataError(
-                f"{self.path}: x_{split} holds {x.dtype}.\nAllowed: uint8 (0 ... 255), float16, float32, float64."
-            )
-        if x.ndim not in (2, 3, 4):
-            raise DataError(
-                f"{self.path}: x_{split} has shape {x.shape}.\nAllowed: N,C,H,W or N,H,W,C or N,H,W or N,D."
-            )
-        return np.ascontiguousarray(channels_first(x))
+        return as_images(self._member(f"x_{split}"), f"{self.path}: x_{split}")
 
     def _labels(self, split: str) -> Labels:
-        y = self._member(f"y_{split}")
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = y[:, 0]
-        if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(
-                f"{self.path}: y_{split} holds {y.dtype} in shape {y.shape}.\n"
-                "Allowed: integers 0 ... C-1, one an image."
-            )
-        if split == "train":
-            # No more classes than images, since each needs one: a bound before anything is counted out.
-            check_labels(y, len(y), split)
-        return y.astype(np.int64)
+        return as_labels(self._member(f"y_{split}"), f"{self.path}: y_{split}", first=split == "train")
 
     def _class_names(self, y_train: Labels) -> tuple[str, ...]:
-        num_classes = int(y_train.max()) + 1
         with self._open() as archive:
             named = "class_names.npy" in archive.namelist()
-        if not named:
-            return tuple(map(str, range(num_classes)))
-        names = self._member("class_names")
-        if names.dtype.kind != "U" or names.shape != (num_classes,):
-            raise DataError(
-                f"{self.path}: class_names holds {names.dtype} in shape {names.shape}.\n"
-                f"Allowed: text in shape ({num_classes},), as y_train has the labels 0 ... {num_classes - 1}."
-            )
-        return tuple(names.tolist())
+        return as_class_names(self._member("class_names") if named else None, y_train, f"{self.path}: ")
 
     def _open(self) -> zipfile.ZipFile:
         try:
@@ -123,6 +92,13 @@ class Npz(Source):
 
     def _check_header(self, name: str, file: IO[bytes], member_bytes: int) -> None:
         version = np.lib.format.read_magic(file)
+        # NumPy looks at the length of a header after reading all of it, up to 4 GiB.
+        length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+        if length > MAX_HEADER:
+            raise DataError(
+                f"{self.path}: {name} is refused: its header claims {length:,} bytes.\nAllowed: {MAX_HEADER:,}."
+            )
+        file.seek(np.lib.format.MAGIC_LEN)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         if dtype.hasobject:
@@ -140,6 +116,55 @@ class Npz(Source):
                 f"{self.path}: {name} is refused: its header claims {claimed} bytes, "
                 f"but {member_bytes - file.tell()} follow."
             )
+
+
+def as_images(x: Array, name: str) -> Array:
+    """N,C,H,W in uint8, float32 or float64, from any of the shapes and types that `Npz` names.
+
+    Raises:
+        DataError: shape or type is another one.
+    """
+    x = x.astype(x.dtype.newbyteorder("="), copy=False)
+    if x.dtype == np.float16:
+        x = x.astype(np.float32)
+    if x.dtype not in (np.uint8, np.float32, np.float64):
+        raise DataError(f"{name} holds {x.dtype}.\nAllowed: uint8 (0 ... 255), float16, float32, float64.")
+    if x.ndim not in (2, 3, 4):
+        raise DataError(f"{name} has shape {x.shape}.\nAllowed: N,C,H,W or N,H,W,C or N,H,W or N,D.")
+    return np.ascontiguousarray(channels_first(x))
+
+
+def as_labels(y: Array, name: str, *, first: bool = False) -> Labels:
+    """N in int64; `first` for the labels that say how many classes there are.
+
+    Raises:
+        DataError: they are no integers, or not one an image; a first one is below 0 or above what there can be.
+    """
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer):
+        raise DataError(f"{name} holds {y.dtype} in shape {y.shape}.\nAllowed: integers 0 ... C-1, one an image.")
+    if first:
+        # No more classes than images, since each needs one: a bound before anything is counted out.
+        check_labels(y, len(y), name)
+    return y.astype(np.int64)
+
+
+def as_class_names(names: Array | None, y_train: Labels, where: str) -> tuple[str, ...]:
+    """One for each class; its number where none are given.
+
+    Raises:
+        DataError: there are more or fewer of them, or they are no text.
+    """
+    num_classes = int(y_train.max()) + 1
+    if names is None:
+        return tuple(map(str, range(num_classes)))
+    if names.dtype.kind != "U" or names.shape != (num_classes,):
+        raise DataError(
+            f"{where}class_names holds {names.dtype} in shape {names.shape}.\n"
+            f"Allowed: text in shape ({num_classes},), as y_train has the labels 0 ... {num_classes - 1}."
+        )
+    return tuple(names.tolist())
 
 
 def memory_limit() -> int:

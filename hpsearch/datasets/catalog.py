@@ -70,6 +70,7 @@ def list_sources(data_dir: Path = DATA_DIR) -> list[SourceInfo]:
         SourceInfo("synthetic", "class templates plus noise", None, None, None, None, "made up"),
         SourceInfo("folder:PATH", "one folder of images per class", None, None, None, None, "your files"),
         SourceInfo("npz:PATH", "x_train, y_train (x_test, y_test)", None, None, None, None, "your file"),
+        SourceInfo("MODULE:FUNCTION", "arrays that it returns", None, None, None, None, "your code"),
     ]
 
 

@@ -13,24 +13,24 @@ CHUNK = 1024  # images looked at in one go, so that the masks stay small
 def check_images(images: Images, where: str, *, every_class: bool = True) -> None:
     """Look for wrong shapes, NaN or inf, labels out of range, and classes without an image.
 
-    `where` is the split, train or test, as messages name it: `x_train[17, 0, 3, 4] is nan`. A test split may lack
-    classes (`every_class=False`).
+    `where` is the split, train or test, as messages name it: `x_train[17, 0, 3, 4] is nan`; empty for both in one.
+    A test split may lack classes (`every_class=False`).
 
     Raises:
         DataError: the first thing that is wrong, with row and value.
     """
     x, y, num_classes = images.x, images.y, images.num_classes
+    x_name, y_name = (f"{name}_{where}" if where else name for name in "xy")
+    where = where or "images"
     if x.ndim != 4 or 0 in x.shape:
-        raise DataError(f"x_{where} has shape {x.shape}.\nAllowed: images, channels, height, width; none of them 0.")
+        raise DataError(f"{x_name} has shape {x.shape}.\nAllowed: images, channels, height, width; none of them 0.")
     if x.dtype not in (np.uint8, np.float32, np.float64):
-        raise DataError(f"x_{where} holds {x.dtype}.\nAllowed: uint8, float32, float64.")
+        raise DataError(f"{x_name} holds {x.dtype}.\nAllowed: uint8, float32, float64.")
     if y.shape != (len(x),):
-        raise DataError(
-            f"y_{where} has shape {y.shape} for {len(x)} images.\nAllowed: ({len(x)},), one label an image."
-        )
+        raise DataError(f"{y_name} has shape {y.shape} for {len(x)} images.\nAllowed: ({len(x)},), one label an image.")
     if num_classes < 2:
         raise DataError(f"{where}: {num_classes} class is too few.\nAllowed: at least 2 classes.")
-    check_labels(y, num_classes, where)
+    check_labels(y, num_classes, y_name)
     if every_class and (empty := np.flatnonzero(np.bincount(y, minlength=num_classes) == 0)).size:
         name = images.class_names[empty[0]]
         raise DataError(
@@ -38,10 +38,10 @@ def check_images(images: Images, where: str, *, every_class: bool = True) -> Non
             f"Allowed: at least one image in each of 0 ... {num_classes - 1}."
         )
     if x.dtype != np.uint8:
-        _check_finite(images, where)
+        _check_finite(images, x_name)
 
 
-def check_labels(y: Array, num_classes: int, where: str) -> None:
+def check_labels(y: Array, num_classes: int, name: str) -> None:
     """Whether all labels are in 0 ... num_classes - 1.
 
     Raises:
@@ -49,13 +49,13 @@ def check_labels(y: Array, num_classes: int, where: str) -> None:
     """
     if y.min() < 0 or y.max() >= num_classes:
         row = int(np.flatnonzero((y < 0) | (y >= num_classes))[0])
-        raise DataError(f"y_{where}[{row}] = {y[row]} is not a label.\nAllowed: 0 ... {num_classes - 1}.")
+        raise DataError(f"{name}[{row}] = {y[row]} is not a label.\nAllowed: 0 ... {num_classes - 1}.")
 
 
-def _check_finite(images: Images, where: str) -> None:
+def _check_finite(images: Images, name: str) -> None:
     for start in range(0, len(images), CHUNK):
         finite = np.isfinite(images.x[start : start + CHUNK])
         if not finite.all():
             first = np.unravel_index(int(np.argmin(finite)), finite.shape)
             row = (start + int(first[0]), *(int(i) for i in first[1:]))
-            raise DataError(f"x_{where}{list(row)} is {images.x[row]}.\nAllowed: finite numbers.")
+            raise DataError(f"{name}{list(row)} is {images.x[row]}.\nAllowed: finite numbers.")

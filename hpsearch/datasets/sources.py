@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpsearch.config import DataConfig
+from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.checks import check_images
 from hpsearch.datasets.embedded import Digits, Faces, Synthetic
 from hpsearch.datasets.folder import Folder
 from hpsearch.datasets.images import Images, Progress, Source
 from hpsearch.datasets.torchvision_sources import Cifar, Mnist, Svhn, TorchvisionSource
+from hpsearch.datasets.user import UserArrays
 from hpsearch.errors import DataError
 
 __all__ = ["DATA_DIR", "DOWNLOADABLE", "Images", "Progress", "Source", "load_test", "load_train", "open_source"]
@@ -42,6 +44,8 @@ def open_source(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progres
             return Folder(Path(path).expanduser(), config.size, data_dir, progress)
         case "npz":
             return Npz(Path(path).expanduser())
+    if is_user_code(config.source):
+        return UserArrays(config.source, config.options)
     raise AssertionError(f"DataConfig lets {config.source!r} through")
 
 

@@ -2,6 +2,6 @@
 
 from hpsearch.models.initialization import initialize, weight_names
 from hpsearch.models.layers import Dropout
-from hpsearch.models.nets import build
+from hpsearch.models.nets import build, build_initialized
 
-__all__ = ["Dropout", "build", "initialize", "weight_names"]
+__all__ = ["Dropout", "build", "build_initialized", "initialize", "weight_names"]

@@ -14,8 +14,8 @@ from hpsearch.errors import ConfigError
 
 
 def weight_names(module: nn.Module) -> list[str]:
-    """Names of the weights: parameters of two or more dimensions, so neither biases nor scales of norm layers."""
-    return [name for name, parameter in module.named_parameters() if parameter.ndim >= 2]
+    """Names of the weights: trained parameters of 2 or more dimensions, so neither biases nor scales of norm layers."""
+    return [name for name, p in module.named_parameters() if p.ndim >= 2 and p.requires_grad]
 
 
 def standard_deviation(init: str, weight: Tensor) -> float:

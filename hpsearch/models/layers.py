@@ -25,7 +25,8 @@ class Dropout(nn.Module):
         """Drop units in training mode; the identity in evaluation mode."""
         if not self.training:
             return x
-        kept = torch.rand(x.shape, device=x.device, dtype=x.dtype) >= self.rate
+        precise = torch.promote_types(x.dtype, torch.float32)  # x may be in bfloat16, whose noise would be another
+        kept = torch.rand(x.shape, device=x.device, dtype=precise) >= self.rate
         return x * (kept / (1 - self.rate)).to(x.dtype)
 
     def extra_repr(self) -> str:

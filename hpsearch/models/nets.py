@@ -14,8 +14,11 @@ import torch
 from torch import nn
 
 from hpsearch.config import ModelConfig
+from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import ConfigError
+from hpsearch.models.initialization import initialize
 from hpsearch.models.layers import Dropout
+from hpsearch.models.user import build_user_net
 
 Shape = tuple[int, int, int]  # channels, height, width
 Layers = list[tuple[str, nn.Module]]
@@ -25,18 +28,34 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "si
 SMALL_IMAGE = 64  # pixels a side; up to here a ResNet keeps the full resolution in its stem
 
 
-def build(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
+def build(config: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) -> nn.Module:
     """The net that `config` names, from x_BCHW to logits_BC, in float32 on the CPU.
 
-    Its weights are not those of `config.init` yet: see `initialize`. Dropout layers are left out at rate 0, and
-    no name of a parameter depends on them. The caller's random state stays as it is.
+    Its weights are not those of `config.init` yet: see `initialize`. A net of the user's has its own, drawn from
+    `seed`. Dropout layers are left out at rate 0, and no name of a parameter depends on them. The caller's random
+    state stays as it is.
 
     Raises:
-        ConfigError: the net does not fit images of this shape.
+        ConfigError: the net does not fit images of this shape, or the user's function fails.
+        RefusedError: the user's function is not trusted; see `config.usercode`.
     """
+    if is_user_code(config.name):
+        return build_user_net(config, shape, num_classes, seed)
     builders = {"linear": _linear, "mlp": _mlp, "lenet": _lenet, "convnet": _convnet, "resnet": _resnet}
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialization draws from the global state
         return builders[config.name](config, shape, num_classes)
+
+
+def build_initialized(config: ModelConfig, shape: Shape, num_classes: int, seed: int) -> nn.Module:
+    """The net with its initial weights, in float64 on the CPU: by `config.init`, or the user's own.
+
+    Raises:
+        ConfigError, RefusedError: as `build`.
+    """
+    net = build(config, shape, num_classes, seed).double()
+    if not is_user_code(config.name):
+        initialize(net, config.init, seed)
+    return net
 
 
 def _linear(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.config import Settings, StudyConfig, load_settings
+from hpsearch.config.usercode import names_in, trust
 from hpsearch.results import EpochResult
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.plan import StagePlan, plan_coarse, plan_fine
@@ -100,6 +101,7 @@ def coarse(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
+    vouch(config)
     settings = _settings("coarse", config, storage, trials, epochs, sampler, sets, space)
     db = open_database(settings.run.storage, create=True)
     return _run(db, plan_coarse(settings, name), settings, listener, skip_checks)
@@ -122,6 +124,7 @@ def fine(
 
     Arguments and errors as for `coarse`; without `config`, data, model and training are those of the source.
     """
+    vouch(config)
     base = _settings("fine", config, storage, None, None, None, None, None)
     db = open_database(base.run.storage, create=True)
     evidence = gather(db, source)
@@ -140,6 +143,12 @@ def load(name: str, storage: str | None = None) -> Stage:
     """
     db = open_database(_settings("coarse", None, storage, None, None, None, None, None).run.storage)
     return Stage(db, gather(db, name))
+
+
+def vouch(config: ConfigLike) -> None:
+    """Trust the code that a dict of the caller's names; a StudyConfig may be one of the database: `hpsearch.trust`."""
+    if isinstance(config, Mapping):
+        trust(*names_in(config))
 
 
 def _settings(

@@ -13,6 +13,7 @@ import tomli_w
 
 from hpsearch.config import StudyConfig
 from hpsearch.config.study import thaw_all, validate
+from hpsearch.config.usercode import names_in
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 from hpsearch.search import attributes
@@ -109,6 +110,8 @@ def best_study_file(evidence: Evidence) -> str:
         raise ConfigError(f"the best trial of {evidence.study.name!r} is no study file: {error}") from None
     head = f"# Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, value {best.value!r}"
     head += f", stage {stage}\n" if stage else "\n"
+    if code := names_in(config.plain()):
+        head += f"# It runs this code: {', '.join(sorted(code))}. Whoever searches with this file says that it may.\n"
     return head + tomli_w.dumps(_without_none(config.plain()))
 
 

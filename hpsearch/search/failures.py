@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from hpsearch.config import Choice, Range, StudyConfig, is_vector
+from hpsearch.config.usercode import UserCodeError
 from hpsearch.errors import HpsearchError
+
+MOST_EQUAL = 3  # the same error so many times running stops the stage
 
 
 class PoisonedDeviceError(HpsearchError):
@@ -11,8 +17,46 @@ class PoisonedDeviceError(HpsearchError):
     exit_code = 75  # EX_TEMPFAIL: a supervisor starts a new process
 
 
+class Failures:
+    """Trials that failed one after the other: the same error several times running stops the stage.
+
+    Where the structure is searched, what is wrong with one structure counts once, however many trials have it.
+    """
+
+    def __init__(self, space: Mapping[str, Range]) -> None:
+        self.by_structure = any(
+            not is_vector(name) and (len(r.values) > 1 if isinstance(r, Choice) else r.low < r.high)
+            for name, r in space.items()
+        )
+        self.running: list[tuple[str, StudyConfig, int]] = []  # error, structure, number of trials
+
+    def clear(self) -> None:
+        """A pack went well."""
+        self.running.clear()
+
+    def add(self, reason: str, num_trials: int, config: StudyConfig, error: Exception) -> None:
+        """So many trials of one structure failed.
+
+        Raises:
+            HpsearchError: it was the same error MOST_EQUAL times running.
+        """
+        if self.running and self.running[-1][0] != reason:
+            self.clear()
+        if self.by_structure and self.running and self.running[-1][1] == config:
+            num_trials += self.running.pop()[2]
+        self.running.append((reason, config, num_trials))
+        if len(self.running) == MOST_EQUAL:
+            num_failed = sum(num for *_, num in self.running)
+            raise HpsearchError(
+                f"{num_failed} trials failed with the same error, {MOST_EQUAL} times running; the stage stops."
+                f"\n{reason}; mend it, and the same command goes on with the other trials."
+            ) from error
+
+
 def first_line(error: Exception) -> str:
-    """An exception as one line: its type, and the first line of what it says."""
+    """An exception as one line: its type, and the first line of what it says; the user's own where it was theirs."""
+    if isinstance(error, UserCodeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
@@ -30,3 +74,11 @@ def is_poisoned(error: Exception) -> bool:
 
     fatal = getattr(torch, "AcceleratorError", None)
     return (fatal is not None and isinstance(error, fatal)) or "device-side assert" in str(error)
+
+
+def free_memory() -> None:
+    """Give back what a failed pack has left on a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

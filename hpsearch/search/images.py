@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData, prepare
 from hpsearch.runtime import resolve_device, set_threads
+from hpsearch.training.precision import PRECISIONS
 
 
 def load_data(config: StudyConfig, run: RunConfig, progress: Callable[[int, int], None] | None = None) -> TrainingData:
@@ -20,5 +19,5 @@ def load_data(config: StudyConfig, run: RunConfig, progress: Callable[[int, int]
         ConfigError: the device does not exist here.
     """
     set_threads(run.threads)
-    dtype = getattr(torch, config.train.precision)
+    dtype = PRECISIONS[config.train.precision]
     return prepare(config.data, resolve_device(run.device), dtype, Path(run.data_dir), progress)

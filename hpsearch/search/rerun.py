@@ -18,7 +18,7 @@ from hpsearch.results import EpochResult
 from hpsearch.search import attributes
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.retrain import StoredTrial, Training, images_of, retrain, stored_trial
-from hpsearch.search.stages import versions
+from hpsearch.search.stages import changed_code, versions
 from hpsearch.storage import Database, read_epochs
 
 COMPARED = ("cost", "train_loss", "train_acc", "val_loss", "val_acc", "update_ratio")
@@ -136,7 +136,7 @@ def rerun(
         trainings=tuple(trainings),
         comparison=compare(recorded, trainings[0].results),
         best_gap=best_gap(evidence),
-        other_versions=_other_versions(stored.study.attrs.get(attributes.VERSIONS) or {}),
+        other_versions=_other_versions(stored.study.attrs.get(attributes.VERSIONS) or {}) | changed_code(stored.study),
     )
 
 

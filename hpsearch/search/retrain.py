@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
 from hpsearch.errors import ConfigError, RefusedError
@@ -57,7 +58,8 @@ def stored_trial(evidence: Evidence, number: int) -> StoredTrial:
 
     Raises:
         ConfigError: the study has no trial of that number.
-        RefusedError: the study is no stage of a search of ours, or nobody has begun the trial.
+        RefusedError: the study is no stage of a search of ours, nobody has begun the trial, or it names code that is
+            not trusted.
     """
     plan = stored_plan(evidence.study)
     if plan.kind not in SEARCHES:
@@ -70,7 +72,9 @@ def stored_trial(evidence: Evidence, number: int) -> StoredTrial:
         raise ConfigError(f"{evidence.study.name!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     if trial.state == "WAITING":
         raise RefusedError(f"trial {number} of {evidence.study.name!r} has not been trained yet.")
-    return StoredTrial(evidence.study, trial, plan.trial_config.with_params(trial.params))
+    config = plan.trial_config.with_params(trial.params)
+    refuse_untrusted(names_in(config.plain()))
+    return StoredTrial(evidence.study, trial, config)
 
 
 def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = None) -> TrainingData:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import hpsearch
 from hpsearch.config import StudyConfig, differences
 from hpsearch.config.study import validate
+from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.errors import RefusedError
 from hpsearch.search import attributes
 from hpsearch.search.plan import StagePlan
@@ -113,7 +114,7 @@ def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
             "classes": images.num_classes,
             "fingerprint": images.fingerprint,
         },
-        attributes.VERSIONS: versions(),
+        attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
     }
 
 
@@ -124,6 +125,12 @@ def versions() -> dict[str, str]:
     packages = ("torch", "torchvision", "optuna", "numpy")
     found = {name: metadata.version(name) for name in packages}
     return {"hpsearch": hpsearch.__version__, "python": platform.python_version(), **found}
+
+
+def changed_code(study: StudyRow) -> dict[str, tuple[str, str]]:
+    """Modules of the user's whose file is not what it was when the stage was made: (then, now); only of loaded ones."""
+    then = {n: v for n, v in (study.attrs.get(attributes.VERSIONS) or {}).items() if v.startswith("sha256:")}
+    return {name: (then[name], now) for name, now in source_hashes(then).items() if now != then[name]}
 
 
 def stored_plan(study: StudyRow) -> StagePlan:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpsearch.config import hard_limits
+from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
 from hpsearch.search import attributes
@@ -64,6 +65,10 @@ class StageSummary:
     diagnoses: Mapping[str, int] | None = None
     """How many trials are healthy, exploded, ...; None where the curves were not read."""
     seconds: float | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """How many trials failed, by the error that ended them; the most frequent first."""
+    code: tuple[str, ...] = ()
+    """The user's code that the config names."""
 
     @property
     def num_finished(self) -> int:
@@ -80,6 +85,7 @@ class StageSummary:
             "epochs": self.epochs,
             "states": dict(self.counts),
             "exploded": self.num_exploded,
+            "failures": dict(self.failures),
             "best": trial_as_dict(self.best) if self.best else None,
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
             "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
@@ -111,7 +117,14 @@ def stage_summary(
         verdicts=tuple(verdicts(evidence)),
         diagnoses=_count_diagnoses(evidence, epochs) if epochs is not None else None,
         seconds=seconds,
+        failures=_count_failures(evidence),
+        code=tuple(sorted(names_in(config))),
     )
+
+
+def _count_failures(evidence: Evidence) -> dict[str, int]:
+    reasons = (str(t.attrs.get(attributes.REASON, "no reason kept")) for t in evidence.trials if t.state == "FAIL")
+    return dict(Counter(reasons).most_common())
 
 
 def _count_diagnoses(evidence: Evidence, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:

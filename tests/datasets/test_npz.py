@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,37 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="x_train is refused"):
         Npz(path, max_bytes=10**7).load_train()
     assert len(Npz(path).load_train()) == 30
+
+
+@pytest.mark.parametrize("name", ["x_train", "y_train", "class_names"])
+@pytest.mark.parametrize("kind", ["header", "content"])
+def test_no_member_takes_more_memory_than_its_size_allows(tmp_path: Path, name: str, kind: str) -> None:
+    """A few kB that unpack to 100 MB: as a header, which NumPy would read whole, or as more content than it claims."""
+    path = save(tmp_path / "bomb.npz", **{name: None})
+    huge = bytes(100_000_000)
+    content = b"\x93NUMPY\x02\x00" + (10**8).to_bytes(4, "little") + huge if kind == "header" else member((30,), huge)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", content)
+    del huge, content
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=f"{name} is refused: its header claims"):
+            load_train(config(path))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_member_with_a_path_is_written_nowhere(tmp_path: Path) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    path = save(folder / "a.npz")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../x_test.npy", member((30,), bytes(30)))
+        archive.writestr("/tmp/../x_train.npy", member((30,), bytes(30)))
+    train = load_train(config(path))
+    assert train.x.shape == (30, 3, 6, 7)  # of the member that is called so, not of those beside it
+    assert sorted(tmp_path.rglob("*")) == [folder, path]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a zip file"])

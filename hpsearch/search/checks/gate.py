@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from hpsearch.config import StudyConfig
+from hpsearch.config.usercode import blame, is_user_code
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.findings import CheckReport
@@ -19,13 +22,14 @@ def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
     """Images, initial loss, regularization, and 20 images by heart: a second or two, however large the data set.
 
     Raises:
-        ConfigError: the net does not fit the images.
+        ConfigError: the net does not fit the images, or the user's net raises.
     """
     config = checked_config(config)
-    initial_loss, regularization = check_initial_cost(config, data)
-    return CheckReport(
-        (check_data(data), initial_loss, regularization, check_overfit(config, data, seconds=MOST_SECONDS))
-    )
+    name = config.model.name
+    with blame(name, "training its net on a few images") if is_user_code(name) else nullcontext():
+        initial_loss, regularization = check_initial_cost(config, data)
+        overfit = check_overfit(config, data, seconds=MOST_SECONDS)
+    return CheckReport((check_data(data), initial_loss, regularization, overfit))
 
 
 def check_before_search(db: Database, plan: StagePlan, data: TrainingData) -> CheckReport | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hpsearch.config import Choice, StudyConfig
-from hpsearch.config.study import resolve_path
+from hpsearch.config.ranges import freeze
 from hpsearch.datasets.device import TrainingData
 from hpsearch.results import EpochResult, TrialSpec
 from hpsearch.search.checks.findings import Finding, plain
@@ -44,10 +44,9 @@ def checked_config(config: StudyConfig) -> StudyConfig:
     """The config whose net is checked: where [space] leaves out the value of [model] or [train], one from its range."""
     values: dict[str, Any] = {}
     for name, range_ in config.space.items():
-        section, key = resolve_path(name).split(".", 1)
-        if section == "data" or name in ("lr", "reg"):
+        if name.startswith("data.") or name in ("lr", "reg"):
             continue  # the images are there already; the checks bring their own rates and regularization
-        value = getattr(getattr(config, section), key)
+        value = freeze(config.value(name))
         if isinstance(range_, Choice):
             if value not in range_.values:
                 values[name] = range_.values[0]

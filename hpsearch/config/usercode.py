@@ -1,0 +1,179 @@
+"""The user's own code, named `module:function` in model.name and data.source: whom to trust, and how it is loaded.
+
+The rule: a name is imported only if whoever started this process gave it, in a study file, a flag or an environment
+variable, or said that it may be (`--trust`, HPSEARCH_TRUST, `hpsearch.trust`). A name that is in the database alone is
+refused before anything is imported: whoever can write the database must not gain code execution.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hpsearch.errors import ConfigError, HpsearchError, RefusedError
+
+KEYS = ("name", "source")
+"""Keys that may name code: model.name and data.source, also as a range and in the `set` of a stage."""
+MOST_FRAMES = 4  # of a user's traceback in a message, the innermost ones
+
+_trusted: set[str] = set()
+
+
+class UserCodeError(ConfigError):
+    """The user's code cannot be imported, raises, or gives something else than it should."""
+
+
+def is_user_code(name: str) -> bool:
+    """Whether a name has the form `dotted.module:attribute`."""
+    module, sign, attribute = name.partition(":")
+    return bool(sign) and all(part.isidentifier() for part in (*module.split("."), attribute))
+
+
+def trust(*names: str) -> None:
+    """Let this process import them: `module` for all functions that it defines, or `module:function`.
+
+    Raises:
+        ConfigError: it is no such name.
+    """
+    for name in names:
+        if not is_user_code(name if ":" in name else f"{name}:x"):
+            raise ConfigError(f"{name!r} cannot be trusted.\nAllowed: a module (mynets) or a function (mynets:small).")
+    _trusted.update(names)
+
+
+def trusted() -> str:
+    """All that this process trusts, as HPSEARCH_TRUST has it: for the workers that it starts."""
+    return ",".join(sorted(_trusted))
+
+
+def names_in(values: Any) -> set[str]:
+    """The user's code in plain values of a study file: named as the model, the data, or one of several choices."""
+    return set(_named(values, ()))
+
+
+def _named(values: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            if key != "options":
+                yield from _named(value, path if key == "choice" else (*path, *str(key).split(".")))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _named(value, path)
+    elif isinstance(values, str) and path and path[-1] in KEYS and "options" not in path and is_user_code(values):
+        yield values
+
+
+def refuse_untrusted(names: Iterable[str]) -> None:
+    """Say no to names that nobody has vouched for; imports nothing.
+
+    Raises:
+        RefusedError: the first one, and how to allow it.
+    """
+    for name in sorted(names):
+        module = name.partition(":")[0]
+        if not {name, module} & _trusted:
+            raise RefusedError(
+                f"the code {name!r} is named by the database, not by you, so it is not imported.\n"
+                f"If it is yours, allow it: --trust {module}, HPSEARCH_TRUST={module} in the environment, "
+                f"or hpsearch.trust({module!r}) in Python."
+            )
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function of that name; its module may lie in the working folder, as with `python -m`.
+
+    Raises:
+        RefusedError: the name is not trusted; nothing has been imported.
+        UserCodeError: the module is not there or raises, or has no such function.
+    """
+    refuse_untrusted([name])
+    module_name, _, attribute = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        with blame(name, "importing it"):
+            module = importlib.import_module(module_name)
+    except UserCodeError as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and f"{module_name}.".startswith(f"{cause.name}."):
+            raise UserCodeError(
+                f"{name}: there is no module {cause.name!r}.\nLooked in {here} and among the installed packages."
+            ) from cause
+        raise
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        own = sorted(key for key, value in vars(module).items() if callable(value) and _defines(module_name, value))
+        close = difflib.get_close_matches(attribute, own, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        found = "is no function" if hasattr(module, attribute) else "is not there"
+        raise UserCodeError(
+            f"{name}: {attribute!r} {found} in {getattr(module, '__file__', None) or module_name}.{hint}\n"
+            f"It defines: {', '.join(own) or 'nothing to call'}."
+        )
+    if name not in _trusted and not _defines(module_name, function):
+        # A module that imports, say, subprocess.run has it as an attribute; that was not what --trust meant.
+        raise RefusedError(f"{name} is defined elsewhere than in {module_name}.\nAllow it by its name: --trust {name}.")
+    return function  # type: ignore[no-any-return]
+
+
+def _defines(module: str, value: Any) -> bool:
+    return getattr(value, "__module__", None) == module and not getattr(value, "__name__", "_").startswith("_")
+
+
+@contextmanager
+def blame(name: str, doing: str) -> Iterator[None]:
+    """What is raised within is the user's: said in one line, with the frames of their code alone.
+
+    Raises:
+        UserCodeError: whatever was raised, but for hpsearch's own errors, a lack of memory and interruptions.
+    """
+    try:
+        yield
+    except (MemoryError, HpsearchError):
+        raise
+    except (Exception, SystemExit) as error:
+        said = traceback.format_exception_only(error)
+        detail = "".join([*_frames(error), *(said[:-1] if isinstance(error, SyntaxError) else [])]).rstrip()
+        raise UserCodeError(f"{name}: {doing} raised {said[-1].strip()}" + (f"\n{detail}" if detail else "")) from error
+
+
+def _frames(error: BaseException) -> list[str]:
+    """The innermost frames that are neither hpsearch's nor torch's nor the import system's."""
+    torch = getattr(sys.modules.get("torch"), "__file__", None)
+    foreign = tuple(f"{Path(file).parent}{os.sep}" for file in (str(Path(__file__).parent), torch) if file)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*foreign, "<frozen importlib"))
+        and Path(frame.filename).parent != Path(importlib.__file__ or "").parent
+    ]
+    return traceback.format_list(frames[-MOST_FRAMES:])
+
+
+def their_frames(error: BaseException) -> str:
+    """Where in the user's code an error came about, as a traceback shows it; empty where that was not in it."""
+    modules = (sys.modules.get(name.partition(":")[0]) for name in _trusted)
+    files = {getattr(module, "__file__", None) for module in modules if module is not None}
+    if not any(frame.filename in files for frame in traceback.extract_tb(error.__traceback__)):
+        return ""
+    while (top := error.__traceback__) is not None and top.tb_frame.f_code.co_filename not in files:
+        error = error.with_traceback(top.tb_next)  # the command's own frames
+    return "".join(_frames(error)).rstrip()
+
+
+def source_hashes(names: Iterable[str]) -> dict[str, str]:
+    """By module: the start of a hash of its file, so that a change can be noted; only of modules that are loaded."""
+    hashes = {}
+    for module_name in sorted({name.partition(":")[0] for name in names}):
+        file = getattr(sys.modules.get(module_name), "__file__", None)
+        if file and Path(file).is_file():
+            hashes[module_name] = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
+    return hashes

@@ -1,0 +1,96 @@
+"""Images of the user's own making: `data.source = "module:function"`.
+
+Shape suffixes: N = images, C = channels, H = height, W = width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpsearch.config.usercode import UserCodeError, blame, load
+from hpsearch.datasets.arrays import as_class_names, as_images, as_labels
+from hpsearch.datasets.checks import check_images
+from hpsearch.datasets.images import Array, Images, Source
+from hpsearch.datasets.splits import test_share
+from hpsearch.errors import DataError
+
+ALLOWED = "(x, y), ((x_train, y_train), (x_test, y_test)), or a dict of x_train, y_train, x_test, y_test, class_names"
+
+
+@dataclass(frozen=True)
+class UserArrays(Source):
+    """What the user's `function(**options)` returns, in the shapes and types that `arrays.Npz` takes.
+
+    Either `(x, y)`, of which 20% are set aside as the test split, always the same; or both splits, as pairs, as four
+    arrays, or as a dict with the names of an npz file, where the test split may be missing. Arrays of NumPy, tensors
+    of PyTorch, or what `numpy.asarray` takes. The function must return the same each time: it is called once per
+    process, and what it gives is part of the search's identity.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        """In words."""
+        return f"what {self.name} returns"
+
+    def _load(self, *, train: bool) -> Images:
+        """One split; the function makes both, but what is not asked for is not looked at.
+
+        Raises:
+            RefusedError: the name is in the database alone; see `config.usercode`.
+            UserCodeError: the function raises, or returns something else.
+            DataError: the arrays are not fit to train on.
+        """
+        function = load(self.name)
+        shown = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+        with blame(self.name, f"calling it with {shown or 'no arguments'}"):
+            made = function(**self.options)
+        arrays = self._by_name(made)
+        try:
+            return self._choose(arrays, train=train)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+
+    def _choose(self, arrays: Mapping[str, Array], *, train: bool) -> Images:
+        if "x" in arrays:
+            whole = self._split(arrays, "")
+            check_images(whole, "")  # here, where rows are still those of the user's
+            rows = test_share(whole.y)[0 if train else 1]
+            return Images(whole.x[rows], whole.y[rows], whole.class_names)
+        if train:
+            return self._split(arrays, "_train")
+        if "x_test" not in arrays or "y_test" not in arrays:
+            raise DataError("it returns no test split.\nAllowed: x_test and y_test beside x_train and y_train.")
+        class_names = as_class_names(arrays.get("class_names"), as_labels(arrays["y_train"], "y_train", first=True), "")
+        return Images(as_images(arrays["x_test"], "x_test"), as_labels(arrays["y_test"], "y_test"), class_names)
+
+    def _split(self, arrays: Mapping[str, Array], suffix: str) -> Images:
+        y = as_labels(arrays[f"y{suffix}"], f"y{suffix}", first=True)
+        class_names = as_class_names(arrays.get("class_names"), y, "")
+        return Images(as_images(arrays[f"x{suffix}"], f"x{suffix}"), y, class_names)
+
+    def _by_name(self, made: Any) -> dict[str, Array]:
+        names = ("x_train", "y_train", "x_test", "y_test", "class_names")
+        match made:
+            case Mapping() if {"x_train", "y_train"} <= set(made) <= set(names):
+                given = dict(made)
+            case Mapping() if {"x", "y"} <= set(made) <= {"x", "y", "class_names"}:
+                given = dict(made)
+            case ((x_train, y_train), (x_test, y_test)) if isinstance(made[0], tuple):
+                given = dict(zip(names, (x_train, y_train, x_test, y_test), strict=False))
+            case tuple() if len(made) == 4:
+                given = dict(zip(names, made, strict=False))
+            case tuple() if len(made) == 2:
+                given = {"x": made[0], "y": made[1]}
+            case _:
+                what = f"a dict of {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
+                what += f" of {len(made)}" if isinstance(made, tuple) else ""
+                raise UserCodeError(f"{self.name} returns {what}.\nAllowed: {ALLOWED}.")
+        with blame(self.name, "making arrays of what it returns"):
+            return {key: np.asarray(value) for key, value in given.items()}

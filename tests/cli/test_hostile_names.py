@@ -1,0 +1,64 @@
+"""Names of studies are data: refused, or shown as they are, and never a path, a tag or a terminal's command."""
+
+import subprocess
+import sys
+
+import pytest
+
+IMG = "<img src=x onerror=alert(1)>"
+SMALL = ["-c", "tiny.toml", "--trials", "2", "--epochs", "1", "--skip-checks"]
+NUL = "import sys; from hpsearch.__main__ import main; sys.argv[1:] = {arguments!r}; main()"
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "a\nb", "a\x1b[31mb", " "], ids=["long", "newline", "escape", "blank"])
+def test_what_cannot_be_a_name_is_refused(hpsearch, name):
+    refused = hpsearch("coarse", *SMALL, "--name", name, code=2).stderr
+    assert "cannot be the name of a study" in refused
+    assert len(refused) < 400
+    assert "\x1b" not in refused
+    assert hpsearch.json("status") == []
+
+
+def test_nul_comes_in_through_python_alone(hpsearch):
+    code = NUL.format(arguments=["coarse", *SMALL, "--name", "a\0b"])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=hpsearch.folder, env=hpsearch.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert r"'a\x00b' (3 characters) cannot be the name of a study" in done.stderr
+    assert hpsearch.json("status") == []
+
+
+def test_odd_names_are_only_names(hpsearch):
+    """Paths and tags: nothing is written outside studies/ but the report, in which nothing runs."""
+    folder = hpsearch.folder
+    before = files(folder.parent)
+    names = ["../x", "../../x", "/tmp/x", IMG, "[red]x[/red]", "%s{0}", "x" * 512]
+    for name in ("../x", IMG):
+        hpsearch("coarse", *SMALL, "--name", name)
+        hpsearch("fine", "--from", name, "--trials", "2", "--epochs", "1", "--name", f"{name}-fine")
+        hpsearch("rerun", name, "0", "--seeds", "1")
+    for name in names[1:3] + names[4:]:
+        hpsearch("coarse", *SMALL, "--name", name, "-q")
+    shown = hpsearch("status").stdout
+    assert all(name in shown for name in names if len(name) < 100)
+    assert {row["study"] for row in hpsearch.json("status")} == {*names, "../x-fine", f"{IMG}-fine"}
+    hpsearch("report", "-o", "report.html", "../x", IMG)
+    page = (folder / "report.html").read_text()
+    assert IMG not in page
+    assert "&lt;img src=x" in page
+    new = files(folder.parent) - before
+    inside = str(folder.relative_to(folder.parent))
+    assert all(path.startswith(f"{inside}/studies/") for path in new - {f"{inside}/report.html"})
+    assert not any("img" in path or "red" in path for path in new)  # files have generated names
+
+
+def test_names_of_others_cannot_be_made_into_files_by_run(hpsearch):
+    hpsearch("run", "-c", "tiny.toml", "--name", "../../up", "--max-stages", "1", "--set", "coarse.trials=3",
+             "--skip-checks")  # fmt: skip
+    assert [row["study"] for row in hpsearch.json("status")] == ["../../up-coarse"]
+    assert not list(hpsearch.folder.parent.glob("up*"))
