@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import dashboard, engines
+from benchmarks import chaos, dashboard, engines, throughput
 
-BENCHMARKS = {"dashboard": dashboard.main, "engines": engines.main}
+BENCHMARKS = {"chaos": chaos.main, "dashboard": dashboard.main, "engines": engines.main, "throughput": throughput.main}
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
-from hpsearch.cli.signals import raise_terminated, stopped
+from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import (
     DataOption,
     DeviceOption,
@@ -109,23 +108,23 @@ def compare(
 
 
 def _run(plan: ComparisonPlan, settings: Settings, as_json: bool, quiet: bool) -> Comparison:
-    signal.signal(signal.SIGTERM, raise_terminated)
-
     from hpsearch.cli.compare_progress import make_progress
     from hpsearch.cli.progress import data_progress
     from hpsearch.search.compare import run_comparison
     from hpsearch.search.images import load_data
+    from hpsearch.search.stopping import Stop
     from hpsearch.storage import open_database
 
+    stop = Stop()
     try:
         db = open_database(settings.run.storage, create=True)
         with data_progress(quiet or as_json) as progress:
             data = load_data(next(plan.searches()).trial_config, settings.run, progress)
         stream = sys.stderr if as_json else sys.stdout
-        with make_progress(plan, stream, quiet=quiet) as watching:
-            return run_comparison(db, plan, settings.run, data, watching, watching.search_finished)
-    except KeyboardInterrupt as stop:
-        raise stopped(stop) from None
+        with make_progress(plan, stream, quiet=quiet) as watching, stop.on_signals():
+            return run_comparison(db, plan, settings.run, data, watching, watching.search_finished, stop)
+    except KeyboardInterrupt as interruption:
+        raise stopped(interruption) from None
 
 
 def _print_comparison(comparison: Comparison, seconds: float, output: Path | None, quiet: bool) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hpsearch.cli.options import QuietOption, StorageOption, VerboseOption, read_settings, set_verbosity
+from hpsearch.cli.options import (
+    QuietOption,
+    StorageOption,
+    TrustOption,
+    VerboseOption,
+    read_settings,
+    set_verbosity,
+)
+from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.errors import RefusedError
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
@@ -19,33 +27,41 @@ def worker(
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = None,
     standby: Annotated[bool, typer.Option("--standby", hidden=True)] = False,
     storage: StorageOption = None,
+    trust: TrustOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
     """Join a stage from this machine and work on it until it is done.
 
-    Data, model and training are those stored with the study; the images must be the same.
+    Data, model and training are those stored with the study; the images must be the same. Where they are code of
+    yours, say so with --trust: what only the database names is not imported.
 
     Example: `hpsearch worker coarse --storage postgresql://me@db/hpsearch --device cuda:0`
     """
     set_verbosity(verbose, quiet)
     flags = {"run.device": device, "run.threads": threads}
-    run = read_settings(storage=storage, flags=flags).run
+    run = read_settings(storage=storage, flags=flags, trusted=trust).run
 
     from hpsearch.cli.progress import make_listener
     from hpsearch.search import attributes
     from hpsearch.search.images import load_data
-    from hpsearch.search.progress import Listener
+    from hpsearch.search.patience import insist
     from hpsearch.search.stages import stored_plan
     from hpsearch.search.stopping import Stop, Stopped
-    from hpsearch.search.supervisor import on_parent_death
+    from hpsearch.search.supervised import NotesToSupervisor, on_parent_death
     from hpsearch.search.worker import Worker
     from hpsearch.storage import find_study, open_database
 
-    db = open_database(run.storage)
-    row = find_study(db, study)
-    plan = stored_plan(row)
     stop = Stop()
+    if standby:  # it may be started at any time, so also while the database is away
+        to_supervisor = NotesToSupervisor()
+        db = insist(lambda: open_database(run.storage), to_supervisor.note, stop)
+        row = insist(lambda: find_study(db, study), to_supervisor.note, stop)
+    else:
+        db = open_database(run.storage)
+        row = find_study(db, study)
+    plan = stored_plan(row)
+    refuse_untrusted(names_in(plan.config.plain()))
     with stop.on_signals():
         data = load_data(plan.trial_config, run)
         if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
@@ -58,8 +74,8 @@ def worker(
                 data = load_data(plan.trial_config, run.model_copy(update={"device": assigned}))
         try:
             with make_listener(quiet=quiet, as_json=False) as listener:
-                # A supervised worker is silent: its supervisor tells of its trials.
-                own = Worker(db, row, plan, data, run, Listener() if standby else listener, stop)
+                # A supervised worker tells nobody else: its supervisor tells of its trials.
+                own = Worker(db, row, plan, data, run, to_supervisor if standby else listener, stop)
                 own.on_tick = on_parent_death(stop) if standby else own.on_tick
                 own.run()
         except Stopped as stopped:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpsearch.cli.fleet_options import DevicesOption, WorkersOption, split_devices
 from hpsearch.cli.options import (
     ConfigOption,
     JsonOption,
@@ -25,7 +25,7 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
-from hpsearch.cli.signals import raise_terminated, stopped
+from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import (
     DataOption,
     DeviceOption,
@@ -72,6 +72,8 @@ def run(
     space: SpaceOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    workers: WorkersOption = 0,
+    devices: DevicesOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -95,17 +97,18 @@ def run(
         "fine.seed": seed,
     }
     settings = read_settings(config, sets, space, storage=storage, flags=flags)
-    signal.signal(signal.SIGTERM, raise_terminated)
 
     from hpsearch.cli.procedure_progress import ProcedureProgress
     from hpsearch.search.decision import Limits
     from hpsearch.search.procedure import run_procedure
+    from hpsearch.search.stopping import Stop
     from hpsearch.storage import open_database
 
+    stop = Stop()
     try:
         db = open_database(settings.run.storage, create=True)
         limits = Limits(gain, max_stages, seconds)
-        with ProcedureProgress(quiet=quiet, as_json=as_json) as progress:
+        with ProcedureProgress(quiet=quiet, as_json=as_json) as progress, stop.on_signals():
             procedure = run_procedure(
                 db,
                 settings,
@@ -114,11 +117,14 @@ def run(
                 checks=not skip_checks,
                 listener=progress,
                 load_images=progress.load_images,
+                workers=workers,
+                devices=split_devices(devices),
+                stop=stop,
             )
         if report is not None:
             _write_report(db, procedure, report)
-    except KeyboardInterrupt as stop:
-        raise stopped(stop) from None
+    except KeyboardInterrupt as interruption:
+        raise stopped(interruption) from None
     document = _as_dict(procedure, time.monotonic() - start, report)
     if as_json:
         typer.echo(json.dumps(document))

@@ -63,19 +63,26 @@ def status(
         follow(Watcher(db, find_latest(db, study)), interval, as_json=as_json)
         return
 
+    from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table, value_text
     from hpsearch.search import attributes
     from hpsearch.search.summary import stage_summary
     from hpsearch.storage import read_epochs, read_overview
+    from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
     if study is not None:
         db = open_storage(storage)
         evidence = gather_latest(db, study)
         summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
+        activity = read_activity(db, evidence.study)
+        workers, again = workers_of(activity), num_taken_again(activity)
         if as_json:
-            typer.echo(json.dumps(summary.as_dict()))
+            fleet = {"workers": [worker.as_dict() for worker in workers], "taken_again": again}
+            typer.echo(json.dumps({**summary.as_dict(), **fleet}))
         else:
             print_stage(summary, quiet=quiet)
+            if not quiet:
+                print_workers(workers, again)
         return
     rows: list[dict[str, Any]] = []
     for row in read_overview(open_storage(storage)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -37,35 +36,16 @@ def dashboard_app(
 
 
 class KeptWeights(FileSystemArtifactStore):
-    """Artifacts in a folder; those that end in .safetensors are known by their name without the ending."""
+    """Artifacts in a folder, which need not be there yet."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._folder = folder
 
-    def _weights(self, artifact_id: str) -> Path | None:
-        if not re.fullmatch("[0-9a-fA-F-]+", artifact_id):
-            return None
-        path = self._folder / f"{artifact_id}.safetensors"
-        return path if path.is_file() else None
-
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Open an artifact for reading."""
-        path = self._weights(artifact_id)
-        return super().open_reader(artifact_id) if path is None else path.open("rb")
-
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Keep an artifact; the folder need not be there yet."""
+        """Keep an artifact."""
         self._folder.mkdir(parents=True, exist_ok=True)
         super().write(artifact_id, content_body)
-
-    def remove(self, artifact_id: str) -> None:
-        """Delete an artifact."""
-        path = self._weights(artifact_id)
-        if path is None:
-            super().remove(artifact_id)
-        else:
-            path.unlink()
 
 
 def study_size(db: Database, study_id: int) -> tuple[int, int]:

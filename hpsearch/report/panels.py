@@ -5,13 +5,10 @@ Everything here goes along with each refresh of the page, every 2 to 10 seconds,
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -41,8 +38,6 @@ MAX_POINTS = 300  # trials in one figure; of more, a sample that holds the best 
 MAX_RANGES = 3  # hyperparameters whose ranges are drawn
 TITLE_HEIGHT = 56  # pixels
 
-ARTIFACT = "artifacts:"  # Optuna's prefix of what it keeps of an artifact
-WEIGHTS_NAME = re.compile(r"trial-\d+\.safetensors")
 
 logger = get_logger(__name__)
 
@@ -72,7 +67,7 @@ def keep_fresh(db: Database, stop: threading.Event, one_at_a_time: threading.Loc
         start = time.monotonic()
         try:
             for row in _latest(db):
-                standing = (row.counts, row.best, row.study.attrs.get(attributes.PORTRAIT))
+                standing = (row.counts, row.best)
                 if seen.get(row.study.study_id) != standing and not stop.is_set():
                     seen[row.study.study_id] = standing
                     with one_at_a_time:
@@ -98,8 +93,7 @@ def _refresh(db: Database, name: str) -> None:
     old = optuna_dashboard.get_note(study)
     if (note := joined(study_note(evidence, chain[-1].diagnoses), old)) != old:
         optuna_dashboard.save_note(study, note)
-    new = {**recorder.new, **_weights(recorder.stored, evidence.study.attrs)}
-    changed = {key: value for key, value in new.items() if recorder.stored.get(key) != value}
+    changed = {key: value for key, value in recorder.new.items() if recorder.stored.get(key) != value}
     if changed:
         write_system_attrs(db, evidence.study, changed)
 
@@ -204,22 +198,3 @@ def _study_of(recorder: _Recorder, study_id: int) -> optuna.Study:
     study = optuna.Study.__new__(optuna.Study)
     study._study_id, study._storage = study_id, recorder  # type: ignore[assignment]
     return study
-
-
-def _weights(stored: Mapping[str, Any], attrs: Mapping[str, Any]) -> dict[str, str]:
-    """The kept weights of the best trial as an artifact of the study; earlier ones are taken off the list."""
-    new = {
-        key: "null"
-        for key, text in stored.items()
-        if key.startswith(ARTIFACT) and WEIGHTS_NAME.fullmatch((json.loads(text) or {}).get("filename", ""))
-    }
-    kept = attrs.get(attributes.PORTRAIT)
-    if kept and (path := Path(kept["path"])).is_file():
-        meta = {
-            "artifact_id": path.stem,
-            "filename": f"trial-{kept['number']}.safetensors",
-            "mimetype": "application/octet-stream",
-            "encoding": None,
-        }
-        new[f"{ARTIFACT}{path.stem}"] = json.dumps(meta)
-    return new

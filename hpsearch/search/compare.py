@@ -28,6 +28,7 @@ from hpsearch.search.importance import importances
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.proposals import drawn_params, num_trials
 from hpsearch.search.stages import ImagesInfo, StructureOf, stage_attributes
+from hpsearch.search.stopping import Stop
 from hpsearch.space.shifted_grid import draw_shifted_grid
 from hpsearch.storage import (
     STRUCTURE,
@@ -159,6 +160,7 @@ def run_comparison(
     data: TrainingData,
     listener: Listener | None = None,
     finished: Callable[[RepeatPlan], None] | None = None,
+    stop: Stop | None = None,
 ) -> Comparison:
     """Run all searches of a comparison, or those that are not finished yet.
 
@@ -169,6 +171,7 @@ def run_comparison(
         data: the images, prepared.
         listener: hears of each trial of each search.
         finished: called after each search.
+        stop: asked at each epoch's end whether to go on.
 
     Raises:
         RefusedError: a study of one of the names is another search.
@@ -182,7 +185,7 @@ def run_comparison(
             check_plan(search, data)
     for search in plan.searches():
         _create_if_missing(db, search, data, structure_key)
-        run_stage(db, search, run, data, listener)  # compares the fingerprint, too
+        run_stage(db, search, run, data, listener, stop)  # compares the fingerprint, too
         if finished is not None:
             finished(search)
     return read_comparison(db, plan.name, plan.samplers, plan.num_repeats)

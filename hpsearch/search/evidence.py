@@ -13,6 +13,7 @@ from typing import Literal
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.search import attributes
+from hpsearch.search.progress import StageStarted
 from hpsearch.space import Observation
 from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
 
@@ -116,4 +117,23 @@ def _renamed(trial: TrialRow, rename: Mapping[str, str | None]) -> TrialRow:
         trial,
         params={new: trial.params[name] for name, new in names.items()},
         ranges={new: trial.ranges[name] for name, new in names.items()},
+    )
+
+
+def standing(
+    study: str, rows: Sequence[TrialRow], num_epochs: int, *, engine: str = "", width: int = 0, device: str = ""
+) -> StageStarted:
+    """How a stage of ours stands when work on it begins or goes on."""
+    best = best_trial(rows, "maximize")
+    return StageStarted(
+        study=study,
+        num_trials=len(rows),
+        num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
+        num_pruned=sum(row.state == "PRUNED" for row in rows),
+        num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
+        num_epochs=num_epochs,
+        best_value=best.value if best else None,
+        engine=engine,
+        width=width,
+        device=device,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hpsearch.search import attributes
-from hpsearch.search.evidence import best_trial, observe
-from hpsearch.search.progress import Listener, StageStarted, TrialFinished
+from hpsearch.search.evidence import standing
+from hpsearch.search.progress import Listener, TrialFinished
 from hpsearch.search.stages import stored_plan
 from hpsearch.storage import (
     Database,
@@ -26,6 +26,7 @@ class StageFollower:
     def __init__(self, db: Database, study: StudyRow, listener: Listener) -> None:
         self.db, self.study, self.listener = db, study, listener
         self.known: set[int] = set()
+        self.away = False
         self.num_trials = self.num_waiting = self.num_epochs = 0
 
     def begin(self) -> None:
@@ -37,39 +38,30 @@ class StageFollower:
         self.num_trials = len(rows)
         self.num_waiting = sum(row.state == "WAITING" for row in rows)
         self.num_epochs = count_epochs(self.db, self.study)
-        best = best_trial(rows, "maximize")
-        self.listener.stage_started(
-            StageStarted(
-                study=self.study.name,
-                num_trials=len(rows),
-                num_finished=len(finished),
-                num_pruned=sum(row.state == "PRUNED" for row in rows),
-                num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
-                num_epochs=settings.epochs,
-                best_value=best.value if best else None,
-                engine="",
-                width=0,
-                device="",
-            )
-        )
+        self.listener.stage_started(standing(self.study.name, rows, settings.epochs))
 
     def look(self) -> bool:
-        """Tell what is new; whether a trial has ended."""
+        """Tell what is new; whether there is progress: a trial has ended, or more epochs are done than ever before."""
         try:
             counts = count_states(self.db, self.study)
             num_epochs = count_epochs(self.db, self.study)
             num_finished = sum(counts[state] for state in FINISHED)
             rows = read_trials(self.db, self.study, FINISHED) if num_finished > len(self.known) else []
-        except StorageAwayError:
+        except StorageAwayError as error:
+            if not self.away:
+                self.away = True
+                self.listener.note(f"database away, training goes on: {str(error).splitlines()[-1]}")
             return False
+        self.away = False
         self.num_waiting = counts["WAITING"]
-        self.listener.epoch_finished(max(0, num_epochs - self.num_epochs))
+        num_new = max(0, num_epochs - self.num_epochs)
+        self.listener.epoch_finished(num_new)
         self.num_epochs = max(num_epochs, self.num_epochs)
         fresh = [row for row in rows if row.number not in self.known]
         for row in sorted(fresh, key=lambda row: (row.completed is None, row.completed, row.number)):
             self.known.add(row.number)
             self.listener.trial_finished(self._event(row))
-        return bool(fresh)
+        return bool(fresh or num_new)
 
     def _event(self, row: TrialRow) -> TrialFinished:
         return TrialFinished(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.search import attributes
+from hpsearch.search.checkpointing import Checkpointer
 from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import EXPLODED_VALUE, Mirror, explosion_attributes
 from hpsearch.search.stopping import Stop
 from hpsearch.search.writer import Writer
 from hpsearch.storage import Lease, Outcome
 from hpsearch.training import Pack
-from hpsearch.training.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from hpsearch.training.checkpoints import Checkpoint
 
 log = get_logger(__name__)
 
@@ -56,14 +59,14 @@ class PackRun:
         engine: str,
         pruner: str,
         writer: Writer,
-        checkpoints: Checkpoints,
+        checkpointer: Checkpointer,
         checkpoint_seconds: float,
         mirror: Mirror | None,
         listener: Listener,
         stop: Stop,
     ) -> None:
         self.config, self.held, self.pruner = config, held, pruner
-        self.writer, self.checkpoints, self.mirror = writer, checkpoints, mirror
+        self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
         snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}
@@ -152,11 +155,16 @@ class PackRun:
         for outcome in outcomes:
             del self.held[outcome.lease.number]
 
-    def complete(self, trials: Mapping[int, HeldTrial]) -> None:
-        """End those that went through all epochs."""
+    def complete(self, trials: Mapping[int, HeldTrial], weights: Mapping[int, Path]) -> None:
+        """End those that went through all epochs; `weights` are the files of those that are kept."""
         outcomes = []
         for number, trial in trials.items():
-            attrs = {attributes.BEST_EPOCH: trial.best.epoch, attributes.LAST_VALUE: trial.results[-1].val_acc}
+            attrs: dict[str, Any] = {
+                attributes.BEST_EPOCH: trial.best.epoch,
+                attributes.LAST_VALUE: trial.results[-1].val_acc,
+            }
+            if number in weights:
+                attrs[attributes.WEIGHTS] = str(weights[number])
             outcomes.append(Outcome(trial.lease, "COMPLETE", trial.best.val_acc, attrs))
             if self.mirror:
                 self.mirror.finish(number, trial.best.val_acc)
@@ -170,12 +178,6 @@ class PackRun:
             for number in self.pack.numbers:
                 if (trial := self.held.get(number)) is not None:
                     trial.checkpoint = Checkpoint(self.pack.snapshot(number), list(trial.results))
-                    self._save(number, trial.checkpoint)
+                    self.checkpointer.save(number, trial.checkpoint)
             self._checkpointed = time.monotonic()
         self.stop.raise_if_requested()
-
-    def _save(self, number: int, checkpoint: Checkpoint) -> None:
-        try:
-            self.checkpoints.save(number, checkpoint)
-        except CheckpointError as error:  # costs repeated work if the worker dies, not results
-            self.listener.note(str(error).replace("\n", " "))

@@ -1,10 +1,12 @@
 """The best trial of a stage, kept: its weights after the last epoch, its first-layer filters, its silent units.
 
-One safetensors file per study under a generated name; the study's attributes say where. Reading one imports no torch.
+A safetensors file under a generated name, which is an artifact of the study in Optuna's sense; the study's attributes
+say where. Reading one imports no torch.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from hpsearch.errors import StorageError
 from hpsearch.logs import get_logger
 from hpsearch.search import attributes
 from hpsearch.storage import Database, StudyRow, find_study, write_attrs
+from hpsearch.storage.system_attributes import write_system_attrs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from hpsearch.training import Pack
 
 WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
+ARTIFACT = "artifacts:"  # Optuna's prefix of what it keeps of an artifact
 
 log = get_logger(__name__)
 
@@ -43,19 +47,10 @@ class Portrait:
     sparsity: dict[str, np.ndarray[Any, Any]]
 
 
-def keep_portrait(
-    db: Database,
-    study: StudyRow,
-    folder: Path,
-    pack: Pack,
-    config: StudyConfig,
-    data: TrainingData,
-    number: int,
-    value: float,
-) -> None:
-    """Keep a live trial of a pack as the best of its study; what was kept before goes away.
+def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: TrainingData, number: int) -> Path | None:
+    """Write a live trial of a pack to a file under a new name, which is returned.
 
-    A full disk or an unwritable folder costs the portrait, not the search: it is logged.
+    A full disk or an unwritable folder costs the portrait, not the search: it is logged, and None comes back.
     """
     from safetensors.torch import save_file
 
@@ -67,7 +62,7 @@ def keep_portrait(
     tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
     if (filters := first_layer(state, data.shape)) is not None:
         tensors[FILTERS] = filters.float().clone()
-    path = folder / f"{uuid.uuid4().hex}.safetensors"
+    path = folder / uuid.uuid4().hex  # without an ending: the id by which Optuna knows an artifact is its file's name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Written under its final name and only then announced: nobody reads it before it is whole.
@@ -75,13 +70,34 @@ def keep_portrait(
     except OSError as error:
         path.unlink(missing_ok=True)
         log.warning("the weights of trial %d are not kept: %s", number, error)
-        return
+        return None
+    return path.resolve()
+
+
+def announce_portrait(
+    db: Database, study: StudyRow, path: Path, number: int, value: float, *, replaces: bool = True
+) -> None:
+    """Make a file the portrait of its study, and an artifact in Optuna's sense, unless a better one is there.
+
+    The file that loses goes away where the new one `replaces` the old one. May be called again after an outage.
+    """
     old = find_study(db, study.name).attrs.get(attributes.PORTRAIT)
-    if old is not None and old["value"] >= value:  # another worker found a better one meanwhile
-        path.unlink(missing_ok=True)
+    if old is not None and old["path"] != str(path) and old["value"] >= value:  # another worker found a better one
+        if replaces:
+            path.unlink(missing_ok=True)
         return
-    write_attrs(db, study, {attributes.PORTRAIT: {"path": str(path.resolve()), "number": number, "value": value}})
-    if old is not None:
+    artifact = {
+        "artifact_id": path.name,
+        "filename": f"trial-{number}.safetensors",
+        "mimetype": "application/octet-stream",
+        "encoding": None,
+    }
+    artifacts = {f"{ARTIFACT}{path.name}": json.dumps(artifact)}
+    if old is not None and old["path"] != str(path):
+        artifacts[f"{ARTIFACT}{Path(old['path']).name}"] = "null"  # as Optuna marks what was removed
+    write_system_attrs(db, study, artifacts)
+    write_attrs(db, study, {attributes.PORTRAIT: {"path": str(path), "number": number, "value": value}})
+    if replaces and old is not None and old["path"] != str(path):
         Path(old["path"]).unlink(missing_ok=True)
 
 

@@ -8,22 +8,23 @@ the stages, finishes the one that is not, and decides again from what they say.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hpsearch.config import DataConfig, RunConfig, Settings, StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.search.api import ConfigLike, Stage, _settings
+from hpsearch.search.api import ConfigLike, Stage, _settings, vouch
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.decision import MAX_STAGES, Decision, Limits, best_stage, decide
 from hpsearch.search.evidence import Evidence, gather
+from hpsearch.search.fleet import run_fleet
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import StagePlan, plan_coarse, plan_fine
-from hpsearch.search.progress import Listener, StageStarted, TrialFinished
-from hpsearch.search.session import run_stage
+from hpsearch.search.progress import Listener
 from hpsearch.search.stages import keep_stored_ranges
+from hpsearch.search.stopping import Stop, TimeIsUp
 from hpsearch.search.summary import StageSummary, best_or_refuse, stage_summary
 from hpsearch.storage import Database, TrialRow, open_database
 
@@ -96,6 +97,7 @@ def run(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
+    vouch(config)
     settings = _settings("coarse", config, storage, None, None, None, sets, space)
     db = open_database(settings.run.storage, create=True)
     limits = Limits(gain, max_stages, seconds)
@@ -111,15 +113,19 @@ def run_procedure(
     checks: bool = True,
     listener: ProcedureListener | None = None,
     load_images: Callable[[StudyConfig, RunConfig], TrainingData] = load_data,
+    workers: int = 1,
+    devices: Sequence[str] = (),
+    stop: Stop | None = None,
 ) -> Procedure:
-    """As `run`, with settings that are read already.
+    """As `run`, with settings that are read already; `workers` and `devices` as in `run_fleet`, until `stop` says so.
 
     Raises:
         RefusedError: a check failed, a stage of that name is another search, or no trial of a stage finished.
         ConfigError, DataError: before the first trial.
     """
     limits, listener = limits or Limits(), listener or ProcedureListener()
-    deadline = time.monotonic() + limits.seconds if limits.seconds is not None else None
+    stop = stop or Stop()
+    stop.deadline = deadline = time.monotonic() + limits.seconds if limits.seconds is not None else None
     images: dict[DataConfig, TrainingData] = {}
     walked: list[Evidence] = []
     summaries: list[StageSummary] = []
@@ -135,7 +141,10 @@ def run_procedure(
         if checks and (report := check_before_search(db, plan, data)) is not None:
             listener.checked(report)
             report.refuse_if_failed()
-        evidence = _stage_until(deadline, db, plan, settings, data, listener)
+        try:
+            evidence = run_fleet(db, plan, settings.run, data, workers, devices, listener, stop)
+        except TimeIsUp:
+            evidence = gather(db, plan.name)
         walked.append(evidence)
         summaries.append(stage_summary(evidence, seconds=time.monotonic() - start))
         time_is_up = deadline is not None and time.monotonic() >= deadline
@@ -154,49 +163,3 @@ def _next_plan(db: Database, evidence: Evidence, settings: Settings) -> StagePla
     narrowed = replace(settings, ranges_given=frozenset(), ranges_removed=frozenset())
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, narrowed), frozenset())
     return plan
-
-
-def _stage_until(
-    deadline: float | None,
-    db: Database,
-    plan: StagePlan,
-    settings: Settings,
-    data: TrainingData,
-    listener: Listener,
-) -> Evidence:
-    """The stage, as far as the time allows."""
-    if deadline is None:
-        return run_stage(db, plan, settings.run, data, listener)
-    try:
-        return run_stage(db, plan, settings.run, data, _UntilDeadline(listener, deadline))
-    except _TimeIsUp:
-        return gather(db, plan.name)
-
-
-class _TimeIsUp(KeyboardInterrupt):
-    """Leaves a stage the way Ctrl-C does: trials that have not ended go back to the queue."""
-
-
-class _UntilDeadline(Listener):
-    """Passes everything on, and raises at the first end of an epoch after the deadline."""
-
-    def __init__(self, listener: Listener, deadline: float) -> None:
-        self.listener, self.deadline = listener, deadline
-
-    def stage_started(self, event: StageStarted) -> None:
-        """See Listener."""
-        self.listener.stage_started(event)
-
-    def epoch_finished(self, num_trials: int) -> None:
-        """See Listener."""
-        self.listener.epoch_finished(num_trials)
-        if time.monotonic() >= self.deadline:
-            raise _TimeIsUp
-
-    def trial_finished(self, event: TrialFinished) -> None:
-        """See Listener."""
-        self.listener.trial_finished(event)
-
-    def note(self, text: str) -> None:
-        """See Listener."""
-        self.listener.note(text)

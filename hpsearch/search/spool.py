@@ -33,6 +33,8 @@ class Spool:
 
     def add(self, recorded: Recorded = (), finished: Sequence[Outcome] = ()) -> None:
         """Append results; a full disk is logged, since the results are still in memory."""
+        if not recorded and not finished:
+            return
         line = {
             **self._head,
             "recorded": [[_lease(lease), _plain(asdict(result))] for lease, result in recorded],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,27 +24,41 @@ class Stopped(KeyboardInterrupt):
         return 0 if self.signum is None else 128 + self.signum
 
 
+class TimeIsUp(Stopped):
+    """The time that was given for the work is over."""
+
+
 class Stop:
     """Whether the work should end, asked at each epoch's end.
 
-    `epoch_seconds` is how long an epoch takes at present; the worker keeps it up to date.
+    Attributes:
+        epoch_seconds: how long an epoch takes at present; the worker keeps it up to date.
+        deadline: on `time.monotonic`'s clock; None without one.
     """
 
     def __init__(self) -> None:
-        self.requested: Stopped | None = None
+        self._requested: Stopped | None = None
+        self.deadline: float | None = None
         self.epoch_seconds = 0.0
+
+    @property
+    def requested(self) -> Stopped | None:
+        """What asked for the end; None if nothing did."""
+        if self._requested is None and self.deadline is not None and time.monotonic() >= self.deadline:
+            return TimeIsUp()
+        return self._requested
 
     def request(self, signum: int | None = None) -> None:
         """Ask the work to end at the next epoch's end."""
-        self.requested = Stopped(signum)
+        self._requested = Stopped(signum)
 
     def raise_if_requested(self) -> None:
         """Raise `Stopped` where the work should end."""
-        if self.requested is not None:
-            raise self.requested
+        if (requested := self.requested) is not None:
+            raise requested
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        again = self.requested is not None
+        again = self._requested is not None
         self.request(signum)
         if again or self.epoch_seconds > DRAIN_SECONDS:
             self.raise_if_requested()

@@ -13,21 +13,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpsearch.config import RunConfig
+from hpsearch.config.secret_files import SECRET_FILES
+from hpsearch.config.usercode import trusted
 from hpsearch.errors import HpsearchError
-from hpsearch.search import spool
+from hpsearch.search import attributes, spool
 from hpsearch.search.follow import StageFollower
 from hpsearch.search.progress import Listener
 from hpsearch.search.stopping import Stop
 from hpsearch.storage import Database, Queue, StorageAwayError, StudyRow, new_worker_id
+from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 POLL_SECONDS = 0.25  # between two looks at the database
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
-MOST_DEATHS = 5  # of workers, without a finished trial in between
+MOST_DEATHS = 5  # of workers, without progress in between
+STORM_SECONDS = 30.0  # after a death, a second spare process is kept for so long: what killed one may kill the next
 EX_TEMPFAIL = 75  # a worker whose device is poisoned
 
 
@@ -74,8 +78,12 @@ class Supervisor:
         self.watch = StageFollower(db, study, listener)
         self.environment = _environment(run, url, threads)
         self.processes: list[_Process] = []
+        self.notes: thread_queue.SimpleQueue[str] = thread_queue.SimpleQueue()
         self.deaths: thread_queue.SimpleQueue[_Process] = thread_queue.SimpleQueue()
         self.num_deaths = 0
+        self.died_at = -STORM_SECONDS
+        name = study.attrs[attributes.FINGERPRINT]
+        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", checkpoint_folder(name, study.study_id))
 
     def run(self) -> None:
         """Start the workers, replace those that die, return when the stage is done.
@@ -93,6 +101,7 @@ class Supervisor:
                 self._look()
         finally:
             self._end_all()
+            self._pass_notes_on()
             self._release()
             self.watch.look()
 
@@ -102,12 +111,17 @@ class Supervisor:
         except thread_queue.Empty:
             dead = None
         self.stop.raise_if_requested()
+        self._pass_notes_on()
         if self.watch.look():
             self.num_deaths = 0
         if dead is not None:
             self._bury(dead)
-        elif self.keeps_spare and not self._spares() and self.watch.num_waiting:
+        elif self.watch.num_waiting and len(self._spares()) < self._spares_wanted():
             self._start(self.devices[0])
+
+    def _pass_notes_on(self) -> None:
+        while not self.notes.empty():
+            self.listener.note(self.notes.get())
 
     def _workers(self) -> list[_Process]:
         return [process for process in self.processes if process.working]
@@ -115,17 +129,24 @@ class Supervisor:
     def _spares(self) -> list[_Process]:
         return [process for process in self.processes if not process.working]
 
+    def _spares_wanted(self) -> int:
+        return self.keeps_spare * (1 + (time.monotonic() - self.died_at < STORM_SECONDS))
+
     def _start(self, device: str) -> _Process:
         """A process that loads everything and then waits."""
         command = [sys.executable, "-m", "hpsearch", "worker", "--standby", "--", self.study.name]
         environment = {**self.environment, "HPSEARCH_RUN__DEVICE": device}
-        popen = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        popen = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         process = _Process(popen, device)
         self.processes.append(process)
         threading.Thread(target=self._wait, args=(process,), daemon=True).start()
         return process
 
     def _wait(self, process: _Process) -> None:
+        assert process.popen.stdout is not None
+        with process.popen.stdout as notes:
+            for text in notes:
+                self.notes.put(text.decode(errors="replace").rstrip())
         process.popen.wait()
         self.deaths.put(process)
 
@@ -147,16 +168,16 @@ class Supervisor:
             return
         if code in (1, 2, 3):  # it said why on stderr; another one would say the same
             raise HpsearchError(f"a worker on {dead.device} gave up with exit code {code}; see its message above.")
-        self.num_deaths += 1
+        self.num_deaths, self.died_at = self.num_deaths + 1, time.monotonic()
         if self.num_deaths > MOST_DEATHS:
             raise HpsearchError(
-                f"{self.num_deaths} workers died without a finished trial in between, the last one with "
+                f"{self.num_deaths} workers died without progress in between, the last one with "
                 f"{_how(code)}.\nWhat is finished is kept; look at the log of the machine."
             )
         numbers = self._release()
         successor = next(iter(self._spares()), None) or self._start(dead.device)
         self._go(successor, dead.device)
-        self.listener.note(f"worker died ({_how(code)}); trials {numbers} go on")
+        self.listener.note(f"worker died ({_how(code)}){resumption(self.checkpoints, numbers)}")
 
     def _release(self) -> list[int]:
         """What dead workers had in their hands waits again at once; results that they had spooled are written."""
@@ -182,6 +203,18 @@ class Supervisor:
                 process.popen.stdin.close()
 
 
+def resumption(checkpoints: Checkpoints, numbers: Sequence[int]) -> str:
+    """Where trials go on, in words: `, trials 7, 9 resume at epoch 3`."""
+    by_epoch: dict[int, list[int]] = {}
+    for number in numbers:
+        by_epoch.setdefault(checkpoints.newest_epoch(number) + 1, []).append(number)
+    return "".join(
+        f", {'trials' if len(alike) > 1 else 'trial'} {', '.join(map(str, alike))} "
+        f"{'resume' if len(alike) > 1 else 'resumes'} at epoch {epoch}"
+        for epoch, alike in sorted(by_epoch.items())
+    )
+
+
 def _how(code: int) -> str:
     if code == EX_TEMPFAIL:
         return "a device that refuses further work"
@@ -191,19 +224,8 @@ def _how(code: int) -> str:
 def _environment(run: RunConfig, url: str, threads: int) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_RUN__")}
     settings = {f"HPSEARCH_RUN__{key.upper()}": str(value) for key, value in run.model_dump().items()}
-    for name in ("HPSEARCH_RUN__STORAGE", "HPSEARCH_DATA_DIR", "HPSEARCH_DEVICE"):
+    for name in ("HPSEARCH_RUN__STORAGE", "HPSEARCH_DATA_DIR", "HPSEARCH_DEVICE", *SECRET_FILES):
         settings.pop(name, None)
         inherited.pop(name, None)
     own = {"HPSEARCH_STORAGE": url, "HPSEARCH_RUN__THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    return {**inherited, **settings, **own}
-
-
-def on_parent_death(stop: Stop) -> Callable[[], None]:
-    """To be called now and then in a supervised worker: asks for a stop when the supervisor is gone."""
-    parent = os.getppid()
-
-    def look() -> None:
-        if os.getppid() != parent:
-            stop.request(signal.SIGTERM)
-
-    return look
+    return {**inherited, **settings, **own, "HPSEARCH_TRUST": trusted()}

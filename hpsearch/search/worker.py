@@ -14,17 +14,26 @@ from pathlib import Path
 
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.errors import HpsearchError
+from hpsearch.errors import HpsearchError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.results import TrialSpec
 from hpsearch.search import attributes, spool
-from hpsearch.search.evidence import best_trial, observe
-from hpsearch.search.failures import PoisonedDeviceError, first_line, is_out_of_memory, is_poisoned
+from hpsearch.search.checkpointing import Checkpointer
+from hpsearch.search.evidence import best_trial, standing
+from hpsearch.search.failures import (
+    Failures,
+    PoisonedDeviceError,
+    first_line,
+    free_memory,
+    is_out_of_memory,
+    is_poisoned,
+)
 from hpsearch.search.images import load_data
+from hpsearch.search.keeping import Keeper
 from hpsearch.search.pack_run import HeldTrial, PackRun
+from hpsearch.search.patience import Answer, insist
 from hpsearch.search.plan import StagePlan
-from hpsearch.search.portrait import keep_portrait
-from hpsearch.search.progress import Listener, StageStarted, TrialFinished
+from hpsearch.search.progress import Listener, TrialFinished
 from hpsearch.search.proposals import Mirror, needs_mirror
 from hpsearch.search.stopping import Stop
 from hpsearch.search.width import choose_width
@@ -41,10 +50,10 @@ from hpsearch.storage import (
     read_trials,
 )
 from hpsearch.training import group
-from hpsearch.training.checkpoints import Checkpoints
+from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
-MOST_EQUAL_FAILURES = 3  # the same error so many times running stops the stage
 MOST_POISONED = 2  # processes that a trial may poison before it fails
+WORST_SKEW = 30.0  # seconds between two clocks that are not worth a word
 QUICK_PATIENCE = 5.0  # seconds that a worker which was stopped waits for a database that is away
 
 log = get_logger(__name__)
@@ -77,9 +86,9 @@ class Worker:
         self.listener, self.stop = listener or Listener(), stop or Stop()
         self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
         self.spool_folder = Path(run.artifact_dir) / "spool"
-        name = f"{plan.fingerprint(data.fingerprint)}-{study.study_id}"
-        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", name)
-        rows = read_trials(db, study)
+        folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
+        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder)
+        rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror: Mirror | None = None
         if needs_mirror(plan.settings):
@@ -87,37 +96,35 @@ class Worker:
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.images = {plan.trial_config.data: data}
         self.held: dict[int, HeldTrial] = {}
-        self.failures: list[str] = []
+        self.failures = Failures(plan.config.space)
         self.on_tick: Callable[[], None] = lambda: None
         """Called every few seconds, in another thread."""
         best = best_trial(rows, "maximize")
-        self.best_value = best.value if best else None
-        self.started = StageStarted(
-            study=study.name,
-            num_trials=self.num_trials,
-            num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
-            num_pruned=sum(row.state == "PRUNED" for row in rows),
-            num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
-            num_epochs=plan.settings.epochs,
-            best_value=self.best_value,
-            engine=run.engine,
-            width=self.width,
-            device=str(data.x_train_NCHW.device),
+        self.keeper = Keeper(db, study, run, best.value if best else None)
+        device = str(data.x_train_NCHW.device)
+        self.started = standing(
+            study.name, rows, plan.settings.epochs, engine=run.engine, width=self.width, device=device
         )
 
     def run(self) -> None:
         """Work until every trial of the stage has ended, here or in other workers' hands.
 
         Raises:
-            HpsearchError: the same error ended several packs running.
+            HpsearchError: the same error ended trials several times running.
             PoisonedDeviceError: this process cannot use its device any more.
             KeyboardInterrupt: passed on, after unfinished trials went back to the queue; `Stopped` if asked for.
         """
         self.listener.stage_started(self.started)
-        spool.recover(self.db, self.spool_folder)
-        self.queue.release_dead()
-        self.begun_at = self.db.read_now()
+        self._insist(lambda: spool.recover(self.db, self.spool_folder))
+        self._insist(self.queue.release_dead)
+        self.begun_at = self._insist(self.db.read_now)
+        if abs(skew := time.time() - self.begun_at) > WORST_SKEW:
+            self.listener.note(
+                f"this machine's clock is {skew:+.0f} s off the database's: leases go by the database's, "
+                "but the times shown of trials may be wrong"
+            )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
+        self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
         patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
             self._work_until_done()
@@ -127,17 +134,18 @@ class Worker:
                 self._give_back()
             self.writer.close(**patience)
             self._hear_news()
+            self.checkpointer.close()
 
     def _work_until_done(self) -> None:
         while True:
             self.stop.raise_if_requested()
-            leases = self._take()
+            leases = self._insist(lambda: self.queue.take(self.width))
             if leases:
                 self._work(leases)
                 continue
             self.writer.flush()
             self._hear_news()
-            if not self._wait_for_others():
+            if not self._insist(self._wait_for_others):
                 return
 
     def _tick(self) -> None:
@@ -147,17 +155,8 @@ class Worker:
             self.stop.request()
         self.on_tick()
 
-    def _take(self) -> list[Lease]:
-        """The next trials; waits for a database that is away."""
-        pause = 0.1
-        while True:
-            try:
-                return self.queue.take(self.width)
-            except StorageAwayError as error:
-                self.listener.note(f"database away, waiting: {str(error).splitlines()[-1]}")
-                self.stop.raise_if_requested()
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
+    def _insist(self, call: Callable[[], Answer]) -> Answer:
+        return insist(call, self.listener.note, self.stop)
 
     def _wait_for_others(self) -> bool:
         """Whether trials are still in other workers' hands; waits until one of their leases may have run out."""
@@ -192,7 +191,7 @@ class Worker:
         """Hyperparameters for trials that have none yet, from the sampler; the mirror learns of all others."""
         if self.mirror is None:
             return
-        self.mirror.learn(read_trials(self.db, self.study), mine=self.held)
+        self.mirror.learn(self._insist(lambda: read_trials(self.db, self.study)), mine=self.held)
         proposed = []
         for number, trial in self.held.items():
             if trial.lease.params:
@@ -201,10 +200,10 @@ class Worker:
                 trial.lease = replace(trial.lease, params=self.mirror.propose(number))
                 proposed.append((trial.lease, trial.lease.params))
         if proposed:
-            self.queue.set_params(proposed, self.plan.config.space)
+            self._insist(lambda: self.queue.set_params(proposed, self.plan.config.space))
 
     def _train(self, config: StudyConfig, numbers: Sequence[int]) -> None:
-        """Train trials of one structure and epoch in one pack, or in halves where the memory does not do."""
+        """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
         numbers = [number for number in numbers if number in self.held]
         try:
             run = PackRun(
@@ -215,7 +214,7 @@ class Worker:
                 engine=self.run_config.engine,
                 pruner=self.plan.settings.pruner,
                 writer=self.writer,
-                checkpoints=self.checkpoints,
+                checkpointer=self.checkpointer,
                 checkpoint_seconds=self.run_config.checkpoint_seconds,
                 mirror=self.mirror,
                 listener=self.listener,
@@ -224,27 +223,32 @@ class Worker:
             self.current = run
             run.after_epoch = self._hear_news
             completed = run.run()
-            self._keep_best(run, config, completed)
-            run.complete(completed)
+            weights = self.keeper.keep(run.pack, config, self._images(config), completed, self.writer)
+            run.complete(completed, weights)
+            self.failures.clear()
+        except StorageError:
+            raise  # no trial's fault
         except Exception as error:
-            if is_out_of_memory(error) and len(numbers) > 1:
-                self._train_halves(config, numbers)
-            elif is_poisoned(error):
+            if is_poisoned(error):
                 self._poisoned(numbers, error)
+            elif len(numbers) > 1 and (is_out_of_memory(error) or not isinstance(error, HpsearchError)):
+                self._train_halves(config, numbers, error)
             else:
-                self._fail(numbers, error)
+                self._fail(numbers, error, config)
         self._hear_news()
 
-    def _train_halves(self, config: StudyConfig, numbers: Sequence[int]) -> None:
-        import torch
-
+    def _train_halves(self, config: StudyConfig, numbers: Sequence[int], error: Exception) -> None:
+        """A pack raised: too little memory for so many, or one of its trials, which the halving will find alone."""
         half = (len(numbers) + 1) // 2
-        self.width = min(self.width, half)
-        self.listener.note(f"out of memory: pack {len(numbers)} -> {half}")
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self._train(config, numbers[:half])
-        self._train(config, numbers[half:])
+        if is_out_of_memory(error):
+            self.width = min(self.width, half)
+            self.listener.note(f"out of memory: pack {len(numbers)} -> {half}")
+            free_memory()
+        else:
+            log.info("a pack of %d raised %s; it goes on in halves", len(numbers), first_line(error))
+        for part in (numbers[:half], numbers[half:]):
+            if any(number in self.held for number in part):
+                self._train(config, part)
 
     def _images(self, config: StudyConfig) -> TrainingData:
         """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
@@ -252,26 +256,15 @@ class Worker:
             self.images[config.data] = load_data(config, self.run_config)
         return self.images[config.data]
 
-    def _keep_best(self, run: PackRun, config: StudyConfig, completed: dict[int, HeldTrial]) -> None:
-        """Keep the weights of the pack's best trial if it is the best of the stage so far."""
-        if self.run_config.keep == "none" or not completed:
-            return
-        number, trial = max(completed.items(), key=lambda item: (item[1].best.val_acc, -item[0]))
-        value = trial.best.val_acc
-        if self.best_value is None or value > self.best_value:
-            self.best_value = value
-            folder = Path(self.run_config.artifact_dir)
-            keep_portrait(self.db, self.study, folder, run.pack, config, self._images(config), number, value)
-
     def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
         """The process is lost, its trials are not: they go to another one, unless they did this before."""
         again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MOST_POISONED]
-        self._fail(again, error)
+        self._fail(again, error, self.plan.trial_config)
         raise PoisonedDeviceError(
             f"the device refuses further work in this process: {first_line(error)}\nThe same command goes on."
         ) from error
 
-    def _fail(self, numbers: Sequence[int], error: Exception) -> None:
+    def _fail(self, numbers: Sequence[int], error: Exception, config: StudyConfig) -> None:
         """The user's code, or ours, raised: these trials FAIL with the traceback, the others go on."""
         text = "".join(traceback.format_exception(error))
         attrs = {attributes.REASON: first_line(error), attributes.TRACEBACK: text[-4000:]}
@@ -285,17 +278,13 @@ class Worker:
             return
         self.writer.finish(outcomes)
         log.info("trials %s failed\n%s", [outcome.lease.number for outcome in outcomes], text)
-        self.failures.append(attrs[attributes.REASON])
-        last = self.failures[-MOST_EQUAL_FAILURES:]
-        if len(last) == MOST_EQUAL_FAILURES and len(set(last)) == 1:
-            raise HpsearchError(
-                f"{MOST_EQUAL_FAILURES} packs running failed with the same error; the stage stops.\n{last[-1]}"
-            ) from error
+        self.failures.add(first_line(error), len(outcomes), config, error)
 
     def _give_back(self) -> None:
         """Trials that are not finished wait again, for whoever is next."""
         leases = [trial.lease for trial in self.held.values()]
         self.writer.let_go(leases)
+        self.checkpointer.flush()  # whoever takes them next finds all of it
         self.writer.flush(QUICK_PATIENCE)
         try:
             self.queue.release(leases)
@@ -314,7 +303,7 @@ class Worker:
                         self.current.forget([lease.number])
 
     def _tell(self, outcome: Outcome, num_finished: int) -> None:
-        self.checkpoints.remove(outcome.lease.number)
+        self.checkpointer.remove(outcome.lease.number)
         self.listener.trial_finished(
             TrialFinished(
                 number=outcome.lease.number,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hpsearch.errors import StorageError
 from hpsearch.results import EpochResult
+from hpsearch.search.patience import said_if_slow
 from hpsearch.search.spool import Recorded, Spool
 from hpsearch.storage import Lease, Outcome, Queue, StorageAwayError
 
@@ -41,6 +42,10 @@ class Lost:
 class _Batch:
     recorded: tuple[tuple[Lease, EpochResult], ...] = ()
     finished: tuple[Outcome, ...] = ()
+    task: Callable[[], None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.recorded or self.finished or self.task)
 
 
 class Writer:
@@ -86,6 +91,10 @@ class Writer:
         """Write the ends of trials, later."""
         if outcomes:
             self._put(_Batch(finished=tuple(outcomes)))
+
+    def later(self, task: Callable[[], None]) -> None:
+        """Run something else that writes to the database, in its turn; again if the database is away meanwhile."""
+        self._put(_Batch(task=task))
 
     def news(self) -> list[Written | Lost]:
         """What has been written or lost since the last call.
@@ -140,7 +149,7 @@ class Writer:
                     batch = _Batch()
                 if batch is None:
                     return
-                if batch.recorded or batch.finished:
+                if batch:
                     self._insist(batch)
                     with self._idle:
                         self._num_waiting -= 1
@@ -158,7 +167,8 @@ class Writer:
         pause = 0.05
         while True:
             try:
-                self._write(batch)
+                with said_if_slow(self._note, "waiting for the database, training goes on"):
+                    self._write(batch)
             except StorageAwayError as error:
                 if not self._away:
                     self._away = True
@@ -174,6 +184,8 @@ class Writer:
             return
 
     def _write(self, batch: _Batch) -> None:
+        if batch.task is not None:
+            batch.task()
         lost = self._queue.record(batch.recorded) if batch.recorded else []
         for lease in lost:
             self._outbox.put(Lost(lease))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,25 +15,72 @@ from hpsearch.storage.tables import hpsearch_leases, trials
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The state of a trial, the worker that has it in hand (None where another program runs it), and its silence."""
+    """A trial's state, and the lease under which it runs or ran: nothing of it where another program runs it.
+
+    `worker` is who has it in hand now; `seconds_left` of that lease is below zero when it ran out.
+    """
 
     trial_id: int
     number: int
     state: State
+    attempt: int | None
     worker: str | None
-    silent: bool  # the worker's lease has run out: it is gone, or away
+    seconds_left: float | None
+
+    @property
+    def silent(self) -> bool:
+        """Whether the worker's lease has run out: it is gone, or away."""
+        return self.seconds_left is not None and self.seconds_left < 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerActivity:
+    """A worker (host/pid/random) and what it has in hand; `seconds_left` of the lease that runs out first."""
+
+    worker: str
+    attempts: dict[int, int]  # by trial number
+    seconds_left: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        attempts = {str(number): attempt for number, attempt in self.attempts.items()}
+        return {"worker": self.worker, "attempts": attempts, "lease_seconds": self.seconds_left}
 
 
 def read_activity(db: Database, study: StudyRow) -> list[Activity]:
     """One row per trial, by number; a single statement, which keeps no writer waiting."""
-    own = db.has_own_tables()
-    lease = (hpsearch_leases.c.worker, hpsearch_leases.c.expires_at < db.now) if own else (sa.null(), sa.null())
-    query = sa.select(trials.c.trial_id, trials.c.number, trials.c.state, *lease)
+    leases = hpsearch_leases.c
+    columns: list[sa.ColumnElement[Any]] = [sa.null(), sa.null(), sa.null()]
+    query: sa.Select[Any] = sa.select(trials.c.trial_id, trials.c.number, trials.c.state)
+    if own := db.has_own_tables():
+        running = trials.c.state == "RUNNING"
+        columns = [
+            leases.attempt,
+            sa.case((running, leases.worker)),
+            sa.case((running, leases.expires_at - db.now)),
+        ]
+    query = query.add_columns(*columns)
     if own:
-        held = (hpsearch_leases.c.trial_id == trials.c.trial_id) & (trials.c.state == "RUNNING")
-        query = query.outerjoin_from(trials, hpsearch_leases, held)
+        query = query.outerjoin_from(trials, hpsearch_leases, leases.trial_id == trials.c.trial_id)
     with db.read() as connection:
         rows = connection.execute(query.where(trials.c.study_id == study.study_id).order_by(trials.c.number))
-        return [
-            Activity(trial_id, number, state, worker, bool(silent)) for trial_id, number, state, worker, silent in rows
-        ]
+        return [Activity(*row) for row in rows]
+
+
+def workers_of(activity: Sequence[Activity]) -> list[WorkerActivity]:
+    """Those who have trials in hand, by name."""
+    found: dict[str, list[Activity]] = {}
+    for row in activity:
+        if row.worker is not None:
+            found.setdefault(row.worker, []).append(row)
+    return [
+        WorkerActivity(
+            worker, {row.number: row.attempt or 1 for row in rows}, min(row.seconds_left or 0.0 for row in rows)
+        )
+        for worker, rows in sorted(found.items())
+    ]
+
+
+def num_taken_again(activity: Sequence[Activity]) -> int:
+    """Trials that needed more than one attempt."""
+    return sum((row.attempt or 1) > 1 for row in activity)

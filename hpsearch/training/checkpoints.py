@@ -85,6 +85,10 @@ class Checkpoints:
                 log.warning("trial %d: %s; using an earlier epoch", number, error)
         return None
 
+    def newest_epoch(self, number: int) -> int:
+        """Epochs done in a trial's newest checkpoint, whole or not; 0 without any."""
+        return next(iter(self._epochs(number)), 0)
+
     def remove(self, number: int) -> None:
         """Drop all checkpoints of a trial."""
         shutil.rmtree(self.folder / str(number), ignore_errors=True)
@@ -108,6 +112,11 @@ class Checkpoints:
     def _drop(self, number: int, epoch: int) -> None:
         for ending in ("json", "safetensors"):  # the announcement first
             (self.folder / str(number) / f"{epoch}.{ending}").unlink(missing_ok=True)
+
+
+def checkpoint_folder(fingerprint: str, study_id: int) -> str:
+    """The name of a study's folder: the same search in another database must not find it."""
+    return f"{fingerprint}-{study_id}"
 
 
 def _checksum(content: bytes) -> str:

@@ -47,7 +47,8 @@ def own_postgres():
 
 @pytest.mark.postgres
 @pytest.mark.slow
-def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed):
+@pytest.mark.parametrize("seconds", [2, 20])
+def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed, seconds):
     """Training goes on through the outage; what it found meanwhile is written afterwards, once."""
     url = sa.make_url(own_postgres.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     fleet = Fleet(tmp_path, url)
@@ -55,7 +56,7 @@ def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed):
         process = fleet.coarse()
         fleet.a_running_worker()
         os.kill(own_postgres.get_pid(), signal.SIGKILL)
-        time.sleep(2)  # how long it is away
+        time.sleep(seconds)  # how long it is away
         own_postgres.ensure_postgres_running()
         _, errors = fleet.finish(process)
         assert "database away" in errors
@@ -65,8 +66,31 @@ def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed):
         fleet.close()
 
 
+@pytest.mark.postgres
 @pytest.mark.slow
-def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed):
+def test_a_worker_killed_while_postgres_is_away(own_postgres, tmp_path, undisturbed):
+    """Its successor waits for the database, and so does the one after it, which starts meanwhile."""
+    url = sa.make_url(own_postgres.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    fleet = Fleet(tmp_path, url)
+    try:
+        process = fleet.coarse("--workers", "2")
+        worker = fleet.a_running_worker()
+        os.kill(own_postgres.get_pid(), signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(8)  # how long it is away: long enough for a process to start
+        own_postgres.ensure_postgres_running()
+        _, errors = fleet.finish(process)
+        assert "worker died (signal 9)" in errors
+        assert "database away" in errors
+        fleet.assert_invariants()
+        assert fleet.values() == undisturbed
+    finally:
+        fleet.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [3, 40])
+def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed, seconds):
     fleet = sqlite_fleet
     process = fleet.coarse()
     fleet.a_running_worker()
@@ -74,10 +98,11 @@ def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed):
         other.execute("BEGIN EXCLUSIVE")
         before = other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone()
         with pytest.raises(Exception, match="timed out"):  # it waits and goes on: nothing ends it
-            process.communicate(timeout=3)
+            process.communicate(timeout=seconds)
         assert other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone() == before
         other.execute("ROLLBACK")
-    fleet.finish(process)
+    _, errors = fleet.finish(process)
+    assert "waiting for the database" in errors
     fleet.assert_invariants()
     assert fleet.values() == undisturbed
 

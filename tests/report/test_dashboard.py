@@ -29,9 +29,8 @@ from hpsearch.report.dashboard import KeptWeights, dashboard_app
 from hpsearch.report.guard import Rules
 from hpsearch.report.note import END, as_markdown, joined
 from hpsearch.report.sharing import Shared
-from hpsearch.search import attributes
+from hpsearch.search.portrait import announce_portrait
 from hpsearch.storage import find_study, open_database
-from hpsearch.storage.studies import write_attrs
 from hpsearch.storage.system_attributes import read_system_attrs
 
 HOSTILE = "<img src=x onerror=alert(1)> [l](javascript:1) `x` **b** | y"
@@ -156,10 +155,9 @@ def weights(db, stages, tmp_path):
     folder.mkdir()
 
     def keep(id_, number, content):
-        path = folder / f"{id_}.safetensors"
+        path = folder / id_
         path.write_bytes(content)
-        write_attrs(db, stages[0], {attributes.PORTRAIT: {"path": str(path), "number": number, "value": 0.9}})
-        panels.refresh_panels(db, "coarse")
+        announce_portrait(db, stages[0], path, number, number / 10)
 
     keep.folder = folder
     return keep
@@ -184,7 +182,7 @@ def test_a_deleted_study_takes_its_weights_along(db, stages, weights):
 
 @pytest.mark.parametrize("id_", ["../secret", "/etc/passwd", "a/../../secret"])
 def test_weights_come_from_their_folder_alone(tmp_path, id_):
-    (tmp_path / "secret.safetensors").write_text("secret")
+    (tmp_path / "secret").write_text("secret")
     (tmp_path / "artifacts").mkdir()
     with pytest.raises((ValueError, optuna.artifacts.exceptions.ArtifactNotFound)):
         KeptWeights(tmp_path / "artifacts").open_reader(id_)

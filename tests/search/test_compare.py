@@ -94,7 +94,7 @@ def test_the_same_command_goes_on_where_it_was_stopped_and_then_does_nothing(db,
     assert early.num_planned == 2
     rest = Count()
     whole = run(db, plan, settings, rest)
-    assert 5 <= rest.num <= 6  # the pack that was interrupted may run again
+    assert 4 <= rest.num <= 6  # the pack that was interrupted runs again, unless all of it was written already
     assert whole.repeats == (0, 1)
     again, events = Count(), []
     assert run(db, plan, settings, again, events.append).as_dict() == whole.as_dict()

@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import numpy as np
+import optuna
 import pytest
 
 from hpsearch.errors import StorageError
 from hpsearch.search import attributes
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import plan_coarse
-from hpsearch.search.portrait import load_portrait
+from hpsearch.search.portrait import announce_portrait, load_portrait
 from hpsearch.search.session import run_stage
 from hpsearch.storage import find_study
 
@@ -84,3 +87,38 @@ def test_a_broken_file_is_named(db, tiny):
         load_portrait(study)
     path.unlink()
     assert load_portrait(study) is None
+
+
+def test_the_best_trial_is_an_artifact_that_optuna_finds(db, tiny, tmp_path):
+    evidence = run(db, tiny())
+    portrait = load_portrait(find_study(db, "coarse"))
+    study = optuna.load_study(study_name="coarse", storage=db.optuna_storage())
+    [meta] = optuna.artifacts.get_all_artifact_meta(study)  # those of earlier bests are off the list
+    assert meta.filename == f"trial-{evidence.best.number}.safetensors"
+    store = optuna.artifacts.FileSystemArtifactStore(portrait.path.parent)
+    copy = tmp_path / meta.filename
+    optuna.artifacts.download_artifact(artifact_store=store, file_path=str(copy), artifact_id=meta.artifact_id)
+    assert copy.read_bytes() == portrait.path.read_bytes()
+
+
+def test_the_weights_of_all_trials_are_kept_on_request(db, tiny):
+    from safetensors.numpy import load_file
+
+    evidence = run(db, tiny(run__keep="all"))
+    complete = [trial for trial in evidence.trials if trial.state == "COMPLETE"]
+    files = {trial.number: Path(trial.attrs[attributes.WEIGHTS]) for trial in complete}
+    assert len(set(files.values())) == len(complete) > 1
+    assert all("weights/fc1.weight" in load_file(path) for path in files.values())
+    portrait = load_portrait(find_study(db, "coarse"))
+    assert portrait.path == files[portrait.number]
+
+
+def test_a_better_one_of_another_worker_stays(db, tiny, tmp_path):
+    run(db, tiny())
+    study = find_study(db, "coarse")
+    before = load_portrait(study)
+    worse = tmp_path / "worse"
+    worse.write_bytes(b"")
+    announce_portrait(db, study, worse, 5, before.value - 0.1)
+    assert load_portrait(find_study(db, "coarse")).path == before.path
+    assert not worse.exists()

@@ -1,5 +1,6 @@
 """Rows of the fault matrix that a GPU raises; here the error is raised by hand."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from hpsearch.search import attributes
 from hpsearch.search.failures import PoisonedDeviceError
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import plan_coarse
+from hpsearch.search.portrait import load_portrait
 from hpsearch.search.progress import Listener
 from hpsearch.search.session import run_stage
-from hpsearch.storage import find_study, read_trials
+from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials
 from hpsearch.training import Pack
 
 
@@ -108,3 +110,47 @@ def test_a_damaged_checkpoint_is_passed_over(db, tiny, undisturbed):
         path.write_bytes(b"cut off")
     evidence = run(db, settings)
     assert [(trial.value, trial.intermediate) for trial in evidence.trials] == undisturbed
+
+
+class Outage:
+    """The first calls of a function find the database away."""
+
+    def __init__(self, monkeypatch, where, num_calls):
+        module, name = where.rsplit(".", 1)
+        self.original = getattr(importlib.import_module(module), name)
+        self.left = num_calls
+        monkeypatch.setattr(where, self)
+
+    def __call__(self, *arguments, **options):
+        if self.left:
+            self.left -= 1
+            raise StorageAwayError("the database does not answer.\nReason: a test.")
+        return self.original(*arguments, **options)
+
+
+def test_an_outage_while_the_best_is_kept_fails_no_trial(db, tiny, monkeypatch):
+    outage = Outage(monkeypatch, "hpsearch.search.keeping.announce_portrait", 3)
+    notes = Notes()
+    evidence = run(db, tiny(), notes)
+    assert outage.left == 0
+    assert {trial.state for trial in evidence.trials} <= {"COMPLETE", "PRUNED"}
+    assert load_portrait(find_study(db, "coarse")).number == evidence.best.number
+    assert any("database away" in note for note in notes.notes)
+
+
+def test_an_outage_while_hyperparameters_are_proposed_is_waited_for(db, tiny, monkeypatch):
+    settings = tiny(coarse__sampler="tpe", run__width=4)
+    original, calls = Queue.set_params, []
+
+    def set_params(self, *arguments):
+        calls.append(arguments)
+        if len(calls) in (1, 2):
+            raise StorageAwayError("the database does not answer.\nReason: a test.")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Queue, "set_params", set_params)
+    notes = Notes()
+    evidence = run(db, settings, notes)
+    assert len(calls) > 2
+    assert all(trial.params for trial in evidence.trials)
+    assert any("waiting" in note for note in notes.notes)
