@@ -1,16 +1,20 @@
-"""Engines beside a plain PyTorch loop on the reference work: a 3072-50-10 net, batches of 100, SGD with momentum.
+"""Engines beside a plain PyTorch loop and the device's matrix products, on an MLP with SGD and momentum.
 
 All of them train the same trials on the same images in the same process, in turns, so that noise of the machine hits
-each alike. Prints JSON: seconds per trial and 50,000 images (median over rounds), and the ratio to the plain loop.
+each alike; the products are timed in between. Prints a table, or with --json all figures: medians over the rounds of
+the seconds per trial and 50,000 images, times as fast as the plain loop, and the share that an epoch's arithmetic (of
+training; evaluation is in the time only) has of the peak: the same device's product of two large square matrices.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import time
+from functools import partial
 
 import torch
 
@@ -21,59 +25,110 @@ from hpsearch.search.images import load_data
 from hpsearch.training import Pack
 
 NUM_IMAGES = 50_000  # of the reference epoch, to which times are scaled
+SQUARE = 2048  # rows and columns of the large matrices
+NETS = {"reference": "3072-50-10, batch 100", "digits": "64-50-10, batch 100"}
+ENGINES = {"plain": None, "loop": "loop", "vmap": "vmap", "fused": "fused", "fused-bfloat16": "fused"}
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks engines", description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=8, help="width of the pack")
-    parser.add_argument("--images", type=int, default=5000, help="training images in the timed epoch")
+    parser.add_argument("--net", choices=NETS, default="reference")
+    parser.add_argument("--trials", type=int, nargs="+", default=[8], help="widths of the pack")
+    parser.add_argument("--threads", type=int, nargs="+", default=[0], help="0: all cores")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["plain", "loop", "vmap", "fused"])
+    parser.add_argument("--images", type=int, default=5000, help="training images in the timed epoch (reference)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
+    runs = (measure(given, threads, trials) for threads in given.threads for trials in given.trials)
+    if given.json:
+        versions = {"torch": torch.__version__, "python": platform.python_version()}
+        about = {"work": f"{NETS[given.net]}, momentum", "device": given.device, "cores": num_cores()}
+        print(json.dumps({**about, "versions": versions, "runs": list(runs)}, indent=2))
+        return
+    for run in runs:  # each is printed as soon as it is there
+        print(f"{NETS[given.net]}: {run['trials']} trials, {run['threads']} threads", end="; GFLOP/s of products: ")
+        print(", ".join(f"{name} {speed:.0f}" for name, speed in run["gflops_of_products"].items()))
+        print(f"  {'':16}{'s/50k images':>14}{'fastest':>14}{'times plain':>14}{'of the peak':>14}")
+        for name, seconds in run["seconds_per_trial_and_50k_images"].items():
+            ratio, share = run["times_plain"].get(name, math.nan), run["share_of_peak"][name]
+            print(f"  {name:16}{seconds:14.4f}{run['fastest'][name]:14.4f}{ratio:14.2f}{share:14.0%}", flush=True)
 
-    threads = set_threads(given.threads)
+
+def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[str, object]:
+    """All engines and the products in turns, for one width and number of threads."""
+    threads = set_threads(threads)
+    source = {"source": "synthetic", "val": 100, "synthetic": {"train": given.images + 100}}
     study = {
-        "data": {"source": "synthetic", "val": 100, "synthetic": {"train": given.images + 100}},
-        "model": {"hidden": [50], "init": "small:1e-4"},
+        "data": source if given.net == "reference" else {"source": "digits"},
+        "model": {"hidden": [50], "init": "small:1e-4" if given.net == "reference" else "he"},
         "train": {"epochs": given.rounds + 1},
-        "run": {"threads": given.threads, "device": given.device},
+        "run": {"threads": threads, "device": given.device},
     }
     settings = load_settings(stored=study)
     data = load_data(settings.study, settings.run)
-    rates = [10 ** (-3 - 0.1 * number) for number in range(given.trials)]
+    rates = [10 ** (-3 - 0.01 * number) for number in range(num_trials)]
     specs = [TrialSpec(number, {"lr": rate, "reg": 1e-4}) for number, rate in enumerate(rates)]
 
-    packs = {name: Pack(settings.study, data, specs, engine=name) for name in ("vmap", "loop")}
-    plain = [PlainTrial(data, rate, 1e-4) for rate in rates]
-    seconds: dict[str, list[float]] = {"plain": [], "vmap": [], "loop": []}
+    works = {}
+    for name in given.engines:
+        if name == "plain":
+            trials = [PlainTrial(data, rate, 1e-4) for rate in rates]
+            works[name] = lambda trials=trials: [trial.run_epoch() for trial in trials]
+        else:
+            config = settings.study.with_params({"train.precision": "bfloat16" if "bfloat16" in name else "float32"})
+            works[name] = Pack(config, data, specs, engine=ENGINES[name]).run_epoch
+
+    num_inputs, num_classes = data.x_train_NCHW[0].numel(), data.num_classes
+    shapes = {
+        "square": (SQUARE, SQUARE, SQUARE),
+        "forward": (100, num_inputs, 50 * num_trials),
+        "weight gradient": (50 * num_trials, 100, num_inputs),
+    }
+    products = {name: tuple(torch.randn(*shape, device=given.device) for shape in ((m, k), (k, n), (m, n)))
+                for name, (m, k, n) in shapes.items()}  # fmt: skip
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    speeds: dict[str, list[float]] = {name: [] for name in shapes}
     for round_ in range(given.rounds + 1):
-        for name, work in {
-            "plain": lambda: [trial.run_epoch() for trial in plain],
-            "vmap": packs["vmap"].run_epoch,
-            "loop": packs["loop"].run_epoch,
-        }.items():
-            start = time.perf_counter()
-            work()
-            if given.device.startswith("cuda"):
-                torch.cuda.synchronize()
-            if round_:  # the first one warms up
-                seconds[name].append((time.perf_counter() - start) / given.trials * NUM_IMAGES / given.images)
+        for name, (left, right, out) in products.items():
+            arithmetic = 2 * math.prod(shapes[name])
+            repeats = max(1, round(2 * SQUARE**3 / arithmetic))
+            took = timed(partial(repeat, repeats, partial(torch.mm, left, right, out=out)), given.device)
+            speeds[name] += [arithmetic * repeats / took] if round_ else []
+        for name, work in works.items():
+            took = timed(work, given.device)
+            # the first round warms up
+            seconds[name] += [took / num_trials * NUM_IMAGES / data.num_train] if round_ else []
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    print(
-        json.dumps(
-            {
-                "work": f"3072-50-10, batch 100, momentum, {given.trials} trials, {given.images} images",
-                "device": given.device,
-                "threads": threads,
-                "cores": num_cores(),
-                "versions": {"torch": torch.__version__, "python": platform.python_version()},
-                "seconds_per_trial_and_50k_images": {name: round(value, 4) for name, value in medians.items()},
-                "times_plain": {name: round(medians["plain"] / value, 2) for name, value in medians.items()},
-            },
-            indent=2,
-        )
-    )
+    peak = statistics.median(speeds["square"])
+    flop = NUM_IMAGES * 50 * (4 * num_inputs + 6 * num_classes)  # the images need no gradient
+    return {
+        "threads": threads,
+        "trials": num_trials,
+        "images": data.num_train,
+        "rounds": given.rounds,
+        "gflops_of_products": {name: round(statistics.median(found) / 1e9, 1) for name, found in speeds.items()},
+        "seconds_per_trial_and_50k_images": {name: round(value, 4) for name, value in medians.items()},
+        "fastest": {name: round(min(times), 4) for name, times in seconds.items()},
+        "times_plain": {
+            name: round(medians["plain"] / value, 2) for name, value in medians.items() if "plain" in works
+        },
+        "share_of_peak": {name: round(flop / value / peak, 3) for name, value in medians.items()},
+    }
+
+
+def repeat(times: int, work) -> None:
+    for _ in range(times):
+        work()
+
+
+def timed(work, device: str) -> float:
+    start = time.perf_counter()
+    work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 class PlainTrial:

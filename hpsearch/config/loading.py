@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpsearch.config.ranges import parse_range, parse_value
+from hpsearch.config.ranges import dump_range, parse_range, parse_value
 from hpsearch.config.schema import RunConfig
+from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
 from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, nearest, resolve_path, validate
+from hpsearch.config.usercode import names_in, trust
 from hpsearch.errors import ConfigError
 
 ENVIRONMENT = {
@@ -24,7 +26,7 @@ ENVIRONMENT = {
 }
 """Short names. Any key can be set as HPSEARCH_SECTION__KEY, e.g. HPSEARCH_TRAIN__BATCH_SIZE."""
 
-RESERVED = ("HPSEARCH_TEST_", "HPSEARCH_DASHBOARD_TOKEN")  # of the test suite; a secret that is no setting
+RESERVED = ("HPSEARCH_TEST_", "HPSEARCH_DASHBOARD_TOKEN", "HPSEARCH_TRUST", *SECRET_FILES)  # not settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,27 @@ def load_settings(
     Args:
         file: a study file; a name without ending is looked up in studies/; `-` is standard input.
         stored: the plain config of an earlier stage, used where no file is given.
-        environment: HPSEARCH_* variables.
+        environment: HPSEARCH_* variables, those that name files with secrets among them.
         sets: `section.key=value`, as given to --set.
         spaces: `name=log(a, b)`, as given to --space; `name=none` takes a hyperparameter out of the space.
         flags: values by dotted path; None means not given.
+
+    User code that any of these names is trusted from then on, but for what only `stored` names.
 
     Raises:
         ConfigError: anything that is not allowed, by key, value and what is.
     """
     values: dict[str, Any] = _read(file) if file is not None else deepcopy(dict(stored or {}))
-    for name, text in sorted((environment or {}).items()):
+    if file is not None:
+        trust(*names_in(values))
+    trust(*filter(None, map(str.strip, (environment or {}).get("HPSEARCH_TRUST", "").split(","))))
+    environment = environment or {}
+    for name, text in sorted(environment.items()):
         if (path := _environment_path(name)) is not None:
             _assign(values, path, parse_value(text), where=name)
+    storage_is_flag = (flags or {}).get("run.storage") is not None
+    if not storage_is_flag and (url := read_storage_file(environment)) is not None:
+        _assign(values, "run.storage", url, where="HPSEARCH_STORAGE_FILE")
     assigned: list[str] = []
     for text in sets:
         path, sign, value = text.partition("=")
@@ -78,6 +89,9 @@ def load_settings(
             assigned.append(_assign(values, path, value, where=path))
     given, removed = _assign_spaces(values, spaces)
     run = validate(RunConfig, values.pop("run", {}), prefix="run")
+    if PASSWORD_FILE in environment:
+        url = add_password(run.storage, environment[PASSWORD_FILE], is_flag=storage_is_flag)
+        run = run.model_copy(update={"storage": url})
     study: StudyConfig = validate(StudyConfig, values)
     for path in assigned:
         name = SHORT_NAMES.get(path, path)
@@ -140,6 +154,7 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
         if not isinstance(table, dict):
             raise ConfigError(f"{where}: {path} is not a key of a study file.")
     table[key] = value
+    trust(*names_in({path: value}))
     return path
 
 
@@ -162,6 +177,7 @@ def _assign_spaces(values: dict[str, Any], spaces: Sequence[str]) -> tuple[set[s
             removed.add(canonical)
         else:
             merged[canonical] = parse_range(name.strip(), form)
+            trust(*names_in({canonical: dump_range(merged[canonical])}))
             given.add(canonical)
     values["space"] = merged
     return given, removed

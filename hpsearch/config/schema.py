@@ -6,9 +6,14 @@ keys are structural: they change the program or its shapes.
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from hpsearch.config.ranges import thaw
+from hpsearch.config.usercode import is_user_code
 
 SOURCES = ("digits", "faces", "cifar10", "cifar100", "mnist", "fashion-mnist", "svhn", "synthetic")
 SOURCE_PREFIXES = ("folder:", "npz:")
@@ -25,6 +30,26 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
+
+
+class Options(dict[str, Any]):
+    """Keyword arguments of the user's function: a table that is not changed, so that it can be hashed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+
+def _plain_options(given: dict[str, Any]) -> Options:
+    for key, value in given.items():
+        if not key.isidentifier():
+            raise ValueError(f"{key!r} cannot be the name of an argument")
+        flat = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(v, bool | int | str) or (isinstance(v, float) and math.isfinite(v)) for v in flat):
+            raise ValueError(f"{key} = {value!r}: allowed are finite numbers, text, true, false, and lists of these")
+    return Options({key: thaw(value) for key, value in given.items()})
+
+
+OptionsField = Annotated[dict[str, Any], AfterValidator(_plain_options)]
 
 
 class SyntheticConfig(Section):
@@ -53,7 +78,10 @@ class DataConfig(Section):
     """Which images, how they are split and prepared."""
 
     source: str = "digits"
-    """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH or npz:PATH."""
+    """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH, npz:PATH, MODULE:FUNCTION.
+    """
+    options: OptionsField = Options()
+    """Keyword arguments of the function, where source is MODULE:FUNCTION."""
     val: float = Field(0.2, gt=0)
     """Validation images held out of the training split: a share below 1, or a count."""
     normalize: Literal["channel", "pixel", "feature", "none"] = "channel"
@@ -75,7 +103,9 @@ class DataConfig(Section):
     def _known_source(cls, source: str) -> str:
         if source in SOURCES or any(source.startswith(p) and len(source) > len(p) for p in SOURCE_PREFIXES):
             return source
-        raise ValueError(f"allowed: {', '.join(SOURCES)}, folder:PATH, npz:PATH")
+        if is_user_code(source) and not source.startswith(SOURCE_PREFIXES):
+            return source
+        raise ValueError(f"allowed: {', '.join(SOURCES)}, folder:PATH, npz:PATH, MODULE:FUNCTION")
 
     @field_validator("val")
     @classmethod
@@ -98,7 +128,9 @@ class ModelConfig(Section):
     """Which net. Keys that the named net does not use are ignored by it."""
 
     name: str = "mlp"
-    """linear, mlp, lenet, convnet or resnet."""
+    """linear, mlp, lenet, convnet or resnet; or MODULE:FUNCTION, called with (shape, num_classes, **options)."""
+    options: OptionsField = Options()
+    """Keyword arguments of the function, where name is MODULE:FUNCTION; each can be searched: "model.options.width"."""
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (50,)
     """mlp: units of each hidden layer. convnet: units of the fully connected layers before the last."""
     activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
@@ -116,16 +148,16 @@ class ModelConfig(Section):
     dropout: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
     """Share of units dropped before each fully connected layer but the first (the only one in linear and resnet)."""
     init: str = "he"
-    """Initial weights: small:STD, lecun, xavier or he. Biases start at 0."""
+    """Initial weights: small:STD, lecun, xavier or he. Biases start at 0. A net of MODULE:FUNCTION has its own."""
     init_scale: Annotated[float, Vector, Field(gt=0)] = 1.0
     """Multiplies the initial weights."""
 
     @field_validator("name")
     @classmethod
     def _known_model(cls, name: str) -> str:
-        if name in MODELS:
+        if name in MODELS or is_user_code(name):
             return name
-        raise ValueError(f"allowed: {', '.join(MODELS)}")
+        raise ValueError(f"allowed: {', '.join(MODELS)}, MODULE:FUNCTION")
 
     @field_validator("init")
     @classmethod
@@ -172,8 +204,8 @@ class TrainConfig(Section):
     """step: epochs between two decays."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
-    precision: Literal["float32", "float64"] = "float32"
-    """Of weights, data and arithmetic."""
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Of weights, data and arithmetic; bfloat16: of matrix products only, all the rest in float32."""
     seed: int = Field(0, ge=0)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 
@@ -229,12 +261,16 @@ class RunConfig(Section):
     """Folder for downloads and caches."""
     artifact_dir: str = "studies/artifacts"
     """Folder for the weights that are kept."""
-    keep: Literal["best", "none"] = "best"
-    """Whose weights are kept: those of the best trial of a stage, or nobody's."""
+    keep: Literal["best", "all", "none"] = "best"
+    """Whose weights are kept: those of the best trial of a stage, of all that complete, or nobody's."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    engine: Literal["auto", "loop", "vmap"] = "auto"
-    """How a pack is trained: loop (one after the other, always right) or vmap (as one program)."""
+    engine: Literal["auto", "loop", "vmap", "fused"] = "auto"
+    """How a pack is trained: loop (one after the other, always right), vmap (as one program), fused (linear, mlp)."""
+    fleet: Literal["processes", "ray"] = "processes"
+    """Who runs the workers: processes on this machine, or a Ray cluster."""
+    ray_address: str = ""
+    """The Ray cluster, HOST:PORT; empty: that of RAY_ADDRESS, one that runs on this host, or a new local one."""
     width: int = Field(0, ge=0)
     """Most trials in a pack; 0 lets hpsearch choose."""
     threads: int = Field(0, ge=0)

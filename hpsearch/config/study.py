@@ -32,12 +32,17 @@ NOT_SEARCHABLE = {
     "data.seed",
     "data.limit",
     "data.synthetic",
+    "data.options",
+    "model.options",  # as a whole; its keys are, see OPTION
     "train.epochs",
     "train.explosion",
 }
 """Keys that say what is compared or how long; a search over them would compare unlike things."""
 
 SHORT_NAMES = {"train.lr": "lr", "train.reg": "reg"}
+
+OPTION = "model.options."
+"""Before the name of an argument of the user's function: a structural hyperparameter, too."""
 
 
 def hyperparameter_paths() -> list[str]:
@@ -53,7 +58,7 @@ def resolve_path(name: str) -> str:
         ConfigError: no hyperparameter is called so; the message has the nearest names.
     """
     paths = hyperparameter_paths()
-    if name in paths:
+    if name in paths or (name.startswith(OPTION) and name.removeprefix(OPTION).isidentifier()):
         return name
     found = [path for path in paths if path.split(".", 1)[1] == name]
     if len(found) == 1:
@@ -78,7 +83,7 @@ def is_vector(name: str) -> bool:
 
 def is_vector_key(section: str, key: str) -> bool:
     """As `is_vector`, for any key of [data], [model] and [train], searchable or not."""
-    return Vector in SEARCHABLE[section].model_fields[key].metadata
+    return not key.startswith("options.") and Vector in SEARCHABLE[section].model_fields[key].metadata
 
 
 def hard_limits(name: str) -> tuple[float | None, float | None]:
@@ -89,6 +94,8 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
     try:
         section, key = resolve_path(name).split(".", 1)
     except ConfigError:
+        return None, None
+    if key.startswith("options."):
         return None, None
     low: float | None = None
     high: float | None = None
@@ -167,6 +174,8 @@ class StudyConfig(Section):
     @staticmethod
     def _is_number(name: str, *, whole: bool) -> bool:
         section, key = resolve_path(name).split(".", 1)
+        if key.startswith("options."):
+            return True
         annotation = SEARCHABLE[section].model_fields[key].annotation
         return annotation in ((int, float, int | None) if whole else (float,))
 
@@ -183,8 +192,19 @@ class StudyConfig(Section):
         updated = {}
         for section, values in sections.items():
             current: Section = getattr(self, section)
+            options = {key: values.pop(key) for key in list(values) if key.startswith("options.")}
+            if options:
+                own = {key.removeprefix("options."): value for key, value in options.items()}
+                values["options"] = {**self.model.options, **own}
             updated[section] = validate(type(current), {**current.model_dump(), **values}, prefix=section)
         return self.model_copy(update=updated)
+
+    def value(self, name: str) -> Any:
+        """What a hyperparameter is where a trial does not say; None for an option that is not given."""
+        section, key = resolve_path(name).split(".", 1)
+        if key.startswith("options."):
+            return self.model.options.get(key.removeprefix("options."))
+        return getattr(getattr(self, section), key)
 
     def stage(self, kind: str) -> StageConfig:
         """The settings of the stage `coarse` or `fine`."""
@@ -202,12 +222,24 @@ class StudyConfig(Section):
             config = self.with_params(settings.set)
         except ConfigError as error:
             raise ConfigError(f"{kind}.set: {error}") from None
+        # An argument that is only searched has no value yet, but nets are built before the first trial.
+        searched = [name for name in self.space if name.startswith(OPTION) and config.value(name) is None]
+        if searched:
+            config = config.with_params({name: _within(self.space[name]) for name in searched})
         return config.model_copy(update={"train": config.train.model_copy(update={"epochs": settings.epochs})})
 
     def plain(self) -> dict[str, Any]:
         """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""
         plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
+        for section in ("data", "model"):  # so that searches of before they existed stay the same
+            if not plain[section]["options"]:
+                del plain[section]["options"]
         return plain
+
+
+def _within(range_: Range) -> Any:
+    """A value of the range: the first choice, or the lowest number."""
+    return range_.values[0] if isinstance(range_, Choice) else range_.low
 
 
 def thaw_all(value: Any) -> Any:

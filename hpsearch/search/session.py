@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpsearch.config import Choice, RunConfig, StudyConfig, is_vector
+from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError
@@ -19,11 +20,11 @@ from hpsearch.search.images import load_data
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import make_pruner, num_trials
-from hpsearch.search.stages import open_stage
+from hpsearch.search.stages import changed_code, open_stage
 from hpsearch.search.stopping import Stop
 from hpsearch.search.width import choose_threads, choose_width
 from hpsearch.search.worker import Worker
-from hpsearch.storage import Database, read_trials
+from hpsearch.storage import Database, StudyRow, read_trials
 from hpsearch.training import Pack, structure_key
 
 MOST_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
@@ -34,8 +35,11 @@ def check_plan(plan: StagePlan, data: TrainingData) -> None:
     """What can be known to be wrong before the first trial.
 
     Raises:
-        ConfigError: a net does not fit the images, the pruner does not exist, the sampler cannot take the budget.
+        ConfigError: a net does not fit the images, the user's code fails, the pruner does not exist, the sampler cannot
+            take the budget.
+        RefusedError: the plan names code of the user's that is not trusted.
     """
+    refuse_untrusted(names_in(plan.config.plain()))
     make_pruner(plan.settings)
     if plan.settings.sampler == "gp" and plan.settings.trials > MOST_GP_TRIALS:
         raise ConfigError(
@@ -65,11 +69,19 @@ def run_stage(
     """
     check_plan(plan, data)
     study = open_stage(db, plan, data, structure_key)
+    note_changed_code(study, listener)
     rows = read_trials(db, study)
     if any(row.state in ("WAITING", "RUNNING") for row in rows):
         set_threads(choose_threads(plan, data, run))
         Worker(db, study, plan, data, run, listener, stop).run()
     return gather(db, plan.name)
+
+
+def note_changed_code(study: StudyRow, listener: Listener | None) -> None:
+    """Say that the user's code is not what it was when the stage was begun: no reason to stop, but to be told."""
+    for module, (then, now) in changed_code(study).items():
+        if listener is not None:
+            listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import ModelConfig
-from hpsearch.models import build, initialize, weight_names
+from hpsearch.config.usercode import is_user_code
+from hpsearch.models import build_initialized, weight_names
 
 Verdict = Literal["healthy", "collapsing", "dead", "saturated"]
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid)
 INITS = ("small:0.01", "lecun", "xavier", "he")
 """Those that are compared with the chosen one."""
+
+OWN = "its own"  # initialization of a net of the user's
 
 COLLAPSING = 0.1  # std of the last hidden layer over that of the first: below, learning starts late
 DEAD = 1e-6  # std of the last hidden layer over that of the input: below, nothing of the image reaches the classes
@@ -72,8 +75,8 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     """
     _, *shape = x_BCHW.shape
     channels, height, width = shape
-    net = build(config.model_copy(update={"dropout": 0.0}), (channels, height, width), num_classes).double()
-    initialize(net, config.init, seed)
+    config = config.model_copy(update={"dropout": 0.0})
+    net = build_initialized(config, (channels, height, width), num_classes, seed)
     weights = set(weight_names(net))
     for name, parameter in net.named_parameters():
         if name in weights:
@@ -96,11 +99,17 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     finally:
         for hook in hooks:
             hook.remove()
-    return Activations(config.init, judge(layers, spread(x_BCHW)), tuple(layers))
+    init = OWN if is_user_code(config.name) else config.init
+    return Activations(init, judge(layers, spread(x_BCHW)), tuple(layers))
 
 
 def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int) -> list[Activations]:
-    """The chosen initialization first, with its init_scale, then the well-known ones without."""
+    """The chosen initialization first, with its init_scale, then the well-known ones without.
+
+    A net of the user's has its own initialization alone.
+    """
+    if is_user_code(config.name):
+        return [activations(config, seed, x_BCHW, num_classes)]
     others = [config.model_copy(update={"init": init, "init_scale": 1.0}) for init in INITS if init != config.init]
     return [activations(each, seed, x_BCHW, num_classes) for each in (config, *others)]
 

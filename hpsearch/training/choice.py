@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import zip_longest
+
 import torch
 from torch import Tensor, nn
 
+from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import EngineError
 from hpsearch.logs import get_logger
 from hpsearch.training.engine import StackedEngine
+from hpsearch.training.fused import FusedEngine
 from hpsearch.training.loop import LoopEngine
 from hpsearch.training.state import PackState
 from hpsearch.training.vmap import VmapEngine
 
 logger = get_logger(__name__)
 
-ENGINES: dict[str, type[StackedEngine]] = {"loop": LoopEngine, "vmap": VmapEngine}
+ENGINES: dict[str, type[StackedEngine]] = {"loop": LoopEngine, "vmap": VmapEngine, "fused": FusedEngine}
+PREFERENCE = ("fused", "vmap", "loop")  # each one trains all that those before it do, more slowly
 
 
 def default_engine(model: str, device: torch.device) -> str:
@@ -23,7 +29,9 @@ def default_engine(model: str, device: torch.device) -> str:
     On 2 CPU cores one step of LeNet took 13 ms a trial with loop and 17-19 with vmap: grouped convolutions are slow
     there. A ResNet fills a GPU alone.
     """
-    if model in ("linear", "mlp") or (device.type == "cuda" and model != "resnet"):
+    if model in ("linear", "mlp"):
+        return "fused"
+    if device.type == "cuda" and model != "resnet":
         return "vmap"
     return "loop"
 
@@ -31,7 +39,7 @@ def default_engine(model: str, device: torch.device) -> str:
 def make_engine(
     name: str, model: str, module: nn.Module, state: PackState, sample: tuple[Tensor, Tensor]
 ) -> StackedEngine:
-    """The engine of that name, tried on a sample (x_BCHW, y_B) first; `auto` falls back to loop where vmap fails.
+    """The engine of that name, tried on a sample (x_BCHW, y_B) first; `auto` falls back along PREFERENCE.
 
     Draws from the global random state.
 
@@ -41,17 +49,21 @@ def make_engine(
     if name != "auto" and name not in ENGINES:
         raise EngineError(f"run.engine = {name!r} is not an engine.\nAllowed: auto, {', '.join(ENGINES)}.")
     chosen = default_engine(model, sample[0].device) if name == "auto" else name
-    engine = ENGINES[chosen](module, state)
-    if chosen == "loop":
-        return engine
-    try:
-        module.train()
-        engine.gradients(*sample, noise_seed=0)
-    except RuntimeError as error:
-        if name != "auto":
-            raise EngineError(
-                f"engine {name} cannot train model {model}: {error}\nAllowed: run.engine = loop."
-            ) from error
-        logger.warning("%s cannot train model %s, so loop does: %s", chosen, model, error)
-        return LoopEngine(module, state)
-    return engine
+    # A net of the user's may flatten with `view`, which takes no channels-last tensor.
+    loop = partial(LoopEngine, module, state, channels_last=not is_user_code(model))
+    candidates = PREFERENCE[PREFERENCE.index(chosen) :] if name == "auto" else (chosen,)
+    for candidate, following in zip_longest(candidates, candidates[1:]):
+        if candidate == "loop":
+            break
+        try:
+            engine = ENGINES[candidate](module, state)
+            module.train()
+            engine.gradients(*sample, noise_seed=0)
+            return engine
+        except (RuntimeError, EngineError) as error:
+            if following is None:
+                raise EngineError(
+                    f"engine {candidate} cannot train model {model}: {error}\nAllowed: run.engine = loop."
+                ) from error
+            logger.warning("%s cannot train model %s, so %s does: %s", candidate, model, following, error)
+    return loop()

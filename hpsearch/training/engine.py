@@ -87,11 +87,18 @@ class StackedEngine(Engine):
         """
 
 
+def _num_numbers(output: object) -> int:
+    """Of a layer's output: a tensor, or several, as of a recurrent layer."""
+    if isinstance(output, tuple | list):
+        return sum(map(_num_numbers, output))
+    return output.numel() if isinstance(output, Tensor) else 0
+
+
 def widest_layer(module: nn.Module, shape: tuple[int, ...]) -> int:
     """Numbers that the widest layer, or the input, has for one image of this shape (C, H, W)."""
     sizes = [math.prod(shape)]
     hooks = [
-        layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(output.numel()))
+        layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(_num_numbers(output)))
         for layer in module.modules()
     ]
     try:

@@ -13,6 +13,7 @@ from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.noise import seed_noise
 from hpsearch.training.optimizers import Stacked
+from hpsearch.training.precision import autocast
 from hpsearch.training.state import PackState
 
 
@@ -21,11 +22,11 @@ class LoopEngine(StackedEngine):
 
     name = "loop"
 
-    def __init__(self, module: nn.Module, state: PackState) -> None:
+    def __init__(self, module: nn.Module, state: PackState, *, channels_last: bool = True) -> None:
         super().__init__(module, state)
         # 15-19% faster convolutions on a CPU (LeNet and a small convnet, one thread, torch 2.15); a flattening
         # first layer would have to copy it back.
-        convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+        convolves = channels_last and any(isinstance(layer, nn.Conv2d) for layer in module.modules())
         self._memory_format = torch.channels_last if convolves else torch.contiguous_format
 
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
@@ -39,7 +40,8 @@ class LoopEngine(StackedEngine):
             parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.parameters.items()}
             own_buffers = {name: tensor[slot] for name, tensor in buffers.items()}  # views: written in place
             seed_noise(x_BCHW.device, noise_seed)  # each time, so that all trials see the same noise
-            logits_BC = functional_call(self.module, (parameters, own_buffers), (x_BCHW,))
+            with autocast(state.train.precision, x_BCHW.device):
+                logits_BC = functional_call(self.module, (parameters, own_buffers), (x_BCHW,)).to(x_BCHW.dtype)
             smoothing_K = None if state.smoothing_K is None else state.smoothing_K[slot : slot + 1]
             loss = data_loss(logits_BC.unsqueeze(0), y_B, smoothing_K).squeeze(0)
             found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
@@ -54,7 +56,8 @@ class LoopEngine(StackedEngine):
         self.module.eval()
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
         slots = [self.state.slot(slot) for slot in range(self.state.num_trials)]
-        return torch.stack([functional_call(self.module, slot, (x_BCHW,)) for slot in slots])
+        with autocast(self.state.train.precision, x_BCHW.device):
+            return torch.stack([functional_call(self.module, slot, (x_BCHW,)).to(x_BCHW.dtype) for slot in slots])
 
     def num_concurrent(self) -> int:
         """See Engine."""

@@ -12,18 +12,17 @@ from torch import Tensor
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
-from hpsearch.models import build, initialize
+from hpsearch.models import build_initialized
 from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.runtime import step_seed
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
 from hpsearch.training.grouping import structure_key
 from hpsearch.training.noise import preserved_rng
+from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate
 from hpsearch.training.state import PackState
 from hpsearch.training.vectors import Vectors
-
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Pack:
         config: with the structural values of these trials; also the default of any vector value that a spec lacks.
         data: on the device on which to train.
         specs: at least one.
-        engine: auto, loop or vmap.
+        engine: auto, loop, vmap or fused.
         snapshots: where trials are to go on from, by number; of all trials and from one epoch, or of none.
 
     Raises:
@@ -80,11 +79,14 @@ class Pack:
         vectors = Vectors.of(trial_configs)
         # Dropout layers are there as soon as one trial needs them; its rate is the trial's own.
         highest_rate = {"model.dropout": float(vectors.dropout.max())}
-        module = build(config.with_params(highest_rate).model, data.shape, data.num_classes).double()
-        initialize(module, config.model.init, config.train.seed)
+        model = config.with_params(highest_rate).model
+        module = build_initialized(model, data.shape, data.num_classes, config.train.seed)
         like = torch.empty(0, dtype=PRECISIONS[config.train.precision], device=data.x_train_NCHW.device)
         state = PackState(module, vectors, config.train, data.num_classes, like)
-        self._persistent = set(module.state_dict())
+        # A tensor may have several names, as tied weights have; slots hold it under the first of them.
+        first_names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
+        everything = module.state_dict(keep_vars=True).items()
+        self._persistent = {name: first_names[id(t)] for name, t in everything if id(t) in first_names}
         self._num_steps = data.num_batches(config.train.batch_size)
         self._train_sample = data.train_sample()
         x_sample, y_sample = self._train_sample
@@ -113,7 +115,7 @@ class Pack:
 
     @property
     def engine(self) -> str:
-        """The engine in use: loop or vmap."""
+        """The engine in use: loop, vmap or fused."""
         return self._engine.name
 
     def run_epoch(self) -> PackReport:
@@ -163,7 +165,7 @@ class Pack:
         if number not in self._numbers:
             raise EngineError(f"trial {number} is not in the pack.\nIn it: {list(self._numbers)}.")
         slot = self._state.slot(self._numbers.index(number))
-        return {name: tensor.clone() for name, tensor in slot.items() if name in self._persistent}
+        return {name: slot[first].clone() for name, first in self._persistent.items()}
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.

@@ -34,17 +34,21 @@ class PackState:
         weights = set(weight_names(module))
         self.parameters: Stacked = {}
         for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
             scales = vectors.init_scale.tolist() if name in weights else [1.0] * num_trials
             scaled = [(parameter.detach() * scale).to(like.dtype) for scale in scales]
             self.parameters[name] = torch.stack(scaled).to(like.device)
         self.buffers: Stacked = {}
-        for name, buffer in module.named_buffers():
+        frozen = [(name, p.detach()) for name, p in module.named_parameters() if not p.requires_grad]
+        for name, buffer in [*module.named_buffers(), *frozen]:
             stacked = buffer.expand(num_trials, *buffer.shape)
             self.buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
         for name, layer in module.named_modules():
             if isinstance(layer, Dropout):
                 self.buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
         self.vectors = vectors
+        self.train = train
         self.optimizer = make_optimizer(train.optimizer, self.parameters, weights, vectors)
         self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
@@ -75,22 +79,33 @@ class PackState:
             gradients: of the data loss, shapes [K, ...].
             buffers: as the forward pass left them, shapes [K, ...]; those that it does not change may be missing.
         """
-        weights = self.weights
-        cost_K = loss_K + self.penalty.cost(weights.values())
+        frozen_K = self.admit(loss_K, self.penalty.cost(self.weights.values()))
+        self.update(gradients, frozen_K)
+        self.store(buffers, frozen_K)
+
+    def admit(self, loss_K: Tensor, penalty_K: Tensor | float) -> Tensor | None:
+        """Take in the costs before the update; returns who must not make it, a mask, or None: nobody, for certain."""
+        cost_K = loss_K + penalty_K
         active_K = self.watch.observe(cost_K)
         self.cost_sum_K += cost_K
-        self.penalty.add_gradients(weights, gradients)
-        frozen_K = self._frozen(active_K)
+        return self._frozen(active_K)
+
+    def update(self, gradients: Stacked, frozen_K: Tensor | None) -> None:
+        """Regularize and update those parameters that have a gradient of the data loss here; uses the gradients up."""
+        parameters = {name: self.parameters[name] for name in gradients}
+        self.penalty.add_gradients({n: t for n, t in parameters.items() if n in self._weight_names}, gradients)
         lr_K = self.lr_K
         if frozen_K is not None:
             lr_K = lr_K.masked_fill(frozen_K, 0)
             for gradient in gradients.values():
                 gradient.masked_fill_(columns(frozen_K, gradient), 0)
-            for name, buffer in buffers.items():
-                buffers[name] = torch.where(columns(frozen_K, buffer), self.buffers[name], buffer)
-        self.optimizer.update(self.parameters, gradients, lr_K, self.watch.num_updates_K, frozen_K)
+        self.optimizer.update(parameters, gradients, lr_K, self.watch.num_updates_K, frozen_K)
+
+    def store(self, buffers: Stacked, frozen_K: Tensor | None) -> None:
+        """Take over the buffers of all trials but the frozen."""
         for name, buffer in buffers.items():
-            self.buffers[name].copy_(buffer)
+            own = self.buffers[name]
+            own.copy_(buffer if frozen_K is None else torch.where(columns(frozen_K, own), own, buffer))
 
     def slot(self, index: int) -> dict[str, Tensor]:
         """One trial's parameters and buffers by their names in the net, as views."""

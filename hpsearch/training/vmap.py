@@ -6,13 +6,15 @@ Shapes: K = trials in the pack, B = batch, C = classes or channels, H, W = image
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from hpsearch.errors import EngineError
 from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.noise import seed_noise
 from hpsearch.training.optimizers import Stacked
+from hpsearch.training.state import PackState
 
 
 class VmapEngine(StackedEngine):
@@ -23,6 +25,11 @@ class VmapEngine(StackedEngine):
     """
 
     name = "vmap"
+
+    def __init__(self, module: nn.Module, state: PackState) -> None:
+        super().__init__(module, state)
+        if state.train.precision == "bfloat16":  # vmap hides the operators from torch.autocast
+            raise EngineError("train.precision = 'bfloat16' does not run under vmap.\nAllowed: float32, float64.")
 
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         """See StackedEngine."""

@@ -6,9 +6,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def run(*options):
+    command = [sys.executable, "-m", "benchmarks", "engines", "--images", "300", "--rounds", "1", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
 def test_the_benchmark_of_engines_runs_and_names_its_peer():
-    command = [sys.executable, "-m", "benchmarks", "engines", "--images", "300", "--rounds", "1", "--trials", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
-    result = json.loads(done.stdout)
-    assert set(result["seconds_per_trial_and_50k_images"]) == {"plain", "vmap", "loop"}
-    assert result["times_plain"]["plain"] == 1
+    result = json.loads(run("--trials", "1", "2", "--threads", "1", "--json"))
+    assert [(each["trials"], each["threads"]) for each in result["runs"]] == [(1, 1), (2, 1)]
+    for each in result["runs"]:
+        assert set(each["seconds_per_trial_and_50k_images"]) == {"plain", "loop", "vmap", "fused"}
+        assert each["times_plain"]["plain"] == 1
+        assert all(0 < share < 1.5 for share in each["share_of_peak"].values())
+
+
+def test_the_benchmark_of_engines_prints_a_table():
+    table = run("--trials", "2", "--engines", "fused", "fused-bfloat16", "--net", "digits")
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["fused", "fused-bfloat16"]

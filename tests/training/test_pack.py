@@ -127,10 +127,10 @@ def test_refuses_trials_that_do_not_fit(data):
 def test_auto_engine(data):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [default_engine(name, cpu) for name in ("linear", "mlp", "lenet", "convnet", "resnet")] == [
-        "vmap", "vmap", "loop", "loop", "loop",
+        "fused", "fused", "loop", "loop", "loop",
     ]  # fmt: skip
-    assert [default_engine(name, cuda) for name in ("mlp", "convnet", "resnet")] == ["vmap", "vmap", "loop"]
-    assert Pack(make_config(), data, [TrialSpec(0)]).engine == "vmap"
+    assert [default_engine(name, cuda) for name in ("mlp", "convnet", "resnet")] == ["fused", "vmap", "loop"]
+    assert Pack(make_config(), data, [TrialSpec(0)]).engine == "fused"
 
 
 class DataDependent(torch.nn.Linear):
@@ -142,7 +142,7 @@ class DataDependent(torch.nn.Linear):
 
 
 def test_auto_falls_back_to_loop(data, monkeypatch, caplog):
-    monkeypatch.setattr("hpsearch.training.pack.build", lambda *_: DataDependent(64, 4))
+    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: DataDependent(64, 4).double())
     with caplog.at_level(logging.WARNING, logger="hpsearch"):
         pack = Pack(make_config(), data, [TrialSpec(0)])
     assert pack.engine == "loop"

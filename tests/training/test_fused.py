@@ -1,0 +1,227 @@
+"""The fused engine is the others, faster: random nets agree, explosions stay alone, trials move between engines."""
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_training import make_config, make_data
+from torch import nn
+
+from hpsearch.errors import EngineError
+from hpsearch.results import TrialSpec
+from hpsearch.training import Pack, fused
+from hpsearch.training.choice import ENGINES
+from hpsearch.training.cuda_graph import WARM_UP, GraphedStep
+from hpsearch.training.fused import FusedEngine
+
+OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
+EVERYTHING = {
+    "lr": 3e-3, "reg": 1e-2, "train.l1": 1e-3, "train.momentum": 0.5, "train.beta2": 0.9, "train.weight_decay": 0.1,
+    "train.label_smoothing": 0.2, "model.dropout": 0.3, "model.init_scale": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data(num_train=23, num_val=9, shape=(2, 3, 3), num_classes=3)
+
+
+@pytest.fixture(params=["stacked", "large"])
+def ways_of_update(request, monkeypatch):
+    """All weights updated by stacked operators, then all of them trial by trial."""
+    monkeypatch.setattr(fused, "LARGE", {"stacked": 10**9, "large": 0}[request.param])
+
+
+@st.composite
+def trials(draw):
+    def number(low, high):
+        return draw(st.one_of(st.just(low), st.floats(low, high)))
+
+    return [
+        {
+            "lr": draw(st.floats(1e-4, 1e-2)), "reg": number(0, 0.1), "train.l1": number(0, 0.01),
+            "train.momentum": number(0, 0.95), "train.beta2": draw(st.floats(0.5, 0.999)),
+            "train.weight_decay": number(0, 0.1), "train.label_smoothing": number(0, 0.5),
+            "model.dropout": number(0, 0.8), "model.init_scale": draw(st.floats(0.3, 2)),
+        }
+        for _ in range(draw(st.integers(1, 4)))
+    ]  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    structure=st.fixed_dictionaries(
+        {
+            "model__name": st.sampled_from(["mlp", "mlp", "linear"]),
+            "model__hidden": st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple),
+            "model__activation": st.sampled_from(["relu", "tanh", "sigmoid", "gelu"]),
+            "model__batch_norm": st.booleans(),
+            "train__optimizer": st.sampled_from(OPTIMIZERS),
+            "train__batch_size": st.integers(4, 23),
+        }
+    ),
+    params=trials(),
+    large=st.sampled_from([0, 10**9]),
+    leaving=st.integers(0, 3),
+)
+def test_all_engines_agree_on_random_nets(data, structure, params, large, leaving):
+    config = make_config(epochs=3, explosion=1e9, **structure)
+    specs = [TrialSpec(number, each) for number, each in enumerate(params)]
+    results, tensors = {}, {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "LARGE", large)
+        for engine in ENGINES:
+            pack = Pack(config, data, specs, engine=engine)
+            results[engine] = [[result.cost, result.val_loss] for result in pack.run_epoch().results]
+            if leaving < len(specs) > 1:
+                pack.drop([leaving])
+            results[engine] += [[r.cost, r.train_loss, r.update_ratio] for r in pack.run_epoch().results]
+            tensors[engine] = [pack.snapshot(number).tensors for number in pack.numbers]
+            assert pack.engine == engine
+    for engine in set(ENGINES) - {"loop"}:
+        for found, expected in zip(results[engine], results["loop"], strict=True):
+            assert found == pytest.approx(expected, rel=1e-8)
+        for found, expected in zip(tensors[engine], tensors["loop"], strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_explosion_changes_no_bit_of_its_neighbours(data, optimizer, ways_of_update, monkeypatch):
+    monkeypatch.setattr(Pack, "_remove", lambda self, epoch, exploded: [])
+    config = make_config(epochs=2, model__hidden=(6, 5), model__batch_norm=True, train__optimizer=optimizer)
+
+    def train(lr):
+        specs = [TrialSpec(0, EVERYTHING), TrialSpec(1, {"lr": lr}), TrialSpec(2)]
+        pack = Pack(config, data, specs, engine="fused")
+        after = [(pack.run_epoch(), [pack.snapshot(number).tensors for number in range(3)])[1] for _ in range(2)]
+        return after, pack._state.watch.active_K.tolist()
+
+    calm, everybody = train(1e-3)
+    beside_an_explosion, active = train(1e300)
+    assert (everybody, active) == ([True, True, True], [True, False, True])
+    for epoch in range(2):
+        for number in (0, 2):
+            for name, tensor in calm[epoch][number].items():
+                assert torch.equal(tensor, beside_an_explosion[epoch][number][name]), name
+    first, second = (tensors[1] for tensors in beside_an_explosion)  # the exploded one froze in the first epoch
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items() if not name.startswith("watch"))
+    assert first["parameters/fc1.weight"].isfinite().any()
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+@pytest.mark.parametrize(("first", "then"), [("fused", "vmap"), ("vmap", "fused"), ("fused", "loop")])
+def test_a_trial_goes_on_with_another_engine(data, optimizer, first, then, ways_of_update):
+    config = make_config(epochs=4, model__hidden=(6,), model__batch_norm=True, train__optimizer=optimizer)
+    specs = [TrialSpec(0), TrialSpec(1, EVERYTHING)]
+    whole, begun = Pack(config, data, specs, engine="loop"), Pack(config, data, specs, engine=first)
+    for _ in range(2):
+        whole.run_epoch()
+        begun.run_epoch()
+    snapshots = {number: begun.snapshot(number) for number in (1, 0)}
+    ended = Pack(config, data, specs, engine=then, snapshots=snapshots)
+    for _ in range(2):
+        expected, found = whole.run_epoch(), ended.run_epoch()
+        assert [r.cost for r in found.results] == pytest.approx([r.cost for r in expected.results], rel=1e-9)
+    for number in (0, 1):
+        torch.testing.assert_close(ended.snapshot(number).tensors, whole.snapshot(number).tensors, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["loop", "fused"])
+def test_bfloat16_products_stay_near_float32(engine, ways_of_update):
+    data = make_data(dtype=torch.float32)
+    params = {"model__hidden": (16,), "model__dropout": 0.2, "train__optimizer": "momentum"}
+    specs = [TrialSpec(0, {"reg": 1e-3}), TrialSpec(1, {"lr": 3e-3})]
+    costs = {}
+    for precision in ("float32", "bfloat16"):
+        pack = Pack(make_config(5, train__precision=precision, **params), data, specs, engine=engine)
+        costs[precision] = [[result.cost for result in pack.run_epoch().results] for _ in range(5)]
+        assert {t.dtype for t in pack.snapshot(0).tensors.values() if t.is_floating_point()} == {torch.float32}
+    assert costs["bfloat16"] != costs["float32"]
+    for found, expected in zip(costs["bfloat16"], costs["float32"], strict=True):
+        assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_bfloat16_is_none_for_vmap():
+    config = make_config(train__precision="bfloat16")
+    with pytest.raises(EngineError, match="'bfloat16' does not run under vmap"):
+        Pack(config, make_data(dtype=torch.float32), [TrialSpec(0)], engine="vmap")
+
+
+def test_a_step_makes_no_graph_and_leaves_no_noise(data):
+    pack = Pack(make_config(1, model__hidden=(6,)), data, [TrialSpec(0)], engine="fused")
+    x = data.x_train_NCHW[:6].clone()
+    pack._engine.step(x, data.y_train_N[:6], 0)
+    assert not any(tensor.requires_grad for tensor in pack._state.everything().values())
+    assert torch.equal(x, data.x_train_NCHW[:6])  # activations overwrite their input, never the images
+
+
+class Leaky(nn.Sequential):
+    """A net of a layer that the engine does not know."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(18, 5), nn.LeakyReLU(), nn.Linear(5, 3))
+
+
+def test_other_nets_fall_back_with_a_note(data, monkeypatch, caplog):
+    with pytest.raises(EngineError, match="engine fused cannot train model lenet: conv1 is a Conv2d"):
+        Pack(make_config(model__name="lenet"), make_data(), [TrialSpec(0)], engine="fused")
+    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Leaky().double())
+    with caplog.at_level(logging.WARNING, logger="hpsearch"):
+        pack = Pack(make_config(), data, [TrialSpec(0)])
+    assert pack.engine == "vmap"
+    assert "fused cannot train model mlp, so vmap does: 2 is a LeakyReLU" in caplog.text
+
+
+class RecordedCapture:
+    """As a CUDA graph: notes the work without doing it, and does it at each replay."""
+
+    def __init__(self):
+        self.num_captures = self.num_replays = 0
+
+    def __call__(self, work):
+        self.num_captures += 1
+
+        def replay():
+            self.num_replays += 1
+            work()
+
+        return replay
+
+
+def test_a_graphed_step_sees_each_batch_once():
+    capture, seen = RecordedCapture(), []
+    step = GraphedStep(lambda x, y: seen.append((x.tolist(), y.tolist(), x.data_ptr())), capture)
+    sizes = [4, 4, 3, 4, 4, 4, 3, 4]  # the last batch of an epoch is smaller
+    batches = [(torch.full((size,), float(i)), torch.full((size,), i)) for i, size in enumerate(sizes)]
+    for batch in batches:
+        step(*batch)
+    assert [(x, y) for x, y, _ in seen] == [(x.tolist(), y.tolist()) for x, y in batches]
+    assert (capture.num_captures, capture.num_replays) == (1, sizes.count(4) - WARM_UP)
+    assert len({seen[i][2] for i in (4, 5, 7)}) == 1  # the same memory each time
+
+
+def test_a_graphed_step_trains_as_the_plain_one(data, monkeypatch):
+    """The fused step may be captured: it works in place on tensors that stay, and reads nothing back in between."""
+    config = make_config(epochs=3, model__hidden=(6,), model__batch_norm=True, train__optimizer="adam")
+    specs = [TrialSpec(0), TrialSpec(1, EVERYTHING), TrialSpec(2)]
+    plain, graphed = (Pack(config, data, specs, engine="fused") for _ in range(2))
+    captures = []
+
+    def prepare():
+        FusedEngine._prepare(graphed._engine)
+        captures.append(RecordedCapture())
+        graphed._engine._run = GraphedStep(graphed._engine._advance, captures[-1])
+
+    monkeypatch.setattr(graphed._engine, "_prepare", prepare)
+    prepare()
+    for epoch in range(3):
+        assert plain.run_epoch() == graphed.run_epoch()
+        if epoch == 0:
+            plain.drop([2])
+            graphed.drop([2])  # another width is another graph
+    assert [capture.num_captures for capture in captures] == [0, 1]  # an epoch has three full batches
+    assert captures[1].num_replays == 2 * 3 - WARM_UP
+    for number in (0, 1):
+        torch.testing.assert_close(graphed.snapshot(number).tensors, plain.snapshot(number).tensors, rtol=0, atol=0)
