@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpsearch.cli.fleet_options import (
+    DevicesOption,
+    EngineOption,
+    RayAddressOption,
+    WorkersOption,
+    fleet_flags,
+    split_devices,
+)
 from hpsearch.cli.options import (
     ConfigOption,
     JsonOption,
@@ -17,6 +25,7 @@ from hpsearch.cli.options import (
     SetOption,
     SpaceOption,
     StorageOption,
+    TrustOption,
     VerboseOption,
     read_settings,
     set_verbosity,
@@ -37,10 +46,8 @@ NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 DataOption = Annotated[
     str | None, typer.Option(help="digits, cifar10, folder:PATH, npz:PATH, ... See: hpsearch data list.")
 ]
-ModelOption = Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet or resnet.")]
+ModelOption = Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet, resnet, or MODULE:FUNCTION.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Worker processes; 0 lets hpsearch choose.")]
-DevicesOption = Annotated[str | None, typer.Option(metavar="A,B", help="Devices of the workers: cuda:0,cuda:1.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its estimated time; write nothing.")]
 
@@ -63,7 +70,10 @@ def coarse(
     device: DeviceOption = None,
     workers: WorkersOption = 0,
     devices: DevicesOption = None,
+    engine: EngineOption = None,
+    ray_address: RayAddressOption = None,
     storage: StorageOption = None,
+    trust: TrustOption = None,
     skip_checks: SkipChecksOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -80,7 +90,8 @@ def coarse(
     set_verbosity(verbose, quiet)
     check, stored = _find_check(source, config, storage) if source is not None else (None, None)
     flags = stage_flags("coarse", trials, epochs, sampler, pruner, seed, data, model, device)
-    settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
+    flags |= fleet_flags(engine, ray_address)
+    settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
 
     from hpsearch.search.plan import plan_coarse
 
@@ -88,7 +99,7 @@ def coarse(
     if dry_run:
         _show_plan(plan, settings, as_json)
         return
-    _run(lambda _db: plan, settings, as_json, quiet, workers, _split(devices), skip_checks)
+    _run(lambda _db: plan, settings, as_json, quiet, workers, split_devices(devices), skip_checks)
 
 
 def fine(
@@ -111,7 +122,10 @@ def fine(
     device: DeviceOption = None,
     workers: WorkersOption = 0,
     devices: DevicesOption = None,
+    engine: EngineOption = None,
+    ray_address: RayAddressOption = None,
     storage: StorageOption = None,
+    trust: TrustOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -139,7 +153,8 @@ def fine(
     if stored is None and config is None and not quiet:
         typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
     flags = stage_flags("fine", trials, epochs, sampler, pruner, seed, data, model, device)
-    settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags)
+    flags |= fleet_flags(engine, ray_address)
+    settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:
         _show_plan(plan, settings, as_json)
@@ -155,7 +170,7 @@ def fine(
             typer.echo(f"note: {source!r} has gone on; {kept.name!r} keeps the ranges it started with", err=True)
         return kept
 
-    _run(planned, settings, as_json, quiet, workers, _split(devices))
+    _run(planned, settings, as_json, quiet, workers, split_devices(devices))
 
 
 def _find_check(source: str, config: str | None, storage: str | None) -> tuple[StudyRow, dict[str, Any] | None]:
@@ -192,10 +207,6 @@ def stage_flags(
     }
 
 
-def _split(devices: str | None) -> list[str]:
-    return [name.strip() for name in (devices or "").split(",") if name.strip()]
-
-
 def _parse_renames(renames: list[str]) -> dict[str, str | None]:
     parsed: dict[str, str | None] = {}
     for text in renames:
@@ -221,29 +232,29 @@ def _run(
     from hpsearch.cli.output import line, print_changes, print_stage
     from hpsearch.cli.progress import data_progress, make_listener, waiting
     from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.fleet import choose_devices, run_fleet
+    from hpsearch.search.fleet import check_request, run_fleet
     from hpsearch.search.images import load_data
     from hpsearch.search.stopping import Stop
     from hpsearch.search.summary import stage_summary
     from hpsearch.storage import open_database
 
+    run = check_request(settings.run, devices)
     try:
-        db = open_database(settings.run.storage, create=True)
+        db = open_database(run.storage, create=True)
         plan = planned(db)
         if plan.changes and not (as_json or quiet):
             print_changes(plan.changes)
         with data_progress(quiet or as_json) as progress:
-            data = load_data(plan.trial_config, settings.run, progress)
+            data = load_data(plan.trial_config, run, progress)
         with waiting("checking", quiet or as_json):
             checks = None if skip_checks else check_before_search(db, plan, data)
         if checks is not None:
             checks.refuse_if_failed()
             if not (as_json or quiet):
                 line("checks", checks.line())
-        devices = choose_devices(plan, data, settings.run, workers, devices)
         stop = Stop()
         with make_listener(quiet=quiet, as_json=as_json) as listener, stop.on_signals():
-            evidence = run_fleet(db, settings.run.storage, plan, settings.run, data, devices, listener, stop)
+            evidence = run_fleet(db, plan, settings.run, data, workers, devices, listener, stop)
     except KeyboardInterrupt as stop:
         raise stopped(stop) from None
     summary = stage_summary(evidence, seconds=time.monotonic() - start)
@@ -252,6 +263,8 @@ def _run(
         typer.echo(json.dumps({**summary.as_dict(), **found}))
     else:
         print_stage(summary, quiet=quiet)
+    if summary.counts.get("FAIL", 0) == summary.num_trials:
+        raise typer.Exit(code=1)
 
 
 def _show_plan(plan: StagePlan, settings: Settings, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""How many workers a stage gets, and on which devices."""
+"""How many workers a stage gets, on which devices, and who runs them: this process, others here, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,13 +10,31 @@ from hpsearch.runtime import num_cores, resolve_device
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
-from hpsearch.search.session import check_plan, run_stage
+from hpsearch.search.ray_cluster import check_request as check_ray_request
+from hpsearch.search.ray_cluster import choose_demand, choose_workers, connected, nodes
+from hpsearch.search.ray_fleet import RayFleet
+from hpsearch.search.session import check_plan, note_changed_code, run_stage
 from hpsearch.search.stages import open_stage
 from hpsearch.search.stopping import Stop
 from hpsearch.search.supervisor import Supervisor
 from hpsearch.search.width import WORTH_A_FLEET, arithmetic
 from hpsearch.storage import Database, count_states
 from hpsearch.training import structure_key
+
+
+def check_request(run: RunConfig, devices: Sequence[str]) -> RunConfig:
+    """Refuse what cannot work before anything is read or written; the settings of this process.
+
+    With Ray, the workers' GPUs are elsewhere, and this process checks the net with what it has.
+
+    Raises:
+        MissingExtraError: Ray is asked for, but not installed.
+        ConfigError: Ray is asked for, with devices by number.
+    """
+    if run.fleet != "ray":
+        return run
+    check_ray_request(run, devices)
+    return run.model_copy(update={"device": "auto"}) if run.device == "cuda" else run
 
 
 def choose_devices(
@@ -40,21 +58,41 @@ def choose_devices(
 
 def run_fleet(
     db: Database,
-    url: str,
     plan: StagePlan,
     run: RunConfig,
     data: TrainingData,
+    workers: int,
     devices: Sequence[str],
     listener: Listener,
     stop: Stop,
 ) -> Evidence:
-    """Create or resume a stage and work on it: in this process for one device, else in one process per device."""
+    """Create or resume a stage and work on it: in this process for one device, in one process per device, or on Ray.
+
+    Args:
+        db: an open database, that of run.storage.
+        plan: the stage.
+        run: settings that the workers share.
+        data: the images of the stage.
+        workers: how many; 0 leaves it to us.
+        devices: of the workers, as the user named them.
+        listener: hears of each trial.
+        stop: asked whether to go on.
+    """
+    on_ray = run.fleet == "ray"
+    devices = [] if on_ray else choose_devices(plan, data, run, workers, devices)
     if len(devices) == 1:
         return run_stage(db, plan, run, data, listener, stop)
     check_plan(plan, data)
     study = open_stage(db, plan, data, structure_key)
+    note_changed_code(study, listener)
     counts = count_states(db, study)
-    if counts["WAITING"] or counts["RUNNING"]:
+    num_trials = counts["WAITING"] + counts["RUNNING"]
+    if num_trials and on_ray:
+        with connected(run.ray_address):
+            demand = choose_demand(run, nodes())
+            num_workers = choose_workers(workers, demand, nodes(), num_trials)
+            RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()
+    elif num_trials:
         threads = run.threads or max(1, num_cores() // len(devices))
-        Supervisor(db, url, study, run, devices, listener, stop, threads=threads).run()
+        Supervisor(db, run.storage, study, run, devices, listener, stop, threads=threads).run()
     return gather(db, plan.name)
