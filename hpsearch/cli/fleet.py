@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -48,7 +47,7 @@ def worker(
     from hpsearch.search.patience import insist
     from hpsearch.search.stages import stored_plan
     from hpsearch.search.stopping import Stop, Stopped
-    from hpsearch.search.supervised import NotesToSupervisor, on_parent_death
+    from hpsearch.search.supervised import NotesToSupervisor, await_assignment, on_parent_death
     from hpsearch.search.worker import Worker
     from hpsearch.storage import find_study, open_database
 
@@ -63,15 +62,12 @@ def worker(
     plan = stored_plan(row)
     refuse_untrusted(names_in(plan.config.plain()))
     with stop.on_signals():
-        data = load_data(plan.trial_config, run)
+        data = await_assignment(plan, run) if standby else load_data(plan.trial_config, run)
+        if data is None:
+            return
+        run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})
         if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
             raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")
-        if standby:
-            assigned = sys.stdin.readline().strip()
-            if not assigned:
-                return  # the supervisor needs no spare any more
-            if assigned != run.device:
-                data = load_data(plan.trial_config, run.model_copy(update={"device": assigned}))
         try:
             with make_listener(quiet=quiet, as_json=False) as listener:
                 # A supervised worker tells nobody else: its supervisor tells of its trials.

@@ -94,5 +94,5 @@ def run_fleet(
             RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()
     elif num_trials:
         threads = run.threads or max(1, num_cores() // len(devices))
-        Supervisor(db, run.storage, study, run, devices, listener, stop, threads=threads).run()
+        Supervisor(db, run.storage, study, run, devices, listener, stop, threads=threads, images=data).run()
     return gather(db, plan.name)

@@ -20,15 +20,18 @@ from pathlib import Path
 from hpsearch.config import RunConfig
 from hpsearch.config.secret_files import SECRET_FILES
 from hpsearch.config.usercode import trusted
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.sharing import SharedImages
 from hpsearch.errors import HpsearchError
 from hpsearch.search import attributes, spool
 from hpsearch.search.follow import StageFollower
 from hpsearch.search.progress import Listener
 from hpsearch.search.stopping import Stop
+from hpsearch.search.supervised import IMAGES_FD
 from hpsearch.storage import Database, Queue, StorageAwayError, StudyRow, new_worker_id
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
-POLL_SECONDS = 0.25  # between two looks at the database
+POLL_SECONDS = 0.5  # between two looks at the database; a death is heard of at once
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
 MOST_DEATHS = 5  # of workers, without progress in between
 STORM_SECONDS = 30.0  # after a death, a second spare process is kept for so long: what killed one may kill the next
@@ -55,6 +58,8 @@ class Supervisor:
         devices: of the workers, one each.
         listener: hears of each trial.
         stop: asked whether to go on.
+        threads: of each worker.
+        images: those of the stage, shared with the workers; without them, each one loads its own.
         spare: whether to keep a process in reserve.
     """
 
@@ -69,6 +74,7 @@ class Supervisor:
         stop: Stop,
         *,
         threads: int,
+        images: TrainingData | None = None,
         spare: bool = True,
     ) -> None:
         self.db, self.study, self.listener, self.stop = db, study, listener, stop
@@ -76,7 +82,10 @@ class Supervisor:
         self.spool_folder = Path(run.artifact_dir) / "spool"
         self.queue = Queue(db, study, new_worker_id())
         self.watch = StageFollower(db, study, listener)
+        self.images = SharedImages(images) if images is not None and SharedImages.possible() else None
         self.environment = _environment(run, url, threads)
+        if self.images is not None:
+            self.environment[IMAGES_FD] = str(self.images.fd)
         self.processes: list[_Process] = []
         self.notes: thread_queue.SimpleQueue[str] = thread_queue.SimpleQueue()
         self.deaths: thread_queue.SimpleQueue[_Process] = thread_queue.SimpleQueue()
@@ -95,8 +104,11 @@ class Supervisor:
         self.watch.begin()
         self._release()
         try:
-            for device in self.devices:
-                self._go(self._start(device))
+            processes = [self._start(device) for device in self.devices]
+            if self.images is not None:
+                self.images.write()
+            for process in processes:
+                self._go(process)
             while self._workers():
                 self._look()
         finally:
@@ -104,6 +116,8 @@ class Supervisor:
             self._pass_notes_on()
             self._release()
             self.watch.look()
+            if self.images is not None:
+                self.images.close()
 
     def _look(self) -> None:
         try:
@@ -116,7 +130,7 @@ class Supervisor:
             self.num_deaths = 0
         if dead is not None:
             self._bury(dead)
-        elif self.watch.num_waiting and len(self._spares()) < self._spares_wanted():
+        elif self.watch.num_waiting and self.watch.num_epochs and len(self._spares()) < self._spares_wanted():
             self._start(self.devices[0])
 
     def _pass_notes_on(self) -> None:
@@ -136,7 +150,10 @@ class Supervisor:
         """A process that loads everything and then waits."""
         command = [sys.executable, "-m", "hpsearch", "worker", "--standby", "--", self.study.name]
         environment = {**self.environment, "HPSEARCH_RUN__DEVICE": device}
-        popen = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        inherited = [self.images.fd] if self.images is not None else []
+        popen = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=inherited
+        )
         process = _Process(popen, device)
         self.processes.append(process)
         threading.Thread(target=self._wait, args=(process,), daemon=True).start()

@@ -10,7 +10,7 @@ from hpsearch.models import build
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.proposals import needs_mirror
 
-# Measured on 2 cores with the engine fused: 32 trials of a 3072-50-10 net (154,160 parameters) are as fast as 8 or faster.
+# Measured on 2 cores with the engine fused: 32 trials of a 3072-50-10 net (154,160 parameters) are as fast as 8.
 CPU_PARAMETERS = 32 * 160_000
 MOST_ON_CPU = 32
 MOST_ON_ACCELERATOR = 128
