@@ -1,4 +1,4 @@
-"""Options that say how a stage is trained, by how many workers, and where they run."""
+"""Options that say how a stage is trained, by how many workers, where they run, and what they keep."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ RayAddressOption = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="The Ray cluster; without it: RAY_ADDRESS, one on this host, or a new one."),
 ]
+KeepOption = Annotated[
+    str | None, typer.Option(metavar="WHOSE", help="Whose weights are kept: best, all (that complete), or none.")
+]
 
 
-def fleet_flags(engine: str | None, ray_address: str | None) -> dict[str, Any]:
+def fleet_flags(engine: str | None, ray_address: str | None, keep: str | None = None) -> dict[str, Any]:
     """The flags by the keys that they set. Ray is no engine of a pack, but an address alone asks for it, too.
 
     Raises:
@@ -33,6 +36,7 @@ def fleet_flags(engine: str | None, ray_address: str | None) -> dict[str, Any]:
         "run.engine": None if engine == "ray" else engine,
         "run.fleet": "ray" if engine == "ray" or ray_address else None,
         "run.ray_address": ray_address,
+        "run.keep": keep,
     }
 
 

@@ -12,6 +12,7 @@ import typer
 from hpsearch.cli.fleet_options import (
     DevicesOption,
     EngineOption,
+    KeepOption,
     RayAddressOption,
     WorkersOption,
     fleet_flags,
@@ -72,6 +73,7 @@ def coarse(
     devices: DevicesOption = None,
     engine: EngineOption = None,
     ray_address: RayAddressOption = None,
+    keep: KeepOption = None,
     storage: StorageOption = None,
     trust: TrustOption = None,
     skip_checks: SkipChecksOption = False,
@@ -90,7 +92,7 @@ def coarse(
     set_verbosity(verbose, quiet)
     check, stored = _find_check(source, config, storage) if source is not None else (None, None)
     flags = stage_flags("coarse", trials, epochs, sampler, pruner, seed, data, model, device)
-    flags |= fleet_flags(engine, ray_address)
+    flags |= fleet_flags(engine, ray_address, keep)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
 
     from hpsearch.search.plan import plan_coarse
@@ -124,6 +126,7 @@ def fine(
     devices: DevicesOption = None,
     engine: EngineOption = None,
     ray_address: RayAddressOption = None,
+    keep: KeepOption = None,
     storage: StorageOption = None,
     trust: TrustOption = None,
     dry_run: DryRunOption = False,
@@ -153,7 +156,7 @@ def fine(
     if stored is None and config is None and not quiet:
         typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
     flags = stage_flags("fine", trials, epochs, sampler, pruner, seed, data, model, device)
-    flags |= fleet_flags(engine, ray_address)
+    flags |= fleet_flags(engine, ray_address, keep)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:

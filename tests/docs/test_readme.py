@@ -51,8 +51,20 @@ def test_the_study_file_is_valid(tmp_path):
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
-    [block] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "digits.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
     exec(compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "README.md", "exec"), {})
+
+
+def test_the_example_of_an_own_net_runs(tmp_path):
+    net, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mynets.py").write_text(net)
+    for command in (
+        "coarse --model mynets:small --space model.options.width=int(8,64)",
+        "fine --from coarse --trust mynets",
+    ):
+        arguments = [sys.executable, "-m", "hpsearch", *command.split(), "--trials", "3", "--epochs", "1"]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
