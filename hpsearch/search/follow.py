@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpsearch.search import attributes
+from hpsearch.search.deaths import News
 from hpsearch.search.evidence import standing
 from hpsearch.search.progress import Listener, TrialFinished
 from hpsearch.search.stages import stored_plan
@@ -27,7 +28,7 @@ class StageFollower:
         self.db, self.study, self.listener = db, study, listener
         self.known: set[int] = set()
         self.away = False
-        self.num_trials = self.num_waiting = self.num_epochs = 0
+        self.num_trials = self.num_waiting = self.num_epochs = self._num_last = 0
 
     def begin(self) -> None:
         """Say how the stage stands."""
@@ -37,11 +38,15 @@ class StageFollower:
         self.known = {row.number for row in finished}
         self.num_trials = len(rows)
         self.num_waiting = sum(row.state == "WAITING" for row in rows)
-        self.num_epochs = count_epochs(self.db, self.study)
+        self.num_epochs = self._num_last = count_epochs(self.db, self.study)
         self.listener.stage_started(standing(self.study.name, rows, settings.epochs))
 
-    def look(self) -> bool:
-        """Tell what is new; whether there is progress: a trial has ended, or more epochs are done than ever before."""
+    def look(self) -> News:
+        """Tell what is new.
+
+        Returns "progress" where a trial has ended or more epochs are done than ever before, "life" where an epoch was
+        reported that had been reported before: a worker that died takes those after its checkpoint with it.
+        """
         try:
             counts = count_states(self.db, self.study)
             num_epochs = count_epochs(self.db, self.study)
@@ -50,18 +55,19 @@ class StageFollower:
         except StorageAwayError as error:
             if not self.away:
                 self.away = True
-                self.listener.note(f"database away, training goes on: {str(error).splitlines()[-1]}")
-            return False
+                self.listener.note(f"database away, training goes on: {' '.join(str(error).split())}")
+            return None
         self.away = False
         self.num_waiting = counts["WAITING"]
-        num_new = max(0, num_epochs - self.num_epochs)
+        num_new, alive = max(0, num_epochs - self.num_epochs), num_epochs > self._num_last
+        self._num_last = num_epochs
         self.listener.epoch_finished(num_new)
         self.num_epochs = max(num_epochs, self.num_epochs)
         fresh = [row for row in rows if row.number not in self.known]
         for row in sorted(fresh, key=lambda row: (row.completed is None, row.completed, row.number)):
             self.known.add(row.number)
             self.listener.trial_finished(self._event(row))
-        return bool(fresh or num_new)
+        return "progress" if fresh or num_new else "life" if alive else None
 
     def _event(self, row: TrialRow) -> TrialFinished:
         return TrialFinished(

@@ -25,7 +25,7 @@ def insist(call: Callable[[], Answer], note: Callable[[str], None], stop: Stop) 
             with said_if_slow(note, "waiting for the database"):
                 return call()
         except StorageAwayError as error:
-            note(f"database away, waiting: {str(error).splitlines()[-1]}")
+            note(f"database away, waiting: {' '.join(str(error).split())}")
             stop.raise_if_requested()
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -15,12 +15,13 @@ from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.errors import HpsearchError
 from hpsearch.search import attributes, spool
+from hpsearch.search.deaths import Deaths, resuming
 from hpsearch.search.follow import StageFollower
 from hpsearch.search.progress import Listener
 from hpsearch.search.ray_cluster import Demand, NoRoomError, import_ray, nodes, room
 from hpsearch.search.ray_worker import Ended, Job, WorkerActor
 from hpsearch.search.stopping import Stop
-from hpsearch.search.supervisor import KILL_SECONDS, MOST_DEATHS, POLL_SECONDS, resumption
+from hpsearch.search.supervisor import KILL_SECONDS, POLL_SECONDS
 from hpsearch.storage import Database, Queue, StorageAwayError, StudyRow, new_worker_id
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
@@ -81,7 +82,7 @@ class RayFleet:
             scheduling_strategy="SPREAD",
         )
         self.workers: dict[Any, _Placed] = {}
-        self.num_deaths = 0
+        self.deaths = Deaths()
         self.room_seen_at = time.monotonic()
 
     def run(self) -> None:
@@ -128,8 +129,7 @@ class RayFleet:
     def _look(self) -> None:
         ended, _ = self.ray.wait(list(self.workers), timeout=POLL_SECONDS)
         self.stop.raise_if_requested()
-        if self.watch.look():
-            self.num_deaths = 0
+        self.deaths.hear(self.watch.look())
         for future in ended:
             self._bury(future)
         self._look_for_room()
@@ -158,16 +158,11 @@ class RayFleet:
             self._end_all()
 
     def _replace(self, how: str) -> None:
-        self.num_deaths += 1
-        if self.num_deaths > MOST_DEATHS:
-            raise HpsearchError(
-                f"{self.num_deaths} workers died without progress in between, the last one with {how}.\n"
-                "What is finished is kept; look at the logs of the Ray cluster."
-            )
+        self.deaths.add(how)
         numbers = self._release()
         self._start()
-        later = f"; what it held goes on when its leases run out, within {self.lease_seconds:g} s"
-        self.listener.note(f"worker died ({how}){resumption(self.checkpoints, numbers) or later}")
+        later = f"what it held goes on when its leases run out, within {self.lease_seconds:g} s"
+        self.listener.note(f"worker died ({how}), {resuming(self.checkpoints, numbers) or later}")
 
     def _look_for_room(self) -> None:
         """Tell of workers that wait for a place; give up where no node is left that could have one."""

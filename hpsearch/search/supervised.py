@@ -16,7 +16,7 @@ from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
 from hpsearch.search.stopping import Stop
 
-IMAGES_FD = "_HPSEARCH_IMAGES_FD"  # in the environment, no key of a study file: the descriptor of the supervisor's images
+IMAGES_FD = "_HPSEARCH_IMAGES_FD"  # environment: descriptor of the supervisor's images; no key of a study file
 
 
 def await_assignment(plan: StagePlan, run: RunConfig) -> TrainingData | None:

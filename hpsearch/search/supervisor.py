@@ -24,6 +24,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.sharing import SharedImages
 from hpsearch.errors import HpsearchError
 from hpsearch.search import attributes, spool
+from hpsearch.search.deaths import Deaths, resuming
 from hpsearch.search.follow import StageFollower
 from hpsearch.search.progress import Listener
 from hpsearch.search.stopping import Stop
@@ -33,7 +34,6 @@ from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 POLL_SECONDS = 0.5  # between two looks at the database; a death is heard of at once
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
-MOST_DEATHS = 5  # of workers, without progress in between
 STORM_SECONDS = 30.0  # after a death, a second spare process is kept for so long: what killed one may kill the next
 EX_TEMPFAIL = 75  # a worker whose device is poisoned
 
@@ -88,8 +88,8 @@ class Supervisor:
             self.environment[IMAGES_FD] = str(self.images.fd)
         self.processes: list[_Process] = []
         self.notes: thread_queue.SimpleQueue[str] = thread_queue.SimpleQueue()
-        self.deaths: thread_queue.SimpleQueue[_Process] = thread_queue.SimpleQueue()
-        self.num_deaths = 0
+        self.dead: thread_queue.SimpleQueue[_Process] = thread_queue.SimpleQueue()
+        self.deaths = Deaths()
         self.died_at = -STORM_SECONDS
         name = study.attrs[attributes.FINGERPRINT]
         self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", checkpoint_folder(name, study.study_id))
@@ -121,13 +121,12 @@ class Supervisor:
 
     def _look(self) -> None:
         try:
-            dead = self.deaths.get(timeout=POLL_SECONDS)
+            dead = self.dead.get(timeout=POLL_SECONDS)
         except thread_queue.Empty:
             dead = None
         self.stop.raise_if_requested()
         self._pass_notes_on()
-        if self.watch.look():
-            self.num_deaths = 0
+        self.deaths.hear(self.watch.look())
         if dead is not None:
             self._bury(dead)
         elif self.watch.num_waiting and self.watch.num_epochs and len(self._spares()) < self._spares_wanted():
@@ -165,7 +164,7 @@ class Supervisor:
             for text in notes:
                 self.notes.put(text.decode(errors="replace").rstrip())
         process.popen.wait()
-        self.deaths.put(process)
+        self.dead.put(process)
 
     def _go(self, process: _Process, device: str | None = None) -> None:
         """Tell a waiting process to work, on the device of the one that it follows."""
@@ -185,16 +184,14 @@ class Supervisor:
             return
         if code in (1, 2, 3):  # it said why on stderr; another one would say the same
             raise HpsearchError(f"a worker on {dead.device} gave up with exit code {code}; see its message above.")
-        self.num_deaths, self.died_at = self.num_deaths + 1, time.monotonic()
-        if self.num_deaths > MOST_DEATHS:
-            raise HpsearchError(
-                f"{self.num_deaths} workers died without progress in between, the last one with "
-                f"{_how(code)}.\nWhat is finished is kept; look at the log of the machine."
-            )
+        self.died_at = time.monotonic()
+        self.deaths.add(_how(code))
         numbers = self._release()
         successor = next(iter(self._spares()), None) or self._start(dead.device)
         self._go(successor, dead.device)
-        self.listener.note(f"worker died ({_how(code)}){resumption(self.checkpoints, numbers)}")
+        self.listener.note(
+            ", ".join(filter(None, [f"worker died ({_how(code)})", resuming(self.checkpoints, numbers)]))
+        )
 
     def _release(self) -> list[int]:
         """What dead workers had in their hands waits again at once; results that they had spooled are written."""
@@ -218,18 +215,6 @@ class Supervisor:
                 process.popen.wait()
             if process.popen.stdin is not None:
                 process.popen.stdin.close()
-
-
-def resumption(checkpoints: Checkpoints, numbers: Sequence[int]) -> str:
-    """Where trials go on, in words: `, trials 7, 9 resume at epoch 3`."""
-    by_epoch: dict[int, list[int]] = {}
-    for number in numbers:
-        by_epoch.setdefault(checkpoints.newest_epoch(number) + 1, []).append(number)
-    return "".join(
-        f", {'trials' if len(alike) > 1 else 'trial'} {', '.join(map(str, alike))} "
-        f"{'resume' if len(alike) > 1 else 'resumes'} at epoch {epoch}"
-        for epoch, alike in sorted(by_epoch.items())
-    )
 
 
 def _how(code: int) -> str:

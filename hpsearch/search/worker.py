@@ -19,6 +19,7 @@ from hpsearch.logs import get_logger
 from hpsearch.results import TrialSpec
 from hpsearch.search import attributes, spool
 from hpsearch.search.checkpointing import Checkpointer
+from hpsearch.search.deaths import resumption
 from hpsearch.search.evidence import best_trial, standing
 from hpsearch.search.failures import (
     Failures,
@@ -175,7 +176,9 @@ class Worker:
         for number, trial in self.held.items():
             if trial.lease.attempt > 1 and (found := self.checkpoints.load(number)) is not None:
                 trial.checkpoint = found
-                self.listener.note(f"trial {number} resumes at epoch {found.snapshot.epoch + 1}")
+        resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
+        if resuming:
+            self.listener.note(resumption(resuming))
         self._propose()
         for config, members in group(
             self.plan.trial_config, [TrialSpec(n, t.lease.params) for n, t in self.held.items()]

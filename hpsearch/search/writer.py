@@ -173,7 +173,7 @@ class Writer:
                 if not self._away:
                     self._away = True
                     self._spool.add(batch.recorded, batch.finished)
-                    self._note(f"database away, training goes on: {str(error).splitlines()[-1]}")
+                    self._note(f"database away, training goes on: {' '.join(str(error).split())}")
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue

@@ -2,7 +2,7 @@
 
 import pytest
 
-CRASH = '''
+CRASH = """
 import importlib, os, signal, sys
 from pathlib import Path
 
@@ -33,7 +33,7 @@ if not marker.exists():
     for other in list(sys.modules.values()):  # those that have imported the function by its name
         if getattr(other, last, None) is original:
             setattr(other, last, replacement)
-'''
+"""
 
 POINTS = {
     "a study created, nothing taken": ("hpsearch.storage.studies", "create_stage", "after", 1),
