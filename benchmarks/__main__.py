@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, dashboard, engines, throughput
+from benchmarks import chaos, dashboard, engines, quality, scaling, throughput
+from benchmarks.peers import comparison
+from hpsearch.errors import HpsearchError
 
-BENCHMARKS = {"chaos": chaos.main, "dashboard": dashboard.main, "engines": engines.main, "throughput": throughput.main}
+BENCHMARKS = {
+    "chaos": chaos.main,
+    "dashboard": dashboard.main,
+    "engines": engines.main,
+    "peers": comparison.main,
+    "quality": quality.main,
+    "scaling": scaling.main,
+    "throughput": throughput.main,
+}
 
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
         sys.exit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}} [options]")
-    BENCHMARKS[sys.argv[1]](sys.argv[2:])
+    try:
+        BENCHMARKS[sys.argv[1]](sys.argv[2:])
+    except HpsearchError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.peers import comparison, dataloader, ray_tune
+from benchmarks.peers.ended import extrapolate
+from benchmarks.peers.trainable import initialize, lenet, load, mlp, train
+from benchmarks.peers.work import (
+    MODELS,
+    Work,
+    flop_per_sample,
+    multiplications,
+    num_parameters,
+    write_first_images,
+    write_random_images,
+)
+from hpsearch.errors import ConfigError, MissingExtraError
+
+ROOT = Path(__file__).parents[2]
+NO_RAY_TUNE = any(importlib.util.find_spec(name) is None for name in ("ray", "pandas", "pyarrow", "tensorboardX"))
+SMALL = ["--trials", "3", "--epochs", "1", "--images", "300", "--rounds", "1", "--peer-trials", "2"]
+
+
+def run(*options, code=0):
+    command = [sys.executable, "-m", "benchmarks", "peers", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def small_work(folder, model="mlp", **changes):
+    images = folder / "images.npz"
+    write_random_images(images, 300)
+    return Work(str(images), 20, model, epochs=1, num_trials=2, num_processes=2, **{**MODELS[model], **changes})
+
+
+def test_hpsearch_and_its_peers_in_one_run(tmp_path):
+    names = ["hpsearch", "optuna-dataloader", "optuna-expert"]
+    files = ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "page.html")]
+    done = run(*SMALL, "--only", ",".join(names), *files)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["ways"]) == names
+    ours = found["ways"]["hpsearch"]
+    assert ours["extrapolated"] is None
+    assert ours["times_hpsearch"] == 1
+    for name in names[1:]:
+        way = found["ways"][name]
+        assert way["extrapolated"] == "from 2 of 3 trials"
+        assert way["seconds"] > way["seconds_run"] > way["startup_seconds"] > 0
+        assert way["times_hpsearch"] == pytest.approx(way["seconds"] / ours["seconds"])
+    work = found["work"]
+    gflop = 617_400e-9 * 3 * work["training_images"]
+    for way in found["ways"].values():
+        assert way["trials_per_hour"] == pytest.approx(3 * 3600 / way["seconds"])
+        assert way["gflops"] == pytest.approx(gflop / way["seconds"])
+        assert way["share_of_gemm"] == pytest.approx(way["gflops"] / found["peaks"]["gemm_gflops"], rel=0.01)
+    assert found["machine"]["cores"] >= 1
+    assert {"torch", "optuna", "python"} <= set(found["machine"]["versions"])
+    assert all(name in done.stdout for name in names)
+    html = (tmp_path / "page.html").read_text()
+    assert "Plotly.newPlot" in html
+    assert "<script src" not in html  # plotly.js stands in the page itself
+
+
+@pytest.mark.skipif(NO_RAY_TUNE, reason="ray[tune] is not installed")
+@pytest.mark.slow
+def test_ray_tune_beside_them(tmp_path):
+    run(*SMALL, "--only", "ray-tune,ray-tune-reuse", "--json", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["ways"]) == ["ray-tune", "ray-tune-reuse"]
+    assert all(0 < way["best_val_acc"] <= 1 for way in found["ways"].values())
+
+
+def test_without_ray_tune_the_others_run_and_the_reason_is_said(monkeypatch):
+    def missing():
+        raise MissingExtraError("the peer ray-tune", "ray[tune]", "bench")
+
+    monkeypatch.setattr(ray_tune, "require", missing)
+    names, skipped = comparison.choose_ways(None)
+    assert names == ["hpsearch", "optuna-dataloader", "optuna-expert"]
+    assert 'pip install "hpsearch[bench]"' in skipped["ray-tune"]
+    with pytest.raises(MissingExtraError, match="bench"):
+        comparison.choose_ways(["hpsearch", "ray-tune"])
+
+
+def test_an_unknown_way_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match="optuna-dataloader"):
+        comparison.choose_ways(["grid"])
+    assert "Allowed: hpsearch" in run("--only", "grid", code=2).stderr
+
+
+def test_what_is_paid_once_is_not_extrapolated():
+    # Two processes: 10 s of start, then pairs of trials every 2 s, 1 s to end.
+    ended = [112.0, 112.0, 114.0, 114.0]
+    assert extrapolate(15.0, ended, 2, 4) == 15.0
+    assert extrapolate(15.0, ended, 2, 100) == 15.0 + 96 * 1.0
+    assert extrapolate(15.0, ended[:2], 2, 4) == 30.0  # nothing else is known
+
+
+def test_the_formula_counts_the_reference_net():
+    assert flop_per_sample("mlp") == 617_400
+    assert num_parameters("mlp") == 154_160
+
+
+@pytest.mark.parametrize(("model", "make"), [("mlp", lambda: mlp(3072, 50)), ("lenet", lenet)])
+def test_multiplications_and_parameters_are_those_of_the_net(model, make):
+    net, counted = make(), []
+
+    def count(layer, _inputs, output):
+        counted.append(output[0].numel() * layer.weight[0].numel())
+
+    for layer in net:
+        if hasattr(layer, "weight"):
+            layer.register_forward_hook(count)
+    net(torch.zeros(1, 3, 32, 32))
+    assert counted == multiplications(model)
+    assert sum(p.numel() for p in net.parameters()) == num_parameters(model)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_experts_trial_learns(tmp_path, model):
+    work = small_work(tmp_path, model, lr=(1e-4, 1e-2))
+    torch.manual_seed(0)
+    data = load(work)
+    y_train = data[1]
+    x_train = data[0] + 60 * work.scale / 255 * y_train[:, None, None, None]  # a brighter image is another class
+    reported = []
+    rate = 1e-4 if model == "mlp" else 1e-2
+    longer = Work(**{**work.__dict__, "epochs": 30, "lr_decay": 1.0})
+    best = train(longer, (x_train, y_train, x_train, y_train), rate, 1e-5, lambda *given: reported.append(given))
+    assert [epoch for epoch, _ in reported] == list(range(1, 31))
+    assert best == max(accuracy for _, accuracy in reported) > 0.3
+
+
+def test_the_expert_starts_and_normalizes_as_the_study_file_says(tmp_path):
+    work = small_work(tmp_path)
+    x_train, y_train, x_val, _ = load(work)
+    assert (len(x_train), len(y_train), len(x_val)) == (280, 280, 20)
+    assert x_train.mean(dim=0).abs().max() < 1e-3
+    assert 60 < x_train.std() < 90  # bytes of 0 ... 255
+    net = mlp(3072, 50)
+    initialize(net, work.init)
+    assert net[1].weight.std().item() == pytest.approx(1e-4, rel=0.05)
+    assert not net[1].bias.any()
+
+
+def test_the_loader_gives_what_the_file_holds(tmp_path):
+    work = small_work(tmp_path)
+    train_loader, valid_loader = dataloader.get_loaders(work)
+    assert len(train_loader.dataset) == 280
+    [(x, y)] = list(valid_loader)
+    with np.load(work.images) as arrays:
+        expected = (arrays["x_train"][-20:].transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25
+        assert y.tolist() == arrays["y_train"][-20:].tolist()
+    np.testing.assert_allclose(x.numpy(), expected, atol=1e-5)
+
+
+def test_real_images_are_cut_to_the_number_wanted(tmp_path):
+    write_random_images(tmp_path / "all.npz", 50)
+    with np.load(tmp_path / "all.npz") as arrays:
+        first = arrays["x_train"].transpose(0, 3, 1, 2)
+        np.savez(tmp_path / "first.npz", x_train=first, y_train=arrays["y_train"])
+        assert write_first_images(tmp_path / "cut.npz", tmp_path / "first.npz", 30) == 30
+        with np.load(tmp_path / "cut.npz") as cut:
+            np.testing.assert_array_equal(cut["x_train"], arrays["x_train"][:30])

@@ -1,0 +1,31 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.peers.ended import Ended
+from benchmarks.peers.ways import Timed
+from benchmarks.quality import best_so_far
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_quality_of_hpsearch_and_a_peer_on_digits(tmp_path):
+    options = ["--only", "hpsearch-random,optuna-tpe-sequential", "--seconds", "6", "--seeds", "1", "--epochs", "1"]
+    options += ["--most-trials", "60", "--json", str(tmp_path / "q.json"), "-o", str(tmp_path / "q.html")]
+    command = [sys.executable, "-m", "benchmarks", "quality", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "q.json").read_text())
+    assert list(found["ways"]) == ["hpsearch-random", "optuna-tpe-sequential"]
+    for way in found["ways"].values():
+        assert len(way["median"]) == len(found["seconds"])
+        assert way["median"] == sorted(way["median"])
+        assert all(low <= middle for low, middle in zip(way["quartiles"][0], way["median"], strict=True))
+    assert "Plotly.newPlot" in (tmp_path / "q.html").read_text()
+
+
+def test_a_trial_counts_from_its_end_on():
+    run = Timed(began=100.0, seconds=9.0, trials=Ended(102.0, [103.0, 104.0, 106.0], [0.5, 0.4, 0.9]))
+    assert best_so_far(run, [1, 3, 4, 5.9, 6, 8]) == [0.0, 0.5, 0.5, 0.5, 0.9, 0.9]
+    assert run.startup == 2.0
