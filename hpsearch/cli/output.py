@@ -22,6 +22,7 @@ LABEL = 9  # columns of the word at the start of a line
 WIDE = 400  # columns
 MOST_REASONS = 3  # for which trials failed
 MOST_CHARACTERS = 200  # of one of them
+WORTH_A_WORD = 1.1  # times as fast
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -143,8 +144,31 @@ def print_plan(plan: StagePlan, outlook: Outlook) -> None:
     else:
         for name, range_ in plan.config.space.items():
             line(name, format_range(range_))
-    if outlook.num_packs is not None:
-        line("packs", f"{outlook.num_packs} of {outlook.width} trials on {outlook.device}, {outlook.workers} worker")
-    line("time", f"about {outlook.seconds:.0f} s" if outlook.seconds is not None else f"not known: {outlook.unknown}")
+    for label, text in outlook_lines(outlook):
+        line(label, text)
     if outlook.num_trials != settings.trials:
         line("note", f"the largest balanced grid within {settings.trials} trials has {outlook.num_trials} points")
+
+
+def outlook_lines(outlook: Outlook) -> list[tuple[str, str]]:
+    """How a stage would be trained, how long that takes, and what that was concluded from; each with its word."""
+    tuning = outlook.tuning
+    if tuning is None:
+        return [("time", f"not known: {outlook.unknown}")]
+    each = f"{_number(tuning.workers, 'worker')}{', each' if tuning.workers > 1 else ''}"
+    where = f"on {outlook.device}, engine {tuning.engine}, {each} with {_number(tuning.threads, 'thread')}"
+    step = f"{tuning.step * 1e3:.3g} ms a step for {_number(tuning.width, 'trial')}, engine {tuning.engine}"
+    rank = f", the best of {tuning.num_compared} ways" if tuning.num_compared > 1 else ""
+    lines = [
+        ("packs", f"{outlook.num_packs} of {_number(tuning.width, 'trial')} {where}"),
+        ("time", f"about {tuning.seconds:.0f} s"),
+        ("measured", f"{step}{rank}{'; cached' if tuning.cached else ''}"),
+    ]
+    if tuning.bfloat16 is not None and tuning.bfloat16 >= WORTH_A_WORD:
+        faster = f"{tuning.bfloat16:.1f} x as fast, but less exact"
+        lines.append(("bfloat16", f"a step would be {faster}: --set train.precision=bfloat16"))
+    return lines
+
+
+def _number(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"

@@ -99,7 +99,7 @@ def coarse(
 
     plan = plan_coarse(settings, name or "coarse", check)
     if dry_run:
-        _show_plan(plan, settings, as_json)
+        _show_plan(plan, settings, as_json, workers, split_devices(devices))
         return
     _run(lambda _db: plan, settings, as_json, quiet, workers, split_devices(devices), skip_checks)
 
@@ -160,7 +160,7 @@ def fine(
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:
-        _show_plan(plan, settings, as_json)
+        _show_plan(plan, settings, as_json, workers, split_devices(devices))
         return
     if evidence.num_finished < len(evidence.trials) and not quiet:
         typer.echo(
@@ -270,11 +270,11 @@ def _run(
         raise typer.Exit(code=1)
 
 
-def _show_plan(plan: StagePlan, settings: Settings, as_json: bool) -> None:
+def _show_plan(plan: StagePlan, settings: Settings, as_json: bool, workers: int, devices: Sequence[str]) -> None:
     from hpsearch.cli.output import print_plan
     from hpsearch.search.session import look_ahead
 
-    outlook = look_ahead(plan, settings.run)
+    outlook = look_ahead(plan, settings.run, workers, devices)
     described = {**plan.as_dict(), **outlook.as_dict()}
     if as_json:
         typer.echo(json.dumps(described))

@@ -273,6 +273,8 @@ class RunConfig(Section):
     """The Ray cluster, HOST:PORT; empty: that of RAY_ADDRESS, one that runs on this host, or a new local one."""
     width: int = Field(0, ge=0)
     """Most trials in a pack; 0 lets hpsearch choose."""
+    tune: bool = True
+    """Whether large searches time a few steps first, and train with the engine and width that were fastest."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 takes all cores."""
     lease_seconds: float = Field(15.0, gt=0)

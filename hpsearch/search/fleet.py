@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.runtime import num_cores, resolve_device
+from hpsearch.runtime import num_cores, set_threads
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
@@ -17,7 +17,8 @@ from hpsearch.search.session import check_plan, note_changed_code, run_stage
 from hpsearch.search.stages import open_stage
 from hpsearch.search.stopping import Stop
 from hpsearch.search.supervisor import Supervisor
-from hpsearch.search.width import WORTH_A_FLEET, arithmetic
+from hpsearch.search.tuning import settle
+from hpsearch.search.width import choose_devices
 from hpsearch.storage import Database, count_states
 from hpsearch.training import structure_key
 
@@ -35,25 +36,6 @@ def check_request(run: RunConfig, devices: Sequence[str]) -> RunConfig:
         return run
     check_ray_request(run, devices)
     return run.model_copy(update={"device": "auto"}) if run.device == "cuda" else run
-
-
-def choose_devices(
-    plan: StagePlan, data: TrainingData, run: RunConfig, workers: int, devices: Sequence[str]
-) -> list[str]:
-    """The device of each worker: as asked for; else one worker per GPU, or per core where the work is worth it."""
-    if devices:
-        for name in devices:
-            resolve_device(name)
-        return [devices[index % len(devices)] for index in range(max(workers, len(devices)))]
-    device = resolve_device(run.device)
-    if device.type == "cuda" and run.device in ("auto", "cuda"):
-        import torch
-
-        every = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        return [every[index % len(every)] for index in range(workers or len(every))]
-    if not workers:
-        workers = num_cores() if device.type == "cpu" and arithmetic(plan, data) > WORTH_A_FLEET else 1
-    return [str(device)] * workers
 
 
 def run_fleet(
@@ -94,5 +76,8 @@ def run_fleet(
             RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()
     elif num_trials:
         threads = run.threads or max(1, num_cores() // len(devices))
+        if len({name.partition(":")[0] for name in devices}) == 1:  # what is fast on one kind may be slow on another
+            set_threads(threads)  # of this process, which times for its workers, so that they need not
+            run = settle(plan, data, run, len(devices), num_trials / sum(counts.values()))
         Supervisor(db, run.storage, study, run, devices, listener, stop, threads=threads, images=data).run()
     return gather(db, plan.name)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpsearch.config import Choice, RunConfig, StudyConfig, is_vector
+from hpsearch.config import Choice, RunConfig, is_vector
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, EngineError
 from hpsearch.models import build
-from hpsearch.results import TrialSpec
 from hpsearch.runtime import set_threads
+from hpsearch.search.choosing import Tuning
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import StagePlan
@@ -22,13 +22,13 @@ from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import make_pruner, num_trials
 from hpsearch.search.stages import changed_code, open_stage
 from hpsearch.search.stopping import Stop
-from hpsearch.search.width import choose_threads, choose_width
+from hpsearch.search.tuning import settle, tune
+from hpsearch.search.width import choose_devices, choose_threads
 from hpsearch.search.worker import Worker
 from hpsearch.storage import Database, StudyRow, read_trials
-from hpsearch.training import Pack, structure_key
+from hpsearch.training import structure_key
 
 MOST_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
-ESTIMATE_STEPS = 10  # minibatches timed for an estimate
 
 
 def check_plan(plan: StagePlan, data: TrainingData) -> None:
@@ -71,8 +71,9 @@ def run_stage(
     study = open_stage(db, plan, data, structure_key)
     note_changed_code(study, listener)
     rows = read_trials(db, study)
-    if any(row.state in ("WAITING", "RUNNING") for row in rows):
+    if num_open := sum(row.state in ("WAITING", "RUNNING") for row in rows):
         set_threads(choose_threads(plan, data, run))
+        run = settle(plan, data, run, share=num_open / len(rows))
         Worker(db, study, plan, data, run, listener, stop).run()
     return gather(db, plan.name)
 
@@ -86,33 +87,54 @@ def note_changed_code(study: StudyRow, listener: Listener | None) -> None:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a stage would do; nothing is written for it."""
+    """What a stage would do; nothing of it is written."""
 
     num_trials: int
-    num_packs: int | None = None
-    width: int | None = None
     device: str | None = None
-    workers: int = 1
-    seconds: float | None = None
-    """Estimated time of the training, from a few timed steps."""
+    workers: int | None = None
+    tuning: Tuning | None = None
+    """Engine, width, threads, and the estimated time of the training."""
     unknown: str | None = None
-    """Why the time is not known."""
+    """Why these are not known."""
+
+    @property
+    def num_packs(self) -> int | None:
+        """Packs of the stage, where none of them splits by structure."""
+        return -(-self.num_trials // self.tuning.width) if self.tuning is not None else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time of the training."""
+        return self.tuning.seconds if self.tuning is not None else None
 
     def as_dict(self) -> dict[str, Any]:
         """The outlook as JSON."""
+        tuning = self.tuning
         return {
             "trials": self.num_trials,
             "packs": self.num_packs,
-            "width": self.width,
+            "engine": tuning and tuning.engine,
+            "width": tuning and tuning.width,
+            "threads": tuning and tuning.threads,
             "device": self.device,
             "workers": self.workers,
             "estimated_seconds": self.seconds,
             "estimate_unknown": self.unknown,
+            "seconds_per_step": tuning and tuning.step,
+            "ways_compared": tuning and tuning.num_compared,
+            "cached": tuning and tuning.cached,
+            "bfloat16_speedup": tuning and tuning.bfloat16,
         }
 
 
-def look_ahead(plan: StagePlan, run: RunConfig) -> Outlook:
-    """Time a few steps of one pack and scale them up to the whole stage; nothing is downloaded or written.
+def look_ahead(plan: StagePlan, run: RunConfig, workers: int = 1, devices: Sequence[str] = ()) -> Outlook:
+    """Time a few steps as the stage itself would, and scale them up; nothing is downloaded, no study is written.
+
+    Args:
+        plan: the stage.
+        run: settings.
+        workers: how many; 0 leaves it to us.
+        devices: of the workers, as the user named them.
 
     Raises:
         ConfigError: see `check_plan`.
@@ -124,20 +146,15 @@ def look_ahead(plan: StagePlan, run: RunConfig) -> Outlook:
         return Outlook(trials, unknown=f"the images of {plan.config.data.source} are not here yet")
     data = load_data(plan.trial_config, run)
     check_plan(plan, data)
-    width = choose_width(plan.trial_config, data, run, plan.settings, trials)
-    packs = -(-trials // width)
-    seconds = packs * plan.settings.epochs * _seconds_per_epoch(plan.trial_config, run, data, width)
-    return Outlook(trials, packs, width, str(data.x_train_NCHW.device), 1, seconds)
-
-
-def _seconds_per_epoch(config: StudyConfig, run: RunConfig, data: TrainingData, width: int) -> float:
-    """Seconds for one epoch of a full pack: the first ESTIMATE_STEPS minibatches, scaled."""
-    num_images = min(ESTIMATE_STEPS * config.train.batch_size, len(data.x_train_NCHW))
-    small = replace(data, x_train_NCHW=data.x_train_NCHW[:num_images], y_train_N=data.y_train_N[:num_images])
-    train = config.train.model_copy(update={"lr": 1e-12, "reg": 0.0, "epochs": 2})  # cannot explode
-    harmless = config.model_copy(update={"train": train})
-    pack = Pack(harmless, small, [TrialSpec(number) for number in range(width)], engine=run.engine)
-    pack.run_epoch()  # the first one warms up
-    start = time.perf_counter()
-    pack.run_epoch()
-    return (time.perf_counter() - start) * len(data.x_train_NCHW) / num_images
+    device = str(data.x_train_NCHW.device)
+    if run.fleet == "ray":
+        return Outlook(trials, device, unknown="the workers are on other machines")
+    num_workers = len(choose_devices(plan, data, run, workers, devices))
+    if num_workers == 1:
+        set_threads(choose_threads(plan, data, run))
+    else:
+        set_threads(run.threads, num_workers)
+    try:
+        return Outlook(trials, device, num_workers, tune(plan, data, run, num_workers, bfloat16=True))
+    except (EngineError, RuntimeError) as error:
+        return Outlook(trials, device, num_workers, unknown=str(error).splitlines()[0])

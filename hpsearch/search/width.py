@@ -1,12 +1,16 @@
-"""How much work a stage is: trials in one pack, arithmetic, threads."""
+"""How much work a stage is, and what that means by rule: trials in one pack, devices, threads."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import torch
 
 from hpsearch.config import RunConfig, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build
+from hpsearch.runtime import num_cores, resolve_device
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.proposals import needs_mirror
 
@@ -34,8 +38,12 @@ def choose_width(
         width = MOST_ON_ACCELERATOR
     if needs_mirror(settings):
         width = min(width, math.ceil(num_trials / LEAST_ROUNDS))
-    num_packs = -(-num_trials // width)
-    return -(-num_trials // num_packs)  # packs of about one size: workers end at about the same time
+    return balanced(num_trials, width)
+
+
+def balanced(num_trials: int, width: int) -> int:
+    """The width of as many packs, all of about one size: workers end at about the same time."""
+    return -(-num_trials // -(-num_trials // width))
 
 
 def arithmetic(plan: StagePlan, data: TrainingData) -> float:
@@ -49,3 +57,20 @@ def choose_threads(plan: StagePlan, data: TrainingData, run: RunConfig) -> int:
     """CPU threads of a single worker: the user's number, all cores (0), or one where more would not help."""
     small = data.x_train_NCHW.device.type == "cpu" and arithmetic(plan, data) < WORTH_A_FLEET
     return run.threads or (1 if small else 0)
+
+
+def choose_devices(
+    plan: StagePlan, data: TrainingData, run: RunConfig, workers: int, devices: Sequence[str]
+) -> list[str]:
+    """The device of each worker: as asked for; else one worker per GPU, or per core where the work is worth it."""
+    if devices:
+        for name in devices:
+            resolve_device(name)
+        return [devices[index % len(devices)] for index in range(max(workers, len(devices)))]
+    device = resolve_device(run.device)
+    if device.type == "cuda" and run.device in ("auto", "cuda"):
+        every = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        return [every[index % len(every)] for index in range(workers or len(every))]
+    if not workers:
+        workers = num_cores() if device.type == "cpu" and arithmetic(plan, data) > WORTH_A_FLEET else 1
+    return [str(device)] * workers

@@ -15,6 +15,7 @@ def run(*arguments):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_throughput_counts_each_trial_once_and_names_its_peer():
     found = run("throughput", "--workers", "2", "--trials", "20", "--rounds", "1", "--only", "sqlite")
     assert set(found["sqlite"]["trials_per_second"]) == {"hpsearch", "hpsearch, one at a time", "optuna"}

@@ -40,6 +40,7 @@ def small_work(folder, model="mlp", **changes):
     return Work(str(images), 20, model, epochs=1, num_trials=2, num_processes=2, **{**MODELS[model], **changes})
 
 
+@pytest.mark.slow
 def test_hpsearch_and_its_peers_in_one_run(tmp_path):
     names = ["hpsearch", "optuna-dataloader", "optuna-expert"]
     files = ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "page.html")]

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.peers.ended import Ended
 from benchmarks.peers.ways import Timed
 from benchmarks.quality import best_so_far
@@ -10,6 +12,7 @@ from benchmarks.quality import best_so_far
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_quality_of_hpsearch_and_a_peer_on_digits(tmp_path):
     options = ["--only", "hpsearch-random,optuna-tpe-sequential", "--seconds", "6", "--seeds", "1", "--epochs", "1"]
     options += ["--most-trials", "60", "--json", str(tmp_path / "q.json"), "-o", str(tmp_path / "q.html")]

@@ -3,12 +3,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.scaling import NAME, spend
 from hpsearch.storage import open_database, read_epochs, read_trials
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_scaling_over_trials_workers_and_width(tmp_path):
     options = ["--trials", "10", "30", "--workers", "1", "--worker-trials", "2", "--widths", "1", "2", "--epochs", "1"]
     options += ["--images", "300", "--rounds", "1", "--json", str(tmp_path / "s.json"), "-o", str(tmp_path / "s.html")]

@@ -83,6 +83,7 @@ def attacked(checked, tmp_path):
     return type(checked)(folder)
 
 
+@pytest.mark.slow
 def test_no_command_imports_what_the_database_names(attacked):
     plant(attacked.folder, data="evil:data", model="evil:model")
     for command in IMPORTING:
@@ -125,6 +126,7 @@ def test_a_choice_that_the_database_slips_in_is_refused(attacked):
     assert not (attacked.folder / "marker").exists()
 
 
+@pytest.mark.slow
 def test_ones_own_code_from_a_file_to_the_test_set(hpsearch, tmp_path):
     study = (tmp_path / "tiny.toml").read_text().replace("hidden = [6]", 'name = "mynets:small"')
     (tmp_path / "study.toml").write_text(study + OWN_SPACE)

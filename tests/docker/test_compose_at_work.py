@@ -98,6 +98,7 @@ def ask(port, path, **headers):
     return answer.status, body
 
 
+@pytest.mark.slow
 def test_schema_search_workers_and_dashboard(services):
     words, environment = services.command("schema")
     db_url = environment["HPSEARCH_STORAGE"].replace("@", ":" + PASSWORD.replace("%", "%25").replace("@", "%40") + "@")

@@ -71,6 +71,7 @@ def states(fleet):
     return Counter(trial.state for trial in fleet.trials())
 
 
+@pytest.mark.slow
 def test_two_workers_finish_all_others_when_one_choice_raises_in_training(own):
     out, _ = own.finish(own.coarse("--workers", "2", "--set", "model.options.bad=[5]", "--set", "coarse.seed=1"))
     trials = own.trials()

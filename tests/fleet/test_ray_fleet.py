@@ -74,6 +74,7 @@ def kill_node_in_mid_trial(fleet, cluster):
     return time.monotonic() - died_at
 
 
+@pytest.mark.slow
 def test_a_node_dies_in_mid_trial(fleet, undisturbed, start_cluster, record_property):
     cluster = start_cluster({"num_cpus": 2}, {"num_cpus": 1})
     process = coarse(fleet, cluster, "--workers", "2")
