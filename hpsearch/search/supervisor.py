@@ -34,7 +34,8 @@ from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 POLL_SECONDS = 0.5  # between two looks at the database; a death is heard of at once
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
-STORM_SECONDS = 30.0  # after a death, a second spare process is kept for so long: what killed one may kill the next
+STORM_SECONDS = 30.0  # each death within so long asks for one more spare process: what killed one may kill the next
+MOST_SPARES = 3
 EX_TEMPFAIL = 75  # a worker whose device is poisoned
 
 
@@ -90,7 +91,7 @@ class Supervisor:
         self.notes: thread_queue.SimpleQueue[str] = thread_queue.SimpleQueue()
         self.dead: thread_queue.SimpleQueue[_Process] = thread_queue.SimpleQueue()
         self.deaths = Deaths()
-        self.died_at = -STORM_SECONDS
+        self.died_at: list[float] = []
         name = study.attrs[attributes.FINGERPRINT]
         self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", checkpoint_folder(name, study.study_id))
 
@@ -143,7 +144,8 @@ class Supervisor:
         return [process for process in self.processes if not process.working]
 
     def _spares_wanted(self) -> int:
-        return self.keeps_spare * (1 + (time.monotonic() - self.died_at < STORM_SECONDS))
+        recent = [at for at in self.died_at if time.monotonic() - at < STORM_SECONDS]
+        return self.keeps_spare * min(1 + len(recent), MOST_SPARES)
 
     def _start(self, device: str) -> _Process:
         """A process that loads everything and then waits."""
@@ -184,7 +186,7 @@ class Supervisor:
             return
         if code in (1, 2, 3):  # it said why on stderr; another one would say the same
             raise HpsearchError(f"a worker on {dead.device} gave up with exit code {code}; see its message above.")
-        self.died_at = time.monotonic()
+        self.died_at.append(time.monotonic())
         self.deaths.add(_how(code))
         numbers = self._release()
         successor = next(iter(self._spares()), None) or self._start(dead.device)
