@@ -28,12 +28,10 @@ def test_devices_by_number_are_refused(monkeypatch):
 def test_engine_takes_the_engines_of_packs_and_ray():
     assert fleet_flags("loop", None)["run.engine"] == "loop"
     assert fleet_flags("loop", None)["run.fleet"] is None
-    assert fleet_flags("ray", None) == {"run.engine": None, "run.fleet": "ray", "run.ray_address": None}
-    assert fleet_flags("vmap", "head:6379") == {
-        "run.engine": "vmap",
-        "run.fleet": "ray",
-        "run.ray_address": "head:6379",
-    }
+    assert fleet_flags("ray", None)["run.engine"] is None
+    assert fleet_flags("ray", None)["run.fleet"] == "ray"
+    both = fleet_flags("vmap", "head:6379", "all")
+    assert both == {"run.engine": "vmap", "run.fleet": "ray", "run.ray_address": "head:6379", "run.keep": "all"}
     with pytest.raises(ConfigError, match=r"--engine rey is not known\.\nAllowed: auto, .*ray\."):
         fleet_flags("rey", None)
 

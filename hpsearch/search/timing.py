@@ -1,0 +1,196 @@
+"""What a pack takes: a few real steps with a learning rate that does no harm, timed apart from the evaluation.
+
+Shapes: N = images, B = batch, C = channels, H = height, W = width.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hpsearch.config import StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.errors import EngineError
+from hpsearch.logs import get_logger
+from hpsearch.results import TrialSpec
+from hpsearch.training import Pack
+
+Clock = Callable[[], float]
+
+NUM_STEPS = 10  # minibatches in a timed epoch, at most
+LEAST_STEPS = 3  # or at least; the last one of an epoch does a little more than the others
+CRUMB = 4  # images of the smallest minibatch: a large net must not take minutes to be known as large
+NUM_EVALUATED = 50  # images of each part that a timed epoch evaluates on, at most
+# Values that change no verdict on a net, but keep the arithmetic that the search will have.
+HARMLESS = {"lr": 1e-12}
+HARMLESS_IF_SEARCHED = {"reg": 1e-9, "l1": 1e-9, "weight_decay": 1e-9, "label_smoothing": 0.1, "model.dropout": 0.5}
+
+log = get_logger(__name__)
+
+
+class Candidate(NamedTuple):
+    """A way to train."""
+
+    engine: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a full pack takes on this device."""
+
+    engine: str
+    width: int
+    """Trials in the pack."""
+    step: float
+    """Seconds of one minibatch for all of them."""
+    evaluation: float
+    """Seconds of measuring all of them on one image."""
+
+    def short_epoch(self, num_steps: int) -> float:
+        """Seconds of a timed epoch."""
+        return num_steps * self.step + 2 * NUM_EVALUATED * self.evaluation
+
+    def scaled(self, factor: float) -> Timing:
+        """Of a pack that is so many times as wide, if its time grows with it."""
+        if factor == 1:
+            return self
+        return Timing(self.engine, round(self.width * factor), self.step * factor, self.evaluation * factor)
+
+
+def harmless(config: StudyConfig, batch_size: int | None = None) -> StudyConfig:
+    """A config that trains with the same operations and goes nowhere, for as many epochs as one likes."""
+    also = {name: value for name, value in HARMLESS_IF_SEARCHED.items() if name in config.space}
+    config = config.with_params({**HARMLESS, **also})
+    train = config.train.model_copy(update={"epochs": 1_000_000, "batch_size": batch_size or config.train.batch_size})
+    return config.model_copy(update={"train": train})
+
+
+@dataclass
+class Stopwatch:
+    """Moments on one device, taken when it has done what it was told."""
+
+    device: torch.device
+    clock: Clock = time.perf_counter
+    steps_begun: float = 0.0
+    steps_ended: float = 0.0
+
+    def now(self) -> float:
+        """Seconds, after the device has caught up."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+        return self.clock()
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedData(TrainingData):
+    """A part of the images that says when the steps of an epoch began and ended."""
+
+    watch: Stopwatch
+
+    @classmethod
+    def part(cls, data: TrainingData, num_images: int, watch: Stopwatch) -> WatchedData:
+        """The first images of the training part, and of the hold-out."""
+        whole = {each.name: getattr(data, each.name) for each in fields(TrainingData)}
+        small = {
+            "x_train_NCHW": data.x_train_NCHW[:num_images],
+            "y_train_N": data.y_train_N[:num_images],
+            "x_val_NCHW": data.x_val_NCHW[: min(num_images, NUM_EVALUATED)],
+            "y_val_N": data.y_val_N[: min(num_images, NUM_EVALUATED)],
+        }
+        return cls(**{**whole, **small}, watch=watch)
+
+    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """See TrainingData."""
+        self.watch.steps_begun = self.watch.now()
+        yield from super().batches(seed, epoch, batch_size)
+        self.watch.steps_ended = self.watch.now()
+
+    def train_sample(self, num: int = NUM_EVALUATED) -> tuple[Tensor, Tensor]:
+        """The first images: which ones they are takes no time."""
+        return self.x_train_NCHW[:num], self.y_train_N[:num]
+
+    @property
+    def num_evaluated(self) -> int:
+        """Images that an epoch's end measures."""
+        return len(self.train_sample()[1]) + len(self.y_val_N)
+
+
+@dataclass
+class TimedPack:
+    """A pack that trains one short epoch after the other; the first one warms up and is not counted.
+
+    Raises:
+        EngineError: the engine cannot train this net.
+    """
+
+    config: StudyConfig
+    data: TrainingData
+    engine: str
+    width: int
+    num_steps: int = NUM_STEPS
+    batch_size: int | None = None
+    clock: Clock = time.perf_counter
+    steps: list[float] = field(default_factory=list)
+    evaluations: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        config = harmless(self.config, self.batch_size)
+        self.watch = Stopwatch(self.data.x_train_NCHW.device, self.clock)
+        self.part = WatchedData.part(self.data, self.num_steps * config.train.batch_size, self.watch)
+        self.num_batches = self.part.num_batches(config.train.batch_size)
+        self.pack = Pack(config, self.part, [TrialSpec(number) for number in range(self.width)], engine=self.engine)
+        self.engine = self.pack.engine
+
+    def run_epoch(self) -> float:
+        """Train and measure once; seconds that it took."""
+        begun = self.watch.now()
+        self.pack.run_epoch()
+        took = self.watch.now() - begun
+        if self.pack.epoch > 1:
+            trained = self.watch.steps_ended - self.watch.steps_begun
+            self.steps.append(trained / self.num_batches)
+            self.evaluations.append(max(0.0, took - trained) / self.part.num_evaluated)
+        return took
+
+    def timing(self) -> Timing:
+        """Medians of what was run."""
+        return Timing(self.engine, self.width, statistics.median(self.steps), statistics.median(self.evaluations))
+
+
+def estimate(
+    make: Callable[..., TimedPack], default: Candidate, batch_size: int, seconds: float, most_steps: int
+) -> Timing:
+    """The timing of a pack: of a crumb of it first, of the whole as far as `seconds` allow, else scaled up."""
+    found: Timing | None = None
+    for width, images in dict.fromkeys([(1, min(CRUMB, batch_size)), (1, batch_size), (default.width, batch_size)]):
+        part = width * images / (default.width * batch_size)
+        num_steps = 1
+        if found is not None:
+            predicted = found.step * part
+            if 2 * predicted > seconds:
+                break
+            num_steps = max(1, min(most_steps, int(seconds / 3 / predicted)))
+        try:
+            pack = make(Candidate(default.engine, width), num_steps=num_steps, batch_size=images)
+            for _ in range(3):
+                pack.run_epoch()
+        except (RuntimeError, EngineError) as error:
+            if found is None:
+                raise
+            log.info("a pack of %d trials cannot be timed: %s", width, error)
+            break
+        # The least, since a stall of the machine in a crumb would be scaled up with it.
+        step, evaluation = min(pack.steps) / part, min(pack.evaluations) * default.width / width
+        found = Timing(pack.engine, default.width, step, evaluation)
+        log.info("%d trials, %d images: %s", width, images, found)
+    assert found is not None
+    return found
