@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0  # longest wait for another writer of a SQLite file
 CONNECT_SECONDS = 10  # longest wait for a Postgres server; libpq would wait for minutes
 # A process that is stopped inside a transaction keeps its row locks, and a queue that skips locked rows would pass them
-# over for as long; so the server ends such a transaction. Ours are idle for milliseconds.
+# over for as long; so such a transaction is ended. Ours are idle for milliseconds.
 IDLE_SECONDS = 5.0
+APPLICATION = "hpsearch"  # the name of our sessions
 
 
 class Database:
@@ -165,6 +166,23 @@ class Database:
             create_own_tables(connection)
         return state
 
+    def end_stuck_transactions(self) -> None:
+        """End transactions of ours, in any process, that have waited for their client for IDLE_SECONDS.
+
+        Postgres's own timeout does not begin in the middle of a batch of statements, which is where most of our
+        transactions spend their time. A SQLite file has no server that could do this.
+        """
+        if self.is_sqlite:
+            return
+        stuck = sa.text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND usename = current_user AND application_name = :name AND pid <> pg_backend_pid()"
+            " AND state <> 'idle' AND wait_event_type = 'Client'"
+            " AND greatest(xact_start, state_change) < clock_timestamp() - make_interval(secs => :seconds)"
+        )
+        with self.read() as connection:
+            connection.execute(stuck, {"name": APPLICATION, "seconds": IDLE_SECONDS})
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -231,6 +249,7 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
 def _end_idle_transactions(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{1000 * IDLE_SECONDS:.0f}ms'")
+        cursor.execute(f"SET application_name = '{APPLICATION}'")
     connection.commit()
 
 

@@ -180,7 +180,11 @@ class Queue:
             give_back(connection, held(connection, self.worker, leases).values())
 
     def release_dead(self) -> list[int]:
-        """Give back the trials of workers on this host whose process is gone; their numbers."""
+        """Give back the trials of workers on this host whose process is gone; their numbers.
+
+        Those of a process that is stopped inside a transaction are freed for others, too.
+        """
+        self.db.end_stuck_transactions()
         running = (
             sa.select(hpsearch_leases.c.worker, trials.c.trial_id, trials.c.number, hpsearch_leases.c.attempt)
             .join(trials, trials.c.trial_id == hpsearch_leases.c.trial_id)

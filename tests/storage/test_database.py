@@ -236,3 +236,24 @@ def test_a_process_stopped_in_a_transaction_does_not_keep_its_locks(postgres_dat
     assert stopped.read_now() > 0  # with a new connection
     stopped.close()
     other.close()
+
+
+@pytest.mark.postgres
+def test_nor_does_one_stopped_in_the_middle_of_a_batch(postgres_databases, postgres_template, monkeypatch):
+    """The server's own timeout begins between statements only; whoever waits for work ends such a transaction."""
+    url = postgres_databases.new(postgres_template)
+    stopped = open_database(url)
+    study = create_stage(stopped, "s", "maximize", {}, {}, [NewTrial({})])
+    with pytest.raises(StorageAwayError), stopped.write() as connection:  # noqa: PT012
+        connection.execute(sa.text("SET idle_in_transaction_session_timeout = 0"))  # as if it had not begun
+        connection.execute(sa.select(trials).with_for_update())
+        monkeypatch.setattr("hpsearch.storage.database.IDLE_SECONDS", 0.3)
+        other = open_database(url)
+        queue = Queue(other, study, "host/1/other")
+        deadline = time.monotonic() + 60
+        while not queue.take(1):
+            queue.release_dead()
+            assert time.monotonic() < deadline
+        connection.execute(sa.select(trials))
+    stopped.close()
+    other.close()
