@@ -29,7 +29,7 @@ def read_compose(**variables):
 
 
 class Services:
-    """Runs the commands of services outside of containers, in `folder` for /hpsearch, with `secrets` for /run/secrets."""
+    """Runs services' commands outside of containers, in `folder` for /hpsearch, with `secrets` for /run/secrets."""
 
     def __init__(self, folder, secrets, database):
         self.folder, self.secrets, self.database = folder, secrets, database
