@@ -22,6 +22,7 @@ from hpsearch.cli import (
     studyfile,
     trial,
 )
+from hpsearch.search.fork_server import COMMAND
 
 app = typer.Typer(
     name="hpsearch",
@@ -65,6 +66,7 @@ app.command()(report.report)
 app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")
 app.command()(fleet.worker)
+app.command(COMMAND, hidden=True)(fleet.fork_server)
 app.command()(fleet.stop)
 app.command()(studyfile.init)
 app.add_typer(storage.app, name="storage")

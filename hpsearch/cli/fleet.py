@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -17,6 +18,9 @@ from hpsearch.cli.options import (
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.errors import RefusedError
 
+# What workers import, by the time that it takes.
+WORKER_IMPORTS = ("hpsearch.search.worker", "hpsearch.search.supervised", "hpsearch.cli.progress", "psycopg")
+
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 
 
@@ -24,7 +28,7 @@ def worker(
     study: StudyName,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = None,
-    standby: Annotated[bool, typer.Option("--standby", hidden=True)] = False,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
     storage: StorageOption = None,
     trust: TrustOption = None,
     quiet: QuietOption = False,
@@ -47,12 +51,13 @@ def worker(
     from hpsearch.search.patience import insist
     from hpsearch.search.stages import stored_plan
     from hpsearch.search.stopping import Stop, Stopped
-    from hpsearch.search.supervised import NotesToSupervisor, await_assignment, on_parent_death
+    from hpsearch.search.supervised import NotesToSupervisor, images_of_supervisor, on_parent_death
     from hpsearch.search.worker import Worker
     from hpsearch.storage import find_study, open_database
 
     stop = Stop()
-    if standby:  # it may be started at any time, so also while the database is away
+    on_tick = on_parent_death(stop) if supervised else None
+    if supervised:  # it may be started at any time, so also while the database is away
         to_supervisor = NotesToSupervisor()
         db = insist(lambda: open_database(run.storage), to_supervisor.note, stop)
         row = insist(lambda: find_study(db, study), to_supervisor.note, stop)
@@ -62,20 +67,34 @@ def worker(
     plan = stored_plan(row)
     refuse_untrusted(names_in(plan.config.plain()))
     with stop.on_signals():
-        data = await_assignment(plan, run) if standby else load_data(plan.trial_config, run)
-        if data is None:
-            return
+        data = images_of_supervisor(plan, run) if supervised else load_data(plan.trial_config, run)
         run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})
         if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
             raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")
         try:
             with make_listener(quiet=quiet, as_json=False) as listener:
                 # A supervised worker tells nobody else: its supervisor tells of its trials.
-                own = Worker(db, row, plan, data, run, to_supervisor if standby else listener, stop)
-                own.on_tick = on_parent_death(stop) if standby else own.on_tick
+                own = Worker(db, row, plan, data, run, to_supervisor if supervised else listener, stop)
+                own.on_tick = on_tick or own.on_tick
                 own.run()
         except Stopped as stopped:
             raise typer.Exit(stopped.exit_code) from None
+
+
+def fork_server() -> None:
+    """Start workers for the command that started this, by its requests on standard input."""
+    from importlib import import_module
+
+    from hpsearch.search.fork_server import serve
+
+    for name in WORKER_IMPORTS:
+        with contextlib.suppress(ImportError):  # psycopg is an extra
+            import_module(name)
+
+    if (arguments := serve()) is not None:  # in a worker
+        from hpsearch.cli.app import app
+
+        app(arguments)
 
 
 def stop(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +37,9 @@ from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from hpsearch.config import Settings
+    from hpsearch.search.checks.findings import CheckReport
+    from hpsearch.search.evidence import Evidence
+    from hpsearch.search.fork_server import ForkServer
     from hpsearch.search.plan import StagePlan
     from hpsearch.storage import Database, StudyRow
 
@@ -232,42 +236,67 @@ def _run(
     """Create or resume a stage, work on it, show what came out."""
     start = time.monotonic()
 
-    from hpsearch.cli.output import line, print_changes, print_stage
-    from hpsearch.cli.progress import data_progress, make_listener, waiting
-    from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.fleet import check_request, run_fleet
-    from hpsearch.search.images import load_data
-    from hpsearch.search.stopping import Stop
-    from hpsearch.search.summary import stage_summary
-    from hpsearch.storage import open_database
+    from hpsearch.search.fork_server import ForkServer
 
-    run = check_request(settings.run, devices)
+    several = (workers > 1 or len(devices) > 1) and settings.run.fleet != "ray"
     try:
-        db = open_database(run.storage, create=True)
-        plan = planned(db)
-        if plan.changes and not (as_json or quiet):
-            print_changes(plan.changes)
-        with data_progress(quiet or as_json) as progress:
-            data = load_data(plan.trial_config, run, progress)
-        with waiting("checking", quiet or as_json):
-            checks = None if skip_checks else check_before_search(db, plan, data)
-        if checks is not None:
-            checks.refuse_if_failed()
-            if not (as_json or quiet):
-                line("checks", checks.line())
-        stop = Stop()
-        with make_listener(quiet=quiet, as_json=as_json) as listener, stop.on_signals():
-            evidence = run_fleet(db, plan, settings.run, data, workers, devices, listener, stop)
+        # It imports what workers need while this process imports the same and reads the images.
+        with ForkServer() if several else nullcontext() as server:
+            evidence, checks = _search(
+                planned, settings, as_json or quiet, quiet, workers, devices, skip_checks, server
+            )
     except KeyboardInterrupt as stop:
         raise stopped(stop) from None
+
+    from hpsearch.cli.output import print_stage
+    from hpsearch.search import attributes
+    from hpsearch.search.summary import stage_summary
+
+    is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
     summary = stage_summary(evidence, seconds=time.monotonic() - start)
     if as_json:
-        found = {"checks": checks.as_dict() if checks is not None else None} if plan.kind == "coarse" else {}
+        found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
         typer.echo(json.dumps({**summary.as_dict(), **found}))
     else:
         print_stage(summary, quiet=quiet)
     if summary.counts.get("FAIL", 0) == summary.num_trials:
         raise typer.Exit(code=1)
+
+
+def _search(
+    planned: Callable[[Database], StagePlan],
+    settings: Settings,
+    silent: bool,
+    quiet: bool,
+    workers: int,
+    devices: Sequence[str],
+    skip_checks: bool,
+    server: ForkServer | None,
+) -> tuple[Evidence, CheckReport | None]:
+    from hpsearch.cli.output import line, print_changes
+    from hpsearch.cli.progress import data_progress, make_listener, waiting
+    from hpsearch.search.checks.gate import check_before_search
+    from hpsearch.search.fleet import check_request, run_fleet
+    from hpsearch.search.images import load_data
+    from hpsearch.search.stopping import Stop
+    from hpsearch.storage import open_database
+
+    run = check_request(settings.run, devices)
+    db = open_database(run.storage, create=True)
+    plan = planned(db)
+    if plan.changes and not silent:
+        print_changes(plan.changes)
+    with data_progress(silent) as progress:
+        data = load_data(plan.trial_config, run, progress)
+    with waiting("checking", silent):
+        checks = None if skip_checks else check_before_search(db, plan, data)
+    if checks is not None:
+        checks.refuse_if_failed()
+        if not silent:
+            line("checks", checks.line())
+    stop = Stop()
+    with make_listener(quiet=quiet, as_json=silent) as listener, stop.on_signals():
+        return run_fleet(db, plan, settings.run, data, workers, devices, listener, stop, server), checks
 
 
 def _show_plan(plan: StagePlan, settings: Settings, as_json: bool, workers: int, devices: Sequence[str]) -> None:

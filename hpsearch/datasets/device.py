@@ -7,7 +7,7 @@ Shape suffixes: N = images, B = batch, C = channels, H = height, W = width.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from hpsearch.config import DataConfig
 from hpsearch.datasets.augmentation import augment, draw_noise
 from hpsearch.datasets.images import Array, Progress
+from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
 from hpsearch.datasets.splits import divide, sample
@@ -43,6 +44,8 @@ class TrainingData:
     normalization: Normalization
     augment: tuple[str, ...]
     fingerprint: str
+    memory: SharedMemory | None = field(default=None, kw_only=True)
+    """That of the four tensors, where other processes can map it."""
 
     @property
     def num_classes(self) -> int:
@@ -104,17 +107,34 @@ def prepare(
     train, val = divide(config, images.y)
     x_train = images.x[train]
     normalization = fit(config.normalize, x_train, config.scale)
+    parts = {
+        "x_train_NCHW": _raw(x_train, dtype),
+        "y_train_N": torch.from_numpy(images.y[train]),
+        "x_val_NCHW": _raw(images.x[val], dtype),
+        "y_val_N": torch.from_numpy(images.y[val]),
+    }
+    tensors, memory = _place(parts, {name: dtype for name in parts if name.startswith("x")}, device)
+    for name in ("x_train_NCHW", "x_val_NCHW"):
+        _normalize(tensors[name], normalization)
     return TrainingData(
-        x_train_NCHW=_to_device(x_train, normalization, device, dtype),
-        y_train_N=torch.from_numpy(images.y[train]).to(device),
-        x_val_NCHW=_to_device(images.x[val], normalization, device, dtype),
-        y_val_N=torch.from_numpy(images.y[val]).to(device),
+        **tensors,
         shape=images.shape,
         class_names=images.class_names,
         normalization=normalization,
         augment=config.augment,
         fingerprint=images.fingerprint(),
+        memory=memory,
     )
+
+
+def _place(
+    parts: dict[str, Tensor], dtypes: dict[str, torch.dtype], device: torch.device
+) -> tuple[dict[str, Tensor], SharedMemory | None]:
+    """Copies on the device; on a CPU in shared memory, where the system has it."""
+    if device.type != "cpu" or not SharedMemory.possible():
+        return {n: part.to(device).to(dtypes.get(n, part.dtype), copy=True) for n, part in parts.items()}, None
+    memory = SharedMemory(sum(bytes_of(part.shape, dtypes.get(n, part.dtype)) for n, part in parts.items()))
+    return {n: memory.empty(n, part.shape, dtypes.get(n, part.dtype)).copy_(part) for n, part in parts.items()}, memory
 
 
 def prepare_test(
@@ -137,15 +157,18 @@ def prepare_test(
             f"Allowed: as in x_train, {training_data.shape} in {stored}."
         )
     like = training_data.x_train_NCHW
-    y_N = torch.from_numpy(images.y).to(like.device)
-    return _to_device(np.array(images.x), normalization, like.device, like.dtype), y_N
+    x_NCHW = _raw(np.array(images.x), like.dtype).to(like.device).to(like.dtype, copy=True)
+    _normalize(x_NCHW, normalization)
+    return x_NCHW, torch.from_numpy(images.y).to(like.device)
 
 
-def _to_device(x_NCHW: Array, normalization: Normalization, device: torch.device, dtype: torch.dtype) -> Tensor:
-    # The same as normalization.apply, but bytes travel as bytes and the arithmetic is done in place on the device.
+def _raw(x_NCHW: Array, dtype: torch.dtype) -> Tensor:
+    """As they travel to the device: bytes as bytes, others as they will be, since not every device takes float64."""
     raw = torch.from_numpy(x_NCHW)
-    if x_NCHW.dtype != np.uint8:
-        raw = raw.to(dtype)  # here, since not every device takes float64
-    x = raw.to(device).to(dtype, copy=True)
-    mean, std = (torch.from_numpy(part).to(dtype).to(device) for part in (normalization.mean, normalization.std))
-    return x.mul_(normalization.factor).sub_(mean).div_(std)
+    return raw if x_NCHW.dtype == np.uint8 else raw.to(dtype)
+
+
+def _normalize(x_NCHW: Tensor, normalization: Normalization) -> None:
+    """In place, on their device; the same as `normalization.apply`."""
+    mean, std = (torch.from_numpy(part).to(x_NCHW.dtype) for part in (normalization.mean, normalization.std))
+    x_NCHW.mul_(normalization.factor).sub_(mean.to(x_NCHW.device)).div_(std.to(x_NCHW.device))

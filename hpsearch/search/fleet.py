@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.runtime import num_cores, set_threads
 from hpsearch.search.evidence import Evidence, gather
+from hpsearch.search.fork_server import ForkServer
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
 from hpsearch.search.ray_cluster import check_request as check_ray_request
@@ -19,7 +21,7 @@ from hpsearch.search.stopping import Stop
 from hpsearch.search.supervisor import Supervisor
 from hpsearch.search.tuning import settle
 from hpsearch.search.width import choose_devices
-from hpsearch.storage import Database, count_states
+from hpsearch.storage import Database, StudyRow, count_states
 from hpsearch.training import structure_key
 
 
@@ -47,6 +49,7 @@ def run_fleet(
     devices: Sequence[str],
     listener: Listener,
     stop: Stop,
+    server: ForkServer | None = None,
 ) -> Evidence:
     """Create or resume a stage and work on it: in this process for one device, in one process per device, or on Ray.
 
@@ -59,25 +62,35 @@ def run_fleet(
         devices: of the workers, as the user named them.
         listener: hears of each trial.
         stop: asked whether to go on.
+        server: starts the workers of this machine, where one has been begun already; it is ended with the stage.
     """
     on_ray = run.fleet == "ray"
     devices = [] if on_ray else choose_devices(plan, data, run, workers, devices)
     if len(devices) == 1:
         return run_stage(db, plan, run, data, listener, stop)
-    check_plan(plan, data)
-    study = open_stage(db, plan, data, structure_key)
-    note_changed_code(study, listener)
-    counts = count_states(db, study)
-    num_trials = counts["WAITING"] + counts["RUNNING"]
-    if num_trials and on_ray:
-        with connected(run.ray_address):
-            demand = choose_demand(run, nodes())
-            num_workers = choose_workers(workers, demand, nodes(), num_trials)
-            RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()
-    elif num_trials:
-        threads = run.threads or max(1, num_cores() // len(devices))
-        if len({name.partition(":")[0] for name in devices}) == 1:  # what is fast on one kind may be slow on another
-            set_threads(threads)  # of this process, which times for its workers, so that they need not
-            run = settle(plan, data, run, len(devices), num_trials / sum(counts.values()))
-        Supervisor(db, run.storage, study, run, devices, listener, stop, threads=threads, images=data).run()
+    with contextlib.nullcontext() if on_ray else server or ForkServer() as server:  # its start takes seconds
+        check_plan(plan, data)
+        study = open_stage(db, plan, data, structure_key)
+        note_changed_code(study, listener)
+        counts = count_states(db, study)
+        num_open = counts["WAITING"] + counts["RUNNING"]
+        if num_open and server is None:
+            _run_on_ray(db, run, study, workers, num_open, listener, stop)
+        elif num_open and server is not None:
+            threads = run.threads or max(1, num_cores() // len(devices))
+            if (
+                len({name.partition(":")[0] for name in devices}) == 1
+            ):  # else what is fast on one may be slow on another
+                set_threads(threads)  # of this process, which times for its workers, so that they need not
+                run = settle(plan, data, run, len(devices), num_open / sum(counts.values()))
+            Supervisor(db, run.storage, study, run, devices, listener, stop, server, threads=threads, images=data).run()
     return gather(db, plan.name)
+
+
+def _run_on_ray(
+    db: Database, run: RunConfig, study: StudyRow, workers: int, num_open: int, listener: Listener, stop: Stop
+) -> None:
+    with connected(run.ray_address):
+        demand = choose_demand(run, nodes())
+        num_workers = choose_workers(workers, demand, nodes(), num_open)
+        RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()

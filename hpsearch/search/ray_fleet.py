@@ -17,11 +17,12 @@ from hpsearch.errors import HpsearchError
 from hpsearch.search import attributes, spool
 from hpsearch.search.deaths import Deaths, resuming
 from hpsearch.search.follow import StageFollower
+from hpsearch.search.fork_server import KILL_SECONDS
 from hpsearch.search.progress import Listener
 from hpsearch.search.ray_cluster import Demand, NoRoomError, import_ray, nodes, room
 from hpsearch.search.ray_worker import Ended, Job, WorkerActor
 from hpsearch.search.stopping import Stop
-from hpsearch.search.supervisor import KILL_SECONDS, POLL_SECONDS
+from hpsearch.search.supervisor import POLL_SECONDS
 from hpsearch.storage import Database, Queue, StorageAwayError, StudyRow, new_worker_id
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 

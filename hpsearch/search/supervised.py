@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,25 +17,15 @@ from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
 from hpsearch.search.stopping import Stop
 
-IMAGES_FD = "_HPSEARCH_IMAGES_FD"  # environment: descriptor of the supervisor's images; no key of a study file
+IMAGES = "_HPSEARCH_IMAGES"  # environment: path of the supervisor's images; no key of a study file
 
 
-def await_assignment(plan: StagePlan, run: RunConfig) -> TrainingData | None:
-    """Wait until the supervisor names a device; the stage's images there, or None when it needs no spare any more.
-
-    Images that it shares are taken then, in milliseconds; others are loaded before.
-    """
-    shared = os.environ.get(IMAGES_FD)
-    data = load_data(plan.trial_config, run) if shared is None else None
-    device = sys.stdin.readline().strip()
-    if not device:
-        return None
-    run = run.model_copy(update={"device": device})
-    if shared is not None:
+def images_of_supervisor(plan: StagePlan, run: RunConfig) -> TrainingData:
+    """The stage's images on this worker's device: those that the supervisor shares, in milliseconds, else loaded."""
+    if path := os.environ.get(IMAGES):
         set_threads(run.threads)
-        return adopt(int(shared), resolve_device(device))
-    if data is not None and data.x_train_NCHW.device == resolve_device(device):
-        return data
+        with contextlib.suppress(OSError):  # as in a container that hides its processes' files from each other
+            return adopt(path, resolve_device(run.device))
     return load_data(plan.trial_config, run)
 
 

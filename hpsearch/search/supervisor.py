@@ -1,51 +1,31 @@
-"""Worker processes on this machine: one per device, a dead one replaced at once, none left behind.
-
-A spare process, with everything loaded, waits for the moment that it is needed: a worker that is killed is followed by
-it within milliseconds, not after the seconds that importing torch and reading images take.
-"""
+"""Worker processes on this machine: one per device, a dead one replaced at once, none left behind."""
 
 from __future__ import annotations
 
 import os
-import queue as thread_queue
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from hpsearch.config import RunConfig
 from hpsearch.config.secret_files import SECRET_FILES
 from hpsearch.config.usercode import trusted
 from hpsearch.datasets.device import TrainingData
-from hpsearch.datasets.sharing import SharedImages
+from hpsearch.datasets.memory import SharedMemory
+from hpsearch.datasets.sharing import share
 from hpsearch.errors import HpsearchError
 from hpsearch.search import attributes, spool
 from hpsearch.search.deaths import Deaths, resuming
 from hpsearch.search.follow import StageFollower
+from hpsearch.search.fork_server import Died, ForkServer, Note
 from hpsearch.search.progress import Listener
 from hpsearch.search.stopping import Stop
-from hpsearch.search.supervised import IMAGES_FD
+from hpsearch.search.supervised import IMAGES
 from hpsearch.storage import Database, Queue, StorageAwayError, StudyRow, new_worker_id
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 POLL_SECONDS = 0.5  # between two looks at the database; a death is heard of at once
-KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
-STORM_SECONDS = 30.0  # each death within so long asks for one more spare process: what killed one may kill the next
-MOST_SPARES = 3
 EX_TEMPFAIL = 75  # a worker whose device is poisoned
-
-
-@dataclass
-class _Process:
-    """A worker process; a spare one has not been told to go yet."""
-
-    popen: subprocess.Popen[bytes]
-    device: str
-    working: bool = False
 
 
 class Supervisor:
@@ -59,9 +39,9 @@ class Supervisor:
         devices: of the workers, one each.
         listener: hears of each trial.
         stop: asked whether to go on.
+        server: starts the workers; it is ended with the stage.
         threads: of each worker.
         images: those of the stage, shared with the workers; without them, each one loads its own.
-        spare: whether to keep a process in reserve.
     """
 
     def __init__(
@@ -73,25 +53,23 @@ class Supervisor:
         devices: Sequence[str],
         listener: Listener,
         stop: Stop,
+        server: ForkServer,
         *,
         threads: int,
         images: TrainingData | None = None,
-        spare: bool = True,
     ) -> None:
-        self.db, self.study, self.listener, self.stop = db, study, listener, stop
-        self.devices, self.keeps_spare = list(devices), spare
+        self.db, self.study, self.listener, self.stop, self.server = db, study, listener, stop, server
+        self.devices = list(devices)
         self.spool_folder = Path(run.artifact_dir) / "spool"
         self.queue = Queue(db, study, new_worker_id())
         self.watch = StageFollower(db, study, listener)
-        self.images = SharedImages(images) if images is not None and SharedImages.possible() else None
         self.environment = _environment(run, url, threads)
-        if self.images is not None:
-            self.environment[IMAGES_FD] = str(self.images.fd)
-        self.processes: list[_Process] = []
-        self.notes: thread_queue.SimpleQueue[str] = thread_queue.SimpleQueue()
-        self.dead: thread_queue.SimpleQueue[_Process] = thread_queue.SimpleQueue()
+        if images is not None and SharedMemory.possible():
+            self.images = share(images)
+            self.environment[IMAGES] = self.images.path
+        self.workers: dict[int, str] = {}
+        """Devices of the workers, by the numbers that the server gave them."""
         self.deaths = Deaths()
-        self.died_at: list[float] = []
         name = study.attrs[attributes.FINGERPRINT]
         self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", checkpoint_folder(name, study.study_id))
 
@@ -105,94 +83,51 @@ class Supervisor:
         self.watch.begin()
         self._release()
         try:
-            processes = [self._start(device) for device in self.devices]
-            if self.images is not None:
-                self.images.write()
-            for process in processes:
-                self._go(process)
-            while self._workers():
-                self._look()
+            with self.server:
+                for device in self.devices:
+                    self._start(device)
+                while self.workers:
+                    self._look()
         finally:
-            self._end_all()
-            self._pass_notes_on()
+            self._hear_last_notes()
             self._release()
             self.watch.look()
-            if self.images is not None:
-                self.images.close()
+
+    def _start(self, device: str) -> None:
+        arguments = ["worker", "--supervised", "--device", device, "--", self.study.name]
+        self.workers[self.server.start(arguments, self.environment)] = device
 
     def _look(self) -> None:
-        try:
-            dead = self.dead.get(timeout=POLL_SECONDS)
-        except thread_queue.Empty:
-            dead = None
-        self.stop.raise_if_requested()
-        self._pass_notes_on()
+        """Wait for news of the workers, not longer than until the next look at the database."""
+        until = time.monotonic() + POLL_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            event = self.server.next_event(left)
+            self.stop.raise_if_requested()
+            if isinstance(event, Note):
+                self.listener.note(event.text)
+            elif isinstance(event, Died):
+                self.deaths.hear(self.watch.look())
+                self._bury(event)
+                return
         self.deaths.hear(self.watch.look())
-        if dead is not None:
-            self._bury(dead)
-        elif self.watch.num_waiting and self.watch.num_epochs and len(self._spares()) < self._spares_wanted():
-            self._start(self.devices[0])
 
-    def _pass_notes_on(self) -> None:
-        while not self.notes.empty():
-            self.listener.note(self.notes.get())
+    def _hear_last_notes(self) -> None:
+        while (event := self.server.next_event(0)) is not None:
+            if isinstance(event, Note):
+                self.listener.note(event.text)
 
-    def _workers(self) -> list[_Process]:
-        return [process for process in self.processes if process.working]
-
-    def _spares(self) -> list[_Process]:
-        return [process for process in self.processes if not process.working]
-
-    def _spares_wanted(self) -> int:
-        recent = [at for at in self.died_at if time.monotonic() - at < STORM_SECONDS]
-        return self.keeps_spare * min(1 + len(recent), MOST_SPARES)
-
-    def _start(self, device: str) -> _Process:
-        """A process that loads everything and then waits."""
-        command = [sys.executable, "-m", "hpsearch", "worker", "--standby", "--", self.study.name]
-        environment = {**self.environment, "HPSEARCH_RUN__DEVICE": device}
-        inherited = [self.images.fd] if self.images is not None else []
-        popen = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=inherited
-        )
-        process = _Process(popen, device)
-        self.processes.append(process)
-        threading.Thread(target=self._wait, args=(process,), daemon=True).start()
-        return process
-
-    def _wait(self, process: _Process) -> None:
-        assert process.popen.stdout is not None
-        with process.popen.stdout as notes:
-            for text in notes:
-                self.notes.put(text.decode(errors="replace").rstrip())
-        process.popen.wait()
-        self.dead.put(process)
-
-    def _go(self, process: _Process, device: str | None = None) -> None:
-        """Tell a waiting process to work, on the device of the one that it follows."""
-        process.device, process.working = device or process.device, True
-        assert process.popen.stdin is not None
-        try:
-            process.popen.stdin.write(f"{process.device}\n".encode())
-            process.popen.stdin.flush()
-        except BrokenPipeError:
-            pass  # it is dead already; its death is on its way
-
-    def _bury(self, dead: _Process) -> None:
+    def _bury(self, dead: Died) -> None:
         """Give the trials of a dead worker back and put another one in its place."""
-        self.processes.remove(dead)
-        code = dead.popen.returncode
-        if not dead.working or code == 0:
+        device = self.workers.pop(dead.id)
+        if dead.code == 0:
             return
-        if code in (1, 2, 3):  # it said why on stderr; another one would say the same
-            raise HpsearchError(f"a worker on {dead.device} gave up with exit code {code}; see its message above.")
-        self.died_at.append(time.monotonic())
-        self.deaths.add(_how(code))
+        if dead.code in (1, 2, 3):  # it said why on stderr; another one would say the same
+            raise HpsearchError(f"a worker on {device} gave up with exit code {dead.code}; see its message above.")
+        self.deaths.add(_how(dead.code))
         numbers = self._release()
-        successor = next(iter(self._spares()), None) or self._start(dead.device)
-        self._go(successor, dead.device)
+        self._start(device)
         self.listener.note(
-            ", ".join(filter(None, [f"worker died ({_how(code)})", resuming(self.checkpoints, numbers)]))
+            ", ".join(filter(None, [f"worker died ({_how(dead.code)})", resuming(self.checkpoints, numbers)]))
         )
 
     def _release(self) -> list[int]:
@@ -202,21 +137,6 @@ class Supervisor:
             return self.queue.release_dead()
         except StorageAwayError:
             return []  # leases run out by themselves
-
-    def _end_all(self) -> None:
-        """SIGTERM to all that work, SIGKILL to those that do not follow, and to spares, which hold nothing."""
-        for process in self.processes:
-            if process.popen.poll() is None:
-                process.popen.send_signal(signal.SIGTERM if process.working else signal.SIGKILL)
-        deadline = time.monotonic() + KILL_SECONDS
-        for process in self.processes:
-            try:
-                process.popen.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.popen.kill()
-                process.popen.wait()
-            if process.popen.stdin is not None:
-                process.popen.stdin.close()
 
 
 def _how(code: int) -> str:

@@ -1,21 +1,23 @@
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from hpsearch.config import load_settings
-from hpsearch.datasets.sharing import SharedImages, adopt
+from hpsearch.datasets.memory import SharedMemory
+from hpsearch.datasets.sharing import adopt, share
 from hpsearch.search.images import load_data
 
-pytestmark = pytest.mark.skipif(not SharedImages.possible(), reason="the system has no anonymous files")
+pytestmark = pytest.mark.skipif(not SharedMemory.possible(), reason="the system has no anonymous files")
 
 CHILD = """
-import os, sys, torch
+import sys, torch
 from hpsearch.datasets.sharing import adopt
-sys.stdin.readline()
-data = adopt(int(sys.argv[1]), torch.device("cpu"))
+data = adopt(sys.argv[1], torch.device("cpu"))
 print(data.fingerprint, data.num_train, float(data.x_train_NCHW.double().sum()))
 """
 
@@ -26,11 +28,10 @@ def images():
     return load_data(settings.study, settings.run)
 
 
-def test_everything_comes_back(images):
-    shared = SharedImages(images)
-    shared.write()
-    found = adopt(shared.fd, torch.device("cpu"))
-    shared.close()
+@pytest.mark.parametrize("prepared", ["in shared memory", "elsewhere"])
+def test_everything_comes_back(images, prepared):
+    shared = share(images if prepared == "in shared memory" else replace(images, memory=None))
+    found = adopt(shared.path, torch.device("cpu"))
     for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):
         assert torch.equal(getattr(found, name), getattr(images, name)), name
         assert getattr(found, name).dtype == getattr(images, name).dtype
@@ -44,27 +45,32 @@ def test_everything_comes_back(images):
     )
 
 
-def test_what_one_process_writes_stays_its_own(images):
-    shared = SharedImages(images)
-    shared.write()
-    mine, others = (adopt(shared.fd, torch.device("cpu")) for _ in range(2))
-    shared.close()
+def test_images_on_a_cpu_are_shared_without_a_copy(images):
+    assert share(images) is images.memory
+    assert share(images) is images.memory  # again, for the next stage
+    found = adopt(images.memory.path, torch.device("cpu"))
+    images.x_train_NCHW[0, 0, 0, 0] = 17.0
+    assert found.x_train_NCHW[0, 0, 0, 0] == 17.0
+
+
+def test_what_a_worker_writes_stays_its_own(images):
+    mine, others = (adopt(share(images).path, torch.device("cpu")) for _ in range(2))
     mine.x_train_NCHW.zero_()
     assert torch.equal(others.x_train_NCHW, images.x_train_NCHW)
 
 
-def test_a_child_started_before_the_images_are_there_sees_them(images):
-    shared = SharedImages(images)
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(shared.fd)],
-        pass_fds=[shared.fd],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    shared.write()
-    shared.close()
-    out, _ = child.communicate("go\n", timeout=60)
+def test_another_process_sees_them(images):
+    child = [sys.executable, "-c", CHILD, share(images).path]
+    out = subprocess.run(child, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
     fingerprint, number, total = out.split()
     assert (fingerprint, int(number)) == (images.fingerprint, images.num_train)
     assert float(total) == pytest.approx(float(images.x_train_NCHW.double().sum()))
+
+
+def test_nothing_is_left_open():
+    memory = SharedMemory(10)
+    fd = memory.fd
+    os.fstat(fd)
+    del memory
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
