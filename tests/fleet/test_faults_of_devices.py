@@ -34,7 +34,7 @@ def too_little_memory(original):
     return run_epoch
 
 
-if "worker" in sys.orig_argv:  # not the command that checks the net before
+if {{"worker", "fork-server"}} & set(sys.orig_argv):  # not the command that checks the net before
     from hpsearch.training import Pack
 
     Pack.run_epoch = {fault}(Pack.run_epoch)

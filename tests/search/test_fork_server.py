@@ -1,0 +1,84 @@
+"""The server that starts workers, in real processes."""
+
+import os
+import signal
+import time
+
+import pytest
+
+import hpsearch
+from hpsearch.search.fork_server import Died, ForkServer, Note
+
+PATIENCE = 60.0
+# A worker that waits: its database does not answer.
+WAITING = ["worker", "--supervised", "--", "coarse"]
+AWAY = {"HPSEARCH_STORAGE": "postgresql://nobody@127.0.0.1:1/none"}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ForkServer() as server:
+        yield server
+
+
+def hear(server, kind):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if isinstance(event := server.next_event(0.2), kind):
+            return event
+    raise AssertionError(f"heard of no {kind.__name__} within {PATIENCE} s")
+
+
+def test_exit_codes_and_notes_are_told(server, tmp_path):
+    good = server.start(["--version"], {})
+    assert hear(server, Note).text == hpsearch.__version__
+    assert hear(server, Died) == Died(good, 0)
+    storage = {"HPSEARCH_STORAGE": f"sqlite:///{tmp_path}/none.db"}
+    assert hear_of(server, server.start(["worker", "--", "coarse"], storage)) == 1  # no study there
+    assert hear_of(server, server.start(["worker", "--no-such-option"], {})) == 2
+
+
+def hear_of(server, number):
+    event = hear(server, Died)
+    assert event.id == number
+    return event.code
+
+
+def test_forked_workers_start_faster_than_interpreters_and_end_with_the_server():
+    begun = time.monotonic()
+    with ForkServer() as server:
+        hear_of(server, server.start(["--version"], {}))  # waits for the server's imports, too
+        first = time.monotonic() - begun
+        begun = time.monotonic()
+        for _ in range(5):
+            assert hear_of(server, server.start(["--version"], {})) == 0
+        assert time.monotonic() - begun < first
+        number = server.start(WAITING, AWAY)
+        assert "database" in hear(server, Note).text
+    assert hear(server, Died) == Died(number, -signal.SIGTERM)  # its end ends its workers
+
+
+def test_where_threads_run_workers_get_interpreters_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with ForkServer() as server:
+        good = server.start(["--version"], {})
+        assert hear(server, Note).text == hpsearch.__version__
+        assert hear(server, Died) == Died(good, 0)
+
+
+def test_a_server_that_dies_is_replaced_and_its_workers_are_given_up(server):
+    number = server.start(WAITING, AWAY)
+    hear(server, Note)
+    os.kill(server._server.popen.pid, signal.SIGKILL)
+    assert hear(server, Died) == Died(number, -signal.SIGKILL)
+    assert hear_of(server, server.start(["--version"], {})) == 0
+
+
+def test_ctrl_c_does_not_reach_it(server):
+    assert hear_of(server, server.start(["--version"], {})) == 0
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        os.kill(server._server.popen.pid, signum)
+    assert hear_of(server, server.start(["--version"], {})) == 0
