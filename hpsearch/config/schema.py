@@ -27,9 +27,7 @@ Vector = "vector"
 class Section(BaseModel):
     """A frozen table of a study file: unknown keys are errors, numbers are finite."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 
 
 class Options(dict[str, Any]):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
+from itertools import pairwise
 from typing import Any
 
 import tomli_w
@@ -40,15 +44,28 @@ def _section(name: str, section: Section) -> str:
     summary = (type(section).__doc__ or "").splitlines()[0]
     lines = [f"[{name}]  # {summary}"]
     tables = []
-    for key, field in type(section).model_fields.items():
+    meanings = _meanings(type(section))
+    for key in type(section).model_fields:
         value = getattr(section, key)
         if isinstance(value, Section):
             tables.append(_section(f"{name}.{key}", value))
             continue
-        comment = " ".join((field.description or "").split())
         setting = f"# {key} = ..." if value is None else f"{key} = {_inline(value)}"
-        lines += [f"# {comment}", setting]
+        lines += [f"# {meanings[key]}", setting]
     return "\n".join(lines) + "\n" + "".join(f"\n{table}" for table in tables)
+
+
+def _meanings(section: type[Section]) -> dict[str, str]:
+    """The docstrings of a section's keys. Pydantic would collect them, too, but at every start of every command."""
+    meanings: dict[str, str] = {}
+    for owner in reversed(section.__mro__[: section.__mro__.index(Section)]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(definition, ast.ClassDef)
+        for statement, text in pairwise(definition.body):
+            match statement, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    meanings[name] = " ".join(meaning.split())
+    return meanings
 
 
 def _inline(value: Any) -> str:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 OPTUNA_SCHEMA = "v3.2.0.a"  # Optuna's name (alembic revision) of the schema declared here
 OWN_SCHEMA = 1  # version of our own tables
@@ -188,7 +188,8 @@ def upsert(
     """
     if not rows:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    # Loaded with its engine already; importing the other one, too, would cost a short command a tenth of its time.
+    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
     names = (*rows[0], *expressions)
     insert = dialect.insert(table).values({**{name: sa.bindparam(name) for name in rows[0]}, **expressions})
     changed = {name: insert.excluded[name] for name in names if name not in key}
