@@ -1,4 +1,4 @@
-"""Engines beside a plain PyTorch loop and the device's matrix products, on an MLP with SGD and momentum.
+"""Engines beside a plain PyTorch loop and the device's matrix products, on an MLP or LeNet with SGD and momentum.
 
 All of them train the same trials on the same images in the same process, in turns, so that noise of the machine hits
 each alike; the products are timed in between. Prints a table, or with --json all figures: medians over the rounds of
@@ -18,6 +18,8 @@ from functools import partial
 
 import torch
 
+from benchmarks.peers.trainable import lenet
+from benchmarks.peers.work import NUM_CLASSES, SHAPE, flop_per_sample
 from hpsearch.config import load_settings
 from hpsearch.results import TrialSpec
 from hpsearch.runtime import num_cores, set_threads
@@ -26,8 +28,15 @@ from hpsearch.training import Pack
 
 NUM_IMAGES = 50_000  # of the reference epoch, to which times are scaled
 SQUARE = 2048  # rows and columns of the large matrices
-NETS = {"reference": "3072-50-10, batch 100", "digits": "64-50-10, batch 100"}
-ENGINES = {"plain": None, "loop": "loop", "vmap": "vmap", "fused": "fused", "fused-bfloat16": "fused"}
+BATCH = 100
+NETS = {
+    "reference": "3072-50-10, batch 100",
+    "digits": "64-50-10, batch 100",
+    "lenet": "LeNet 6c5-16c5-120-84-10 on 3x32x32, batch 100",
+}
+ENGINES = {
+    "plain": None, "loop": "loop", "vmap": "vmap", "fused": "fused", "loop-bfloat16": "loop", "fused-bfloat16": "fused",
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
@@ -36,7 +45,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[8], help="widths of the pack")
     parser.add_argument("--threads", type=int, nargs="+", default=[0], help="0: all cores")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["plain", "loop", "vmap", "fused"])
-    parser.add_argument("--images", type=int, default=5000, help="training images in the timed epoch (reference)")
+    parser.add_argument("--images", type=int, default=5000, help="training images in the timed epoch (not of digits)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
@@ -61,8 +70,12 @@ def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[st
     threads = set_threads(threads)
     source = {"source": "synthetic", "val": 100, "synthetic": {"train": given.images + 100}}
     study = {
-        "data": source if given.net == "reference" else {"source": "digits"},
-        "model": {"hidden": [50], "init": "small:1e-4" if given.net == "reference" else "he"},
+        "data": {"source": "digits"} if given.net == "digits" else source,
+        "model": {
+            "name": "lenet" if given.net == "lenet" else "mlp",
+            "hidden": [50],
+            "init": "small:1e-4" if given.net == "reference" else "he",
+        },
         "train": {"epochs": given.rounds + 1},
         "run": {"threads": threads, "device": given.device},
     }
@@ -74,17 +87,22 @@ def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[st
     works = {}
     for name in given.engines:
         if name == "plain":
-            trials = [PlainTrial(data, rate, 1e-4) for rate in rates]
+            trials = [PlainTrial(given.net, data, rate, 1e-4) for rate in rates]
             works[name] = lambda trials=trials: [trial.run_epoch() for trial in trials]
         else:
             config = settings.study.with_params({"train.precision": "bfloat16" if "bfloat16" in name else "float32"})
             works[name] = Pack(config, data, specs, engine=ENGINES[name]).run_epoch
 
     num_inputs, num_classes = data.x_train_NCHW[0].numel(), data.num_classes
+    rows, inputs, outputs = (BATCH, num_inputs, 50)  # of the first layer
+    if given.net == "lenet":
+        assert data.x_train_NCHW.shape[1:] == SHAPE
+        assert num_classes == NUM_CLASSES
+        rows, inputs, outputs = (BATCH * 28 * 28, 5 * 5 * 3, 6)
     shapes = {
         "square": (SQUARE, SQUARE, SQUARE),
-        "forward": (100, num_inputs, 50 * num_trials),
-        "weight gradient": (50 * num_trials, 100, num_inputs),
+        "forward": (rows, inputs, outputs * num_trials),
+        "weight gradient": (outputs * num_trials, rows, inputs),
     }
     products = {name: tuple(torch.randn(*shape, device=given.device) for shape in ((m, k), (k, n), (m, n)))
                 for name, (m, k, n) in shapes.items()}  # fmt: skip
@@ -102,7 +120,9 @@ def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[st
             seconds[name] += [took / num_trials * NUM_IMAGES / data.num_train] if round_ else []
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     peak = statistics.median(speeds["square"])
-    flop = NUM_IMAGES * 50 * (4 * num_inputs + 6 * num_classes)  # the images need no gradient
+    # The images need no gradient.
+    flop_of_image = flop_per_sample("lenet") if given.net == "lenet" else 50 * (4 * num_inputs + 6 * num_classes)
+    flop = NUM_IMAGES * flop_of_image
     return {
         "threads": threads,
         "trials": num_trials,
@@ -134,15 +154,16 @@ def timed(work, device: str) -> float:
 class PlainTrial:
     """What an expert writes without hpsearch: images in memory, nn.Module, torch.optim."""
 
-    def __init__(self, data, lr: float, reg: float) -> None:
+    def __init__(self, net: str, data, lr: float, reg: float) -> None:
         self.data, self.reg, self.epoch = data, reg, 0
         features = data.x_train_NCHW[0].numel()
-        self.net = torch.nn.Sequential(
+        mlp = (
             torch.nn.Flatten(),
             torch.nn.Linear(features, 50),
             torch.nn.ReLU(),
             torch.nn.Linear(50, data.num_classes),
-        ).to(data.x_train_NCHW.device)
+        )
+        self.net = (lenet() if net == "lenet" else torch.nn.Sequential(*mlp)).to(data.x_train_NCHW.device)
         weights = [p for p in self.net.parameters() if p.ndim > 1]
         biases = [p for p in self.net.parameters() if p.ndim == 1]
         groups = [{"params": weights, "weight_decay": reg}, {"params": biases}]
@@ -150,7 +171,7 @@ class PlainTrial:
 
     def run_epoch(self) -> None:
         self.epoch += 1
-        for x, y in self.data.batches(0, self.epoch, 100):
+        for x, y in self.data.batches(0, self.epoch, BATCH):
             self.optimizer.zero_grad()
             torch.nn.functional.cross_entropy(self.net(x), y).backward()
             self.optimizer.step()

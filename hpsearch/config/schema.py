@@ -202,8 +202,8 @@ class TrainConfig(Section):
     """step: epochs between two decays."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
-    precision: Literal["float32", "float64", "bfloat16"] = "float32"
-    """Of weights, data and arithmetic; bfloat16: of matrix products only, all the rest in float32."""
+    precision: Literal["float32", "float64", "bfloat16", "auto"] = "float32"
+    """Of weights, data, arithmetic; bfloat16: of products only, the rest in float32; auto: the faster one of these."""
     seed: int = Field(0, ge=0)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 
@@ -264,7 +264,7 @@ class RunConfig(Section):
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     engine: Literal["auto", "loop", "vmap", "fused"] = "auto"
-    """How a pack is trained: loop (one after the other, always right), vmap (as one program), fused (linear, mlp)."""
+    """How a pack is trained: loop (one after the other, always right), vmap (as one program), fused (not resnet)."""
     fleet: Literal["processes", "ray"] = "processes"
     """Who runs the workers: processes on this machine, or a Ray cluster."""
     ray_address: str = ""

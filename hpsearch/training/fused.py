@@ -1,7 +1,6 @@
-"""The fused engine: linear nets and MLPs without autograd, every pass over the weights counted.
+"""The fused engine: linear nets, MLPs and sequences of convolutions without autograd, every pass counted.
 
-Shapes: K = trials in the pack, B = batch, D = numbers of an image, C = classes (of x: channels), H, W = height and
-width, O, I = outputs and inputs of a layer.
+Shapes: K = trials in the pack, B = batch, C = classes (of x: channels), H, W = height and width.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ from torch.nn.functional import log_softmax
 
 from hpsearch.training.cuda_graph import GraphedStep, Step
 from hpsearch.training.engine import StackedEngine
-from hpsearch.training.fused_layers import Linear, hand_layers
+from hpsearch.training.fused_conv import Convolutions
+from hpsearch.training.fused_layers import Linear
+from hpsearch.training.fused_nets import hand_layers
 from hpsearch.training.fused_update import LARGE, LargeUpdate
 from hpsearch.training.noise import seed_noise
 from hpsearch.training.optimizers import Stacked
@@ -22,20 +23,18 @@ from hpsearch.training.state import PackState
 
 
 class FusedEngine(StackedEngine):
-    """Gradients by hand; the first layer, where all trials see the same images, is one product for all of them.
+    """Gradients by hand; the first layer, where all trials see the same images, is one product or convolution for all.
 
     On a CPU large weights are updated in one pass; on CUDA the whole step is one graph.
 
     Raises:
-        EngineError: the net has layers that are not those of linear and mlp.
+        EngineError: the net has layers that are not those of linear, mlp, lenet and convnet.
     """
 
     name = "fused"
 
     def __init__(self, module: nn.Module, state: PackState) -> None:
         super().__init__(module, state)
-        self._layers = hand_layers(module, state)
-        self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         on_cpu = state.lr_K.device.type == "cpu"
         self._large = {name for name, t in state.weights.items() if on_cpu and t[0].numel() >= LARGE}
         self._prepare()
@@ -43,13 +42,13 @@ class FusedEngine(StackedEngine):
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
         """See Engine."""
         seed_noise(x_BCHW.device, noise_seed)
-        self._run(x_BCHW.flatten(1), y_B)
+        self._run(x_BCHW, y_B)
 
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         """See StackedEngine."""
         seed_noise(x_BCHW.device, noise_seed)
         buffers: Stacked = {}
-        loss_K, gradients = self._backward(x_BCHW.flatten(1), y_B, buffers)
+        loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
         for layer in self._linears:
             gradients[layer.weight_name] = layer.weight_gradient().to(loss_K.dtype)
         return loss_K, gradients, buffers
@@ -57,10 +56,9 @@ class FusedEngine(StackedEngine):
     @torch.no_grad()
     def logits(self, x_BCHW: Tensor) -> Tensor:
         """See Engine."""
-        a = x_BCHW.flatten(1)
-        for layer in self._layers:
-            a = layer.forward(a, None)
-        return a.transpose(1, 2).contiguous()  # argmax over a last dimension with strides takes 3 times as long
+        logits_KCB = self._forward(x_BCHW, None)
+        # argmax over a last dimension with strides takes 3 times as long
+        return logits_KCB.transpose(1, 2).contiguous()
 
     def num_concurrent(self) -> int:
         """See Engine."""
@@ -73,37 +71,45 @@ class FusedEngine(StackedEngine):
 
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
-        for layer in self._linears:
-            layer.forget_work()
+        self._layers = hand_layers(self.module, self.state)
+        self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
+        self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
         self._update_large = LargeUpdate(self.state)
         on_cuda = self.state.lr_K.device.type == "cuda"
         self._run: Step = GraphedStep(self._advance) if on_cuda else self._advance
 
     @torch.no_grad()
-    def _advance(self, x_BD: Tensor, y_B: Tensor) -> None:
+    def _advance(self, x_BCHW: Tensor, y_B: Tensor) -> None:
         state = self.state
         buffers: Stacked = {}
-        loss_K, gradients = self._backward(x_BD, y_B, buffers)
+        loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
         frozen_K = state.admit(loss_K, state.penalty.cost(state.weights.values()))
         for layer in self._linears:
-            gradient_KOI = layer.weight_gradient()
+            gradient = layer.weight_gradient()
             if layer.weight_name in self._large:
-                self._update_large(layer.weight_name, gradient_KOI, frozen_K)
+                self._update_large(layer.weight_name, gradient, frozen_K)
             else:
-                gradients[layer.weight_name] = gradient_KOI.to(loss_K.dtype)
+                gradients[layer.weight_name] = gradient.to(loss_K.dtype)
+        for name in self._large & gradients.keys():
+            self._update_large(name, gradients.pop(name), frozen_K)
         state.update(gradients, frozen_K)
         state.store(buffers, frozen_K)
 
-    @torch.no_grad()
-    def _backward(self, x_BD: Tensor, y_B: Tensor, buffers: Stacked) -> tuple[Tensor, Stacked]:
-        """(loss_K, gradients) of all but the linear layers' weights, which their layers hold ready."""
-        a = x_BD
+    def _forward(self, x_BCHW: Tensor, buffers: Stacked | None) -> Tensor:
+        """logits_KCB; the layers keep what they need to go back."""
+        a = x_BCHW if isinstance(self._layers[0], Convolutions) else x_BCHW.flatten(1)
         for layer in self._layers:
             a = layer.forward(a, buffers)
-        loss_K, delta = cross_entropy(a, y_B, self.state.smoothing_K)
+        return a
+
+    @torch.no_grad()
+    def _backward(self, x_BCHW: Tensor, y_B: Tensor, buffers: Stacked) -> tuple[Tensor, Stacked]:
+        """(loss_K, gradients) of all but the linear layers' weights, which their layers hold ready."""
+        logits_KCB = self._forward(x_BCHW, buffers)
+        loss_K, delta = cross_entropy(logits_KCB, y_B, self.state.smoothing_K)
         gradients: Stacked = {}
         for layer in reversed(self._layers):
-            if layer is self._linears[0]:
+            if layer is self._first:
                 layer.take(delta, gradients)
                 break
             delta = layer.backward(delta, gradients)

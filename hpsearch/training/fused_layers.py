@@ -1,16 +1,17 @@
 """The layers of a fully connected net, forward and backward by hand for K trials at once.
 
-Shapes: K = trials in the pack, B = batch, I, O = inputs and outputs of a layer (D = inputs of the first), M = K * O.
+Shapes: K = trials in the pack, B = batch, I, O = inputs and outputs of a layer (D = inputs of the first), M = K * O,
+H, W = height and width.
 
 Outputs are a_KOB, with the batch last: then the first layer of all trials is one product with W_MD, its weight
-gradient another one, delta_MB @ x_BD, and each reduction over the batch is over contiguous numbers. A layer keeps what
-its backward pass needs until the next forward pass.
+gradient another one, delta_MB @ x_BD, and each reduction over the batch is over contiguous numbers. Convolutions put
+out a_BMHW (`fused_conv`). A layer keeps what its backward pass needs until the next forward pass.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpsearch.errors import EngineError
-from hpsearch.models import Dropout
 from hpsearch.training.optimizers import Stacked
 from hpsearch.training.state import PackState
 
@@ -26,15 +26,22 @@ aten = torch.ops.aten
 
 
 class Layer(ABC):
-    """One layer of K nets. Its input is a_KIB, or x_BD where all trials see the same."""
+    """One layer of K nets. Its input is a_KIB or a_BMHW, or x_BD or x_BCHW where all trials see the same.
 
-    def __init__(self, state: PackState, name: str) -> None:
+    Args:
+        state: of the pack.
+        name: of the layer in the net.
+        trials: those that it is for, if not for all.
+    """
+
+    def __init__(self, state: PackState, name: str, trials: slice = slice(None)) -> None:
         self._state = state
         self._name = name
+        self._trials = trials
 
     @abstractmethod
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """The output a_KOB. In training mode buffers that change go into `buffers`; None: evaluation mode."""
+        """The output. In training mode buffers that change go into `buffers`; None: evaluation mode."""
 
     @abstractmethod
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
@@ -43,8 +50,17 @@ class Layer(ABC):
         `delta` may be used up.
         """
 
+    def take(self, delta: Tensor, gradients: Stacked) -> None:
+        """Go back as far as the own parameters: the first layer that has any needs no more."""
+        self.backward(delta, gradients)
+
+    @property
+    def _num_trials(self) -> int:
+        return len(range(self._state.num_trials)[self._trials])
+
     def _parameter(self, name: str) -> Tensor | None:
-        return self._state.parameters.get(f"{self._name}.{name}")
+        parameter = self._state.parameters.get(f"{self._name}.{name}")
+        return None if parameter is None else parameter[self._trials]
 
 
 class Linear(Layer):
@@ -85,7 +101,7 @@ class Linear(Layer):
         return torch.bmm(self.weight.transpose(1, 2), delta)
 
     def take(self, delta: Tensor, gradients: Stacked) -> None:
-        """Go back as far as the own parameters: the first layer needs no more."""
+        """See Layer."""
         self._delta = delta
         if self._parameter("bias") is not None:
             gradients[f"{self._name}.bias"] = delta.sum(2)
@@ -98,10 +114,6 @@ class Linear(Layer):
         delta_MB = delta_KOB.flatten(0, 1).to(a.dtype)
         gradient_MD = self._take_work((len(delta_MB), a.shape[1]), a)
         return torch.mm(delta_MB, a, out=gradient_MD).view_as(self.weight)
-
-    def forget_work(self) -> None:
-        """Let the memory go that stays from step to step: the trials are others now."""
-        self._work.clear()
 
     def _shared(self, x_BD: Tensor, weight_KOI: Tensor, *, training: bool) -> Tensor:
         num_trials, num_outputs, _ = weight_KOI.shape
@@ -124,10 +136,15 @@ class Linear(Layer):
 class Activation(Layer):
     """ReLU, tanh, sigmoid or GELU, by PyTorch's own kernels."""
 
-    def __init__(self, state: PackState, name: str, layer: nn.Module) -> None:
-        super().__init__(state, name)
+    def __init__(self, state: PackState, name: str, trials: slice, layer: nn.Module) -> None:
+        super().__init__(state, name, trials)
         self._forward, self._backward, self._of_output = ACTIVATIONS[type(layer)]
         self._kept = torch.empty(0)
+
+    @property
+    def grows(self) -> bool:
+        """Whether a larger input never has a smaller output: the same functions that their output tells apart."""
+        return self._of_output
 
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
         """See Layer."""
@@ -152,10 +169,10 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Function, Derivative, bool]] = {
 
 
 class BatchNorm(Layer):
-    """nn.BatchNorm1d: to its kernel the outputs of all trials are the channels of one layer."""
+    """nn.BatchNorm1d and nn.BatchNorm2d: to their kernel all trials' outputs are the channels of one layer."""
 
-    def __init__(self, state: PackState, name: str, layer: nn.BatchNorm1d) -> None:
-        super().__init__(state, name)
+    def __init__(self, state: PackState, name: str, trials: slice, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        super().__init__(state, name, trials)
         if layer.momentum is None or not layer.affine or not layer.track_running_stats:
             raise EngineError(f"{name} is a batch normalization without momentum, weight or statistics.")
         self._momentum, self._eps = layer.momentum, layer.eps
@@ -163,27 +180,27 @@ class BatchNorm(Layer):
 
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
         """See Layer."""
-        z_1MB = a.reshape(1, -1, a.shape[2])
+        z = a if a.ndim == 4 else a.reshape(1, -1, a.shape[2])  # z_BMHW or z_1MB
         scale_M, shift_M = (cast(Tensor, self._parameter(key)).flatten() for key in ("weight", "bias"))
         mean_KO, var_KO = (self._buffer(key) for key in ("running_mean", "running_var"))
         if buffers is None:
-            found = functional.batch_norm(z_1MB, mean_KO.flatten(), var_KO.flatten(), scale_M, shift_M, eps=self._eps)
+            found = functional.batch_norm(z, mean_KO.flatten(), var_KO.flatten(), scale_M, shift_M, eps=self._eps)
             return found.view_as(a)
         mean_KO, var_KO = mean_KO.clone(), var_KO.clone()
         output, mean_M, invstd_M = torch.native_batch_norm(
-            z_1MB, scale_M, shift_M, mean_KO.view(-1), var_KO.view(-1), True, self._momentum, self._eps
+            z, scale_M, shift_M, mean_KO.view(-1), var_KO.view(-1), True, self._momentum, self._eps
         )
-        self._kept = (z_1MB, scale_M, mean_M, invstd_M)
+        self._kept = (z, scale_M, mean_M, invstd_M)
         buffers[f"{self._name}.running_mean"], buffers[f"{self._name}.running_var"] = mean_KO, var_KO
         buffers[f"{self._name}.num_batches_tracked"] = self._buffer("num_batches_tracked") + 1
         return output.view_as(a)
 
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
         """See Layer."""
-        z_1MB, scale_M, mean_M, invstd_M = self._kept
-        back_1MB, scale_gradient_M, shift_gradient_M = aten.native_batch_norm_backward(
-            delta.reshape(z_1MB.shape),
-            z_1MB,
+        z, scale_M, mean_M, invstd_M = self._kept
+        back, scale_gradient_M, shift_gradient_M = aten.native_batch_norm_backward(
+            delta.reshape(z.shape),
+            z,
             scale_M,
             None,
             None,
@@ -193,12 +210,12 @@ class BatchNorm(Layer):
             self._eps,
             [True, True, True],
         )
-        gradients[f"{self._name}.weight"] = scale_gradient_M.view(len(delta), -1)
-        gradients[f"{self._name}.bias"] = shift_gradient_M.view(len(delta), -1)
-        return cast(Tensor, back_1MB.view_as(delta))
+        gradients[f"{self._name}.weight"] = scale_gradient_M.view(self._num_trials, -1)
+        gradients[f"{self._name}.bias"] = shift_gradient_M.view(self._num_trials, -1)
+        return cast(Tensor, back.view_as(delta))
 
     def _buffer(self, name: str) -> Tensor:
-        return self._state.buffers[f"{self._name}.{name}"]
+        return self._state.buffers[f"{self._name}.{name}"][self._trials]
 
 
 class HandDropout(Layer):
@@ -217,43 +234,3 @@ class HandDropout(Layer):
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
         """See Layer."""
         return delta.mul_(self._factor_KIB)
-
-
-def hand_layers(module: nn.Module, state: PackState) -> list[Layer]:
-    """The layers of a fully connected net.
-
-    Raises:
-        EngineError: it is none, or has a layer of another kind.
-    """
-    if not isinstance(module, nn.Sequential):
-        raise EngineError(f"{type(module).__name__} is no sequence of layers.")
-    if fixed := [name for name, _ in module.named_parameters() if name not in state.parameters]:
-        raise EngineError(f"{fixed[0]} does not train.")
-    layers: list[Layer] = []
-    for name, layer in module.named_children():
-        if isinstance(layer, nn.Flatten):
-            if layers:
-                raise EngineError(f"{name} does not come first.")
-        elif type(layer) is nn.Linear:
-            first = not _linears(layers)
-            layers.append(Linear(state, name, bfloat16=first and state.train.precision == "bfloat16"))
-        elif type(layer) is nn.BatchNorm1d and _linears(layers):
-            layers.append(BatchNorm(state, name, layer))
-        elif type(layer) is Dropout:
-            layers.append(HandDropout(state, name))
-        elif type(layer) in ACTIVATIONS and _may_overwrite(layers) and getattr(layer, "approximate", "none") == "none":
-            layers.append(Activation(state, name, layer))
-        else:
-            raise EngineError(f"{name} is a {type(layer).__name__}.")
-    if not layers or not isinstance(layers[-1], Linear):
-        raise EngineError("the last layer is not linear.")
-    return layers
-
-
-def _may_overwrite(layers: list[Layer]) -> bool:
-    """Whether nobody needs the last layer's output any more."""
-    return bool(layers) and isinstance(layers[-1], Linear | BatchNorm)
-
-
-def _linears(layers: Iterable[Layer]) -> list[Linear]:
-    return [layer for layer in layers if isinstance(layer, Linear)]

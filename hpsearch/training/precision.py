@@ -6,7 +6,12 @@ import torch
 
 # Of data, parameters and all that is computed from them. bfloat16 has too few digits to add small updates up
 # (Micikevicius et al. 2017), so there only products and convolutions use it.
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+PRECISIONS = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,
+    "auto": torch.float32,  # until a stage settles it, and where none does
+}
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

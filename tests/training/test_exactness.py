@@ -20,7 +20,7 @@ NETS = {
         "model__dropout": 0.3,
     },
 }  # fmt: skip
-TRAINS = [(engine, net) for engine in ENGINES for net in NETS if engine != "fused" or net == "mlp"]
+TRAINS = [(engine, net) for engine in ENGINES for net in NETS]
 VECTORS = [
     {},
     {"lr": 3e-3, "reg": 1e-2, "train.l1": 1e-3, "train.momentum": 0.5, "train.weight_decay": 0.1},
@@ -155,13 +155,12 @@ def test_evaluation_in_small_chunks_gives_the_same(data, net, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "net"), [*((engine, "convnet") for engine in ENGINES), ("fused", "mlp")])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_gpu_gives_what_a_cpu_gives(data, engine, optimizer):
-    net = NETS["mlp" if engine == "fused" else "convnet"]
+def test_a_gpu_gives_what_a_cpu_gives(data, engine, net, optimizer):
     tensors = {name: getattr(data, name).cuda() for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N")}
     config = make_config(
-        epochs=2, train__optimizer=optimizer, **(net | {"model__batch_norm": True, "model__dropout": 0.0})
+        epochs=2, train__optimizer=optimizer, **(NETS[net] | {"model__batch_norm": True, "model__dropout": 0.0})
     )
     # Without dropout, whose noise is the device's own; trial 1 explodes.
     specs = [TrialSpec(0, {"reg": 0.01}), TrialSpec(1, {"lr": 1e200}), TrialSpec(2, {"train.l1": 0.01})]

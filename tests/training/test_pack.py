@@ -127,7 +127,7 @@ def test_refuses_trials_that_do_not_fit(data):
 def test_auto_engine(data):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [default_engine(name, cpu) for name in ("linear", "mlp", "lenet", "convnet", "resnet")] == [
-        "fused", "fused", "loop", "loop", "loop",
+        "fused", "fused", "fused", "fused", "loop",
     ]  # fmt: skip
     assert [default_engine(name, cuda) for name in ("mlp", "convnet", "resnet")] == ["fused", "vmap", "loop"]
     assert Pack(make_config(), data, [TrialSpec(0)]).engine == "fused"
