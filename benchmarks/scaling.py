@@ -2,7 +2,8 @@
 
 Trials: training of no length through the queue (taken in packs, an epoch's result written after the other, finished);
 then what people and samplers ask of a study of that size: status, best, boundary, report; `history`, which TPE reads
-once per process, `look`, which it reads before each pack, and `ask`, one proposal. Workers: `hpsearch coarse --workers`
+once per process, `look`, which it reads before each pack, and `ask`, one proposal; and the last two as they would be
+if each look read all trials, and each proposal learnt from all. Workers: `hpsearch coarse --workers`
 as a command, from start to end, and from the first trial's start to the last one's end. Width: one pack in this
 process, an epoch after one that warms up.
 """
@@ -33,8 +34,9 @@ from hpsearch.results import EpochResult, TrialSpec
 from hpsearch.runtime import set_threads
 from hpsearch.search.evidence import gather
 from hpsearch.search.images import load_data
-from hpsearch.search.proposals import Mirror
+from hpsearch.search.proposals import BEGUN, Mirror
 from hpsearch.search.summary import best_or_refuse, stage_summary, verdicts
+from hpsearch.search.window import NUM_BEST, NUM_NEWEST
 from hpsearch.storage import (
     Database,
     NewTrial,
@@ -52,7 +54,8 @@ from hpsearch.training import Pack
 
 SPACE = {"lr": FloatRange(1e-6, 1e-3, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
 ASKED = ("status", "best", "boundary", "report")
-SAMPLED = ("history", "look", "ask")
+SAMPLED = ("history", "look", "ask", "look_all", "ask_all")
+NUM_ASKS = 20
 NAME = "coarse"
 PACK = 8  # trials that the worker of no length takes at once
 
@@ -85,6 +88,9 @@ def main(arguments: list[str]) -> None:
         for part in given.only or measured:
             found[part] = measured[part](given, Path(folder).resolve())
     found["machine"]["load_at_end"] = machine.load()
+    if "trials" in found:
+        found["tpe_window"] = {"best": NUM_BEST, "newest": NUM_NEWEST}
+        print(f"ask: TPE learns from the best {NUM_BEST} and the newest {NUM_NEWEST} trials; ask_all: from all\n")
     for part in tables(found):
         print(part.as_text(), end="\n\n")
     pages.write(found, page(found), given.json, given.output)
@@ -149,19 +155,25 @@ def ask(what: str, url: str, study: StudyRow) -> float:
 
 
 def sample(url: str, study: StudyRow) -> dict[str, float]:
-    """Seconds of what a worker with the sampler TPE does: reads the past once, looks at it again, asks."""
+    """Seconds of what a worker with the sampler TPE does: reads the past once, looks at what is new, asks."""
     db = open_database(url)
-    clock = [time.perf_counter()]
-    rows = read_trials(db, study)
-    next_one = replace(rows[-1], trial_id=rows[-1].trial_id + 1, number=len(rows), state="WAITING", params={})
-    mirror = Mirror(NAME, SPACE, StageConfig(trials=len(rows) + 1, sampler="tpe"), [*rows, next_one])
-    clock.append(time.perf_counter())
-    mirror.learn(read_trials(db, study))
-    clock.append(time.perf_counter())
-    mirror.propose(len(rows))
-    clock.append(time.perf_counter())
+    found = {}
+    for suffix, windowed in (("", True), ("_all", False)):
+        clock = [time.perf_counter()]
+        rows = read_trials(db, study)
+        last, num_trials = rows[-1], len(rows) + NUM_ASKS
+        others = [replace(last, trial_id=0, number=n, state="WAITING", params={}) for n in range(len(rows), num_trials)]
+        settings = StageConfig(trials=num_trials, sampler="tpe")
+        mirror = Mirror(NAME, SPACE, settings, [*rows, *others], windowed=windowed)
+        clock.append(time.perf_counter())
+        first = max(0, mirror.first_open - PACK) if windowed else 0  # as if the last pack had just ended
+        mirror.learn(read_trials(db, study, BEGUN, first_number=first))
+        clock.append(time.perf_counter())
+        asks = [_timed(partial(mirror.propose, other.number)) for other in others]
+        found["history" + suffix], found["look" + suffix] = (after - before for before, after in pairwise(clock))
+        found["ask" + suffix] = statistics.median(asks)
     db.close()
-    return {name: after - before for name, (before, after) in zip(SAMPLED, pairwise(clock), strict=True)}
+    return {name: found[name] for name in SAMPLED}
 
 
 def over_workers(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:

@@ -18,9 +18,6 @@ from hpsearch.cli.options import (
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.errors import RefusedError
 
-# What workers import, by the time that it takes.
-WORKER_IMPORTS = ("hpsearch.search.worker", "hpsearch.search.supervised", "hpsearch.cli.progress", "psycopg")
-
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 
 
@@ -83,13 +80,14 @@ def worker(
 
 def fork_server() -> None:
     """Start workers for the command that started this, by its requests on standard input."""
-    from importlib import import_module
-
+    # What workers need, imported before they are forked.
+    import hpsearch.cli.progress
+    import hpsearch.search.supervised
+    import hpsearch.search.worker  # noqa: F401
     from hpsearch.search.fork_server import serve
 
-    for name in WORKER_IMPORTS:
-        with contextlib.suppress(ImportError):  # psycopg is an extra
-            import_module(name)
+    with contextlib.suppress(ImportError):
+        import psycopg  # noqa: F401
 
     if (arguments := serve()) is not None:  # in a worker
         from hpsearch.cli.app import app

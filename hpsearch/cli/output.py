@@ -153,13 +153,16 @@ def print_plan(plan: StagePlan, outlook: Outlook) -> None:
 def outlook_lines(outlook: Outlook) -> list[tuple[str, str]]:
     """How a stage would be trained, how long that takes, and what that was concluded from; each with its word."""
     tuning = outlook.tuning
+    proposals = [("sampler", str(outlook.learning))] if outlook.learning is not None else []
     if tuning is None:
-        return [("time", f"not known: {outlook.unknown}")]
+        return [*proposals, ("time", f"not known: {outlook.unknown}")]
     each = f"{_number(tuning.workers, 'worker')}{', each' if tuning.workers > 1 else ''}"
-    where = f"on {outlook.device}, engine {tuning.engine}, {each} with {_number(tuning.threads, 'thread')}"
+    how = f"engine {tuning.engine}, {outlook.precision}"
+    where = f"on {outlook.device}, {how}, {each} with {_number(tuning.threads, 'thread')}"
     step = f"{tuning.step * 1e3:.3g} ms a step for {_number(tuning.width, 'trial')}, engine {tuning.engine}"
     rank = f", the best of {tuning.num_compared} ways" if tuning.num_compared > 1 else ""
     lines = [
+        *proposals,
         ("packs", f"{outlook.num_packs} of {_number(tuning.width, 'trial')} {where}"),
         ("time", f"about {tuning.seconds:.0f} s"),
         ("measured", f"{step}{rank}{'; cached' if tuning.cached else ''}"),

@@ -48,6 +48,8 @@ class TrialLines(_Silent):
     def stage_started(self, event: StageStarted) -> None:
         if event.num_finished:
             self.note(f"{event.study}: {event.num_finished} of {event.num_trials} trials are finished; going on")
+        if event.learning is not None:
+            self.note(str(event.learning))
 
     def trial_finished(self, event: TrialFinished) -> None:
         print(trial_line(event), file=self.stream, flush=True)
@@ -111,6 +113,8 @@ class TrialBar(_Silent):
             completed=event.num_finished * event.num_epochs,
             standing=self._standing(event.num_finished, event.num_trials),
         )
+        if event.learning is not None:
+            self.note(str(event.learning))
 
     def epoch_finished(self, num_trials: int) -> None:
         if self.task is not None:

@@ -14,6 +14,7 @@ COMPARISON = "hpsearch.comparison"  # name, sampler and repeat of a search that 
 VERSIONS = "hpsearch.versions"
 PORTRAIT = "hpsearch.portrait"  # where the weights of the best trial are kept
 CHECKS = "hpsearch.checks"  # what was found before the search
+LEARNING = "hpsearch.learning"  # what an adaptive sampler knows when it proposes, as of the last start
 STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's clock
 TESTS = "hpsearch.tests"  # each use of the test set
 

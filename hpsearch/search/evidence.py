@@ -13,9 +13,10 @@ from typing import Literal
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.search import attributes
-from hpsearch.search.progress import StageStarted
+from hpsearch.search.learning import Learning
+from hpsearch.search.progress import StageStarted, TrialFinished
 from hpsearch.space import Observation
-from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
+from hpsearch.storage import Database, Outcome, StudyRow, TrialRow, find_study, read_trials
 
 Direction = Literal["maximize", "minimize"]
 
@@ -121,7 +122,14 @@ def _renamed(trial: TrialRow, rename: Mapping[str, str | None]) -> TrialRow:
 
 
 def standing(
-    study: str, rows: Sequence[TrialRow], num_epochs: int, *, engine: str = "", width: int = 0, device: str = ""
+    study: str,
+    rows: Sequence[TrialRow],
+    num_epochs: int,
+    *,
+    engine: str = "",
+    width: int = 0,
+    device: str = "",
+    learning: Learning | None = None,
 ) -> StageStarted:
     """How a stage of ours stands when work on it begins or goes on."""
     best = best_trial(rows, "maximize")
@@ -136,4 +144,19 @@ def standing(
         engine=engine,
         width=width,
         device=device,
+        learning=learning,
+    )
+
+
+def as_finished(outcome: Outcome, num_finished: int, num_trials: int, num_epochs: int) -> TrialFinished:
+    """The end of a trial of ours, as listeners hear of it."""
+    return TrialFinished(
+        number=outcome.lease.number,
+        state=outcome.state,
+        value=outcome.value,
+        params=outcome.lease.params,
+        reason=outcome.attrs.get(attributes.REASON),
+        epoch=outcome.attrs.get(attributes.EPOCH) or num_epochs,
+        num_finished=num_finished,
+        num_trials=num_trials,
     )

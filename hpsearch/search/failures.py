@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 
 from hpsearch.config import Choice, Range, StudyConfig, is_vector
 from hpsearch.config.usercode import UserCodeError
 from hpsearch.errors import HpsearchError
+from hpsearch.search import attributes
 
 MOST_EQUAL = 3  # the same error so many times running stops the stage
 
@@ -15,6 +17,11 @@ class PoisonedDeviceError(HpsearchError):
     """The device refuses further work in this process; another process can go on."""
 
     exit_code = 75  # EX_TEMPFAIL: a supervisor starts a new process
+
+    @classmethod
+    def by(cls, error: Exception) -> PoisonedDeviceError:
+        """What to raise for what the device said."""
+        return cls(f"the device refuses further work in this process: {first_line(error)}\nThe same command goes on.")
 
 
 class Failures:
@@ -59,6 +66,12 @@ def first_line(error: Exception) -> str:
         error = error.__cause__
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def failure_attributes(error: Exception) -> dict[str, str]:
+    """What a trial keeps of the exception that ended it."""
+    text = "".join(traceback.format_exception(error))
+    return {attributes.REASON: first_line(error), attributes.TRACEBACK: text[-4000:]}
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -11,18 +11,17 @@ from hpsearch.runtime import num_cores, set_threads
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.fork_server import ForkServer
 from hpsearch.search.plan import StagePlan
+from hpsearch.search.precision import open_settled
 from hpsearch.search.progress import Listener
 from hpsearch.search.ray_cluster import check_request as check_ray_request
 from hpsearch.search.ray_cluster import choose_demand, choose_workers, connected, nodes
 from hpsearch.search.ray_fleet import RayFleet
-from hpsearch.search.session import check_plan, note_changed_code, run_stage
-from hpsearch.search.stages import open_stage
+from hpsearch.search.session import check_plan, keep_learning, note_changed_code, run_stage
 from hpsearch.search.stopping import Stop
 from hpsearch.search.supervisor import Supervisor
 from hpsearch.search.tuning import settle
 from hpsearch.search.width import choose_devices
 from hpsearch.storage import Database, StudyRow, count_states
-from hpsearch.training import structure_key
 
 
 def check_request(run: RunConfig, devices: Sequence[str]) -> RunConfig:
@@ -70,19 +69,20 @@ def run_fleet(
         return run_stage(db, plan, run, data, listener, stop)
     with contextlib.nullcontext() if on_ray else server or ForkServer() as server:  # its start takes seconds
         check_plan(plan, data)
-        study = open_stage(db, plan, data, structure_key)
+        threads = run.threads or max(1, num_cores() // max(1, len(devices)))
+        alike = len({name.partition(":")[0] for name in devices}) == 1  # what is fast on one may be slow on another
+        if alike:
+            set_threads(threads)  # of this process, which times for its workers, so that they need not
+        study, plan = open_settled(db, plan, data, run, len(devices), timed=alike)
         note_changed_code(study, listener)
         counts = count_states(db, study)
         num_open = counts["WAITING"] + counts["RUNNING"]
         if num_open and server is None:
             _run_on_ray(db, run, study, workers, num_open, listener, stop)
         elif num_open and server is not None:
-            threads = run.threads or max(1, num_cores() // len(devices))
-            if (
-                len({name.partition(":")[0] for name in devices}) == 1
-            ):  # else what is fast on one may be slow on another
-                set_threads(threads)  # of this process, which times for its workers, so that they need not
+            if alike:
                 run = settle(plan, data, run, len(devices), num_open / sum(counts.values()))
+            study = keep_learning(db, study, plan, data, run, len(devices))
             Supervisor(db, run.storage, study, run, devices, listener, stop, server, threads=threads, images=data).run()
     return gather(db, plan.name)
 

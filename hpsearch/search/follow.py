@@ -5,6 +5,7 @@ from __future__ import annotations
 from hpsearch.search import attributes
 from hpsearch.search.deaths import News
 from hpsearch.search.evidence import standing
+from hpsearch.search.learning import stored_learning
 from hpsearch.search.progress import Listener, TrialFinished
 from hpsearch.search.stages import stored_plan
 from hpsearch.storage import (
@@ -34,12 +35,13 @@ class StageFollower:
         """Say how the stage stands."""
         rows = read_trials(self.db, self.study)
         settings = stored_plan(self.study).settings
+        learning = stored_learning(self.study.attrs.get(attributes.LEARNING))
         finished = [row for row in rows if row.state in FINISHED]
         self.known = {row.number for row in finished}
         self.num_trials = len(rows)
         self.num_waiting = sum(row.state == "WAITING" for row in rows)
         self.num_epochs = self._num_last = count_epochs(self.db, self.study)
-        self.listener.stage_started(standing(self.study.name, rows, settings.epochs))
+        self.listener.stage_started(standing(self.study.name, rows, settings.epochs, learning=learning))
 
     def look(self) -> News:
         """Tell what is new.

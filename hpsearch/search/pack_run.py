@@ -39,24 +39,39 @@ class HeldTrial:
         return max(self.results, key=lambda result: (result.val_acc, -result.epoch))
 
 
+def create_pack(
+    config: StudyConfig, data: TrainingData, numbers: Sequence[int], held: Mapping[int, HeldTrial], engine: str
+) -> Pack:
+    """The pack of some trials, at its beginning or where their checkpoints are.
+
+    Args:
+        config: with the structural values of the trials.
+        data: their images.
+        numbers: of the trials, by slot.
+        held: those trials, and maybe others, by number.
+        engine: auto, loop, vmap or fused.
+    """
+    snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}
+    specs = [TrialSpec(number, held[number].lease.params) for number in numbers]
+    return Pack(config, data, specs, engine=engine, snapshots=snapshots)
+
+
 class PackRun:
     """Trains one pack and hands everything it learns to the writer.
 
     Args:
-        config: with the structural values of the trials.
+        pack: as `create_pack` makes it.
         held: the trials by number; those that are over, or lost, are taken out.
-        num_epochs: of each trial.
         pruner: its name, as the reason of those it stops.
+        before_last_epoch: called where the pack has one more epoch to go.
+        after_epoch: called after each epoch.
     """
 
     def __init__(
         self,
-        config: StudyConfig,
-        data: TrainingData,
-        numbers: Sequence[int],
+        pack: Pack,
         held: dict[int, HeldTrial],
         *,
-        engine: str,
         pruner: str,
         writer: Writer,
         checkpointer: Checkpointer,
@@ -64,21 +79,21 @@ class PackRun:
         mirror: Mirror | None,
         listener: Listener,
         stop: Stop,
+        before_last_epoch: Callable[[], None],
+        after_epoch: Callable[[], None],
     ) -> None:
-        self.config, self.held, self.pruner = config, held, pruner
+        self.pack, self.held, self.pruner = pack, held, pruner
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
-        snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}
-        specs = [TrialSpec(number, held[number].lease.params) for number in numbers]
-        self.pack = Pack(config, data, specs, engine=engine, snapshots=snapshots)
+        self.before_last_epoch, self.after_epoch = before_last_epoch, after_epoch
+        numbers = pack.numbers
         for number in numbers:
             checkpoint = held[number].checkpoint
             held[number].results = list(checkpoint.results) if checkpoint else []
         # What an earlier attempt reported counts again from its checkpoint on.
         writer.record([(held[n].lease, result) for n in numbers for result in held[n].results])
         self._checkpointed = time.monotonic()
-        self.after_epoch: Callable[[], None] = lambda: None
 
     def run(self) -> dict[int, HeldTrial]:
         """Train to the end; returns the trials that completed, by number, still in the pack.
@@ -87,6 +102,8 @@ class PackRun:
             Stopped: a stop was asked for; the live trials have checkpoints of the last whole epoch.
         """
         while not self.pack.done:
+            if self.pack.epoch + 1 == self.pack.num_epochs:
+                self.before_last_epoch()
             start = time.monotonic()
             report = self.pack.run_epoch()
             self.stop.epoch_seconds = time.monotonic() - start

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.errors import StorageError
 from hpsearch.logs import get_logger
 from hpsearch.search import attributes
-from hpsearch.storage import Database, StudyRow, find_study, write_attrs
-from hpsearch.storage.system_attributes import write_system_attrs
+from hpsearch.storage import Database, StudyRow
+from hpsearch.storage.system_attributes import AttrChange, change_attrs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,26 +79,35 @@ def announce_portrait(
 ) -> None:
     """Make a file the portrait of its study, and an artifact in Optuna's sense, unless a better one is there.
 
-    The file that loses goes away where the new one `replaces` the old one. May be called again after an outage.
+    Among equals the trial with the lowest number counts, as it does for the study's best. The file that loses goes
+    away where the new one `replaces` the old one. May be called again after an outage.
     """
-    old = find_study(db, study.name).attrs.get(attributes.PORTRAIT)
-    if old is not None and old["path"] != str(path) and old["value"] >= value:  # another worker found a better one
-        if replaces:
-            path.unlink(missing_ok=True)
-        return
-    artifact = {
-        "artifact_id": path.name,
-        "filename": f"trial-{number}.safetensors",
-        "mimetype": "application/octet-stream",
-        "encoding": None,
-    }
-    artifacts = {f"{ARTIFACT}{path.name}": json.dumps(artifact)}
-    if old is not None and old["path"] != str(path):
-        artifacts[f"{ARTIFACT}{Path(old['path']).name}"] = "null"  # as Optuna marks what was removed
-    write_system_attrs(db, study, artifacts)
-    write_attrs(db, study, {attributes.PORTRAIT: {"path": str(path), "number": number, "value": value}})
-    if replaces and old is not None and old["path"] != str(path):
-        Path(old["path"]).unlink(missing_ok=True)
+    replaced: list[Path] = []
+
+    def decide(old: Mapping[str, Any] | None) -> AttrChange | None:
+        replaced.clear()
+        other = old if old is not None and old["path"] != str(path) else None
+        if other is not None and (other["value"], -other["number"]) >= (value, -number):
+            return None  # another worker found a better one
+        artifact = {
+            "artifact_id": path.name,
+            "filename": f"trial-{number}.safetensors",
+            "mimetype": "application/octet-stream",
+            "encoding": None,
+        }
+        artifacts = {f"{ARTIFACT}{path.name}": json.dumps(artifact)}
+        if other is not None:
+            replaced.append(Path(other["path"]))
+            artifacts[f"{ARTIFACT}{replaced[0].name}"] = "null"  # as Optuna marks what was removed
+        portrait = {"path": str(path), "number": number, "value": value}
+        return AttrChange({attributes.PORTRAIT: portrait}, artifacts)
+
+    # Two workers may find a better one at the same moment: the second of them compares with the first.
+    if not change_attrs(db, study, attributes.PORTRAIT, decide):
+        replaced.append(path)
+    if replaces:
+        for loser in replaced:
+            loser.unlink(missing_ok=True)
 
 
 def load_portrait(study: StudyRow) -> Portrait | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpsearch.search.learning import Learning
+
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
@@ -21,6 +23,8 @@ class StageStarted:
     engine: str
     width: int
     device: str
+    learning: Learning | None = None
+    """What an adaptive sampler knows when it proposes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """Who proposes hyperparameters: drawn from the seed at a stage's creation, or by an Optuna sampler when taken.
 
 Adaptive samplers and pruners see a mirror of the stage: an Optuna study in memory to which finished trials are told.
-So each proposal costs a fraction of a millisecond whatever the database, and CMA-ES, which keeps its state pickled
-beside its trials, never reads a pickle that somebody else could have written to the database.
+So each proposal costs a few milliseconds whatever the database, and CMA-ES, which keeps its state pickled beside its
+trials, never reads a pickle that somebody else could have written to the database.
+
+Samplers learn from a window of the past (`search.window`: the best 25 trials, the newest 500, those that run), so that
+a proposal costs the same after 10,000 trials as after 500. Pruners see all trials.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from hpsearch.errors import ConfigError
 from hpsearch.search import attributes
 from hpsearch.search.evidence import best_trial, observe
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
-from hpsearch.storage import TrialRow
+from hpsearch.storage import State, TrialRow
 
 if TYPE_CHECKING:
     import optuna
 
 DRAWN = {"random": draw_random, "qmc": draw_qmc, "grid": draw_grid}
+BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
 EXPLODED_VALUE = 0.0  # told for an explosion: below chance, finite because NaN would end as FAIL, unseen by samplers
 
 
@@ -47,30 +51,52 @@ def needs_mirror(settings: StageConfig) -> bool:
 
 
 class Mirror:
-    """The stage as Optuna's samplers and pruners see it: in memory, with the same name and trial numbers."""
+    """The stage as Optuna's samplers and pruners see it: in memory, with the same name and trial numbers.
+
+    Args:
+        name: of the study.
+        space: what is searched.
+        settings: of the stage.
+        trials: all of them; those that have begun are learnt of.
+        windowed: whether samplers see a window of the past, or all of it.
+    """
 
     def __init__(
-        self, name: str, space: Mapping[str, Range], settings: StageConfig, trials: Sequence[TrialRow]
+        self,
+        name: str,
+        space: Mapping[str, Range],
+        settings: StageConfig,
+        trials: Sequence[TrialRow],
+        *,
+        windowed: bool = True,
     ) -> None:
         import optuna
+
+        from hpsearch.search import window
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = dict(space)
         self.distributions = {param: to_optuna(range_) for param, range_ in space.items()}
-        # A restarted process must not repeat the proposals of the one before.
-        seed = settings.seed + 1_000_003 * sum(trial.state != "WAITING" for trial in trials)
-        self.storage = optuna.storages.InMemoryStorage()
+        self.storage = window.WindowedStorage(window.NUM_NEWEST if windowed else None)
         self.study = optuna.create_study(
             study_name=name,
             storage=self.storage,
             direction="maximize",
-            sampler=make_sampler(settings.sampler, seed % 2**31, self._best_params(trials)),
+            sampler=make_sampler("random", 0),  # until the first proposal
             pruner=make_pruner(settings),
         )
+        self._sampler: tuple[str, int, dict[str, Any] | None] | None
+        self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
         self.ended: set[int] = set()
+        self.first_open = 0
+        """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
         self._create_all(trials)
+        if windowed and settings.pruner == "none":  # nobody will ask for the trials outside the window
+            seen = window.in_window(trials)
+            self.ended = {trial.number for trial in trials if trial.number not in seen}
+        self.learn(trials)
 
     @staticmethod
     def _best_params(trials: Sequence[TrialRow]) -> dict[str, Any] | None:
@@ -84,10 +110,14 @@ class Mirror:
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
         for _ in trials:
             self.storage.create_new_trial(study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
-        self.learn(trials)
 
     def learn(self, trials: Sequence[TrialRow], mine: Collection[int] = ()) -> None:
-        """Take in what the past, or other workers, did: replayed through the same calls as trials of one's own."""
+        """Take in what the past, or other workers, did: replayed through the same calls as trials of one's own.
+
+        Args:
+            trials: those that are BEGUN, from number `first_open` on; more do no harm.
+            mine: numbers of the trials in this worker's hands, of which it tells itself.
+        """
         for trial in sorted(trials, key=lambda row: row.number):
             if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
@@ -102,6 +132,8 @@ class Mirror:
             observation = observe(trial, "maximize")
             value = observation.value if trial.state == "COMPLETE" else None
             self.finish(trial.number, value, exploded=observation.outcome == "exploded")
+        while self.first_open in self.ended:
+            self.first_open += 1
 
     def adopt(self, number: int, params: Mapping[str, Any]) -> None:
         """Begin a trial whose hyperparameters are known."""
@@ -117,8 +149,13 @@ class Mirror:
         """Begin a trial with the hyperparameters that the sampler proposes; it knows of those still running."""
         import optuna
 
+        if self._sampler is not None:
+            name, seed, best = self._sampler
+            # No two processes may make the same proposals: each begins with a trial of its own.
+            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
+            self._sampler = None
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self.storage.narrowed():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler.before_trial(self.study, self.storage.get_trial(number))
             trial = optuna.Trial(self.study, number)

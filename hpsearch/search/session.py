@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,21 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError, EngineError
 from hpsearch.models import build
 from hpsearch.runtime import set_threads
+from hpsearch.search import attributes
 from hpsearch.search.choosing import Tuning
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.images import load_data
+from hpsearch.search.learning import Learning, learning_of
 from hpsearch.search.plan import StagePlan
+from hpsearch.search.precision import open_settled, settle_precision
 from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import make_pruner, num_trials
-from hpsearch.search.stages import changed_code, open_stage
+from hpsearch.search.stages import changed_code
 from hpsearch.search.stopping import Stop
 from hpsearch.search.tuning import settle, tune
-from hpsearch.search.width import choose_devices, choose_threads
+from hpsearch.search.width import choose_devices, choose_threads, choose_width
 from hpsearch.search.worker import Worker
-from hpsearch.storage import Database, StudyRow, read_trials
-from hpsearch.training import structure_key
+from hpsearch.storage import Database, StudyRow, read_trials, write_attrs
 
 MOST_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 
@@ -68,13 +70,14 @@ def run_stage(
         ConfigError: see `check_plan`.
     """
     check_plan(plan, data)
-    study = open_stage(db, plan, data, structure_key)
+    set_threads(choose_threads(plan, data, run))
+    study, plan = open_settled(db, plan, data, run)
     note_changed_code(study, listener)
     rows = read_trials(db, study)
     if num_open := sum(row.state in ("WAITING", "RUNNING") for row in rows):
-        set_threads(choose_threads(plan, data, run))
         run = settle(plan, data, run, share=num_open / len(rows))
-        Worker(db, study, plan, data, run, listener, stop).run()
+        study = keep_learning(db, study, plan, data, run, workers=1)
+        Worker(db, study, plan, data, run, listener, stop, workers=1).run()
     return gather(db, plan.name)
 
 
@@ -83,6 +86,18 @@ def note_changed_code(study: StudyRow, listener: Listener | None) -> None:
     for module, (then, now) in changed_code(study).items():
         if listener is not None:
             listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
+
+
+def keep_learning(
+    db: Database, study: StudyRow, plan: StagePlan, data: TrainingData, run: RunConfig, workers: int
+) -> StudyRow:
+    """Keep with the study what its sampler, if it is an adaptive one, will know when it proposes; the study with it."""
+    width = choose_width(plan.trial_config, data, run, plan.settings, plan.settings.trials)
+    if (learning := learning_of(plan.settings, width, workers)) is None:
+        return study
+    attrs = {attributes.LEARNING: learning.as_dict()}
+    write_attrs(db, study, attrs)
+    return replace(study, attrs={**study.attrs, **attrs})
 
 
 @dataclass(frozen=True)
@@ -94,8 +109,12 @@ class Outlook:
     workers: int | None = None
     tuning: Tuning | None = None
     """Engine, width, threads, and the estimated time of the training."""
+    precision: str | None = None
+    """That of the search; what auto takes here."""
     unknown: str | None = None
     """Why these are not known."""
+    learning: Learning | None = None
+    """What an adaptive sampler will know when it proposes."""
 
     @property
     def num_packs(self) -> int | None:
@@ -117,6 +136,7 @@ class Outlook:
             "width": tuning and tuning.width,
             "threads": tuning and tuning.threads,
             "device": self.device,
+            "precision": self.precision,
             "workers": self.workers,
             "estimated_seconds": self.seconds,
             "estimate_unknown": self.unknown,
@@ -124,6 +144,7 @@ class Outlook:
             "ways_compared": tuning and tuning.num_compared,
             "cached": tuning and tuning.cached,
             "bfloat16_speedup": tuning and tuning.bfloat16,
+            "learning": self.learning and self.learning.as_dict(),
         }
 
 
@@ -154,7 +175,11 @@ def look_ahead(plan: StagePlan, run: RunConfig, workers: int = 1, devices: Seque
         set_threads(choose_threads(plan, data, run))
     else:
         set_threads(run.threads, num_workers)
+    plan = settle_precision(plan, data, run, num_workers)
+    width = choose_width(plan.trial_config, data, run, plan.settings, trials)  # not tuned where a sampler learns
+    learning = learning_of(plan.settings, width, num_workers)
     try:
-        return Outlook(trials, device, num_workers, tune(plan, data, run, num_workers, bfloat16=True))
+        tuning = tune(plan, data, run, num_workers, bfloat16=True)
+        return Outlook(trials, device, num_workers, tuning, plan.config.train.precision, learning=learning)
     except (EngineError, RuntimeError) as error:
-        return Outlook(trials, device, num_workers, unknown=str(error).splitlines()[0])
+        return Outlook(trials, device, num_workers, unknown=str(error).splitlines()[0], learning=learning)

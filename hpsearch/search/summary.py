@@ -69,6 +69,8 @@ class StageSummary:
     """How many trials failed, by the error that ended them; the most frequent first."""
     code: tuple[str, ...] = ()
     """The user's code that the config names."""
+    learning: Mapping[str, Any] | None = None
+    """What an adaptive sampler knew when it proposed, see `search.learning`."""
 
     @property
     def num_finished(self) -> int:
@@ -89,6 +91,7 @@ class StageSummary:
             "best": trial_as_dict(self.best) if self.best else None,
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
             "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
+            "learning": dict(self.learning) if self.learning is not None else None,
             "seconds": round(self.seconds, 3) if self.seconds is not None else None,
         }
 
@@ -119,6 +122,7 @@ def stage_summary(
         seconds=seconds,
         failures=_count_failures(evidence),
         code=tuple(sorted(names_in(config))),
+        learning=attrs.get(attributes.LEARNING),
     )
 
 

@@ -7,23 +7,23 @@ not finished go back to the queue, with their checkpoints.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, StorageError
 from hpsearch.logs import get_logger
-from hpsearch.results import TrialSpec
 from hpsearch.search import attributes, spool
+from hpsearch.search.ahead import Ahead, packs_of
 from hpsearch.search.checkpointing import Checkpointer
 from hpsearch.search.deaths import resumption
-from hpsearch.search.evidence import best_trial, standing
+from hpsearch.search.evidence import as_finished, best_trial, standing
 from hpsearch.search.failures import (
     Failures,
     PoisonedDeviceError,
+    failure_attributes,
     first_line,
     free_memory,
     is_out_of_memory,
@@ -31,12 +31,14 @@ from hpsearch.search.failures import (
 )
 from hpsearch.search.images import load_data
 from hpsearch.search.keeping import Keeper
-from hpsearch.search.pack_run import HeldTrial, PackRun
+from hpsearch.search.learning import learning_of
+from hpsearch.search.pack_run import HeldTrial, PackRun, create_pack
 from hpsearch.search.patience import Answer, insist
 from hpsearch.search.plan import StagePlan
-from hpsearch.search.progress import Listener, TrialFinished
+from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import Mirror, needs_mirror
 from hpsearch.search.stopping import Stop
+from hpsearch.search.supply import Supply
 from hpsearch.search.width import choose_width
 from hpsearch.search.writer import Lost, Writer, Written
 from hpsearch.storage import (
@@ -50,7 +52,7 @@ from hpsearch.storage import (
     new_worker_id,
     read_trials,
 )
-from hpsearch.training import group
+from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 MOST_POISONED = 2  # processes that a trial may poison before it fails
@@ -71,6 +73,7 @@ class Worker:
         run: folders, engine, width.
         listener: hears what happens, in the calling thread.
         stop: asked at each epoch's end whether to go on.
+        workers: of the stage, as far as is known.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class Worker:
         run: RunConfig,
         listener: Listener | None = None,
         stop: Stop | None = None,
+        *,
+        workers: int | None = None,
     ) -> None:
         self.db, self.study, self.plan, self.run_config = db, study, plan, run
         self.listener, self.stop = listener or Listener(), stop or Stop()
@@ -102,9 +107,14 @@ class Worker:
         """Called every few seconds, in another thread."""
         best = best_trial(rows, "maximize")
         self.keeper = Keeper(db, study, run, best.value if best else None)
-        device = str(data.x_train_NCHW.device)
         self.started = standing(
-            study.name, rows, plan.settings.epochs, engine=run.engine, width=self.width, device=device
+            study.name,
+            rows,
+            plan.settings.epochs,
+            engine=run.engine,
+            width=self.width,
+            device=str(data.x_train_NCHW.device),
+            learning=learning_of(plan.settings, self.width, workers),
         )
 
     def run(self) -> None:
@@ -126,13 +136,17 @@ class Worker:
             )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
         self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
+        self.ahead = Ahead(self.queue, self.writer, self.checkpoints, self.plan, self.images, self.run_config.engine)
+        self.supply = Supply(
+            self.queue, self.writer, self.checkpoints, self.ahead, self.plan, self.mirror, self._insist,
+            self.listener.note,
+        )  # fmt: skip
         patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
             self._work_until_done()
             patience = {}
         finally:
-            if self.held:
-                self._give_back()
+            self._give_back(self.ahead.close())
             self.writer.close(**patience)
             self._hear_news()
             self.checkpointer.close()
@@ -140,13 +154,14 @@ class Worker:
     def _work_until_done(self) -> None:
         while True:
             self.stop.raise_if_requested()
-            leases = self._insist(lambda: self.queue.take(self.width))
-            if leases:
-                self._work(leases)
+            self.held = {}
+            made = self.supply.take(self.held, self.width)
+            if self.held:
+                self._work(made)
                 continue
             self.writer.flush()
             self._hear_news()
-            if not self._insist(self._wait_for_others):
+            if not self._insist(self.supply.wait_for_others):
                 return
 
     def _tick(self) -> None:
@@ -159,62 +174,29 @@ class Worker:
     def _insist(self, call: Callable[[], Answer]) -> Answer:
         return insist(call, self.listener.note, self.stop)
 
-    def _wait_for_others(self) -> bool:
-        """Whether trials are still in other workers' hands; waits until one of their leases may have run out."""
-        standing = self.queue.standing()
-        if standing.num_waiting:
-            return True
-        if not standing.num_running or standing.seconds_to_expiry is None:
-            return False
-        time.sleep(min(max(standing.seconds_to_expiry, 0.05), 0.5))
-        self.queue.release_dead()
-        return True
-
-    def _work(self, leases: Sequence[Lease]) -> None:
-        self.held = {lease.number: HeldTrial(lease) for lease in leases}
-        self.writer.hold(leases)
-        for number, trial in self.held.items():
-            if trial.lease.attempt > 1 and (found := self.checkpoints.load(number)) is not None:
-                trial.checkpoint = found
+    def _work(self, made: Pack | None) -> None:
+        """Train the trials in hand; `made` is the pack of all of them, if it has been made already."""
         resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
         if resuming:
             self.listener.note(resumption(resuming))
-        self._propose()
-        for config, members in group(
-            self.plan.trial_config, [TrialSpec(n, t.lease.params) for n, t in self.held.items()]
-        ):
-            by_epoch: dict[int, list[int]] = {}
-            for spec in members:
-                checkpoint = self.held[spec.number].checkpoint
-                by_epoch.setdefault(checkpoint.snapshot.epoch if checkpoint else 0, []).append(spec.number)
-            for numbers in by_epoch.values():
-                self._train(config, numbers)
+        self.supply.propose(self.held)
+        for config, numbers in packs_of(self.plan.trial_config, self.held):
+            for first in range(0, len(numbers), self.width):  # which may have shrunk since they were taken
+                self._train(config, numbers[first : first + self.width], made)
+                made = None
 
-    def _propose(self) -> None:
-        """Hyperparameters for trials that have none yet, from the sampler; the mirror learns of all others."""
-        if self.mirror is None:
-            return
-        self.mirror.learn(self._insist(lambda: read_trials(self.db, self.study)), mine=self.held)
-        proposed = []
-        for number, trial in self.held.items():
-            if trial.lease.params:
-                self.mirror.adopt(number, trial.lease.params)
-            else:
-                trial.lease = replace(trial.lease, params=self.mirror.propose(number))
-                proposed.append((trial.lease, trial.lease.params))
-        if proposed:
-            self._insist(lambda: self.queue.set_params(proposed, self.plan.config.space))
+    def _train(self, config: StudyConfig, numbers: Sequence[int], made: Pack | None = None) -> None:
+        """Train trials of one structure and epoch in one pack, or in halves where that does not do.
 
-    def _train(self, config: StudyConfig, numbers: Sequence[int]) -> None:
-        """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
+        `made` is that pack, if it has been made already.
+        """
         numbers = [number for number in numbers if number in self.held]
         try:
-            run = PackRun(
-                config,
-                self._images(config),
-                numbers,
+            if made is None or list(made.numbers) != numbers:
+                made = create_pack(config, self._images(config), numbers, self.held, self.run_config.engine)
+            self.current = run = PackRun(
+                made,
                 self.held,
-                engine=self.run_config.engine,
                 pruner=self.plan.settings.pruner,
                 writer=self.writer,
                 checkpointer=self.checkpointer,
@@ -222,9 +204,9 @@ class Worker:
                 mirror=self.mirror,
                 listener=self.listener,
                 stop=self.stop,
+                before_last_epoch=partial(self._look_ahead, made),
+                after_epoch=self._hear_news,
             )
-            self.current = run
-            run.after_epoch = self._hear_news
             completed = run.run()
             weights = self.keeper.keep(run.pack, config, self._images(config), completed, self.writer)
             run.complete(completed, weights)
@@ -240,12 +222,18 @@ class Worker:
                 self._fail(numbers, error, config)
         self._hear_news()
 
+    def _look_ahead(self, pack: Pack) -> None:
+        """The pack begins its last epoch: get the next one ready, if this is the last of those in hand."""
+        if self.stop.requested is None and set(self.held) <= set(pack.numbers):
+            self.ahead.begin(self.width, self.stop.epoch_seconds, pack)
+
     def _train_halves(self, config: StudyConfig, numbers: Sequence[int], error: Exception) -> None:
         """A pack raised: too little memory for so many, or one of its trials, which the halving will find alone."""
         half = (len(numbers) + 1) // 2
         if is_out_of_memory(error):
             self.width = min(self.width, half)
             self.listener.note(f"out of memory: pack {len(numbers)} -> {half}")
+            self.ahead.free()
             free_memory()
         else:
             log.info("a pack of %d raised %s; it goes on in halves", len(numbers), first_line(error))
@@ -263,14 +251,11 @@ class Worker:
         """The process is lost, its trials are not: they go to another one, unless they did this before."""
         again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MOST_POISONED]
         self._fail(again, error, self.plan.trial_config)
-        raise PoisonedDeviceError(
-            f"the device refuses further work in this process: {first_line(error)}\nThe same command goes on."
-        ) from error
+        raise PoisonedDeviceError.by(error) from error
 
     def _fail(self, numbers: Sequence[int], error: Exception, config: StudyConfig) -> None:
         """The user's code, or ours, raised: these trials FAIL with the traceback, the others go on."""
-        text = "".join(traceback.format_exception(error))
-        attrs = {attributes.REASON: first_line(error), attributes.TRACEBACK: text[-4000:]}
+        attrs = failure_attributes(error)
         outcomes = []
         for number in numbers:
             if (trial := self.held.pop(number, None)) is not None:
@@ -280,17 +265,19 @@ class Worker:
         if not outcomes:
             return
         self.writer.finish(outcomes)
-        log.info("trials %s failed\n%s", [outcome.lease.number for outcome in outcomes], text)
+        log.info("trials %s failed\n%s", [o.lease.number for o in outcomes], attrs[attributes.TRACEBACK])
         self.failures.add(first_line(error), len(outcomes), config, error)
 
-    def _give_back(self) -> None:
-        """Trials that are not finished wait again, for whoever is next."""
-        leases = [trial.lease for trial in self.held.values()]
-        self.writer.let_go(leases)
+    def _give_back(self, untouched: Sequence[Lease]) -> None:
+        """Trials that are not finished wait again, for whoever is next; so do those that were only taken ahead."""
+        if not (leases := [trial.lease for trial in self.held.values()]) and not untouched:
+            return
+        self.writer.let_go([*leases, *untouched])
         self.checkpointer.flush()  # whoever takes them next finds all of it
         self.writer.flush(QUICK_PATIENCE)
         try:
             self.queue.release(leases)
+            self.queue.release(untouched, untouched=True)
         except StorageAwayError:
             self.listener.note("database away: the trials go back to the queue when their leases run out")
 
@@ -302,20 +289,11 @@ class Worker:
                     self._tell(outcome, num_finished)
                 case Lost(lease):
                     self.listener.note(f"lease lost, result discarded: trial {lease.number}")
-                    if lease.number in self.held:
+                    self.ahead.lose(lease)
+                    if (trial := self.held.get(lease.number)) is not None and trial.lease == lease:
                         self.current.forget([lease.number])
 
     def _tell(self, outcome: Outcome, num_finished: int) -> None:
         self.checkpointer.remove(outcome.lease.number)
-        self.listener.trial_finished(
-            TrialFinished(
-                number=outcome.lease.number,
-                state=outcome.state,
-                value=outcome.value,
-                params=outcome.lease.params,
-                reason=outcome.attrs.get(attributes.REASON),
-                epoch=outcome.attrs.get(attributes.EPOCH) or self.plan.settings.epochs,
-                num_finished=num_finished,
-                num_trials=self.num_trials,
-            )
-        )
+        event = as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs)
+        self.listener.trial_finished(event)

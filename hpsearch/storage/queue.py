@@ -2,7 +2,7 @@
 
     state      lease (worker, attempt, expires_at)   got there by
     WAITING    none                                  create_stage
-    WAITING    (none, a, none)                       release: was begun `a` times, starts over
+    WAITING    (none, a, none)                       release: was begun `a` times (0: only taken), starts over
     RUNNING    (w, a, t)                             take: attempt a is w's until t; renew and record move t
     RUNNING    none, or (none, a, none)              another program, which alone may finish it; never taken
     finished   (w, a, none)                          finish: attempt a of w is the one that counts
@@ -103,7 +103,19 @@ class Queue:
         """
         if limit < 1:
             return []
+        return self._take(limit)
+
+    def take_ahead(self, limit: int) -> list[Lease]:
+        """The same for a worker that still has some in its hands, which leaves enough for all others.
+
+        Only where more trials wait than all workers together would take next, if each took as many; else none.
+        """
+        return self._take(limit, ahead=True) if limit >= 1 else []
+
+    def _take(self, limit: int, *, ahead: bool = False) -> list[Lease]:
         with self.db.write() as connection:
+            if ahead and self._num_waiting(connection) <= limit * self._num_workers(connection):
+                return []
             leases = lock_free(connection, self.study.study_id, self.db.now, limit)
             ids = [lease.trial_id for lease in leases]
             if not ids:
@@ -117,6 +129,20 @@ class Queue:
             params, attrs = _read_params(connection, ids), _read_attrs(connection, ids)
         full = [replace(lease, params=params[lease.trial_id], attrs=attrs[lease.trial_id]) for lease in leases]
         return sorted(full, key=lambda lease: lease.number)
+
+    def _num_waiting(self, connection: sa.Connection) -> int:
+        mine = (trials.c.study_id == self.study.study_id) & (trials.c.state == "WAITING")
+        return connection.scalar(sa.select(sa.func.count()).select_from(trials).where(mine)) or 0
+
+    def _num_workers(self, connection: sa.Connection) -> int:
+        """Of those with trials in their hands, this one among them."""
+        query = (
+            sa.select(hpsearch_leases.c.worker)
+            .join(trials, trials.c.trial_id == hpsearch_leases.c.trial_id)
+            .where(trials.c.study_id == self.study.study_id, trials.c.state == "RUNNING")
+            .where(hpsearch_leases.c.expires_at >= self.db.now)
+        )
+        return len({self.worker, *connection.scalars(query.distinct())})
 
     def set_params(self, drawn: Sequence[tuple[Lease, Mapping[str, Any]]], ranges: Mapping[str, Range]) -> list[Lease]:
         """Write hyperparameters drawn when the trials were taken; the leases still held, with their params."""
@@ -174,10 +200,17 @@ class Queue:
                     extend(connection, ids, None)
         return [outcome.lease for outcome in outcomes if outcome.lease not in states]
 
-    def release(self, leases: Sequence[Lease]) -> None:
-        """Give trials back at once: they wait again, and what this attempt recorded is removed."""
+    def release(self, leases: Sequence[Lease], *, untouched: bool = False) -> None:
+        """Give trials back at once: they wait again, and what this attempt recorded is removed.
+
+        If they are `untouched`, as those taken ahead, it counts as no attempt.
+        """
         with self.db.write() as connection:
-            give_back(connection, held(connection, self.worker, leases).values())
+            ids = held(connection, self.worker, leases).values()
+            give_back(connection, ids)
+            if untouched:
+                mine = hpsearch_leases.c.trial_id.in_(ids)
+                connection.execute(sa.update(hpsearch_leases).where(mine).values(attempt=hpsearch_leases.c.attempt - 1))
 
     def release_dead(self) -> list[int]:
         """Give back the trials of workers on this host whose process is gone; their numbers.

@@ -163,14 +163,22 @@ def _read_studies(db: Database, where: sa.ColumnElement[bool]) -> list[StudyRow]
 
 
 def read_trials(
-    db: Database, study: StudyRow, states: Collection[State] | None = None, since_trial_id: int | None = None
+    db: Database,
+    study: StudyRow,
+    states: Collection[State] | None = None,
+    since_trial_id: int | None = None,
+    first_number: int = 0,
 ) -> list[TrialRow]:
-    """The trials of a study by number, whoever made it: those in `states`, with ids above `since_trial_id`."""
+    """The trials of a study by number, whoever made it, from `first_number` on: those in `states`, with ids above
+    `since_trial_id`.
+    """
     wanted = trials.c.study_id == study.study_id
     if states is not None:
         wanted &= trials.c.state.in_(states)
     if since_trial_id is not None:
         wanted &= trials.c.trial_id > since_trial_id
+    if first_number:
+        wanted &= trials.c.number >= first_number
     first_value = (trial_values.c.trial_id == trials.c.trial_id) & (trial_values.c.objective == 0)
     query = (
         sa.select(trials, trial_values.c.value, trial_values.c.value_type)

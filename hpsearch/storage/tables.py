@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import sqlalchemy as sa
@@ -188,10 +187,13 @@ def upsert(
     """
     if not rows:
         return
-    # Loaded with its engine already; importing the other one, too, would cost a short command a tenth of its time.
-    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+    # Only that of this engine, which has loaded it: the other one would cost a short command a tenth of its time.
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_into
+    else:
+        from sqlalchemy.dialects.sqlite import insert as insert_into  # type: ignore[assignment]
     names = (*rows[0], *expressions)
-    insert = dialect.insert(table).values({**{name: sa.bindparam(name) for name in rows[0]}, **expressions})
+    insert = insert_into(table).values({**{name: sa.bindparam(name) for name in rows[0]}, **expressions})
     changed = {name: insert.excluded[name] for name in names if name not in key}
     if replace and changed:
         statement = insert.on_conflict_do_update(index_elements=key, set_=changed)

@@ -22,6 +22,7 @@ def test_scaling_over_trials_workers_and_width(tmp_path):
     assert [row["trials"] for row in found["trials"]] == [10, 30]
     for row in found["trials"]:
         questions = ("ms_per_trial", "status", "best", "boundary", "report", "history", "look", "ask")
+        questions += ("look_all", "ask_all")
         assert all(row[name] > 0 for name in questions)
     [row] = found["workers"]
     assert row["seconds_per_trial"] > row["seconds_per_trial_while_training"] > 0

@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,23 @@ def test_a_better_one_of_another_worker_stays(db, tiny, tmp_path):
     announce_portrait(db, study, worse, 5, before.value - 0.1)
     assert load_portrait(find_study(db, "coarse")).path == before.path
     assert not worse.exists()
+
+
+def test_of_workers_that_find_a_better_one_at_once_the_best_is_kept(db, tiny, tmp_path):
+    run(db, tiny())
+    study = find_study(db, "coarse")
+    for round_ in range(1, 13):
+        paths = [tmp_path / f"{round_}-{worker}" for worker in range(4)]
+        for path in paths:
+            path.write_bytes(b"")
+        barrier = threading.Barrier(4)
+
+        def announce(worker, number=round_, paths=paths, barrier=barrier):
+            barrier.wait()
+            announce_portrait(db, study, paths[worker], 10 * number + worker, number + [0.2, 0.4, 0.4, 0.3][worker])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(announce, range(4)))
+        kept = find_study(db, "coarse").attrs[attributes.PORTRAIT]
+        assert (kept["value"], kept["number"]) == (round_ + 0.4, 10 * round_ + 1)  # the first among equals
+        assert [path for path in tmp_path.glob("[0-9]*-[0-9]") if path.is_file()] == [paths[1]]

@@ -84,6 +84,16 @@ def test_a_restarted_mirror_knows_what_the_first_one_knew_and_proposes_something
     assert second.propose(10) not in known
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_two_workers_that_begin_at_the_same_moment_propose_different_trials(sampler):
+    settings = StageConfig(trials=8, sampler=sampler)
+    one, other = (Mirror("s", SPACE, settings, waiting(8)) for _ in range(2))
+    proposed = [one.propose(number)["lr"] for number in range(4)] + [
+        other.propose(number)["lr"] for number in range(4, 8)
+    ]
+    assert len(set(proposed)) == 8
+
+
 def test_the_median_pruner_stops_the_worse_half_and_replays_from_the_database():
     settings = StageConfig(trials=8, pruner="median", pruner_options={"n_startup_trials": 2, "n_warmup_steps": 0})
     ranges = {"lr": SPACE["lr"]}

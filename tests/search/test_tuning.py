@@ -427,14 +427,14 @@ def test_a_dry_run_takes_the_workers_into_account(tiny):
 
 def test_a_dry_run_says_what_was_measured():
     tuned = replace(choose([FUSED, VMAP], WORK, threads=2), cached=True)
-    lines = dict(outlook_lines(Outlook(100, "cpu", 1, tuned)))
+    lines = dict(outlook_lines(Outlook(100, "cpu", 1, tuned, "float32")))
     assert lines == {
-        "packs": "4 of 25 trials on cpu, engine fused, 1 worker with 2 threads",
+        "packs": "4 of 25 trials on cpu, engine fused, float32, 1 worker with 2 threads",
         "time": "about 20 s",
         "measured": "100 ms a step for 25 trials, engine fused, the best of 2 ways; cached",
     }
     tuned = replace(choose([FUSED], replace(WORK, workers=2), threads=1), bfloat16=1.73)
-    lines = dict(outlook_lines(Outlook(100, "cpu", 2, tuned)))
+    lines = dict(outlook_lines(Outlook(100, "cpu", 2, tuned, "float32")))
     assert lines["packs"].endswith("2 workers, each with 1 thread")
     assert lines["time"] == "about 10 s"
     assert lines["measured"] == "100 ms a step for 25 trials, engine fused"

@@ -1,0 +1,69 @@
+"""What a sampler that learns from finished trials knows when it proposes one, and what not yet: to be told beforehand.
+
+Trials train in packs and workers do not wait for each other, so a proposal is made while others are still running: the
+sampler knows of them, but not how they will end. The more there are, the closer it comes to random search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpsearch.config import StageConfig
+
+NUM_BEST = 25  # trials of which TPE makes its picture of the best, at most
+NUM_NEWEST = 500  # of those that it learns from beside them, see `search.window`
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What a stage with an adaptive sampler learns from.
+
+    Attributes:
+        sampler: its name.
+        batch: proposals made one after the other, with no trial ended in between: the width of a pack.
+        lag: trials that may be running when a proposal is made, at most; None where other workers are not known of.
+        best: trials that it learns from however old they are; None: from all.
+        newest: trials that it learns from beside those; None: from all.
+    """
+
+    sampler: str
+    batch: int
+    lag: int | None
+    best: int | None = None
+    newest: int | None = None
+
+    def __str__(self) -> str:
+        """As in `tpe proposes 17 at a time, up to 33 not yet finished; it learns from all that are`."""
+        lag = {None: ", more in other workers", 0: ""}.get(self.lag, f", up to {self.lag} not yet finished")
+        source = "all that are" if self.newest is None else f"the best {self.best} and the newest {self.newest:,}"
+        if self.sampler == "cmaes":
+            source = "its last generation"
+        return f"{self.sampler} proposes {self.batch} at a time{lag}; it learns from {source}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return asdict(self)
+
+
+def learning_of(settings: StageConfig, width: int, workers: int | None) -> Learning | None:
+    """What the sampler of a stage learns from; None if it learns from nothing.
+
+    Args:
+        settings: of the stage.
+        width: of its packs.
+        workers: that propose; None if only this one is known of.
+    """
+    if settings.sampler not in ("tpe", "gp", "cmaes"):
+        return None
+    lag = None if workers is None else max(0, min(width * workers, settings.trials) - 1)
+    if settings.trials <= NUM_NEWEST:
+        return Learning(settings.sampler, width, lag)
+    return Learning(settings.sampler, width, lag, NUM_BEST, NUM_NEWEST)
+
+
+def stored_learning(attr: Mapping[str, Any] | None) -> Learning | None:
+    """What `as_dict` was written to the study."""
+    return Learning(**attr) if attr is not None else None
