@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_dashboard_asks_as_the_page_does():
     options = ["--trials", "40", "--epochs", "2", "--clients", "2", "--seconds", "1", "--interval", "0.3"]
     command = [sys.executable, "-m", "benchmarks", "dashboard", *options]

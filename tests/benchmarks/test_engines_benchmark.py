@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,6 +22,7 @@ def test_the_benchmark_of_engines_runs_and_names_its_peer():
         assert all(0 < share < 1.5 for share in each["share_of_peak"].values())
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_engines_knows_lenet():
     engines = ["plain", "fused", "fused-bfloat16"]
     (each,) = json.loads(run("--net", "lenet", "--trials", "2", "--engines", *engines, "--json"))["runs"]
@@ -28,6 +31,7 @@ def test_the_benchmark_of_engines_knows_lenet():
     assert all(0 < share < 3 for share in each["share_of_peak"].values())  # bfloat16 may pass float32's peak
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_engines_prints_a_table():
     table = run("--trials", "2", "--engines", "fused", "fused-bfloat16", "--net", "digits")
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["fused", "fused-bfloat16"]

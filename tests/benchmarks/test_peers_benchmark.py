@@ -84,7 +84,7 @@ def test_without_ray_tune_the_others_run_and_the_reason_is_said(monkeypatch):
 
     monkeypatch.setattr(ray_tune, "require", missing)
     names, skipped = comparison.choose_ways(None)
-    assert names == ["hpsearch", "optuna-dataloader", "optuna-expert"]
+    assert names == ["hpsearch", "hpsearch-auto", "optuna-dataloader", "optuna-expert"]
     assert 'pip install "hpsearch[bench]"' in skipped["ray-tune"]
     with pytest.raises(MissingExtraError, match="bench"):
         comparison.choose_ways(["hpsearch", "ray-tune"])

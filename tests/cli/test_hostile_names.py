@@ -33,6 +33,7 @@ def test_nul_comes_in_through_python_alone(hpsearch):
     assert hpsearch.json("status") == []
 
 
+@pytest.mark.slow
 def test_odd_names_are_only_names(hpsearch):
     """Paths and tags: nothing is written outside studies/ but the report, in which nothing runs."""
     folder = hpsearch.folder

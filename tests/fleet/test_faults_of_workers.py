@@ -33,6 +33,7 @@ def test_sigkill_of_a_worker_in_mid_epoch(fleet, undisturbed):
     assert max(attempt for _, _, attempt, _ in fleet.leases()) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_worker_s_trials_go_on_from_their_checkpoints(sqlite_fleet, undisturbed):
     fleet = sqlite_fleet
     process = fleet.coarse("--epochs", "400")
