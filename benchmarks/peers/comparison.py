@@ -22,14 +22,14 @@ from typing import Any
 from benchmarks import machine, pages
 from benchmarks.peers import ray_tune, work
 from benchmarks.peers.ended import extrapolate
-from benchmarks.peers.ways import AUTO, OURS, Timed, run_way
+from benchmarks.peers.ways import FLOAT32, OURS, Timed, run_way
 from benchmarks.peers.work import MODELS, Work
 from hpsearch.errors import ConfigError, MissingExtraError
 from hpsearch.runtime import num_cores
 
 WAYS = {
-    OURS: "hpsearch coarse, all left to itself: float32",
-    AUTO: "hpsearch coarse with train.precision=auto: products in bfloat16 where they are faster",
+    OURS: "hpsearch coarse, all left to itself: products in bfloat16 where that is faster",
+    FLOAT32: "hpsearch coarse with train.precision=float32, as the others",
     "optuna-dataloader": "Optuna + DataLoader, as in Optuna's PyTorch example",
     "optuna-expert": "Optuna + in-memory loop, one process per core",
     "ray-tune": "Ray Tune, the same loop, as many trials at once as cores",
@@ -102,8 +102,8 @@ def compare(given: argparse.Namespace, names: Sequence[str], folder: Path) -> di
     )  # fmt: skip
     sets = dict(part.partition("=")[::2] for part in given.set)
     ways = {name: sets for name in names if name != OURS}
-    if AUTO in ways:
-        ways[AUTO] = {**sets, "train.precision": "auto"}
+    if FLOAT32 in ways:
+        ways[FLOAT32] = {**sets, "train.precision": "float32"}
     if OURS in names:
         ours = {OURS if e == "auto" else f"{OURS} ({e})": {**sets, "run.engine": e} for e in given.engines}
         ways = {**ours, **ways}

@@ -18,7 +18,7 @@ from hpsearch.storage import find_study, open_database, read_trials
 
 ROOT = Path(__file__).parents[2]
 OURS = "hpsearch"
-AUTO = "hpsearch-auto"
+FLOAT32 = "hpsearch-float32"
 ENDS_WHEN_STOPPED = (0, 128 + signal.SIGINT, -signal.SIGINT)
 
 

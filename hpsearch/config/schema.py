@@ -202,8 +202,8 @@ class TrainConfig(Section):
     """step: epochs between two decays."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
-    precision: Literal["float32", "float64", "bfloat16", "auto"] = "float32"
-    """Of weights, data, arithmetic; bfloat16: of products only, the rest in float32; auto: the faster one of these."""
+    precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
+    """Of weights, data, arithmetic; bfloat16: of products only; auto: that where it makes a large search faster."""
     seed: int = Field(0, ge=0)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 

@@ -112,10 +112,11 @@ class ComparisonPlan:
     def _search(self, sampler: str, repeat: int) -> RepeatPlan:
         coarse = self.config.coarse
         train = self.config.train
+        precision = "float32" if train.precision == "auto" else train.precision  # all searches alike, wherever they run
         config = self.config.model_copy(
             update={
                 "coarse": coarse.model_copy(update={"sampler": sampler, "seed": coarse.seed + repeat}),
-                "train": train.model_copy(update={"seed": train.seed + repeat}),
+                "train": train.model_copy(update={"seed": train.seed + repeat, "precision": precision}),
             }
         )
         return RepeatPlan(

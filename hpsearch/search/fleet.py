@@ -73,7 +73,7 @@ def run_fleet(
         alike = len({name.partition(":")[0] for name in devices}) == 1  # what is fast on one may be slow on another
         if alike:
             set_threads(threads)  # of this process, which times for its workers, so that they need not
-        study, plan = open_settled(db, plan, data, run, len(devices), timed=alike)
+        study, plan = open_settled(db, plan, data, run, listener, len(devices), timed=alike)
         note_changed_code(study, listener)
         counts = count_states(db, study)
         num_open = counts["WAITING"] + counts["RUNNING"]

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.errors import EngineError, RefusedError
+from hpsearch.errors import RefusedError
 from hpsearch.logs import get_logger
 from hpsearch.search import attributes
 from hpsearch.search.plan import StagePlan
+from hpsearch.search.progress import Listener
 from hpsearch.search.stages import open_stage, stored_plan
 from hpsearch.search.tuning import tune
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow, find_study
@@ -21,7 +22,14 @@ log = get_logger(__name__)
 
 
 def open_settled(
-    db: Database, plan: StagePlan, data: TrainingData, run: RunConfig, workers: int = 1, *, timed: bool = True
+    db: Database,
+    plan: StagePlan,
+    data: TrainingData,
+    run: RunConfig,
+    listener: Listener | None = None,
+    workers: int = 1,
+    *,
+    timed: bool = True,
 ) -> tuple[StudyRow, StagePlan]:
     """The study of a plan, and the plan with the precision that its trials have.
 
@@ -33,6 +41,7 @@ def open_settled(
         plan: the stage.
         data: its images, on the device.
         run: settings.
+        listener: told where auto is not float32.
         workers: of the stage.
         timed: whether this process trains, or times for those that do.
 
@@ -46,10 +55,13 @@ def open_settled(
     else:
         settled = settle_precision(plan, data, run, workers) if timed else _with_precision(plan, "float32")
     try:
-        return open_stage(db, settled, data, structure_key), settled
+        study = open_stage(db, settled, data, structure_key)
     except RefusedError:  # another process may have created it meanwhile, and have measured otherwise
         settled = _with_precision(plan, _stored(db, plan) or settled.config.train.precision)
-        return open_stage(db, settled, data, structure_key), settled
+        study = open_stage(db, settled, data, structure_key)
+    if settled.config.train.precision == "bfloat16" and listener is not None:
+        listener.note("matrix products in bfloat16, which is faster here; --set train.precision=float32 for none of it")
+    return study, settled
 
 
 def _stored(db: Database, plan: StagePlan) -> str | None:
@@ -67,7 +79,7 @@ def settle_precision(plan: StagePlan, data: TrainingData, run: RunConfig, worker
     plan = _with_precision(plan, "float32")
     try:
         faster = tune(plan, data, run, workers, bfloat16=True).bfloat16
-    except (EngineError, RuntimeError) as error:
+    except Exception as error:  # as of a net that cannot be trained: the search will say so, trial by trial
         log.warning("the precision could not be chosen by timing: %s", error)
         return plan
     return _with_precision(plan, "bfloat16") if faster is not None and faster >= WORTH_ITS_DIGITS else plan

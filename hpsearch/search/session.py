@@ -71,7 +71,7 @@ def run_stage(
     """
     check_plan(plan, data)
     set_threads(choose_threads(plan, data, run))
-    study, plan = open_settled(db, plan, data, run)
+    study, plan = open_settled(db, plan, data, run, listener)
     note_changed_code(study, listener)
     rows = read_trials(db, study)
     if num_open := sum(row.state in ("WAITING", "RUNNING") for row in rows):

@@ -145,7 +145,7 @@ def tune(
         if measured is None:
             measured = _measure(plan, data, run, default, work, share, clock, looks)
         tuning = choose(measured.timings, work, threads)
-        if bfloat16 and looks and measured.bfloat16 is None and config.train.precision == "float32":
+        if bfloat16 and looks and measured.bfloat16 is None and config.train.precision in ("auto", "float32"):
             measured = replace(measured, bfloat16=_bfloat16(plan, data, tuning, clock))
     if looks and measured != kept and len(measured.timings) > 1:
         timing_cache.write(about, measured)

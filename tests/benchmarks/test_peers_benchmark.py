@@ -42,13 +42,13 @@ def small_work(folder, model="mlp", **changes):
 
 @pytest.mark.slow
 def test_hpsearch_and_its_peers_in_one_run(tmp_path):
-    names = ["hpsearch", "hpsearch-auto", "optuna-dataloader", "optuna-expert"]
+    names = ["hpsearch", "hpsearch-float32", "optuna-dataloader", "optuna-expert"]
     files = ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "page.html")]
     done = run(*SMALL, "--only", ",".join(names), *files)
     found = json.loads((tmp_path / "found.json").read_text())
     assert list(found["ways"]) == names
     ours = found["ways"]["hpsearch"]
-    assert ours["extrapolated"] is None is found["ways"]["hpsearch-auto"]["extrapolated"]
+    assert ours["extrapolated"] is None is found["ways"]["hpsearch-float32"]["extrapolated"]
     assert ours["times_hpsearch"] == 1
     for name in names[2:]:
         way = found["ways"][name]
@@ -84,7 +84,7 @@ def test_without_ray_tune_the_others_run_and_the_reason_is_said(monkeypatch):
 
     monkeypatch.setattr(ray_tune, "require", missing)
     names, skipped = comparison.choose_ways(None)
-    assert names == ["hpsearch", "hpsearch-auto", "optuna-dataloader", "optuna-expert"]
+    assert names == ["hpsearch", "hpsearch-float32", "optuna-dataloader", "optuna-expert"]
     assert 'pip install "hpsearch[bench]"' in skipped["ray-tune"]
     with pytest.raises(MissingExtraError, match="bench"):
         comparison.choose_ways(["hpsearch", "ray-tune"])
