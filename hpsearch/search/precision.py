@@ -12,7 +12,7 @@ from hpsearch.search import attributes
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.progress import Listener
 from hpsearch.search.stages import open_stage, stored_plan
-from hpsearch.search.tuning import tune
+from hpsearch.search.tuning import tune, why_not
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow, find_study
 from hpsearch.training import structure_key
 
@@ -77,6 +77,8 @@ def settle_precision(plan: StagePlan, data: TrainingData, run: RunConfig, worker
     if plan.config.train.precision != "auto":
         return plan
     plan = _with_precision(plan, "float32")
+    if why_not(plan, data, run, workers) is not None:  # no step is timed for nothing
+        return plan
     try:
         faster = tune(plan, data, run, workers, bfloat16=True).bfloat16
     except Exception as error:  # as of a net that cannot be trained: the search will say so, trial by trial

@@ -24,6 +24,8 @@ def new_db(tmp_path):
 def measure(monkeypatch):
     """Sets how many times as fast bfloat16 is; None as where nothing is timed."""
 
+    monkeypatch.setattr(precision, "why_not", lambda *_: None)
+
     def set_to(factor):
         monkeypatch.setattr(precision, "tune", lambda *_, **__: SimpleNamespace(bfloat16=factor))
 
@@ -80,6 +82,7 @@ def test_of_two_that_measure_differently_the_first_to_create_the_stage_wins(sear
     assert len(calls) == 2
 
 
-def test_nothing_is_measured_where_a_precision_is_given(search, new_db, monkeypatch):
-    monkeypatch.setattr(precision, "tune", None)
-    assert search(new_db(), "float32")[0] == "float32"
+@pytest.mark.parametrize("wanted", ["auto", "float32"])
+def test_nothing_is_measured_for_a_small_search_or_a_precision_that_is_given(search, new_db, monkeypatch, wanted):
+    monkeypatch.setattr(precision, "tune", lambda *_, **__: pytest.fail("a step was timed"))
+    assert search(new_db(), wanted)[0] == "float32"
