@@ -14,6 +14,7 @@ import math
 import platform
 import statistics
 import time
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -87,7 +88,8 @@ def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[st
     works = {}
     for name in given.engines:
         if name == "plain":
-            trials = [PlainTrial(given.net, data, rate, 1e-4) for rate in rates]
+            as_floats = replace(data, x_train_NCHW=data.train_images())
+            trials = [PlainTrial(given.net, as_floats, rate, 1e-4) for rate in rates]
             works[name] = lambda trials=trials: [trial.run_epoch() for trial in trials]
         else:
             config = settings.study.with_params({"train.precision": "bfloat16" if "bfloat16" in name else "float32"})

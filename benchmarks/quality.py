@@ -125,7 +125,7 @@ def _work(given: argparse.Namespace, folder: Path) -> Work:
     (folder / "study.toml").write_text(replace(work, images=str(ours)).study_file())
     settings = load_settings(str(folder / "study.toml"))
     data = load_data(settings.study, settings.run.model_copy(update={"device": "cpu"}))
-    x_NCHW, y_N = torch.cat([data.x_train_NCHW, data.x_val_NCHW]), torch.cat([data.y_train_N, data.y_val_N])
+    x_NCHW, y_N = torch.cat([data.train_images(), data.x_val_NCHW]), torch.cat([data.y_train_N, data.y_val_N])
     np.savez(peers, x_train=x_NCHW.numpy(), y_train=y_N.numpy())
     return work
 

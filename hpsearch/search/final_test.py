@@ -208,7 +208,7 @@ def joined(data: TrainingData) -> TrainingData:
     """The validation images added to those to train on, normalized as before."""
     return replace(
         data,
-        x_train_NCHW=torch.cat([data.x_train_NCHW, data.x_val_NCHW]),
+        x_train_NCHW=torch.cat([data.train_images(), data.x_val_NCHW]),
         y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
     )
 

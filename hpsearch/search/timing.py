@@ -116,7 +116,8 @@ class WatchedData(TrainingData):
 
     def train_sample(self, num: int = NUM_EVALUATED) -> tuple[Tensor, Tensor]:
         """The first images: which ones they are takes no time."""
-        return self.x_train_NCHW[:num], self.y_train_N[:num]
+        rows_B = torch.arange(min(num, self.num_train), device=self.y_train_N.device)
+        return self.train_images(rows_B), self.y_train_N[:num]
 
     @property
     def num_evaluated(self) -> int:

@@ -22,9 +22,16 @@ print(data.fingerprint, data.num_train, float(data.x_train_NCHW.double().sum()))
 """
 
 
-@pytest.fixture
-def images():
-    settings = load_settings(stored={"data": {"source": "digits", "augment": ["hflip"], "normalize": "pixel"}})
+@pytest.fixture(params=["floats", "bytes"])
+def images(request, tmp_path):
+    source = "digits"
+    if request.param == "bytes":
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 200, (60, 8, 8, 3), dtype=np.uint8)
+        np.savez(tmp_path / "images.npz", x_train=x, y_train=np.arange(60) % 3)
+        source = f"npz:{tmp_path / 'images.npz'}"
+    stored = {"data": {"source": source, "augment": ["hflip"], "normalize": "pixel", "val": 12}}
+    settings = load_settings(stored=stored)
     return load_data(settings.study, settings.run)
 
 
@@ -35,6 +42,7 @@ def test_everything_comes_back(images, prepared):
     for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):
         assert torch.equal(getattr(found, name), getattr(images, name)), name
         assert getattr(found, name).dtype == getattr(images, name).dtype
+    assert torch.equal(found.train_images(), images.train_images())
     for name in ("shape", "class_names", "augment", "fingerprint"):
         assert getattr(found, name) == getattr(images, name), name
     assert np.array_equal(found.normalization.mean, images.normalization.mean)
@@ -49,8 +57,8 @@ def test_images_on_a_cpu_are_shared_without_a_copy(images):
     assert share(images) is images.memory
     assert share(images) is images.memory  # again, for the next stage
     found = adopt(images.memory.path, torch.device("cpu"))
-    images.x_train_NCHW[0, 0, 0, 0] = 17.0
-    assert found.x_train_NCHW[0, 0, 0, 0] == 17.0
+    images.x_train_NCHW[0, 0, 0, 0] = 217
+    assert found.x_train_NCHW[0, 0, 0, 0] == 217
 
 
 def test_what_a_worker_writes_stays_its_own(images):

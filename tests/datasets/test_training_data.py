@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,32 @@ def test_all_parts_are_normalized_by_the_training_part(
     train, val = divide(config, images.y)
     normalization = fit(kind, images.x[train], 255.0)
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    assert data.x_train_NCHW.dtype == data.x_val_NCHW.dtype == dtype
-    np.testing.assert_allclose(data.x_train_NCHW, normalization.apply(images.x[train]), atol=tolerance)
+    assert data.x_train_NCHW.dtype == (torch.uint8 if stored == "bytes" else dtype)
+    assert data.train_images().dtype == data.x_val_NCHW.dtype == dtype
+    np.testing.assert_allclose(data.train_images(), normalization.apply(images.x[train]), atol=tolerance)
     np.testing.assert_allclose(data.x_val_NCHW, normalization.apply(images.x[val]), atol=tolerance)
     assert data.y_train_N.tolist() == images.y[train].tolist()
     assert data.y_val_N.dtype == torch.int64
     x_test, y_test = prepare_test(config, data)
     assert x_test.dtype == dtype
     assert len(x_test) == len(y_test) == (6 if stored == "bytes" else 30)
+
+
+@pytest.mark.parametrize("kind", ["pixel", "feature", "channel", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bytes_in_memory_give_the_same_numbers_as_floats(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    config = bytes_npz(tmp_path / "a.npz").model_copy(update={"normalize": kind, "augment": ("hflip", "crop:1")})
+    data = prepare(config, CPU, dtype)
+    images = load_train(config)
+    train, _ = divide(config, images.y)
+    x_NCHW = torch.from_numpy(data.normalization.apply(images.x[train], data.x_val_NCHW.numpy().dtype.type))
+    as_floats = replace(data, x_train_NCHW=x_NCHW)
+    assert torch.equal(data.train_images(), x_NCHW)
+    assert torch.equal(data.train_sample(20)[0], as_floats.train_sample(20)[0])
+    for (x, y), (x_floats, y_floats) in zip(data.batches(3, 2, 7), as_floats.batches(3, 2, 7), strict=True):
+        assert torch.equal(x, x_floats)
+        assert torch.equal(y, y_floats)
+    assert torch.equal(torch.from_numpy(images.x[train]), data.x_train_NCHW)  # and nothing has changed them
 
 
 def test_statistics_do_not_know_the_validation_images(tmp_path: Path) -> None:
@@ -67,7 +86,7 @@ def test_statistics_do_not_know_the_validation_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     after = prepare(config, CPU, torch.float64)
     np.testing.assert_array_equal(before.normalization.mean, after.normalization.mean)
-    assert torch.equal(before.x_train_NCHW, after.x_train_NCHW)
+    assert torch.equal(before.train_images(), after.train_images())
     assert not torch.equal(before.x_val_NCHW, after.x_val_NCHW)
 
 
@@ -110,7 +129,7 @@ def test_an_epoch_has_each_image_once_but_a_single_left_over(num: int, batch_siz
     assert len(batches) == data.num_batches(batch_size)
     seen = [x.tobytes() for batch, _ in batches for x in batch.numpy()]
     assert len(seen) == len(set(seen)) == num - 5 - left_over
-    assert set(seen) <= {x.tobytes() for x in data.x_train_NCHW.numpy()}
+    assert set(seen) <= {x.tobytes() for x in data.train_images().numpy()}
     assert min(len(y) for _, y in batches) > 1 or batch_size == 1
     assert all(len(y) == batch_size for _, y in batches[:-1])
 
@@ -123,7 +142,7 @@ def test_a_single_training_image_makes_a_batch() -> None:
 
 def test_labels_stay_with_their_images() -> None:
     data = prepare(synthetic(), CPU, torch.float32)
-    label_of = {x.tobytes(): int(y) for x, y in zip(data.x_train_NCHW.numpy(), data.y_train_N, strict=True)}
+    label_of = {x.tobytes(): int(y) for x, y in zip(data.train_images().numpy(), data.y_train_N, strict=True)}
     for x_BCHW, y_B in data.batches(0, 1, 10):
         assert [label_of[x.tobytes()] for x in x_BCHW.numpy()] == y_B.tolist()
 
@@ -189,7 +208,7 @@ def test_float64_images_keep_their_precision(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(20) % 2)
     config = DataConfig(source=f"npz:{tmp_path / 'a.npz'}", val=4, normalize="feature")
     data = prepare(config, CPU, torch.float64)
-    np.testing.assert_allclose(data.x_train_NCHW.std(0, correction=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(data.train_images().std(0, correction=0), 1, rtol=1e-6)
 
 
 def test_mps_has_no_float64() -> None:

@@ -102,7 +102,7 @@ def test_the_numbers_of_the_lecture(tiny):
 def test_a_cost_that_is_no_number_fails(tiny):
     settings = tiny()
     data = images(settings)
-    loss, _ = check_initial_cost(settings.study, replace(data, x_train_NCHW=data.x_train_NCHW * 1e38))
+    loss, _ = check_initial_cost(settings.study, replace(data, x_train_NCHW=data.train_images() * 1e38))
     assert loss.outcome == "failed"
     json.dumps(loss.as_dict(), allow_nan=False)
 
@@ -115,7 +115,7 @@ def test_labels_that_the_net_knows_before_training_fail(tiny):
     net = build(settings.study.model, data.shape, data.num_classes).double()
     initialize(net, "small:1.0", settings.study.train.seed)
     with torch.no_grad():
-        labels = net(data.x_train_NCHW.double()).argmax(1)
+        labels = net(data.train_images().double()).argmax(1)
     loss, _ = check_initial_cost(settings.study, replace(data, y_train_N=labels))
     assert loss.outcome == "failed"
     assert "labels" in loss.advice
@@ -168,14 +168,14 @@ def test_a_dead_initialization_is_caught(tiny):
 def test_images_that_are_all_alike_are_caught(tiny):
     settings = tiny()
     data = images(settings)
-    alike = replace(data, x_train_NCHW=torch.ones_like(data.x_train_NCHW))
+    alike = replace(data, x_train_NCHW=torch.ones_like(data.train_images()))
     assert [finding.name for finding in quick_checks(settings.study, alike).failed] == ["data", "overfit"]
 
 
 def test_inputs_too_large_for_any_rate_are_caught(tiny):
     settings = tiny(model__name="linear", model__init="small:1e-9")
     data = images(settings)
-    finding = check_overfit(settings.study, replace(data, x_train_NCHW=data.x_train_NCHW * 1e38))
+    finding = check_overfit(settings.study, replace(data, x_train_NCHW=data.train_images() * 1e38))
     assert finding.outcome == "failed"
     assert "all 13 rates exploded" in finding.text
 
@@ -200,10 +200,10 @@ def test_the_images_are_counted_and_their_scale_is_said(tiny):
     assert (finding.measured["least"], finding.measured["most"]) == (24, 24)
     assert finding.measured["mean"] == pytest.approx(0, abs=1e-3)
     assert finding.measured["std"] == pytest.approx(1, abs=1e-3)
-    far = check_data(replace(data, x_train_NCHW=data.x_train_NCHW * 70 + 120))
+    far = check_data(replace(data, x_train_NCHW=data.train_images() * 70 + 120))
     assert far.outcome == "note"
     assert "data.normalize" in far.advice
-    off_centre = check_data(replace(data, x_train_NCHW=data.x_train_NCHW + 3))
+    off_centre = check_data(replace(data, x_train_NCHW=data.train_images() + 3))
     assert "mean" in off_centre.advice
 
 

@@ -116,7 +116,7 @@ def test_joined_images_keep_their_normalization(tiny):
     data = load_data(settings.study, settings.run)
     both = joined(data)
     assert both.normalization is data.normalization
-    assert torch.equal(both.x_train_NCHW[: data.num_train], data.x_train_NCHW)
+    assert torch.equal(both.x_train_NCHW[: data.num_train], data.train_images())
     assert torch.equal(both.y_train_N[data.num_train :], data.y_val_N)
 
 

@@ -70,7 +70,7 @@ def test_silent_units_are_found(db, tiny):
     data = load_data(plan.trial_config, tiny().run)
     state = build(plan.trial_config.model, data.shape, data.num_classes).state_dict()
     state["fc1.bias"] = torch.tensor([-1e3, 1e3, -1e3, 1e3, 1e3, 1e3])
-    share = unit_sparsity(plan.trial_config.model, state, data.x_train_NCHW, data.num_classes)
+    share = unit_sparsity(plan.trial_config.model, state, data.train_images(), data.num_classes)
     assert share["fc_act1"].tolist() == [1, 0, 1, 0, 0, 0]
 
 

@@ -200,7 +200,7 @@ def test_trials_of_another_normalization_train_on_those_images(db, tiny, monkeyp
     original = Pack.__init__
 
     def spy(self, config, data, specs, **options):
-        seen[config.data.normalize] = float(data.x_train_NCHW.mean())
+        seen[config.data.normalize] = float(data.train_images().mean())
         original(self, config, data, specs, **options)
 
     monkeypatch.setattr(Pack, "__init__", spy)

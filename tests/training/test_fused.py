@@ -144,7 +144,7 @@ def test_convolutions_of_any_geometry_have_autograds_gradients(module, num_trial
         patch.setattr(fused_conv, "CPU_NUMBERS", at_a_time)
         patch.setattr("hpsearch.training.pack.build_initialized", lambda *_: module)
         found, expected = (Pack(make_config(), data, specs, engine=name)._engine for name in ("fused", "loop"))
-        sample = data.x_train_NCHW[:6], data.y_train_N[:6], 0
+        sample = data.train_images()[:6], data.y_train_N[:6], 0
         module.train()
         for mine, its in zip(found.gradients(*sample), expected.gradients(*sample), strict=True):
             torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-9)
@@ -221,7 +221,7 @@ def test_bfloat16_is_none_for_vmap():
 @pytest.mark.parametrize("net", NETS)
 def test_a_step_makes_no_graph_and_leaves_no_noise(data, net):
     pack = Pack(make_config(1, **NETS[net]), data, [TrialSpec(0)], engine="fused")
-    x = data.x_train_NCHW[:6].to(pack._state.cost_sum_K.dtype, memory_format=torch.channels_last, copy=True)
+    x = data.train_images()[:6].to(pack._state.cost_sum_K.dtype, memory_format=torch.channels_last, copy=True)
     before = x.clone()
     pack._engine.step(x, data.y_train_N[:6], 0)
     assert not any(tensor.requires_grad for tensor in pack._state.everything().values())
@@ -259,7 +259,7 @@ def test_other_nets_fall_back_with_a_note(data, monkeypatch, caplog):
 )
 def test_convolutional_layers_that_are_not_known_are_named(data, layers, message, monkeypatch):
     net = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(3))
-    net(data.x_train_NCHW.float())
+    net(data.train_images().float())
     monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: net.double())
     with pytest.raises(EngineError, match=message):
         Pack(make_config(), data, [TrialSpec(0)], engine="fused")
