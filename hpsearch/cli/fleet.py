@@ -88,6 +88,8 @@ def fork_server() -> None:
 
     with contextlib.suppress(ImportError):
         import psycopg  # noqa: F401
+    with contextlib.suppress(ImportError):
+        import hpsearch.training.compiled_update  # noqa: F401
 
     if (arguments := serve()) is not None:  # in a worker
         from hpsearch.cli.app import app

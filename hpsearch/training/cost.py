@@ -5,7 +5,7 @@ Shapes: K = trials in the pack, B = batch, C = classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +39,20 @@ class Penalty:
         """With the strengths in the precision and on the device of `like`."""
         return cls(*(vector.to(like) if vector.any() else None for vector in (vectors.reg, vectors.l1)))
 
-    def cost(self, weights: Iterable[Tensor]) -> Tensor | float:
-        """What it adds to the cost, of shape [K]; `weights` are of shape [K, ...]."""
+    def cost(self, weights: Mapping[str, Tensor], squares: Mapping[str, Tensor] | None = None) -> Tensor | float:
+        """What it adds to the cost, of shape [K].
+
+        Args:
+            weights: of shape [K, ...].
+            squares: sums of the squares of some of them, of shape [K], where they are known.
+        """
         total: Tensor | float = 0.0
-        for weight in weights:
+        for name, weight in weights.items():
             flat = weight.flatten(1)
             if self.reg is not None:
-                total = total + self.reg / 2 * torch.linalg.vector_norm(flat, dim=1).square()
+                known_K = (squares or {}).get(name)
+                square_K = torch.linalg.vector_norm(flat, dim=1).square() if known_K is None else known_K
+                total = total + self.reg / 2 * square_K
             if self.l1 is not None:
                 total = total + self.l1 * torch.linalg.vector_norm(flat, ord=1, dim=1)
         return total

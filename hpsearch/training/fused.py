@@ -16,7 +16,7 @@ from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused_conv import Convolutions
 from hpsearch.training.fused_layers import Linear
 from hpsearch.training.fused_nets import hand_layers
-from hpsearch.training.fused_update import LARGE, LargeUpdate
+from hpsearch.training.fused_update import LARGE, large_update
 from hpsearch.training.noise import seed_noise
 from hpsearch.training.optimizers import Stacked
 from hpsearch.training.state import PackState
@@ -74,7 +74,7 @@ class FusedEngine(StackedEngine):
         self._layers = hand_layers(self.module, self.state)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
-        self._update_large = LargeUpdate(self.state)
+        self._update_large = large_update(self.state)
         on_cuda = self.state.lr_K.device.type == "cuda"
         self._run: Step = GraphedStep(self._advance) if on_cuda else self._advance
 
@@ -83,11 +83,13 @@ class FusedEngine(StackedEngine):
         state = self.state
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
-        frozen_K = state.admit(loss_K, state.penalty.cost(state.weights.values()))
+        weights = state.weights
+        squares = self._update_large.squares({name: weights[name] for name in self._large})
+        frozen_K = state.admit(loss_K, state.penalty.cost(weights, squares))
         for layer in self._linears:
             gradient = layer.weight_gradient()
             if layer.weight_name in self._large:
-                self._update_large(layer.weight_name, gradient, frozen_K)
+                self._update_large(layer.weight_name, gradient, frozen_K, layer.rounded)
             else:
                 gradients[layer.weight_name] = gradient.to(loss_K.dtype)
         for name in self._large & gradients.keys():

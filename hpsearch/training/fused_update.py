@@ -2,13 +2,17 @@
 
 Shapes: K = trials in the pack, O, I = outputs and inputs of a layer.
 
-The kernels behind `torch.optim`'s fused=True do regularization, averages and weights in one pass, where stacked
-operators take three to eight, but know one rate for all tensors: so they are called trial by trial.
+Stacked operators make three to eight passes, and know one rate for all tensors where they are fused: so updates go
+trial by trial, with kernels that numba compiles, or where it is not installed with those behind `torch.optim`'s
+fused=True.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,36 +25,133 @@ LARGE = 2**14  # numbers of one trial; below it, calls cost more than passes
 Rule = Callable[[int, str, Tensor, Tensor], None]  # (slot, name, weight_OI, gradient_OI)
 
 
-class LargeUpdate:
+class LargeUpdate(ABC):
     """`PackState.update` for one weight at a time; make a new one after `PackState.keep`."""
 
     def __init__(self, state: PackState) -> None:
         self._state = state
-        self._rule: Rule = {"adam": self._adam, "adamw": self._adam}.get(state.train.optimizer, self._sgd)
         vectors = state.vectors
         self._reg, self._l1, self._momentum, self._beta2, self._weight_decay = (
             vector.tolist()
             for vector in (vectors.reg, vectors.l1, vectors.momentum, vectors.beta2, vectors.weight_decay)
         )
-        self._step_K = torch.zeros(state.num_trials)  # float32, as torch.optim counts
         self._lr: list[float] = []
 
-    def __call__(self, name: str, gradient_KOI: Tensor, frozen_K: Tensor | None) -> None:
-        """Update all trials but the frozen. The gradient is the data loss's and used up; it may be in bfloat16."""
-        state = self._state
-        weight_KOI = state.parameters[name]
-        frozen = [False] * state.num_trials if frozen_K is None else frozen_K.tolist()
-        self._lr = state.lr_K.tolist()
-        self._step_K.copy_(state.watch.num_updates_K)
+    def __call__(
+        self, name: str, gradient_KOI: Tensor, frozen_K: Tensor | None, rounded_KOI: Tensor | None = None
+    ) -> None:
+        """Update all trials but the frozen.
+
+        Args:
+            gradient_KOI: of the data loss, used up; it may be in bfloat16.
+            rounded_KOI: a copy of the weight in bfloat16, which is to follow it.
+        """
+        num_trials = self._state.num_trials
+        frozen = [False] * num_trials if frozen_K is None else frozen_K.tolist()
+        self._lr = self._state.lr_K.tolist()
+        self._update(name, gradient_KOI, [slot for slot in range(num_trials) if not frozen[slot]], rounded_KOI)
+
+    def squares(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of the squares of these weights, of shape [K], where it can tell them in less than a pass."""
+        return {}
+
+    @abstractmethod
+    def _update(self, name: str, gradient_KOI: Tensor, slots: list[int], rounded_KOI: Tensor | None) -> None:
+        """Of these trials."""
+
+
+def large_update(state: PackState) -> LargeUpdate:
+    """The faster one of those that are there."""
+    try:
+        from hpsearch.training import compiled_update
+    except ImportError:
+        return TorchUpdate(state)
+    return CompiledUpdate(state, compiled_update)
+
+
+class CompiledUpdate(LargeUpdate):
+    """One pass over weight, averages and gradient, which leaves the rounded weight and its squares' sum behind."""
+
+    def __init__(self, state: PackState, kernels: Any) -> None:
+        super().__init__(state)
+        self._kernels = kernels
+        self._rule = self._adam if state.train.optimizer in ("adam", "adamw") else self._sgd
+        self._squares: dict[str, tuple[int, Tensor]] = {}
+
+    def squares(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See LargeUpdate."""
+        return {name: self._squares_of(name, weight_KOI) for name, weight_KOI in weights.items()}
+
+    def _squares_of(self, name: str, weight_KOI: Tensor) -> Tensor:
+        version, found_K = self._squares.get(name, (-1, weight_KOI))
+        # PyTorch counts its own changes of a tensor, and not those of the kernels.
+        if version == weight_KOI._version:
+            return found_K
+        return self._as_vector([self._kernels.squares(weight) for weight in _rows(weight_KOI)])
+
+    def _update(self, name: str, gradient_KOI: Tensor, slots: list[int], rounded_KOI: Tensor | None) -> None:
+        weight_KOI = self._state.parameters[name]
+        if rounded_KOI is None:
+            gradient_KOI = gradient_KOI.to(weight_KOI.dtype)
+        averages = [_rows(stacked[name]) for stacked in self._state.optimizer.state.values()]
+        weight, gradient = _rows(weight_KOI), _rows(gradient_KOI.contiguous())
+        rounded = [None] * len(weight) if rounded_KOI is None else _rows(rounded_KOI)
+        frozen = len(slots) < len(weight)
+        squares: list[float] = self._squares_of(name, weight_KOI).tolist() if frozen else [0.0] * len(weight)
+        for slot in slots:
+            own = [average[slot] for average in averages]
+            squares[slot] = self._rule(slot, weight[slot], own, gradient[slot], rounded[slot])
+        self._squares[name] = (weight_KOI._version, self._as_vector(squares))
+
+    def _as_vector(self, numbers: Sequence[float]) -> Tensor:
+        return torch.tensor(numbers, dtype=self._state.cost_sum_K.dtype)
+
+    def _sgd(self, slot: int, weight: Any, averages: list[Any], gradient: Any, rounded: Any) -> float:
+        (velocity,) = averages or [None]
+        rates = map(weight.dtype.type, (self._lr[slot], self._momentum[slot], self._reg[slot], self._l1[slot]))
+        nesterov = self._state.train.optimizer == "nesterov"
+        return float(self._kernels.sgd(weight, velocity, gradient, rounded, *rates, nesterov))
+
+    def _adam(self, slot: int, weight: Any, averages: list[Any], gradient: Any, rounded: Any) -> float:
+        beta1, beta2 = self._momentum[slot], self._beta2[slot]
+        num_updates = int(self._state.watch.num_updates_K[slot])
+        decay = self._weight_decay[slot] if self._state.train.optimizer == "adamw" else 0.0
+        root2 = math.sqrt(1 - beta2**num_updates)  # as in `optimizers.Adam`
+        rates = (
+            self._lr[slot] * root2 / (1 - beta1**num_updates), 1 - beta1, 1 - beta2, ADAM_EPS * root2,
+            self._reg[slot], self._l1[slot], self._lr[slot] * decay,
+        )  # fmt: skip
+        numbers = map(weight.dtype.type, rates)
+        return float(self._kernels.adam(weight, *averages, gradient, rounded, *numbers))
+
+
+def _rows(stacked: Tensor) -> Any:
+    """As an array of one row a trial, in the same memory; bfloat16 as its bits."""
+    bits = stacked.view(torch.uint16) if stacked.dtype == torch.bfloat16 else stacked
+    return bits.view(len(stacked), -1).numpy()
+
+
+class TorchUpdate(LargeUpdate):
+    """PyTorch's fused kernels, called trial by trial."""
+
+    def __init__(self, state: PackState) -> None:
+        super().__init__(state)
+        self._rule: Rule = {"adam": self._adam, "adamw": self._adam}.get(state.train.optimizer, self._sgd)
+        self._step_K = torch.zeros(state.num_trials)  # float32, as torch.optim counts
+
+    def _update(self, name: str, gradient_KOI: Tensor, slots: list[int], rounded_KOI: Tensor | None) -> None:
+        weight_KOI = self._state.parameters[name]
+        self._step_K.copy_(self._state.watch.num_updates_K)
         own_OI = None if gradient_KOI.dtype == weight_KOI.dtype else torch.empty_like(weight_KOI[0])
-        for slot, (weight_OI, gradient_OI) in enumerate(zip(weight_KOI.unbind(), gradient_KOI.unbind(), strict=True)):
-            if frozen[slot]:
-                continue
+        for slot in slots:
+            weight_OI, gradient_OI = weight_KOI[slot], gradient_KOI[slot]
             if own_OI is not None:
                 gradient_OI = own_OI.copy_(gradient_OI)
             if self._l1[slot]:
                 gradient_OI.add_(weight_OI.sign(), alpha=self._l1[slot])
             self._rule(slot, name, weight_OI, gradient_OI)
+        if rounded_KOI is not None:
+            rounded_KOI.copy_(weight_KOI)
 
     def _sgd(self, slot: int, name: str, weight_OI: Tensor, gradient_OI: Tensor) -> None:
         averages = [stacked[name][slot] for stacked in self._state.optimizer.state.values()]

@@ -79,7 +79,7 @@ class PackState:
             gradients: of the data loss, shapes [K, ...].
             buffers: as the forward pass left them, shapes [K, ...]; those that it does not change may be missing.
         """
-        frozen_K = self.admit(loss_K, self.penalty.cost(self.weights.values()))
+        frozen_K = self.admit(loss_K, self.penalty.cost(self.weights))
         self.update(gradients, frozen_K)
         self.store(buffers, frozen_K)
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
-from hpsearch.training import Pack, fused, fused_conv
+from hpsearch.training import Pack, compiled_update, fused, fused_conv
 from hpsearch.training.choice import ENGINES
 from hpsearch.training.cuda_graph import WARM_UP, GraphedStep
 from hpsearch.training.fused import FusedEngine
+from hpsearch.training.fused_update import CompiledUpdate, TorchUpdate, large_update
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU)
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
@@ -34,10 +35,22 @@ def data():
     return make_data(num_train=23, num_val=9, shape=(2, 5, 4), num_classes=3)
 
 
-@pytest.fixture(params=["stacked", "large"])
+WAYS_OF_UPDATE = {  # all weights by stacked operators, or all of them trial by trial
+    "stacked": (10**9, large_update),
+    "torch": (0, TorchUpdate),
+    "compiled": (0, lambda state: CompiledUpdate(state, compiled_update)),
+}
+
+
+def update_by(way, monkeypatch):
+    large, make = WAYS_OF_UPDATE[way]
+    monkeypatch.setattr(fused, "LARGE", large)
+    monkeypatch.setattr(fused, "large_update", make)
+
+
+@pytest.fixture(params=WAYS_OF_UPDATE)
 def ways_of_update(request, monkeypatch):
-    """All weights updated by stacked operators, then all of them trial by trial."""
-    monkeypatch.setattr(fused, "LARGE", {"stacked": 10**9, "large": 0}[request.param])
+    update_by(request.param, monkeypatch)
 
 
 @st.composite
@@ -72,11 +85,11 @@ def trials(draw):
         }
     ),
     params=trials(),
-    large=st.sampled_from([0, 10**9]),
+    way_of_update=st.sampled_from(list(WAYS_OF_UPDATE)),
     at_a_time=st.sampled_from([1, 4000, 10**9]),
     leaving=st.integers(0, 3),
 )
-def test_all_engines_agree_on_random_nets(data, structure, params, large, at_a_time, leaving):
+def test_all_engines_agree_on_random_nets(data, structure, params, way_of_update, at_a_time, leaving):
     if structure["model__name"] == "convnet" and structure["model__batch_norm"]:
         # A normalization may follow another one's shift, whose gradient is 0 then: Adam would scale what rounding left.
         structure["train__optimizer"] = (
@@ -88,7 +101,7 @@ def test_all_engines_agree_on_random_nets(data, structure, params, large, at_a_t
     specs = [TrialSpec(number, each) for number, each in enumerate(params)]
     results, tensors = {}, {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "LARGE", large)
+        update_by(way_of_update, patch)
         patch.setattr(fused_conv, "CPU_NUMBERS", at_a_time)
         for engine in ENGINES:
             pack = Pack(config, data, specs, engine=engine)

@@ -1,0 +1,123 @@
+"""Compiled kernels: they round as PyTorch does, and sum squares to the bit alike, wherever they do it."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_training import make_config, make_data
+
+from hpsearch.results import TrialSpec
+from hpsearch.training import Pack, compiled_update, fused
+from hpsearch.training.compiled_update import CHUNK, adam, sgd, squares
+from hpsearch.training.fused_update import CompiledUpdate, TorchUpdate, large_update
+
+ZERO = np.float32(0)
+
+
+def arrays(seed, num, *, dtype=np.float32):
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(num).astype(dtype) for _ in range(4)]
+
+
+@given(numbers=st.lists(st.floats(width=32), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=200)
+def test_weights_are_rounded_as_by_pytorch(numbers):
+    # 1 + 2**-8 and 1 + 3 * 2**-8 lie in the middle between two numbers of bfloat16
+    weight = np.array([*numbers, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, np.inf, -np.inf, -0.0], np.float32)
+    expected = torch.from_numpy(weight.copy()).bfloat16()
+    rounded = torch.empty_like(expected)
+    gradient = np.zeros(len(weight), np.uint16)
+    with np.errstate(all="ignore"):
+        sgd(weight, None, gradient, rounded.view(torch.uint16).numpy(), ZERO, ZERO, ZERO, ZERO, False)
+    finite = expected.isfinite()  # an infinite weight times no gradient is no number any more
+    assert torch.equal(rounded[finite], expected[finite])
+    assert not rounded[~torch.from_numpy(weight).isfinite()].isfinite().any()
+
+
+@pytest.mark.parametrize("num", [1, 15, 1000, CHUNK - 1, CHUNK, 3 * CHUNK + 17])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_of_squares_are_the_same_bits(num, dtype):
+    rates = [dtype(0.1)] * 7
+    for seed in range(5):
+        weight, velocity, gradient, square = arrays(seed, num, dtype=dtype)
+        for kernel, averages, rest in (
+            (sgd, [velocity], [*rates[:4], True]),
+            (sgd, [None], [*rates[:4], False]),
+            (adam, [velocity, square**2], rates),
+        ):
+            found = kernel(weight, *averages, gradient, None, *rest)
+            assert found == squares(weight)
+            assert found == pytest.approx(float((weight.astype(np.float64) ** 2).sum()), rel=1e-5)
+
+
+def test_a_gradient_in_bfloat16_counts_as_the_number_that_it_is():
+    weight, velocity, gradient, _ = arrays(0, 3 * CHUNK + 5)
+    bits = torch.from_numpy(gradient).bfloat16()
+    expected_weight, expected_velocity = weight.copy(), velocity.copy()
+    rates = [np.float32(each) for each in (0.1, 0.9, 0.01, 0.001)]
+    sgd(expected_weight, expected_velocity, bits.float().numpy(), None, *rates, False)
+    rounded = torch.empty(len(weight), dtype=torch.bfloat16)
+    sgd(weight, velocity, bits.view(torch.uint16).numpy(), rounded.view(torch.uint16).numpy(), *rates, False)
+    np.testing.assert_allclose(weight, expected_weight, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(velocity, expected_velocity, rtol=1e-6, atol=1e-7)
+    assert torch.equal(rounded, torch.from_numpy(weight).bfloat16())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+def test_both_kinds_of_update_train_alike_in_bfloat16(optimizer, monkeypatch):
+    data = make_data(dtype=torch.float32)
+    config = make_config(3, 1e9, train__optimizer=optimizer, train__precision="bfloat16", model__hidden=(16,))
+    specs = [TrialSpec(0, {"lr": 1e-3, "reg": 1e-2, "train.l1": 1e-3}), TrialSpec(1, {"lr": 3e-4})]
+    monkeypatch.setattr(fused, "LARGE", 0)
+    costs = {}
+    for make in (TorchUpdate, lambda state: CompiledUpdate(state, compiled_update)):
+        monkeypatch.setattr(fused, "large_update", make)
+        pack = Pack(config, data, specs, engine="fused")
+        costs[make] = [result.cost for _ in range(3) for result in pack.run_epoch().results]
+        layer = pack._engine._linears[0]
+        assert torch.equal(layer.rounded, layer.weight.bfloat16())
+    by_torch, by_numba = costs.values()
+    assert by_numba == pytest.approx(by_torch, rel=1e-4)
+
+
+def test_a_weight_that_another_changes_is_rounded_and_summed_again(monkeypatch):
+    monkeypatch.setattr(fused, "LARGE", 0)
+    data = make_data(dtype=torch.float32)
+    config = make_config(2, 1e9, train__precision="bfloat16", model__hidden=(16,))
+    pack = Pack(config, data, [TrialSpec(0, {"reg": 0.1})], engine="fused")
+    pack.run_epoch()
+    engine = pack._engine
+    (layer, *_) = engine._linears
+    layer.weight.mul_(3)
+    assert torch.equal(layer.rounded, layer.weight.bfloat16())
+    (found,) = engine._update_large.squares({layer.weight_name: layer.weight}).values()
+    assert float(found) == pytest.approx(float(layer.weight.square().sum()), rel=1e-5)
+
+
+def test_without_numba_pytorch_updates(monkeypatch):
+    pack = Pack(make_config(), make_data(), [TrialSpec(0)], engine="fused")
+    assert isinstance(large_update(pack._state), CompiledUpdate)
+    monkeypatch.delattr("hpsearch.training.compiled_update")
+    monkeypatch.setitem(sys.modules, "hpsearch.training.compiled_update", None)
+    assert isinstance(large_update(pack._state), TorchUpdate)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_trial_that_goes_on_alone_has_the_same_bits(optimizer, precision, monkeypatch):
+    monkeypatch.setattr(fused, "LARGE", 0)
+    data = make_data(dtype=torch.float32)
+    config = make_config(4, 1e9, train__optimizer=optimizer, train__precision=precision, model__hidden=(64,))
+    specs = [TrialSpec(0, {"reg": 0.1}), TrialSpec(1, {"lr": 1e-3, "reg": 0.2})]
+    whole, begun = (Pack(config, data, specs, engine="fused") for _ in range(2))
+    for _ in range(2):
+        whole.run_epoch()
+        begun.run_epoch()
+    resumed = Pack(config, data, specs, engine="fused", snapshots={n: begun.snapshot(n) for n in (0, 1)})
+    for _ in range(2):
+        assert resumed.run_epoch().results == whole.run_epoch().results
+    for name, tensor in whole.snapshot(1).tensors.items():
+        assert torch.equal(resumed.snapshot(1).tensors[name], tensor), name
