@@ -83,7 +83,7 @@ def fork_server() -> None:
     # What workers need, imported before they are forked.
     import hpsearch.cli.progress
     import hpsearch.search.supervised
-    import hpsearch.search.worker  # noqa: F401
+    import hpsearch.search.worker
     from hpsearch.search.fork_server import serve
 
     with contextlib.suppress(ImportError):

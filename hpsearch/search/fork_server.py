@@ -4,6 +4,10 @@ Importing torch and what else a worker needs takes seconds, which a forked worke
 followed by the next within a fraction of a second. The server does nothing but wait, so it has a single thread and no
 device, without which forking would not be safe; a system where it is not gets a fresh interpreter each time.
 
+A forked worker drains as soon as its server is gone, whatever ended it: the system sends it SIGTERM. One with an
+interpreter of its own sees it a few seconds later, when it next renews its leases; before its first trial, while the
+database is away, it sees it when the database is back, and ends then.
+
     requests   server's stdin, JSON: {"id": 3, "arguments": ["worker", ...], "environment": {...}}; its end ends all
     events     server's stdout, JSON: {"id": 3, "code": -9} of one that is gone; other lines are workers' notes
 """
@@ -11,6 +15,7 @@ device, without which forking would not be safe; a system where it is not gets a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -28,6 +33,7 @@ from types import TracebackType
 
 COMMAND = "fork-server"
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,7 @@ def serve() -> list[str] | None:
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: forked workers take no locks
     children: dict[int, int] = {}  # pid -> id
     unread = b""
     while True:
@@ -179,8 +186,10 @@ def serve() -> list[str] | None:
             *lines, unread = (unread + received).split(b"\n")
             for line in lines:
                 request = json.loads(line)
+                server = os.getpid()
                 pid = _start(request, (wake_read, wake_write))
                 if pid == 0:
+                    _end_with(server, libc)
                     return list(request["arguments"])
                 children[pid] = request["id"]
 
@@ -211,6 +220,14 @@ def _start(request: Mapping[str, object], own_fds: Sequence[int]) -> int:
     os.close(nothing)
     os.environ.update(environment)
     return 0
+
+
+def _end_with(server: int, libc: ctypes.CDLL | None) -> None:
+    """Have the system send SIGTERM to this worker when its server ends."""
+    if libc is not None:
+        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+    if os.getppid() != server:  # it has ended already
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def may_fork() -> bool:

@@ -30,6 +30,7 @@ class Spool:
     def __init__(self, folder: Path, study: str, worker: str) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.jsonl"
         self._head = {"study": study, "worker": worker}
+        self._is_there = False
 
     def add(self, recorded: Recorded = (), finished: Sequence[Outcome] = ()) -> None:
         """Append results; a full disk is logged, since the results are still in memory."""
@@ -41,6 +42,7 @@ class Spool:
             "finished": [_outcome(outcome) for outcome in finished],
         }
         try:
+            self._is_there = True
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -49,7 +51,9 @@ class Spool:
 
     def clear(self) -> None:
         """All of it is in the database."""
-        self.path.unlink(missing_ok=True)
+        if self._is_there:
+            self.path.unlink(missing_ok=True)
+            self._is_there = False
 
 
 def recover(db: Database, folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Signals: once means drain (end the epoch, keep checkpoints, give trials back), twice means stop now."""
+"""Signals: once means drain (end the epoch, keep checkpoints, give trials back), the same one twice means stop now."""
 
 from __future__ import annotations
 
@@ -58,9 +58,12 @@ class Stop:
             raise requested
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        again = self._requested is not None
-        self.request(signum)
-        if again or self.epoch_seconds > DRAIN_SECONDS:
+        # A terminal's Ctrl-C reaches workers as SIGINT, and then their supervisor ends them with SIGTERM: that is once.
+        first = self._requested
+        if first is None or first.signum is None:
+            self.request(signum)
+        again = first is not None and first.signum in (signum, None)
+        if again or (first is None and self.epoch_seconds > DRAIN_SECONDS):
             self.raise_if_requested()
 
     @contextmanager

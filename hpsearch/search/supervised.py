@@ -41,11 +41,11 @@ class NotesToSupervisor(Listener):
 
 
 def on_parent_death(stop: Stop) -> Callable[[], None]:
-    """To be called now and then in a supervised worker: asks for a stop when the supervisor is gone."""
+    """To be called now and then in a supervised worker: SIGTERM when its parent is gone, if the system sends none."""
     parent = os.getppid()
 
     def look() -> None:
-        if os.getppid() != parent:
-            stop.request(signal.SIGTERM)
+        if os.getppid() != parent and stop.requested is None:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     return look

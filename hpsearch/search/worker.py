@@ -274,11 +274,14 @@ class Worker:
             return
         self.writer.let_go([*leases, *untouched])
         self.checkpointer.flush()  # whoever takes them next finds all of it
-        self.writer.flush(QUICK_PATIENCE)
-        try:
-            self.queue.release(leases)
-            self.queue.release(untouched, untouched=True)
-        except StorageAwayError:
+        away = not self.writer.flush(QUICK_PATIENCE)
+        if not away:  # a locked one would keep us for a minute
+            try:
+                self.queue.release(leases)
+                self.queue.release(untouched, untouched=True)
+            except StorageAwayError:
+                away = True
+        if away:
             self.listener.note("database away: the trials go back to the queue when their leases run out")
 
     def _hear_news(self) -> None:

@@ -63,6 +63,7 @@ class Writer:
         self._inbox: thread_queue.SimpleQueue[_Batch | None] = thread_queue.SimpleQueue()
         self._outbox: thread_queue.SimpleQueue[Written | Lost] = thread_queue.SimpleQueue()
         self._held: set[Lease] = set()
+        self._unspooled: list[_Batch] = []  # in memory alone
         self._lock = threading.Lock()
         self._num_waiting = 0
         self._idle = threading.Condition(self._lock)
@@ -112,9 +113,12 @@ class Writer:
                 return found
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is written; whether it is."""
+        """Wait until everything is written; whether it is. What is not, is in the spool."""
         with self._idle:
-            return self._idle.wait_for(lambda: self._num_waiting == 0 or self._error is not None, timeout)
+            if self._idle.wait_for(lambda: self._num_waiting == 0 or self._error is not None, timeout):
+                return True
+            self._spool_all()
+            return False
 
     def close(self, patience: float = PATIENCE) -> None:
         """Write what is left and end the thread; after `patience` seconds without a database, leave it in the spool.
@@ -135,9 +139,15 @@ class Writer:
     def _put(self, batch: _Batch) -> None:
         with self._lock:
             self._num_waiting += 1
-        if self._away:
+            self._unspooled.append(batch)
+            if self._away:
+                self._spool_all()
+            self._inbox.put(batch)
+
+    def _spool_all(self) -> None:
+        for batch in self._unspooled:
             self._spool.add(batch.recorded, batch.finished)
-        self._inbox.put(batch)
+        self._unspooled.clear()
 
     def _run(self) -> None:
         try:
@@ -171,15 +181,22 @@ class Writer:
                     self._write(batch)
             except StorageAwayError as error:
                 if not self._away:
-                    self._away = True
-                    self._spool.add(batch.recorded, batch.finished)
+                    with self._lock:
+                        self._away = True
+                        self._spool_all()
                     self._note(f"database away, training goes on: {' '.join(str(error).split())}")
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            if self._away and self._inbox.empty():
-                self._away = False
-                self._spool.clear()
+            with self._lock:
+                if self._unspooled and self._unspooled[0] is batch:
+                    del self._unspooled[0]
+                is_all = self._inbox.empty()
+                is_back = is_all and self._away
+                if is_all:
+                    self._away = False
+                    self._spool.clear()
+            if is_back:
                 self._note("database back, all results written")
             return
 

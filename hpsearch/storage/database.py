@@ -8,6 +8,7 @@ writes, one snapshot per read.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -61,6 +62,7 @@ class Database:
             sa.event.listen(self._engine, "connect", _end_idle_transactions)
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
+        _opened.add(self)
 
     def __repr__(self) -> str:
         return f"Database({self.url!r})"
@@ -190,6 +192,15 @@ class Database:
         if storage is not None:
             storage.remove_session()
             storage._backend.engine.dispose()
+
+
+def close_databases() -> None:
+    """Close all connections of this process, before it ends in a way that leaves them to the system."""
+    for db in list(_opened):
+        db.close()
+
+
+_opened: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 def open_database(url: str, create: bool = False) -> Database:

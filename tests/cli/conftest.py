@@ -34,6 +34,8 @@ class CommandLine:
         return [sys.executable, "-m", "hpsearch", *map(str, arguments)]
 
     def __call__(self, *arguments, code=0, stdin=None, **environment):
+        if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
+            environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,

@@ -28,6 +28,15 @@ reg = { log = [1e-5, 1e-1] }
 trials = 12
 epochs = 60
 """
+SLOW = """
+import sys, time
+
+if {"coarse", "worker", "fork-server"} & set(sys.orig_argv):
+    from hpsearch.training import Pack
+
+    _run_epoch = Pack.run_epoch
+    Pack.run_epoch = lambda self: time.sleep(0.05) or _run_epoch(self)
+"""
 PATIENCE = 120.0  # seconds; a bound against hanging, not an expectation
 
 
@@ -39,6 +48,21 @@ def wait_for(condition, what):
             return found
         time.sleep(0.02)
     raise AssertionError(f"waited {PATIENCE} s for {what}")
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+def parent(pid: int) -> int:
+    return int(_stat(pid)[1])
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return _stat(pid)[0] == "Z"  # dead, and nobody has asked for its exit code
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class Fleet:
@@ -59,6 +83,8 @@ class Fleet:
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
+            environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
         process = subprocess.Popen(
             [sys.executable, "-m", "hpsearch", *arguments],
             cwd=self.folder,
@@ -73,6 +99,11 @@ class Fleet:
 
     def coarse(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         return self.start("coarse", "-c", "study.toml", *arguments, **environment)
+
+    def slow(self) -> dict[str, str]:
+        """An environment in which an epoch takes so long that a signal meets the search in the middle of it."""
+        (self.folder / "sitecustomize.py").write_text(SLOW)
+        return {"PYTHONPATH": str(self.folder)}
 
     def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
         out, err = process.communicate(timeout=PATIENCE)

@@ -1,9 +1,11 @@
 """Rows of the fault matrix in which the database goes away, is locked, or has no room."""
 
+import json
 import os
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from fleet_at_work import Fleet, wait_for
+from fleet_at_work import Fleet, is_gone, parent, wait_for
 
 from hpsearch.config import load_settings
 from hpsearch.results import EpochResult
@@ -89,6 +91,24 @@ def test_a_worker_killed_while_postgres_is_away(own_postgres, tmp_path, undistur
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes in /proc")
+def test_the_server_of_workers_is_killed_while_sqlite_is_locked(sqlite_fleet, undisturbed):
+    """Its workers end, although they can neither write nor give anything back."""
+    fleet = sqlite_fleet
+    process = fleet.coarse("--workers", "2")
+    worker = fleet.a_running_worker()
+    with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=30) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        os.kill(parent(worker), signal.SIGKILL)
+        wait_for(lambda: is_gone(worker), "the end of a worker")
+        other.execute("ROLLBACK")
+    _, errors = fleet.finish(process)
+    assert "worker died (signal 9)" in errors
+    fleet.assert_invariants()
+    assert fleet.values() == undisturbed
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [3, 40])
 def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed, seconds):
     fleet = sqlite_fleet
@@ -156,6 +176,26 @@ def test_results_wait_in_memory_and_on_disk_and_are_written_once(queue, tmp_path
     writer.close()
     assert not list((tmp_path / "spool").glob("*.jsonl"))
     assert any("database back" in note for note in notes)
+
+
+def test_what_a_locked_database_keeps_waiting_is_on_disk_before_a_worker_gives_up(queue, tmp_path, monkeypatch):
+    locked, record = threading.Event(), queue.record
+    monkeypatch.setattr(queue, "record", lambda results: locked.wait() and record(results))
+    writer = Writer(queue, tmp_path / "spool", lambda note: None)
+    [lease] = queue.take(1)
+    for epoch in (1, 2, 3):
+        writer.record([(lease, result(0, epoch))])
+    writer.finish([Outcome(lease, "COMPLETE", 0.5)])
+    assert not writer.flush(timeout=0.1)
+    [file] = (tmp_path / "spool").glob("*.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [len(line["recorded"]) + 10 * len(line["finished"]) for line in lines] == [1, 1, 1, 10]
+    assert not writer.flush(timeout=0.1)
+    assert len(file.read_text().splitlines()) == 4  # nothing twice
+    locked.set()
+    writer.close()
+    assert [point.epoch for point in read_epochs(queue.db, queue.study)[0]] == [1, 2, 3]
+    assert not file.exists()
 
 
 def test_what_a_dead_worker_spooled_is_written_by_the_next_one(queue, tmp_path, monkeypatch):

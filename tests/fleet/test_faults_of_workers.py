@@ -65,7 +65,7 @@ def test_status_shows_workers_leases_and_attempts(sqlite_fleet):
 
 
 def test_sigterm_of_a_worker_saves_a_checkpoint_releases_and_exits_143(fleet, undisturbed):
-    process = fleet.coarse()
+    process = fleet.coarse(**fleet.slow())
     fleet.a_running_worker()
     process.send_signal(signal.SIGTERM)
     _, errors = fleet.finish(process, code=143)
@@ -79,7 +79,7 @@ def test_sigterm_of_a_worker_saves_a_checkpoint_releases_and_exits_143(fleet, un
 
 @pytest.mark.slow
 def test_ctrl_c_drains_the_whole_fleet_and_leaves_no_orphans(fleet, undisturbed):
-    process = fleet.coarse("--workers", "2")
+    process = fleet.coarse("--workers", "2", **fleet.slow())
     fleet.a_running_worker()
     os.killpg(process.pid, signal.SIGINT)
     fleet.finish(process, code=130)
@@ -92,7 +92,7 @@ def test_ctrl_c_drains_the_whole_fleet_and_leaves_no_orphans(fleet, undisturbed)
 
 def test_ctrl_c_twice_stops_at_once_and_is_recoverable(sqlite_fleet, undisturbed):
     fleet = sqlite_fleet
-    process = fleet.coarse()
+    process = fleet.coarse(**fleet.slow())
     fleet.a_running_worker()
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
@@ -106,7 +106,7 @@ def test_ctrl_c_twice_stops_at_once_and_is_recoverable(sqlite_fleet, undisturbed
 @pytest.mark.slow
 def test_a_killed_supervisor_leaves_no_orphans(sqlite_fleet, undisturbed):
     fleet = sqlite_fleet
-    process = fleet.coarse("--workers", "2", HPSEARCH_RUN__LEASE_SECONDS="2")
+    process = fleet.coarse("--workers", "2", HPSEARCH_RUN__LEASE_SECONDS="2", **fleet.slow())
     fleet.a_running_worker()
     process.kill()
     process.communicate()
@@ -146,7 +146,7 @@ def test_a_worker_joins_from_elsewhere(fleet, undisturbed):
 
 @pytest.mark.slow
 def test_stop_ends_all_workers_and_the_command_goes_on(fleet, undisturbed):
-    process = fleet.coarse("--workers", "2", HPSEARCH_RUN__LEASE_SECONDS="1")
+    process = fleet.coarse("--workers", "2", HPSEARCH_RUN__LEASE_SECONDS="1", **fleet.slow())
     fleet.a_running_worker()
     fleet.finish(fleet.start("stop", "coarse"))
     fleet.finish(process)
@@ -165,7 +165,7 @@ def test_clock_skew_between_workers(fleet, undisturbed):
     )
     first = fleet.coarse()
     fleet.a_running_worker()
-    skewed = fleet.start("worker", "coarse", PYTHONPATH=_with_path(fleet.folder))
+    skewed = fleet.start("worker", "coarse", PYTHONPATH=str(fleet.folder))
     fleet.finish(first)
     _, errors = fleet.finish(skewed)
     assert "clock is +3600 s off the database's" in errors
@@ -208,10 +208,6 @@ def test_the_password_is_nowhere(tmp_path, postgres_databases):
         db.close()
     finally:
         fleet.close()
-
-
-def _with_path(folder):
-    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _group_lives(group):

@@ -2,14 +2,16 @@
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import hpsearch
 from hpsearch.search.fork_server import Died, ForkServer, Note
 
-PATIENCE = 60.0
+PATIENCE = 60.0  # seconds; a bound against hanging, not an expectation
 # A worker that waits: its database does not answer.
 WAITING = ["worker", "--supervised", "--", "coarse"]
 AWAY = {"HPSEARCH_STORAGE": "postgresql://nobody@127.0.0.1:1/none"}
@@ -69,12 +71,33 @@ def test_where_threads_run_workers_get_interpreters_of_their_own(tmp_path, monke
         assert hear(server, Died) == Died(good, 0)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes in /proc")
 def test_a_server_that_dies_is_replaced_and_its_workers_are_given_up(server):
     number = server.start(WAITING, AWAY)
     hear(server, Note)
-    os.kill(server._server.popen.pid, signal.SIGKILL)
+    pid = server._server.popen.pid
+    [worker] = children(pid)
+    os.kill(pid, signal.SIGKILL)
     assert hear(server, Died) == Died(number, -signal.SIGKILL)
     assert hear_of(server, server.start(["--version"], {})) == 0
+    wait_for_the_end_of(worker)  # although nobody is left to tell it, and its database is away
+
+
+def children(pid):
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def wait_for_the_end_of(pid):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z":
+                return  # dead, and nobody has asked for its exit code
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError(f"process {pid} is still there after {PATIENCE} s")
 
 
 def test_ctrl_c_does_not_reach_it(server):
