@@ -5,7 +5,8 @@ then what people and samplers ask of a study of that size: status, best, boundar
 once per process, `look`, which it reads before each pack, and `ask`, one proposal; and the last two as they would be
 if each look read all trials, and each proposal learnt from all. Workers: `hpsearch coarse --workers`
 as a command, from start to end, and from the first trial's start to the last one's end. Width: one pack in this
-process, an epoch after one that warms up.
+process, an epoch after one that warms up. Control: a whole search in one worker of this process; the share of its time,
+from taking the first trial to the last result in the database, that is not in its packs' epochs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, pages
+from benchmarks import control, machine, pages
 from benchmarks.peers.ways import run_hpsearch
 from benchmarks.peers.work import MODELS, Work, flop_per_sample, write_random_images
 from hpsearch.config import FloatRange, StageConfig, load_settings
@@ -57,19 +58,21 @@ ASKED = ("status", "best", "boundary", "report")
 SAMPLED = ("history", "look", "ask", "look_all", "ask_all")
 NUM_ASKS = 20
 NAME = "coarse"
+PARTS = ("trials", "workers", "width", "control")
 PACK = 8  # trials that the worker of no length takes at once
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=["trials", "workers", "width"], help="parts; all if not given")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="all if not given")
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 300, 1000, 3000, 10_000])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--worker-trials", type=int, default=16, help="of the search with workers")
     parser.add_argument("--widths", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128])
-    parser.add_argument("--threads", type=int, default=1, help="of the packs of each width; 0: all cores")
+    parser.add_argument("--threads", type=int, default=1, help="of packs, for width and control; 0: all cores")
     parser.add_argument("--images", type=int, default=5000, help="of 3x32x32, for workers and widths")
+    control.add_options(parser)
     parser.add_argument("--model", choices=MODELS, default="mlp")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--device", default="cpu")
@@ -81,6 +84,7 @@ def main(arguments: list[str]) -> None:
         "trials": over_trials,
         "workers": over_workers,
         "width": over_width,
+        "control": control.over_samplers,
     }
     command = shlex.join(["python", "-m", "benchmarks", "scaling", *arguments])
     found: dict[str, Any] = {"benchmark": "scaling", "command": command, "machine": machine.about()}
@@ -265,6 +269,8 @@ def tables(found: dict[str, Any]) -> list[pages.Table]:
     if "width" in found:
         rows = [[f"{r['width']}", f"{r['seconds_per_trial']:.4f}", f"{r['gflops']:.0f}"] for r in found["width"]]
         made.append(pages.Table(["width", "s per trial and 50k images", "GFLOP/s"], rows))
+    if "control" in found:
+        made.append(control.table(found["control"]))
     return made
 
 

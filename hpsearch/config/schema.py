@@ -25,7 +25,10 @@ Vector = "vector"
 
 
 class Section(BaseModel):
-    """A frozen table of a study file: unknown keys are errors, numbers are finite."""
+    """A frozen table of a study file: unknown keys are errors, numbers are finite.
+
+    The default of a key that is a table is a factory, so that nothing is validated, and no validator built, at import.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 
@@ -94,7 +97,7 @@ class DataConfig(Section):
     """Use only this many images of the training split, stratified."""
     seed: int = Field(0, ge=0)
     """Draws the hold-out; apart from train.seed, so that trials of different seeds see the same split."""
-    synthetic: SyntheticConfig = SyntheticConfig()
+    synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)
 
     @field_validator("source")
     @classmethod

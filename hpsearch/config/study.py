@@ -123,14 +123,14 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 class StudyConfig(Section):
     """Everything that decides what a search finds; where and how it runs is `RunConfig`."""
 
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
     space: dict[str, Range] = Field(
         default={"lr": FloatRange(1e-5, 1.0, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
     )
-    coarse: StageConfig = StageConfig()
-    fine: FineConfig = FineConfig()
+    coarse: StageConfig = Field(default_factory=StageConfig)
+    fine: FineConfig = Field(default_factory=FineConfig)
 
     @field_validator("space", mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from each other of memory's speed, they take whatever the engine. On a Ray clust
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -88,19 +89,31 @@ def settle(
 ) -> RunConfig:
     """The settings of a search that begins now: engine and width are said in them where others than the default won.
 
+    So is the width where it is that of several workers, each of which alone would take wider packs.
+
     Never raises for what a measurement does: the search goes on with the defaults.
     """
+    default = _shared_out(plan, data, run, workers, share)
     if why_not(plan, data, run, workers, share) is not None:
-        return run
+        return default
     try:
         tuning = tune(plan, data, run, workers, share=share, clock=clock)
     except Exception as error:
         log.warning("engine and width could not be tuned: %s", error)
-        return run
+        return default
     if tuning.is_default:
-        return run
+        return default
     log.info("tuned: engine %s, %d trials in a pack, about %.0f s", tuning.engine, tuning.width, tuning.seconds)
     return run.model_copy(update={"engine": tuning.engine, "width": tuning.width})
+
+
+def _shared_out(plan: StagePlan, data: TrainingData, run: RunConfig, workers: int, share: float) -> RunConfig:
+    """The settings with the width of so many workers; one that a sampler learns by stays the stage's own."""
+    if workers == 1 or run.width or needs_mirror(plan.settings):
+        return run
+    num_open = math.ceil(share * num_trials(plan.config.space, plan.settings))
+    width = choose_width(plan.trial_config, data, run, plan.settings, num_open, workers)
+    return run.model_copy(update={"width": width})
 
 
 def tune(
@@ -130,7 +143,7 @@ def tune(
     clock = clock or time.perf_counter
     trials = num_trials(plan.config.space, plan.settings)
     config, threads = plan.trial_config, torch.get_num_threads()
-    default = Candidate(run.engine, choose_width(config, data, run, plan.settings, trials))
+    default = Candidate(run.engine, choose_width(config, data, run, plan.settings, trials, workers))
     num_evaluated = min(MAX_SAMPLE, data.num_train) + len(data.y_val_N)
     num_batches = data.num_batches(config.train.batch_size)
     work = Workload(trials, plan.settings.epochs, num_batches, num_evaluated, workers)

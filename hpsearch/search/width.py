@@ -9,7 +9,7 @@ import torch
 
 from hpsearch.config import RunConfig, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.models import build
+from hpsearch.models import build, num_multiplications
 from hpsearch.runtime import num_cores, resolve_device
 from hpsearch.search.plan import StagePlan
 from hpsearch.search.proposals import needs_mirror
@@ -25,9 +25,17 @@ LEAST_ROUNDS = 6  # samplers and pruners learn from finished packs, so they need
 
 
 def choose_width(
-    config: StudyConfig, data: TrainingData, run: RunConfig, settings: StageConfig, num_trials: int
+    config: StudyConfig,
+    data: TrainingData,
+    run: RunConfig,
+    settings: StageConfig,
+    num_trials: int,
+    workers: int = 1,
 ) -> int:
-    """The user's width, or one that fits the device's cache and leaves sampler and pruner some rounds to learn from."""
+    """The user's width, or one that fits the device's cache and leaves sampler and pruner some rounds to learn from.
+
+    Where they learn nothing, all workers get as many packs: 20 trials for two are two packs of 10, not one of 20.
+    """
     if run.width:
         return min(run.width, num_trials)
     model = build(config.model, data.shape, data.num_classes)
@@ -37,20 +45,21 @@ def choose_width(
     else:
         width = MOST_ON_ACCELERATOR
     if needs_mirror(settings):
-        width = min(width, math.ceil(num_trials / LEAST_ROUNDS))
-    return balanced(num_trials, width)
+        return balanced(num_trials, min(width, math.ceil(num_trials / LEAST_ROUNDS)))
+    return balanced(num_trials, width, workers)
 
 
-def balanced(num_trials: int, width: int) -> int:
-    """The width of as many packs, all of about one size: workers end at about the same time."""
-    return -(-num_trials // -(-num_trials // width))
+def balanced(num_trials: int, width: int, workers: int = 1) -> int:
+    """The greatest width up to this one with packs of about one size, as many for each worker: they end together."""
+    rounds = -(-num_trials // (workers * width))
+    return -(-num_trials // (workers * rounds))
 
 
 def arithmetic(plan: StagePlan, data: TrainingData) -> float:
-    """Floating-point operations of the stage, at least: convolutions use their weights more than once."""
+    """Floating-point operations of the stage: forward, and the gradients of weights and inputs as much again each."""
     net = build(plan.trial_config.model, data.shape, data.num_classes)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    return 6.0 * parameters * data.num_train * plan.settings.epochs * plan.settings.trials
+    operations = 6.0 * num_multiplications(net, data.shape)
+    return operations * data.num_train * plan.settings.epochs * plan.settings.trials
 
 
 def choose_threads(plan: StagePlan, data: TrainingData, run: RunConfig) -> int:

@@ -1,10 +1,13 @@
 """A stage from plan to results, with real training on small synthetic images and a real SQLite database."""
 
 import math
+from types import SimpleNamespace
 
 import optuna
 import pytest
+import torch
 
+from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 from hpsearch.search import attributes
 from hpsearch.search.evidence import gather
@@ -349,3 +352,26 @@ def test_a_small_search_takes_one_thread_and_a_large_one_all_cores(tiny):
     large = plan_coarse(tiny(run__threads=0, coarse__trials=100_000, coarse__epochs=100_000))
     assert choose_threads(large, data, settings.run) == 0
     assert choose_threads(plan, data, tiny(run__threads=3).run) == 3
+
+
+def as_large_as(num_train, shape, num_classes):
+    """Images as far as the rules for cores look at them: how many there are, of which shape, where."""
+    return SimpleNamespace(
+        num_train=num_train, shape=shape, num_classes=num_classes, x_train_NCHW=torch.empty(0, *shape)
+    )
+
+
+def test_lenet_on_cifar10_takes_all_cores_and_digits_one_thread(monkeypatch):
+    from hpsearch.search import width
+
+    monkeypatch.setattr(width, "num_cores", lambda: 8)
+    sets = ["model.name=lenet", "coarse.trials=20", "coarse.epochs=5", "run.device=cpu"]
+    lenet, cifar10 = load_settings(sets=sets), as_large_as(50_000, (3, 32, 32), 10)
+    plan = plan_coarse(lenet)
+    assert width.arithmetic(plan, cifar10) == 6 * 651_720 * 50_000 * 5 * 20
+    assert width.choose_devices(plan, cifar10, lenet.run, 0, []) == ["cpu"] * 8
+    assert width.choose_threads(plan, cifar10, lenet.run) == 0
+    digits = load_settings(sets=["run.device=cpu"])  # 100 trials x 10 epochs of 64-50-10
+    plan, images = plan_coarse(digits), as_large_as(1797, (1, 8, 8), 10)
+    assert width.choose_devices(plan, images, digits.run, 0, []) == ["cpu"]
+    assert width.choose_threads(plan, images, digits.run) == 1

@@ -17,6 +17,7 @@ from hpsearch.search.plan import plan_coarse
 from hpsearch.search.session import Outlook, look_ahead, run_stage
 from hpsearch.search.timing import Candidate, TimedPack, Timing, estimate, harmless
 from hpsearch.search.timing_cache import Measured
+from hpsearch.search.width import balanced
 from hpsearch.search.worker import Worker
 
 WORK = Workload(num_trials=100, epochs=5, num_batches=10, num_evaluated=0)
@@ -423,6 +424,25 @@ def test_a_dry_run_takes_the_workers_into_account(tiny):
         assert outlook.seconds == pytest.approx(rounds * 2 * 3 * tuned.seconds_per_trial_epoch)
     assert {"engine": "fused", "threads": 1, "workers": 4, "cached": False}.items() <= together.as_dict().items()
     assert look_ahead(plan_coarse(settings), settings.run, devices=["cpu", "cpu"]).workers == 2
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "workers", "width"),
+    [(20, 1, 20), (20, 2, 10), (17, 2, 9), (70, 1, 24), (70, 2, 18), (100, 2, 25), (3, 8, 1), (1, 1, 1)],
+)
+def test_each_worker_gets_as_many_packs(num_trials, workers, width):
+    assert balanced(num_trials, 32, workers) == width
+
+
+def test_a_small_search_of_several_workers_has_packs_for_all(tiny):
+    plan, data, run = prepared(tiny)
+    assert tuning.settle(plan, data, run, workers=2).width == 6
+    assert tuning.settle(plan, data, run, workers=2, share=0.5).width == 3
+    assert look_ahead(plan, run, 2).num_packs == 2
+    own = run.model_copy(update={"width": 8})
+    assert tuning.settle(plan, data, own, workers=2) is own
+    learning, _, _ = prepared(tiny, coarse__sampler="tpe")
+    assert tuning.settle(learning, data, run, workers=2) is run
 
 
 def test_a_dry_run_says_what_was_measured():
