@@ -7,7 +7,8 @@ Shape suffixes: N = images, B = batch, C = channels, H = height, W = width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets.augmentation import augment, draw_noise
-from hpsearch.datasets.images import Array, Progress
+from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
@@ -119,6 +120,14 @@ def prepare(
     if device.type == "mps" and dtype == torch.float64:
         raise ConfigError("train.precision = 'float64' does not run on mps.\nAllowed: float32, or run.device = cpu.")
     images = load_train(config, data_dir, progress)
+    with ThreadPoolExecutor(1) as beside:  # it hashes for as long as all the rest takes
+        fingerprint = beside.submit(images.fingerprint)
+        data = _prepared(config, images, device, dtype)
+    return replace(data, fingerprint=fingerprint.result())
+
+
+def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype) -> TrainingData:
+    """All but the fingerprint."""
     train, val = divide(config, images.y)
     bytes_stay = images.x.dtype == np.uint8 and device.type == "cpu"
     tensors, memory = _place(
@@ -140,7 +149,7 @@ def prepare(
         class_names=images.class_names,
         normalization=normalization,
         augment=config.augment,
-        fingerprint=images.fingerprint(),
+        fingerprint="",
         memory=memory,
     )
 

@@ -11,7 +11,7 @@ from hpsearch.search.ahead import Ahead, hold
 from hpsearch.search.pack_run import HeldTrial
 from hpsearch.search.patience import said_if_slow
 from hpsearch.search.plan import StagePlan
-from hpsearch.search.proposals import BEGUN, Mirror
+from hpsearch.search.proposals import BEGUN, Mirror, needs_mirror
 from hpsearch.search.writer import Writer
 from hpsearch.storage import Queue, read_trials
 from hpsearch.training import Pack
@@ -45,6 +45,8 @@ class Supply:
     ) -> None:
         self._queue, self._writer, self._checkpoints, self._ahead = queue, writer, checkpoints, ahead
         self._plan, self._mirror, self._insist, self._note = plan, mirror, insist, note
+        # Where sampler or pruner learn from packs, these are as wide as was said.
+        self._even_out = None if needs_mirror(plan.settings) else plan.settings.epochs
 
     def take(self, held: dict[int, HeldTrial], width: int) -> Pack | None:
         """Put the next trials into `held`: those that were got ready, or as many as a pack has; none if none wait.
@@ -55,7 +57,7 @@ class Supply:
             ready = self._ahead.collect()
         held |= ready.held
         if not ready.held:
-            leases = ready.leases or self._insist(lambda: self._queue.take(width))
+            leases = ready.leases or self._insist(lambda: self._queue.take(width, self._even_out))
             held |= {lease.number: HeldTrial(lease) for lease in leases}
             self._writer.hold(leases)
             held |= hold(leases, self._checkpoints)

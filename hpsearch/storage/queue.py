@@ -35,6 +35,7 @@ from hpsearch.space import from_internal
 from hpsearch.storage.database import Database
 from hpsearch.storage.leases import Lease, extend, fence, forget, give_back, held, lock_free
 from hpsearch.storage.rows import StudyRow, cached_range, to_stored
+from hpsearch.storage.shares import even_share
 from hpsearch.storage.studies import attr_rows, param_rows
 from hpsearch.storage.tables import (
     FINISHED,
@@ -95,15 +96,17 @@ class Queue:
     def _expiry(self) -> sa.ColumnElement[float]:
         return self.db.now + self.lease_seconds
 
-    def take(self, limit: int) -> list[Lease]:
+    def take(self, limit: int, even_out: int | None = None) -> list[Lease]:
         """Lease up to `limit` trials that wait or whose lease ran out, lowest numbers first, all of one structure.
+
+        With `even_out`, the epochs of a trial, it is fewer where that lets all workers end at about the same time.
 
         What an earlier attempt recorded is removed, its hyperparameters are kept. An empty list does not mean that
         the study is done: others may hold the rest, or be taking it at this moment; ask `standing`.
         """
         if limit < 1:
             return []
-        return self._take(limit)
+        return self._take(limit, even_out=even_out)
 
     def take_ahead(self, limit: int) -> list[Lease]:
         """The same for a worker that still has some in its hands, which leaves enough for all others.
@@ -112,8 +115,11 @@ class Queue:
         """
         return self._take(limit, ahead=True) if limit >= 1 else []
 
-    def _take(self, limit: int, *, ahead: bool = False) -> list[Lease]:
+    def _take(self, limit: int, *, ahead: bool = False, even_out: int | None = None) -> list[Lease]:
         with self.db.write() as connection:
+            if even_out is not None and (workers := self._num_workers(connection)) > 1:
+                left_elsewhere = self._left_elsewhere(connection, even_out)
+                limit = even_share(self._num_waiting(connection), left_elsewhere, workers, limit)
             if ahead and self._num_waiting(connection) <= limit * self._num_workers(connection):
                 return []
             leases = lock_free(connection, self.study.study_id, self.db.now, limit)
@@ -133,6 +139,13 @@ class Queue:
     def _num_waiting(self, connection: sa.Connection) -> int:
         mine = (trials.c.study_id == self.study.study_id) & (trials.c.state == "WAITING")
         return connection.scalar(sa.select(sa.func.count()).select_from(trials).where(mine)) or 0
+
+    def _left_elsewhere(self, connection: sa.Connection, num_epochs: int) -> float:
+        """What is left of the trials that run, in whole trials; whoever asks has recorded all epochs of its own."""
+        running = (trials.c.study_id == self.study.study_id) & (trials.c.state == "RUNNING")
+        done = sa.select(sa.func.count()).where(hpsearch_epochs.c.trial_id == trials.c.trial_id).scalar_subquery()
+        left = sa.func.sum(num_epochs - done)
+        return float(connection.scalar(sa.select(left).select_from(trials).where(running)) or 0) / num_epochs
 
     def _num_workers(self, connection: sa.Connection) -> int:
         """Of those with trials in their hands, this one among them."""

@@ -208,7 +208,7 @@ def test_at_the_end_of_a_stage_the_other_worker_finds_what_is_left(db, settings,
 
     original = Queue.take
 
-    def take(self, limit):
+    def take(self, limit, even_out=None):
         leases = original(self, limit)
         if leases and not others:
             others["queue"] = Queue(db, self.study, "somebody/1/x")

@@ -51,6 +51,17 @@ def other(db, study):
     return Queue(db, study, "second")
 
 
+def test_what_is_left_is_shared_out_evenly(db):
+    study = stage(db, num_trials=20)
+    first, second = Queue(db, study, "first"), Queue(db, study, "second")
+    mine = first.take(6, even_out=4)
+    assert numbers(mine) == [0, 1, 2, 3, 4, 5]  # alone
+    assert len(second.take(6, even_out=4)) == 5  # 20 for two: 10 each, in two packs
+    first.record([epoch(lease, number) for lease in mine for number in (1, 2, 3, 4)])
+    assert len(first.take(6, even_out=4)) == 4  # 9 wait and 5 are left of the second's: 7 each, in two packs
+    assert len(first.take(6)) == 5  # all that wait
+
+
 def test_trials_are_taken_in_order_and_once(queue, other):
     assert numbers(queue.take(2)) == [0, 1]
     assert numbers(other.take(1)) == [2]
