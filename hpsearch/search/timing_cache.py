@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Measured:
     seconds: float
     """That were granted for all of them: a larger search looks at more ways."""
     bfloat16: float | None = None
-    """How many times as fast a step is in bfloat16; 0 if it could not be measured, None if nobody asked."""
+    """How many times as fast a step is in bfloat16; None if nobody asked, or it could not be measured."""
 
 
 def cache_file() -> Path:
@@ -121,11 +122,19 @@ def _name(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _version(package: str) -> str | None:
+    """Of a package that may not be installed; it is not imported for this."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
+
+
 def describe(device: torch.device, structure: str, shape: Sequence[int], **more: Any) -> dict[str, Any]:
     """All that timings depend on: what is different in one of these is measured anew."""
     return {
         "device": device_name(device),
         "torch": str(torch.__version__),
+        "numba": _version("numba"),
         "hpsearch": hpsearch.__version__,
         "structure": structure,
         "shape": list(shape),

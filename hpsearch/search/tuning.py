@@ -42,6 +42,7 @@ from hpsearch.search.timing_cache import Measured
 from hpsearch.search.width import arithmetic, choose_width
 from hpsearch.training import structure_key
 from hpsearch.training.choice import PREFERENCE
+from hpsearch.training.fused_update import compile_kernels
 
 MOST_SECONDS = 2.0  # that the measurements of a search take
 MOST_SHARE = 0.03  # of the search
@@ -155,14 +156,16 @@ def tune(
     measured = kept
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # engines that are only tried have a lot to say
+        if looks and data.x_train_NCHW.device.type == "cpu":
+            compile_kernels(config.train.optimizer)  # whose time is none of a step's
         if measured is None:
             measured = _measure(plan, data, run, default, work, share, clock, looks)
         tuning = choose(measured.timings, work, threads)
-        if bfloat16 and looks and measured.bfloat16 is None and config.train.precision in ("auto", "float32"):
+        if bfloat16 and looks and not measured.bfloat16 and config.train.precision in ("auto", "float32"):
             measured = replace(measured, bfloat16=_bfloat16(plan, data, tuning, clock))
     if looks and measured != kept and len(measured.timings) > 1:
         timing_cache.write(about, measured)
-    return replace(tuning, cached=kept is not None, bfloat16=measured.bfloat16 or None)
+    return replace(tuning, cached=kept is not None, bfloat16=measured.bfloat16)
 
 
 def _measure(
@@ -246,8 +249,8 @@ def _that_fit(plan: StagePlan, data: TrainingData, tried: list[Candidate]) -> li
     return fit
 
 
-def _bfloat16(plan: StagePlan, data: TrainingData, tuning: Tuning, clock: Clock) -> float:
-    """How many times as fast the chosen pack is in bfloat16; 0 if it cannot be trained so, or not in time."""
+def _bfloat16(plan: StagePlan, data: TrainingData, tuning: Tuning, clock: Clock) -> float | None:
+    """How many times as fast the chosen pack is in bfloat16; None if it cannot be trained so, or not in time."""
     config = plan.trial_config
     other = config.model_copy(update={"train": config.train.model_copy(update={"precision": "bfloat16"})})
     num_steps = max(LEAST_STEPS, min(NUM_STEPS, int(MOST_SECONDS / 40 / tuning.step)))
@@ -257,7 +260,7 @@ def _bfloat16(plan: StagePlan, data: TrainingData, tuning: Tuning, clock: Clock)
     ]
     predicted = [num_steps * tuning.step, SLOWER * num_steps * tuning.step]
     timings = compare(makes, predicted, MOST_SECONDS / 2, clock, lambda timing: timing.step)
-    return timings[0].step / timings[1].step if len(timings) == 2 else 0.0
+    return timings[0].step / timings[1].step if len(timings) == 2 else None
 
 
 def _about(

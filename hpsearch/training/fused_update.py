@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,6 +68,24 @@ def large_update(state: PackState) -> LargeUpdate:
     except ImportError:
         return TorchUpdate(state)
     return CompiledUpdate(state, compiled_update)
+
+
+def compile_kernels(optimizer: str) -> None:
+    """Do now what the first step of this optimizer would take seconds for, the first time on a machine."""
+    try:
+        from hpsearch.training import compiled_update
+    except ImportError:
+        return
+    weight, zero = np.zeros(1, np.float32), np.float32(0)
+    for gradient, rounded in ((weight.copy(), None), (np.zeros(1, np.uint16), np.zeros(1, np.uint16))):
+        if optimizer in ("adam", "adamw"):
+            compiled_update.adam(
+                weight, weight.copy(), weight.copy(), gradient, rounded, *[zero] * 3, zero + 1, *[zero] * 3
+            )
+        else:
+            velocity = None if optimizer == "sgd" else weight.copy()
+            compiled_update.sgd(weight, velocity, gradient, rounded, *[zero] * 4, optimizer == "nesterov")
+    compiled_update.squares(weight)
 
 
 class CompiledUpdate(LargeUpdate):

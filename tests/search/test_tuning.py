@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -333,6 +334,25 @@ def test_a_stage_trains_with_what_won_and_gives_the_same_numbers(db, tiny, tried
 
 
 @pytest.mark.usefixtures("no_search_is_small")
+def test_kernels_are_compiled_before_anything_is_timed(tiny, monkeypatch):
+    done = []
+    monkeypatch.setattr(tuning, "compile_kernels", lambda optimizer: done.append(optimizer))
+    original = tuning.TimedPack
+    monkeypatch.setattr(tuning, "TimedPack", lambda *given, **more: (done.append("timed"), original(*given, **more))[1])
+    tuning.tune(*prepared(tiny, train__optimizer="nesterov"))
+    assert done[:2] == ["nesterov", "timed"]
+    assert "nesterov" not in done[1:]
+
+
+def test_numba_s_version_is_one_that_timings_depend_on(monkeypatch):
+    from importlib import metadata
+
+    described = timing_cache.describe(torch.device("cpu"), "", ())
+    assert described["numba"] == metadata.version("numba")
+    assert timing_cache._version("no-package-of-this-name") is None
+
+
+@pytest.mark.usefixtures("no_search_is_small")
 def test_the_second_search_measures_nothing(tiny, tried, monkeypatch, cache):
     plan, data, run = prepared(tiny)
     first = tuning.tune(plan, data, run)
@@ -341,6 +361,8 @@ def test_the_second_search_measures_nothing(tiny, tried, monkeypatch, cache):
     monkeypatch.setattr(tuning, "TimedPack", refuse)
     assert tuning.tune(plan, data, run) == replace(first, cached=True)
     assert next(iter(json.loads(cache.read_text()).values()))["about"]["shape"] == [1, 4, 4]
+    monkeypatch.setattr(tuning, "_bfloat16", lambda *_: None)  # as on a machine that was too busy
+    assert tuning.tune(plan, data, run, bfloat16=True) == replace(first, cached=True)
     monkeypatch.setattr(tuning, "_bfloat16", lambda *_: 1.5)
     assert tuning.tune(plan, data, run, bfloat16=True) == replace(first, cached=True, bfloat16=1.5)
     monkeypatch.setattr(tuning, "_bfloat16", refuse)

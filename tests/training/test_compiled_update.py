@@ -12,7 +12,7 @@ from plain_training import make_config, make_data
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack, compiled_update, fused
 from hpsearch.training.compiled_update import CHUNK, adam, sgd, squares
-from hpsearch.training.fused_update import CompiledUpdate, TorchUpdate, large_update
+from hpsearch.training.fused_update import CompiledUpdate, TorchUpdate, compile_kernels, large_update
 
 ZERO = np.float32(0)
 
@@ -121,3 +121,15 @@ def test_a_trial_that_goes_on_alone_has_the_same_bits(optimizer, precision, monk
         assert resumed.run_epoch().results == whole.run_epoch().results
     for name, tensor in whole.snapshot(1).tensors.items():
         assert torch.equal(resumed.snapshot(1).tensors[name], tensor), name
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_compiled_ahead_is_all_that_a_step_needs(optimizer, precision, monkeypatch):
+    compile_kernels(optimizer)
+    kernels = (compiled_update.sgd, compiled_update.adam, compiled_update.squares)
+    before = [len(kernel.signatures) for kernel in kernels]
+    monkeypatch.setattr(fused, "LARGE", 0)
+    config = make_config(1, 1e9, train__optimizer=optimizer, train__precision=precision, model__hidden=(16,))
+    Pack(config, make_data(dtype=torch.float32), [TrialSpec(0, {"reg": 0.1})], engine="fused").run_epoch()
+    assert [len(kernel.signatures) for kernel in kernels] == before
