@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hpsearch.logs import get_logger
@@ -62,6 +62,17 @@ class Tuning:
     cached: bool = False
     bfloat16: float | None = None
     """Times as fast that the pack is in bfloat16, where that was measured; never taken unasked: it is less exact."""
+
+    def in_bfloat16(self) -> Tuning:
+        """The same engine and width, as fast as it was measured to be."""
+        factor = self.bfloat16 or 1.0
+        return replace(
+            self,
+            seconds_per_trial_epoch=self.seconds_per_trial_epoch / factor,
+            seconds=self.seconds / factor,
+            step=self.step / factor,
+            bfloat16=None,
+        )
 
 
 def choose(timings: Sequence[Timing], work: Workload, threads: int) -> Tuning:

@@ -11,7 +11,7 @@ from hpsearch.runtime import num_cores, set_threads
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.fork_server import ForkServer
 from hpsearch.search.plan import StagePlan
-from hpsearch.search.precision import open_settled
+from hpsearch.search.precision import open_settled, plan_to_time
 from hpsearch.search.progress import Listener
 from hpsearch.search.ray_cluster import check_request as check_ray_request
 from hpsearch.search.ray_cluster import choose_demand, choose_workers, connected, nodes
@@ -73,6 +73,7 @@ def run_fleet(
         alike = len({name.partition(":")[0] for name in devices}) == 1  # what is fast on one may be slow on another
         if alike:
             set_threads(threads)  # of this process, which times for its workers, so that they need not
+        asked = plan
         study, plan = open_settled(db, plan, data, run, listener, len(devices), timed=alike)
         note_changed_code(study, listener)
         counts = count_states(db, study)
@@ -81,7 +82,8 @@ def run_fleet(
             _run_on_ray(db, run, study, workers, num_open, listener, stop)
         elif num_open and server is not None:
             if alike:
-                run = settle(plan, data, run, len(devices), num_open / sum(counts.values()))
+                share = num_open / sum(counts.values())
+                run = settle(plan_to_time(asked, plan), data, run, len(devices), share)
             study = keep_learning(db, study, plan, data, run, len(devices))
             Supervisor(db, run.storage, study, run, devices, listener, stop, server, threads=threads, images=data).run()
     return gather(db, plan.name)

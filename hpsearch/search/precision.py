@@ -87,6 +87,11 @@ def settle_precision(plan: StagePlan, data: TrainingData, run: RunConfig, worker
     return _with_precision(plan, "bfloat16") if faster is not None and faster >= WORTH_ITS_DIGITS else plan
 
 
+def plan_to_time(asked: StagePlan, settled: StagePlan) -> StagePlan:
+    """The plan whose steps tell engine and width: where auto was asked for in float32, which has been timed already."""
+    return _with_precision(settled, "float32") if asked.config.train.precision == "auto" else settled
+
+
 def _with_precision(plan: StagePlan, precision: str) -> StagePlan:
     train = plan.config.train.model_copy(update={"precision": precision})
     return replace(plan, config=plan.config.model_copy(update={"train": train}))

@@ -20,7 +20,7 @@ from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.images import load_data
 from hpsearch.search.learning import Learning, learning_of
 from hpsearch.search.plan import StagePlan
-from hpsearch.search.precision import open_settled, settle_precision
+from hpsearch.search.precision import open_settled, plan_to_time, settle_precision
 from hpsearch.search.progress import Listener
 from hpsearch.search.proposals import make_pruner, num_trials
 from hpsearch.search.stages import changed_code
@@ -71,11 +71,12 @@ def run_stage(
     """
     check_plan(plan, data)
     set_threads(choose_threads(plan, data, run))
+    asked = plan
     study, plan = open_settled(db, plan, data, run, listener)
     note_changed_code(study, listener)
     rows = read_trials(db, study)
     if num_open := sum(row.state in ("WAITING", "RUNNING") for row in rows):
-        run = settle(plan, data, run, share=num_open / len(rows))
+        run = settle(plan_to_time(asked, plan), data, run, share=num_open / len(rows))
         study = keep_learning(db, study, plan, data, run, workers=1)
         Worker(db, study, plan, data, run, listener, stop, workers=1).run()
     return gather(db, plan.name)
@@ -175,11 +176,14 @@ def look_ahead(plan: StagePlan, run: RunConfig, workers: int = 1, devices: Seque
         set_threads(choose_threads(plan, data, run))
     else:
         set_threads(run.threads, num_workers)
-    plan = settle_precision(plan, data, run, num_workers)
+    asked, plan = plan, settle_precision(plan, data, run, num_workers)
+    timed = plan_to_time(asked, plan)
     width = choose_width(plan.trial_config, data, run, plan.settings, trials)  # not tuned where a sampler learns
     learning = learning_of(plan.settings, width, num_workers)
     try:
-        tuning = tune(plan, data, run, num_workers, bfloat16=True)
+        tuning = tune(timed, data, run, num_workers, bfloat16=True)
+        if timed != plan and plan.config.train.precision == "bfloat16":
+            tuning = tuning.in_bfloat16()
         return Outlook(trials, device, num_workers, tuning, plan.config.train.precision, learning=learning)
     except (EngineError, RuntimeError) as error:
         return Outlook(trials, device, num_workers, unknown=str(error).splitlines()[0], learning=learning)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hpsearch.errors import RefusedError
-from hpsearch.search import attributes, precision
+from hpsearch.search import attributes, precision, session
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import plan_coarse
 from hpsearch.search.session import run_stage
@@ -54,6 +54,19 @@ def test_the_faster_precision_is_kept_with_the_stage(search, new_db, measure, fa
     found, values = search(new_db(), "auto")
     assert found == kept
     assert values == search(new_db(), kept)[1]
+
+
+@pytest.mark.parametrize(("wanted", "timed"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_engine_and_width_are_not_timed_again_in_the_other_precision(
+    search, new_db, measure, monkeypatch, wanted, timed
+):
+    measure(1.4)
+    seen = []
+    monkeypatch.setattr(
+        session, "settle", lambda plan, _data, run, **_: seen.append(plan.config.train.precision) or run
+    )
+    assert search(new_db(), wanted)[0] == "bfloat16"
+    assert seen == [timed]
 
 
 def test_a_stage_that_exists_goes_on_in_its_own_precision(search, new_db, measure):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -342,6 +343,25 @@ def test_kernels_are_compiled_before_anything_is_timed(tiny, monkeypatch):
     tuning.tune(*prepared(tiny, train__optimizer="nesterov"))
     assert done[:2] == ["nesterov", "timed"]
     assert "nesterov" not in done[1:]
+
+
+def test_what_was_timed_in_float32_is_told_in_bfloat16():
+    tuned = replace(choose([FUSED], WORK, threads=1), bfloat16=1.6)
+    told = tuned.in_bfloat16()
+    assert (told.engine, told.width, told.bfloat16) == (tuned.engine, tuned.width, None)
+    assert told.seconds == pytest.approx(tuned.seconds / 1.6)
+    assert told.step == pytest.approx(tuned.step / 1.6)
+    assert replace(tuned, bfloat16=None).in_bfloat16() == replace(tuned, bfloat16=None)
+
+
+@pytest.mark.parametrize(("of_the_search", "granted"), [(10, 1.0), (100, 2.0), (10_000, 4.0)])
+def test_a_long_search_takes_longer_to_time_bfloat16(tiny, monkeypatch, of_the_search, granted):
+    seen = []
+    monkeypatch.setattr(tuning, "compare", lambda _makes, _predicted, seconds, *_: seen.append(seconds) or [])
+    plan, data, _ = prepared(tiny)
+    tuned = replace(choose([FUSED], WORK, threads=1), seconds=of_the_search)
+    assert tuning._bfloat16(plan, data, tuned, time.perf_counter) is None
+    assert seen == [granted]
 
 
 def test_numba_s_version_is_one_that_timings_depend_on(monkeypatch):
