@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from hpsearch.config import RunConfig, is_vector
+from hpsearch.config import DataConfig, RunConfig, is_vector
 from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.logs import get_logger
@@ -279,10 +279,14 @@ def _about(
     plain = config.plain()
     values = {**plain["train"], **{f"model.{key}": value for key, value in plain["model"].items()}}
     device = data.x_train_NCHW.device
+    # Of the images, a step knows shape, type and what is done to a batch; not where they come from.
+    any_source = DataConfig(augment=plan.trial_config.data.augment)
+    alike = plan.trial_config.model_copy(update={"data": any_source})
     return timing_cache.describe(
         device,
-        structure_key(plan.trial_config, {}),
+        structure_key(alike, {}),
         data.shape,
+        pixels=str(data.x_train_NCHW.dtype),
         code=source_hashes(names_in(plan.config.plain())),
         terms=sorted(name for name in HARMLESS_IF_SEARCHED if values[name]),
         classes=data.num_classes,

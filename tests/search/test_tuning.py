@@ -387,6 +387,12 @@ def test_the_second_search_measures_nothing(tiny, tried, monkeypatch, cache):
     assert tuning.tune(plan, data, run, bfloat16=True) == replace(first, cached=True, bfloat16=1.5)
     monkeypatch.setattr(tuning, "_bfloat16", refuse)
     assert tuning.tune(plan, data, run, bfloat16=True).bfloat16 == 1.5
+    elsewhere = plan.config.data.model_copy(update={"seed": 7})  # other images of the same shape
+    same_steps = replace(plan, config=plan.config.model_copy(update={"data": elsewhere}))
+    assert tuning.tune(same_steps, data, run).cached
+    turned = plan.config.data.model_copy(update={"augment": ("hflip",)})
+    with pytest.raises(AssertionError, match="measured"):
+        tuning.tune(replace(plan, config=plan.config.model_copy(update={"data": turned})), data, run)
     with pytest.raises(AssertionError, match="measured"):  # two workers do other work
         tuning.tune(plan, data, run, workers=2)
     monkeypatch.setattr(timing_cache.hpsearch, "__version__", "0.0.0")
