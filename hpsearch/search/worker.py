@@ -6,6 +6,7 @@ not finished go back to the queue, with their checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -274,15 +275,12 @@ class Worker:
             return
         self.writer.let_go([*leases, *untouched])
         self.checkpointer.flush()  # whoever takes them next finds all of it
-        away = not self.writer.flush(QUICK_PATIENCE)
-        if not away:  # a locked one would keep us for a minute
-            try:
+        if self.writer.flush(QUICK_PATIENCE):  # else it may be locked, and would keep us for a minute
+            with contextlib.suppress(StorageAwayError):
                 self.queue.release(leases)
                 self.queue.release(untouched, untouched=True)
-            except StorageAwayError:
-                away = True
-        if away:
-            self.listener.note("database away: the trials go back to the queue when their leases run out")
+                return
+        self.listener.note("database away: the trials go back to the queue when their leases run out")
 
     def _hear_news(self) -> None:
         """Tell the listener what the writer has brought into the database, or has found lost."""

@@ -141,11 +141,15 @@ class Queue:
         return connection.scalar(sa.select(sa.func.count()).select_from(trials).where(mine)) or 0
 
     def _left_elsewhere(self, connection: sa.Connection, num_epochs: int) -> float:
-        """What is left of the trials that run, in whole trials; whoever asks has recorded all epochs of its own."""
-        running = (trials.c.study_id == self.study.study_id) & (trials.c.state == "RUNNING")
+        """What is left of the trials in other workers' hands, in whole trials."""
         done = sa.select(sa.func.count()).where(hpsearch_epochs.c.trial_id == trials.c.trial_id).scalar_subquery()
-        left = sa.func.sum(num_epochs - done)
-        return float(connection.scalar(sa.select(left).select_from(trials).where(running)) or 0) / num_epochs
+        query = (
+            sa.select(sa.func.sum(num_epochs - done))
+            .select_from(trials.join(hpsearch_leases, hpsearch_leases.c.trial_id == trials.c.trial_id))
+            .where(trials.c.study_id == self.study.study_id, trials.c.state == "RUNNING")
+            .where(hpsearch_leases.c.worker != self.worker)  # whose own results may still be on their way
+        )
+        return float(connection.scalar(query) or 0) / num_epochs
 
     def _num_workers(self, connection: sa.Connection) -> int:
         """Of those with trials in their hands, this one among them."""

@@ -16,7 +16,7 @@ from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused_conv import Convolutions
 from hpsearch.training.fused_layers import Linear
 from hpsearch.training.fused_nets import hand_layers
-from hpsearch.training.fused_update import LARGE, large_update
+from hpsearch.training.fused_update import LARGE, TorchUpdate, large_update
 from hpsearch.training.noise import seed_noise
 from hpsearch.training.optimizers import Stacked
 from hpsearch.training.state import PackState
@@ -74,7 +74,7 @@ class FusedEngine(StackedEngine):
         self._layers = hand_layers(self.module, self.state)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
-        self._update_large = large_update(self.state)
+        self._update_large = large_update(self.state) if self._large else TorchUpdate(self.state)
         on_cuda = self.state.lr_K.device.type == "cuda"
         self._run: Step = GraphedStep(self._advance) if on_cuda else self._advance
 

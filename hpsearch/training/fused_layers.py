@@ -70,7 +70,10 @@ class Linear(Layer):
         super().__init__(state, name)
         self._bfloat16 = bfloat16
         self._work: dict[tuple[int, int], Tensor] = {}
+        self._rounded: Tensor | None = None
         self._rounded_version = -1
+        # PyTorch counts no changes that a replayed CUDA graph makes.
+        self._counts_changes = state.lr_K.device.type == "cpu"
         self._input = self._delta = torch.empty(0)
 
     @property
@@ -89,9 +92,9 @@ class Linear(Layer):
         weight_KOI = self.weight
         if not self._bfloat16:
             return None
-        if not hasattr(self, "_rounded"):
+        if self._rounded is None:
             self._rounded = torch.empty_like(weight_KOI, dtype=torch.bfloat16)
-        if self._rounded_version != weight_KOI._version:
+        if not self._counts_changes or self._rounded_version != weight_KOI._version:
             self._rounded.copy_(weight_KOI)
             self._rounded_version = weight_KOI._version
         return self._rounded

@@ -53,7 +53,7 @@ class LargeUpdate(ABC):
         self._update(name, gradient_KOI, [slot for slot in range(num_trials) if not frozen[slot]], rounded_KOI)
 
     def squares(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Sums of the squares of these weights, of shape [K], where it can tell them in less than a pass."""
+        """Sums of the squares of these weights, of shape [K], where the updates leave them behind."""
         return {}
 
     @abstractmethod
@@ -62,7 +62,7 @@ class LargeUpdate(ABC):
 
 
 def large_update(state: PackState) -> LargeUpdate:
-    """The faster one of those that are there."""
+    """The faster one of those that are there. Imports numba, which takes 0.2 s."""
     try:
         from hpsearch.training import compiled_update
     except ImportError:

@@ -1,6 +1,8 @@
 """Compiled kernels: they round as PyTorch does, and sum squares to the bit alike, wherever they do it."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,3 +135,29 @@ def test_what_is_compiled_ahead_is_all_that_a_step_needs(optimizer, precision, m
     config = make_config(1, 1e9, train__optimizer=optimizer, train__precision=precision, model__hidden=(16,))
     Pack(config, make_data(dtype=torch.float32), [TrialSpec(0, {"reg": 0.1})], engine="fused").run_epoch()
     assert [len(kernel.signatures) for kernel in kernels] == before
+
+
+def test_where_changes_are_not_counted_the_weight_is_rounded_each_time():
+    """As on CUDA, where a replayed graph changes weights without PyTorch's knowing."""
+    config = make_config(1, 1e9, train__precision="bfloat16", model__hidden=(16,))
+    pack = Pack(config, make_data(dtype=torch.float32), [TrialSpec(0)], engine="fused")
+    (layer, *_) = pack._engine._linears
+    assert torch.equal(layer.rounded, layer.weight.bfloat16())
+    layer.weight.numpy()[:] *= 3  # uncounted
+    assert not torch.equal(layer.rounded, layer.weight.bfloat16())
+    layer._counts_changes = False
+    assert torch.equal(layer.rounded, layer.weight.bfloat16())
+
+
+def test_a_net_without_large_weights_imports_no_numba():
+    code = (
+        "import sys\n"
+        "from plain_training import make_config, make_data\n"
+        "from hpsearch.results import TrialSpec\n"
+        "from hpsearch.training import Pack\n"
+        "pack = Pack(make_config(1), make_data(), [TrialSpec(0)], engine='fused')\n"
+        "pack.run_epoch()\n"
+        "print(pack.engine, 'numba' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.stdout.split() == ["fused", "False"], done.stderr
