@@ -19,7 +19,7 @@ from hpsearch.runtime import num_cores
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows and columns of the matrices whose product is the peak
 COPIED = {"cpu": 256 << 20, "cuda": 2 << 30}  # bytes: more than any cache that one machine gives to one process
 LEAST_SECONDS = 0.5  # of one measurement of a peak
-PACKAGES = ("hpsearch", "torch", "torchvision", "optuna", "numpy")
+PACKAGES = ("hpsearch", "torch", "torchvision", "optuna", "numpy", "numba")
 
 
 def about(*packages: str) -> dict[str, Any]:
