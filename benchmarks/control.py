@@ -14,6 +14,7 @@ from unittest import mock
 from benchmarks import pages
 from benchmarks.peers.work import MODELS, Work, write_random_images
 from hpsearch.config import load_settings
+from hpsearch.config.schema import SAMPLERS
 from hpsearch.search.images import load_data
 from hpsearch.search.plan import plan_coarse
 from hpsearch.search.session import run_stage
@@ -83,7 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control-images", type=int, default=50_000, help="of 3x32x32")
     parser.add_argument("--control-trials", type=int, default=100)
     parser.add_argument("--control-rounds", type=int, default=1)
-    parser.add_argument("--samplers", nargs="+", default=["random"], help="of the search for control")
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=["random"], help="of the search for control")
 
 
 def over_samplers(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:

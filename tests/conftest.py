@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -10,6 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 SERVER = "HPSEARCH_TEST_POSTGRES"
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the commands that are started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

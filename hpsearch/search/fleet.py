@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.runtime import num_cores, set_threads
+from hpsearch.runtime import num_cores, resolve_device, set_threads
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.fork_server import ForkServer
 from hpsearch.search.plan import StagePlan
@@ -31,9 +31,11 @@ def check_request(run: RunConfig, devices: Sequence[str]) -> RunConfig:
 
     Raises:
         MissingExtraError: Ray is asked for, but not installed.
-        ConfigError: Ray is asked for, with devices by number.
+        ConfigError: Ray is asked for, with devices by number, or a device is not there.
     """
     if run.fleet != "ray":
+        for name in devices:
+            resolve_device(name)
         return run
     check_ray_request(run, devices)
     return run.model_copy(update={"device": "auto"}) if run.device == "cuda" else run
@@ -79,7 +81,7 @@ def run_fleet(
         counts = count_states(db, study)
         num_open = counts["WAITING"] + counts["RUNNING"]
         if num_open and server is None:
-            _run_on_ray(db, run, study, workers, num_open, listener, stop)
+            _run_on_ray(db, plan, run, study, data, workers, num_open, listener, stop)
         elif num_open and server is not None:
             if alike:
                 share = num_open / sum(counts.values())
@@ -90,9 +92,18 @@ def run_fleet(
 
 
 def _run_on_ray(
-    db: Database, run: RunConfig, study: StudyRow, workers: int, num_open: int, listener: Listener, stop: Stop
+    db: Database,
+    plan: StagePlan,
+    run: RunConfig,
+    study: StudyRow,
+    data: TrainingData,
+    workers: int,
+    num_open: int,
+    listener: Listener,
+    stop: Stop,
 ) -> None:
     with connected(run.ray_address):
         demand = choose_demand(run, nodes())
         num_workers = choose_workers(workers, demand, nodes(), num_open)
+        study = keep_learning(db, study, plan, data, run, num_workers, "cuda" if demand.num_gpus else "cpu")
         RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()

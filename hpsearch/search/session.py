@@ -90,10 +90,19 @@ def note_changed_code(study: StudyRow, listener: Listener | None) -> None:
 
 
 def keep_learning(
-    db: Database, study: StudyRow, plan: StagePlan, data: TrainingData, run: RunConfig, workers: int
+    db: Database,
+    study: StudyRow,
+    plan: StagePlan,
+    data: TrainingData,
+    run: RunConfig,
+    workers: int,
+    device: str | None = None,
 ) -> StudyRow:
-    """Keep with the study what its sampler, if it is an adaptive one, will know when it proposes; the study with it."""
-    width = choose_width(plan.trial_config, data, run, plan.settings, plan.settings.trials)
+    """Keep with the study what its sampler, if it is an adaptive one, will know when it proposes; the study with it.
+
+    `device` is the type of the workers' device, if it is not that of the data.
+    """
+    width = choose_width(plan.trial_config, data, run, plan.settings, plan.settings.trials, device=device)
     if (learning := learning_of(plan.settings, width, workers)) is None:
         return study
     attrs = {attributes.LEARNING: learning.as_dict()}

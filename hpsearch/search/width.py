@@ -31,16 +31,18 @@ def choose_width(
     settings: StageConfig,
     num_trials: int,
     workers: int = 1,
+    device: str | None = None,
 ) -> int:
     """The user's width, or one that fits the device's cache and leaves sampler and pruner some rounds to learn from.
 
     Where they learn nothing, all workers get as many packs: 20 trials for two are two packs of 10, not one of 20.
+    `device` is the type of the workers' device, if it is not that of the data.
     """
     if run.width:
         return min(run.width, num_trials)
     model = build(config.model, data.shape, data.num_classes)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if data.x_train_NCHW.device.type == "cpu":
+    if (device or data.x_train_NCHW.device.type) == "cpu":
         width = max(4, min(MOST_ON_CPU, CPU_PARAMETERS // parameters))
     else:
         width = MOST_ON_ACCELERATOR

@@ -59,6 +59,13 @@ def test_a_dry_run_writes_nothing(hpsearch):
     assert [path.name for path in hpsearch.folder.iterdir()] == ["tiny.toml"]
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(hpsearch):
+    refused = hpsearch("coarse", "-c", "tiny.toml", "--devices", "cpu,cuda:99", code=2)
+    assert "'cuda:99' is not here" in refused.stderr
+    assert "checks" not in refused.stderr
+    assert [path.name for path in hpsearch.folder.iterdir()] == ["tiny.toml"]
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_study_that_the_same_command_finishes(hpsearch, sent, code):
     arguments = ("coarse", "-c", "tiny.toml", "--epochs", "60", "--set", "run.width=3")

@@ -1,17 +1,19 @@
 import json
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 
 from hpsearch.cli.output import outlook_lines
 from hpsearch.config import StageConfig
-from hpsearch.search import attributes
+from hpsearch.search import attributes, fleet
 from hpsearch.search.follow import StageFollower
 from hpsearch.search.images import load_data
 from hpsearch.search.learning import learning_of, stored_learning
 from hpsearch.search.plan import plan_coarse
 from hpsearch.search.progress import Listener
 from hpsearch.search.session import look_ahead, run_stage
+from hpsearch.search.stopping import Stop
 from hpsearch.search.summary import stage_summary
 from hpsearch.storage import find_study
 
@@ -69,3 +71,25 @@ def test_a_random_stage_says_nothing(db, tiny):
     assert listener.event.learning is None
     assert attributes.LEARNING not in evidence.study.attrs
     assert look_ahead(plan, settings.run).as_dict()["learning"] is None
+
+
+@pytest.mark.parametrize(("gpus", "batch", "lag"), [(0, 30, 59), (1, 50, 99)])
+def test_a_ray_fleet_says_it_before_its_workers_begin(db, tiny, monkeypatch, gpus, batch, lag):
+    """The width is that of the workers' devices, which this machine need not have."""
+    told = []
+
+    class RayFleet:
+        def __init__(self, _db, _url, study, *_rest):
+            told.append(stored_learning(study.attrs[attributes.LEARNING]))
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(fleet, "connected", lambda _address: nullcontext())
+    monkeypatch.setattr(fleet, "nodes", lambda: [{"CPU": 2, "GPU": gpus}, {"CPU": 2, "GPU": gpus}])
+    monkeypatch.setattr(fleet, "RayFleet", RayFleet)
+    settings = tiny(coarse__sampler="tpe", coarse__trials=300, run__fleet="ray", run__device="auto")
+    plan = plan_coarse(settings)
+    fleet.run_fleet(db, plan, settings.run, load_data(plan.trial_config, settings.run), 2, (), Listener(), Stop())
+    assert [(learning.batch, learning.lag) for learning in told] == [(batch, lag)]
+    assert stored_learning(find_study(db, "coarse").attrs[attributes.LEARNING]) == told[0]
