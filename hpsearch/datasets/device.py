@@ -208,4 +208,13 @@ def normalizer(normalization: Normalization, like: Tensor) -> Callable[[Tensor],
     mean, std = (
         torch.from_numpy(part).to(like.dtype).to(like.device) for part in (normalization.mean, normalization.std)
     )
-    return lambda x_NCHW: x_NCHW.to(like.dtype).mul_(normalization.factor).sub_(mean).div_(std)
+    scaled, divided = normalization.factor != 1, bool((std != 1).any())
+
+    def normalize(x_NCHW: Tensor) -> Tensor:
+        x_NCHW = x_NCHW.to(like.dtype)
+        if scaled:
+            x_NCHW.mul_(normalization.factor)
+        x_NCHW.sub_(mean)
+        return x_NCHW.div_(std) if divided else x_NCHW
+
+    return normalize

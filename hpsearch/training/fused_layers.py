@@ -134,14 +134,16 @@ class Linear(Layer):
 
     def _shared(self, x_BD: Tensor, weight_KOI: Tensor, *, training: bool) -> Tensor:
         num_trials, num_outputs, _ = weight_KOI.shape
-        weight_MD = weight_KOI.flatten(0, 1)
-        self._input = x_BD
         if self._bfloat16:
             self._input, weight_MD = x_BD.bfloat16(), cast(Tensor, self.rounded).flatten(0, 1)
-        # On a CPU this product and a small transposed copy are faster than W @ x.T: 2-8% (MKL, AVX-512).
-        work = self._take_work((len(x_BD), len(weight_MD)), self._input) if training else None
-        z_BM = torch.mm(self._input, weight_MD.T, out=work)
-        return z_BM.to(x_BD.dtype).T.contiguous().view(num_trials, num_outputs, -1)
+            work = self._take_work((len(weight_MD), len(x_BD)), self._input) if training else None
+            z_MB = torch.mm(weight_MD, self._input.T, out=work).to(x_BD.dtype)
+        else:
+            # On a CPU and in float32, this product and a small transposed copy take 2-8% less than W @ x.T (MKL).
+            self._input, weight_MD = x_BD, weight_KOI.flatten(0, 1)
+            work = self._take_work((len(x_BD), len(weight_MD)), x_BD) if training else None
+            z_MB = torch.mm(x_BD, weight_MD.T, out=work).T.contiguous()
+        return z_MB.view(num_trials, num_outputs, -1)
 
     def _take_work(self, shape: tuple[int, int], like: Tensor) -> Tensor:
         """Memory that stays, by shape: fresh pages for megabytes in every step cost time, and a graph needs its own."""
