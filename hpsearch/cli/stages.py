@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,14 +28,10 @@ from hpsearch.cli.options import (
     read_settings,
     set_verbosity,
 )
-from hpsearch.cli.signals import stopped
+from hpsearch.cli.searching import run_stage, show_plan
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hpsearch.config import Settings
-    from hpsearch.search.checks.findings import CheckReport
-    from hpsearch.search.evidence import Evidence
-    from hpsearch.search.fork_server import ForkServer
     from hpsearch.search.plan import StagePlan
     from hpsearch.storage import Database, StudyRow
 
@@ -103,9 +95,9 @@ def coarse(
 
     plan = plan_coarse(settings, name or "coarse", check)
     if dry_run:
-        _show_plan(plan, settings, as_json, workers, split_devices(devices))
+        show_plan(plan, settings, as_json, workers, split_devices(devices))
         return
-    _run(lambda _db: plan, settings, as_json, quiet, workers, split_devices(devices), skip_checks)
+    run_stage(lambda _db: plan, settings, as_json, quiet, workers, split_devices(devices), skip_checks)
 
 
 def fine(
@@ -164,7 +156,7 @@ def fine(
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:
-        _show_plan(plan, settings, as_json, workers, split_devices(devices))
+        show_plan(plan, settings, as_json, workers, split_devices(devices))
         return
     if evidence.num_finished < len(evidence.trials) and not quiet:
         typer.echo(
@@ -177,7 +169,7 @@ def fine(
             typer.echo(f"note: {source!r} has gone on; {kept.name!r} keeps the ranges it started with", err=True)
         return kept
 
-    _run(planned, settings, as_json, quiet, workers, split_devices(devices))
+    run_stage(planned, settings, as_json, quiet, workers, split_devices(devices))
 
 
 def _find_check(source: str, config: str | None, storage: str | None) -> tuple[StudyRow, dict[str, Any] | None]:
@@ -222,90 +214,3 @@ def _parse_renames(renames: list[str]) -> dict[str, str | None]:
             raise ConfigError(f"--rename {text} is not allowed.\nAllowed: --rename PARAM=NAME, --rename PARAM=none.")
         parsed[old] = None if new == "none" else new
     return parsed
-
-
-def _run(
-    planned: Callable[[Database], StagePlan],
-    settings: Settings,
-    as_json: bool,
-    quiet: bool,
-    workers: int,
-    devices: Sequence[str],
-    skip_checks: bool = False,
-) -> None:
-    """Create or resume a stage, work on it, show what came out."""
-    start = time.monotonic()
-
-    from hpsearch.search.fork_server import ForkServer
-
-    several = (workers > 1 or len(devices) > 1) and settings.run.fleet != "ray"
-    try:
-        # It imports what workers need while this process imports the same and reads the images.
-        with ForkServer() if several else nullcontext() as server:
-            evidence, checks = _search(
-                planned, settings, as_json or quiet, quiet, workers, devices, skip_checks, server
-            )
-    except KeyboardInterrupt as stop:
-        raise stopped(stop) from None
-
-    from hpsearch.cli.output import print_stage
-    from hpsearch.search import attributes
-    from hpsearch.search.summary import stage_summary
-
-    is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
-    summary = stage_summary(evidence, seconds=time.monotonic() - start)
-    if as_json:
-        found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
-        typer.echo(json.dumps({**summary.as_dict(), **found}))
-    else:
-        print_stage(summary, quiet=quiet)
-    if summary.counts.get("FAIL", 0) == summary.num_trials:
-        raise typer.Exit(code=1)
-
-
-def _search(
-    planned: Callable[[Database], StagePlan],
-    settings: Settings,
-    silent: bool,
-    quiet: bool,
-    workers: int,
-    devices: Sequence[str],
-    skip_checks: bool,
-    server: ForkServer | None,
-) -> tuple[Evidence, CheckReport | None]:
-    from hpsearch.cli.output import line, print_changes
-    from hpsearch.cli.progress import data_progress, make_listener, waiting
-    from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.fleet import check_request, run_fleet
-    from hpsearch.search.images import load_data
-    from hpsearch.search.stopping import Stop
-    from hpsearch.storage import open_database
-
-    run = check_request(settings.run, devices)
-    db = open_database(run.storage, create=True)
-    plan = planned(db)
-    if plan.changes and not silent:
-        print_changes(plan.changes)
-    with data_progress(silent) as progress:
-        data = load_data(plan.trial_config, run, progress)
-    with waiting("checking", silent):
-        checks = None if skip_checks else check_before_search(db, plan, data)
-    if checks is not None:
-        checks.refuse_if_failed()
-        if not silent:
-            line("checks", checks.line())
-    stop = Stop()
-    with make_listener(quiet=quiet, as_json=silent) as listener, stop.on_signals():
-        return run_fleet(db, plan, settings.run, data, workers, devices, listener, stop, server), checks
-
-
-def _show_plan(plan: StagePlan, settings: Settings, as_json: bool, workers: int, devices: Sequence[str]) -> None:
-    from hpsearch.cli.output import print_plan
-    from hpsearch.search.session import look_ahead
-
-    outlook = look_ahead(plan, settings.run, workers, devices)
-    described = {**plan.as_dict(), **outlook.as_dict()}
-    if as_json:
-        typer.echo(json.dumps(described))
-    else:
-        print_plan(plan, outlook)
