@@ -119,7 +119,7 @@ class Npz(Source):
 
 
 def as_images(x: Array, name: str) -> Array:
-    """N,C,H,W in uint8, float32 or float64, from any of the shapes and types that `Npz` names.
+    """N,C,H,W in uint8, float32 or float64, from any of the shapes and types that `Npz` names; a view where it can be.
 
     Raises:
         DataError: shape or type is another one.
@@ -131,7 +131,7 @@ def as_images(x: Array, name: str) -> Array:
         raise DataError(f"{name} holds {x.dtype}.\nAllowed: uint8 (0 ... 255), float16, float32, float64.")
     if x.ndim not in (2, 3, 4):
         raise DataError(f"{name} has shape {x.shape}.\nAllowed: N,C,H,W or N,H,W,C or N,H,W or N,D.")
-    return np.ascontiguousarray(channels_first(x))
+    return channels_first(x)
 
 
 def as_labels(y: Array, name: str, *, first: bool = False) -> Labels:

@@ -26,6 +26,7 @@ from hpsearch.errors import ConfigError, DataError
 from hpsearch.runtime import step_seed
 
 MAX_SAMPLE = 1000  # training images on which accuracy is measured
+PART_BYTES = 2**20  # copied at a time, into another order or type while they are in the cache
 SAMPLE_SEED = 0  # draws them; a constant, so that all trials are measured on the same ones
 
 
@@ -160,16 +161,17 @@ Part = tuple[Array, Array, torch.dtype]  # array, rows of it, type on the device
 def _place(parts: dict[str, Part], device: torch.device) -> tuple[dict[str, Tensor], SharedMemory | None]:
     """Copies on the device; on a CPU in shared memory, where the system has it."""
     if device.type != "cpu" or not SharedMemory.possible():
-        return {name: _raw(x[rows], dtype).to(device).to(dtype) for name, (x, rows, dtype) in parts.items()}, None
+        contiguous = {name: (np.ascontiguousarray(x[rows]), dtype) for name, (x, rows, dtype) in parts.items()}
+        return {name: _raw(x, dtype).to(device).to(dtype) for name, (x, dtype) in contiguous.items()}, None
     shapes = {name: (len(rows), *x.shape[1:]) for name, (x, rows, _) in parts.items()}
     memory = SharedMemory(sum(bytes_of(shapes[name], dtype) for name, (_, _, dtype) in parts.items()))
     tensors = {name: memory.empty(name, shapes[name], dtype) for name, (_, _, dtype) in parts.items()}
     for name, (x, rows, _) in parts.items():
         place = tensors[name].numpy()
-        if x.dtype == place.dtype:  # without a copy on the way, which mode="raise" would make
-            np.take(x, rows, axis=0, out=place, mode="clip")
-        else:
-            tensors[name].copy_(torch.from_numpy(x[rows]))
+        size = max(1, PART_BYTES * len(x) // max(1, x.nbytes))
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            place[part] = x[rows[part]]
     return tensors, memory
 
 
@@ -193,7 +195,7 @@ def prepare_test(
             f"Allowed: as in x_train, {training_data.shape} in {stored}."
         )
     like = training_data.x_val_NCHW
-    x_NCHW = _raw(np.array(images.x), like.dtype).to(like.device).to(like.dtype)
+    x_NCHW = _raw(np.array(images.x, order="C"), like.dtype).to(like.device).to(like.dtype)
     return normalizer(normalization, x_NCHW)(x_NCHW), torch.from_numpy(images.y).to(like.device)
 
 

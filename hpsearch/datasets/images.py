@@ -24,7 +24,10 @@ FINGERPRINT_CHUNK = 4096  # images hashed in one go, so that a memory-mapped arr
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split: `x` is N,C,H,W in uint8, float32 or float64 (perhaps read-only), `y` is N in int64."""
+    """One split: `x` is N,C,H,W in uint8, float32 or float64, `y` is N in int64.
+
+    `x` may be read-only, and a view of memory in another order.
+    """
 
     x: Array
     y: Labels

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hpsearch.config import DataConfig, SyntheticConfig
 from hpsearch.datasets.device import TrainingData, prepare, prepare_test
+from hpsearch.datasets.memory import SharedMemory
 from hpsearch.datasets.normalization import fit
 from hpsearch.datasets.sources import load_train
 from hpsearch.datasets.splits import divide
@@ -24,13 +25,13 @@ def synthetic(num: int = 101, **keys: object) -> DataConfig:
     return DataConfig.model_validate({"source": "synthetic", "synthetic": size, "val": 10, **keys})
 
 
-def bytes_npz(path: Path, seed: int = 0) -> DataConfig:
+def bytes_npz(path: Path, seed: int = 0, height: int = 4) -> DataConfig:
     rng = np.random.default_rng(seed)
     np.savez(
         path,
-        x_train=rng.integers(0, 256, (60, 3, 4, 4), dtype=np.uint8),
+        x_train=rng.integers(0, 256, (60, 3, height, 4), dtype=np.uint8),
         y_train=np.arange(60) % 3,
-        x_test=rng.integers(0, 256, (6, 3, 4, 4), dtype=np.uint8),
+        x_test=rng.integers(0, 256, (6, 3, height, 4), dtype=np.uint8),
         y_test=np.arange(6) % 3,
     )
     return DataConfig(source=f"npz:{path}", val=12, normalize="pixel")
@@ -201,6 +202,31 @@ def test_the_fingerprint_is_that_of_the_images_not_of_the_split(tmp_path: Path) 
     arrays["y_train"][[0, 1]] = arrays["y_train"][[1, 0]]
     np.savez(tmp_path / "a.npz", **arrays)
     assert prepare(config, CPU, torch.float32).fingerprint != first
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("part_bytes", [100, 2**20])
+def test_images_with_channels_last_come_to_lie_as_those_with_channels_first(
+    shared: bool, part_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpsearch.datasets.device.PART_BYTES", part_bytes)
+    if not shared:
+        monkeypatch.setattr(SharedMemory, "possible", lambda: False)
+    config = bytes_npz(tmp_path / "first.npz", height=5)  # 4 could be channels
+    arrays = dict(np.load(tmp_path / "first.npz"))
+    for name in ("x_train", "x_test"):
+        arrays[name] = np.ascontiguousarray(arrays[name].transpose(0, 2, 3, 1))
+    np.savez(tmp_path / "last.npz", **arrays)
+    expected = prepare(config, CPU, torch.float32)
+    config = config.model_copy(update={"source": f"npz:{tmp_path / 'last.npz'}"})
+    found = prepare(config, CPU, torch.float32)
+    assert found.fingerprint == expected.fingerprint
+    for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).is_contiguous()
+    x_test, _ = prepare_test(config, found)
+    assert x_test.is_contiguous()
+    assert torch.equal(x_test, prepare_test(config, expected)[0])
 
 
 def test_float64_images_keep_their_precision(tmp_path: Path) -> None:
