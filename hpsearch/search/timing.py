@@ -24,7 +24,7 @@ from hpsearch.training import Pack
 Clock = Callable[[], float]
 
 NUM_STEPS = 10  # minibatches in a timed epoch, at most
-LEAST_STEPS = 3  # or at least; the last one of an epoch does a little more than the others
+LEAST_STEPS = 3  # or at least
 CRUMB = 4  # images of the smallest minibatch: a large net must not take minutes to be known as large
 NUM_EVALUATED = 50  # images of each part that a timed epoch evaluates on, at most
 # Values that change no verdict on a net, but keep the arithmetic that the search will have.
@@ -79,6 +79,7 @@ class Stopwatch:
     device: torch.device
     clock: Clock = time.perf_counter
     steps_begun: float = 0.0
+    last_begun: float = 0.0
     steps_ended: float = 0.0
 
     def now(self) -> float:
@@ -88,6 +89,12 @@ class Stopwatch:
         elif self.device.type == "mps":
             torch.mps.synchronize()
         return self.clock()
+
+    def step(self, num_batches: int) -> float:
+        """Seconds of one step but the last, which measures itself: a tenth of a timed epoch, not of a real one."""
+        if num_batches == 1:
+            return self.steps_ended - self.steps_begun
+        return (self.last_begun - self.steps_begun) / (num_batches - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +117,12 @@ class WatchedData(TrainingData):
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See TrainingData."""
+        last = self.num_batches(batch_size) - 1
         self.watch.steps_begun = self.watch.now()
-        yield from super().batches(seed, epoch, batch_size)
+        for number, batch in enumerate(super().batches(seed, epoch, batch_size)):
+            if number == last:
+                self.watch.last_begun = self.watch.now()
+            yield batch
         self.watch.steps_ended = self.watch.now()
 
     def train_sample(self, num: int = NUM_EVALUATED) -> tuple[Tensor, Tensor]:
@@ -157,8 +168,8 @@ class TimedPack:
         self.pack.run_epoch()
         took = self.watch.now() - begun
         if self.pack.epoch > 1:
+            self.steps.append(self.watch.step(self.num_batches))
             trained = self.watch.steps_ended - self.watch.steps_begun
-            self.steps.append(trained / self.num_batches)
             self.evaluations.append(max(0.0, took - trained) / self.part.num_evaluated)
         return took
 

@@ -45,7 +45,7 @@ from hpsearch.training.choice import PREFERENCE
 from hpsearch.training.fused_update import compile_kernels
 
 MOST_SECONDS = 2.0  # that the measurements of a search take
-MOST_SHARE = 0.03  # of the search
+MOST_SHARE = 0.02  # of the search
 BFLOAT16_SHARE = 0.02  # of a long search; it saves a quarter or more where it is faster
 LARGER = 1.5  # times as much time for measurements as there was: worth measuring again
 # Floating-point operations below which a search is over before tuning would have paid: 60 s at 100 GFLOP/s on a CPU,

@@ -22,6 +22,7 @@ from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate
 from hpsearch.training.state import PackState
+from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
 
 
@@ -89,6 +90,7 @@ class Pack:
         self._persistent = {name: first_names[id(t)] for name, t in everything if id(t) in first_names}
         self._num_steps = data.num_batches(config.train.batch_size)
         self._train_sample = data.train_sample()
+        self._update_ratio = UpdateRatio()
         x_sample, y_sample = self._train_sample
         with preserved_rng(like.device):
             self._engine = make_engine(
@@ -215,14 +217,13 @@ class Pack:
         state.set_learning_rate(self._learning_rates(epoch))
         state.cost_sum_K.zero_()
         explosions: list[Explosion] = []
-        before: list[Tensor] = []
         for step, (x_BCHW, y_B) in enumerate(self._data.batches(train.seed, epoch, train.batch_size)):
             last = step + 1 == self._num_steps
             if last:
-                before = [weight.clone() for weight in state.weights.values()]
+                self._update_ratio.begin(list(state.weights.values()))
             self._engine.step(x_BCHW.to(state.cost_sum_K.dtype), y_B, step_seed(train.seed, epoch, step))
             if last:
-                state.update_ratio_K.copy_(update_ratio(before, list(state.weights.values())))
+                state.update_ratio_K.copy_(self._update_ratio.end(list(state.weights.values())))
             if last or (step + 1) % CHECK_STEPS == 0:
                 explosions += self._remove_exploded(epoch)
                 if not self._numbers:
@@ -281,13 +282,3 @@ class Pack:
     def _keep(self, slots: list[int]) -> None:
         self._numbers = [self._numbers[slot] for slot in slots]
         self._engine.keep(slots)
-
-
-def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-    """|update| / |weights before it| of each trial over all its weights; tensors of shape [K, ...], result [K]."""
-
-    def norm(tensors: Iterable[Tensor]) -> Tensor:
-        squares = [torch.linalg.vector_norm(tensor.flatten(1), dim=1).square() for tensor in tensors]
-        return torch.stack(squares).sum(0).sqrt()
-
-    return norm(new - old for new, old in zip(after, before, strict=True)) / norm(before)

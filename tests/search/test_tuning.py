@@ -21,6 +21,8 @@ from hpsearch.search.timing import Candidate, TimedPack, Timing, estimate, harml
 from hpsearch.search.timing_cache import Measured
 from hpsearch.search.width import balanced
 from hpsearch.search.worker import Worker
+from hpsearch.training.fused import FusedEngine
+from hpsearch.training.update_ratio import UpdateRatio
 
 WORK = Workload(num_trials=100, epochs=5, num_batches=10, num_evaluated=0)
 FUSED, VMAP, LOOP = (Timing(engine, 25, 0.1, 0.0) for engine in ("fused", "vmap", "loop"))
@@ -442,6 +444,31 @@ def test_a_large_net_is_known_as_such_by_a_crumb():
     found = estimate(SlowPack, Candidate("loop", 10), 100, 0.5, 10)
     assert made == [(1, 4)]
     assert (found.width, found.step, found.evaluation) == (10, pytest.approx(100.0), pytest.approx(0.1))
+
+
+def test_what_the_last_step_of_an_epoch_does_beside_training_is_none_of_a_step_s_time(tiny, monkeypatch):
+    """It copies all weights to measure itself: a tenth of a timed epoch's steps would count it as if each did."""
+    plan, data, _ = prepared(tiny)
+    now = 0.0
+    step, begin = FusedEngine.step, UpdateRatio.begin
+
+    def clocked(seconds, work):
+        def call(*given):
+            nonlocal now
+            now += seconds
+            work(*given)
+
+        return call
+
+    monkeypatch.setattr(FusedEngine, "step", clocked(2.0, step))
+    monkeypatch.setattr(UpdateRatio, "begin", clocked(100.0, begin))
+    pack = TimedPack(plan.trial_config, data, "fused", 2, num_steps=3, clock=lambda: now)
+    assert [pack.run_epoch() for _ in range(3)] == [106.0] * 3
+    assert pack.timing() == Timing("fused", 2, 2.0, 0.0)
+    one = TimedPack(plan.trial_config, data, "fused", 2, num_steps=1, clock=lambda: now)
+    one.run_epoch()
+    one.run_epoch()
+    assert one.timing().step == 102.0  # there is no other one
 
 
 def test_engines_are_compared_in_narrow_packs_where_steps_are_long():

@@ -1,0 +1,41 @@
+"""How large a step is beside the weights that make it; about 1e-3 is usual.
+
+Shapes: K = trials in the pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class UpdateRatio:
+    """|update| / |weights before it| of each trial, over all its weights.
+
+    Keeps the memory of its copies: fresh pages for twice the weights took longer than the step that they measure.
+    """
+
+    def __init__(self) -> None:
+        self._copies: list[Tensor] = []
+
+    def begin(self, weights: Sequence[Tensor]) -> None:
+        """Note the weights before an update, of shape [K, ...] each."""
+        if [copy.shape for copy in self._copies] != [weight.shape for weight in weights]:
+            self._copies = [torch.empty_like(weight) for weight in weights]
+        for copy, weight in zip(self._copies, weights, strict=True):
+            copy.copy_(weight)
+
+    def end(self, weights: Sequence[Tensor]) -> Tensor:
+        """The ratios after it, of shape [K]."""
+        before = _norm(self._copies)
+        for copy, weight in zip(self._copies, weights, strict=True):
+            torch.sub(weight, copy, out=copy)
+        return _norm(self._copies) / before
+
+
+def _norm(tensors: Iterable[Tensor]) -> Tensor:
+    """Of all tensors of a trial together."""
+    squares = [torch.linalg.vector_norm(tensor.flatten(1), dim=1).square() for tensor in tensors]
+    return torch.stack(squares).sum(0).sqrt()
