@@ -7,7 +7,7 @@ from planted import EDGE, plant
 
 from hpsearch.report import style
 from hpsearch.report.center import VERDICT_ORDER, center_data
-from hpsearch.report.figures.curves import _curves_info, plot_curves
+from hpsearch.report.figures.curves import Curve, CurvesInfo, _curves_info, plot_curves
 from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
 from hpsearch.report.figures.gap import _gap_info, plot_gap
 from hpsearch.report.figures.importance import _importance_info, plot_importance
@@ -165,6 +165,13 @@ def test_gap_and_updates_leave_explosions_out(coarse, foreign):
     assert sum(len(trace.x) for trace in plot_gap(gap).data if trace.name != "best" and trace.mode == "markers") == num
     assert _gap_info(foreign) is None
     assert _updates_info(foreign) is None
+
+
+@pytest.mark.parametrize(("num_epochs", "dtick"), [(1, 1), (3, 1), (8, 1), (9, None), (100, None)])
+def test_few_epochs_have_a_tick_each_and_none_between_them(num_epochs, dtick):
+    epochs = tuple(range(1, num_epochs + 1))
+    axis = plot_curves(CurvesInfo(0, "val_acc", (Curve("val_acc", epochs, epochs),))).layout.xaxis
+    assert (axis.dtick, axis.nticks) == (dtick, None if dtick else 8)
 
 
 def test_curves_of_the_best(coarse, foreign):
