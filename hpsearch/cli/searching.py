@@ -98,8 +98,10 @@ def _search(
             print_changes(plan.changes)
         with data_progress(silent) as progress:
             data = load_data(plan.trial_config, run, progress)
-        if server is None and not on_ray and len(choose_devices(plan, data, run, workers, devices)) > 1:
-            server = stack.enter_context(ForkServer())  # while this process checks
+        if not on_ray:
+            devices = choose_devices(plan, data, run, workers, devices)
+            if server is None and len(devices) > 1:
+                server = stack.enter_context(ForkServer())  # while this process checks
         with waiting("checking", silent):
             checks = None if skip_checks else check_before_search(db, plan, data)
         if checks is not None:

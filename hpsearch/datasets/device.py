@@ -161,8 +161,7 @@ Part = tuple[Array, Array, torch.dtype]  # array, rows of it, type on the device
 def _place(parts: dict[str, Part], device: torch.device) -> tuple[dict[str, Tensor], SharedMemory | None]:
     """Copies on the device; on a CPU in shared memory, where the system has it."""
     if device.type != "cpu" or not SharedMemory.possible():
-        contiguous = {name: (np.ascontiguousarray(x[rows]), dtype) for name, (x, rows, dtype) in parts.items()}
-        return {name: _raw(x, dtype).to(device).to(dtype) for name, (x, dtype) in contiguous.items()}, None
+        return {name: _raw(x[rows], dtype).to(device).to(dtype) for name, (x, rows, dtype) in parts.items()}, None
     shapes = {name: (len(rows), *x.shape[1:]) for name, (x, rows, _) in parts.items()}
     memory = SharedMemory(sum(bytes_of(shapes[name], dtype) for name, (_, _, dtype) in parts.items()))
     tensors = {name: memory.empty(name, shapes[name], dtype) for name, (_, _, dtype) in parts.items()}
@@ -201,7 +200,7 @@ def prepare_test(
 
 def _raw(x_NCHW: Array, dtype: torch.dtype) -> Tensor:
     """As they travel to the device: bytes as bytes, others as they will be, since not every device takes float64."""
-    raw = torch.from_numpy(x_NCHW)
+    raw = torch.from_numpy(np.ascontiguousarray(x_NCHW))
     return raw if x_NCHW.dtype == np.uint8 else raw.to(dtype)
 
 

@@ -53,7 +53,7 @@ def plot_curves(info: CurvesInfo) -> go.Figure:
         )
     num_trials = max(len(bands) for bands in info.curves.values())
     fig.update_layout(
-        xaxis={"title": {"text": "trials"}, "range": [1, num_trials + 0.02 * (num_trials - 1) or 2], "tickformat": "d"},
+        xaxis=style.whole_axis(1, num_trials + 0.02 * (num_trials - 1) or 2, title={"text": "trials"}),
         yaxis={"title": {"text": "best val_acc so far"}},
     )
     return style.apply(fig, height=360)

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 FONT_SIZE = 13  # pixels
 HEIGHT = 400  # pixels
+MOST_TICKS = 8  # on an axis of counts
 MAX_DECADES = 7  # labels of a log axis that fit on a telephone
 TICK_DIGITS: tuple[tuple[float, tuple[float, ...]], ...] = (  # labels within a decade, by the decades on show
     (2.5, (1,)),
@@ -187,6 +188,12 @@ def _under(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _under(merged[key], value) if both else value
     return merged
+
+
+def whole_axis(first: float, last: float, **other: Any) -> dict[str, Any]:
+    """An axis of counts. Left to itself, Plotly puts a tick at 1.5, too, where there are few, and calls it 2."""
+    ticks = {"tick0": 0, "dtick": 1} if last - first < MOST_TICKS else {"nticks": MOST_TICKS}
+    return {"tickformat": "d", "range": [first, last], **ticks, **other}
 
 
 def log_axis(low: float, high: float, **other: Any) -> dict[str, Any]:

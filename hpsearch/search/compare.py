@@ -250,7 +250,7 @@ def read_comparison(
     whole = [
         repeat
         for repeat in common[:num_repeats]
-        if all(_is_finished(trials[repeats[repeat].name]) for repeats in found.values())
+        if not any(t.state in ("WAITING", "RUNNING") for r in found.values() for t in trials[r[repeat].name])
     ]
     if not whole:
         raise RefusedError(
@@ -288,10 +288,6 @@ def _comparison(
         num_planned=num_repeats or max(study.attrs[attributes.COMPARISON]["repeats"] for study in studies),
         importances=importances(config.space, [params for params, _ in pooled], [value for _, value in pooled]),
     )
-
-
-def _is_finished(trials: Sequence[TrialRow]) -> bool:
-    return all(trial.state not in ("WAITING", "RUNNING") for trial in trials)
 
 
 def _search(sampler: str, repeat: int, trials: Sequence[TrialRow]) -> Search:

@@ -26,6 +26,7 @@ from hpsearch.logs import get_logger
 from hpsearch.runtime import num_cores
 from hpsearch.search.timing import Timing
 
+MEANING = "steps but the last of an epoch"  # of a timing; one that meant something else is measured again
 MOST_ENTRIES = 500  # of about 1 KiB; the oldest go
 log = get_logger(__name__)
 
@@ -136,6 +137,7 @@ def describe(device: torch.device, structure: str, shape: Sequence[int], **more:
         "torch": str(torch.__version__),
         "numba": _version("numba"),
         "hpsearch": hpsearch.__version__,
+        "meaning": MEANING,
         "structure": structure,
         "shape": list(shape),
         **more,

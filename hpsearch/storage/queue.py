@@ -35,7 +35,7 @@ from hpsearch.space import from_internal
 from hpsearch.storage.database import Database
 from hpsearch.storage.leases import Lease, extend, fence, forget, give_back, held, lock_free
 from hpsearch.storage.rows import StudyRow, cached_range, to_stored
-from hpsearch.storage.shares import even_share
+from hpsearch.storage.shares import Shared, even_share
 from hpsearch.storage.studies import attr_rows, param_rows
 from hpsearch.storage.tables import (
     FINISHED,
@@ -117,10 +117,10 @@ class Queue:
 
     def _take(self, limit: int, *, ahead: bool = False, even_out: int | None = None) -> list[Lease]:
         with self.db.write() as connection:
-            if even_out is not None and (workers := self._num_workers(connection)) > 1:
-                left_elsewhere = self._left_elsewhere(connection, even_out)
-                limit = even_share(self._num_waiting(connection), left_elsewhere, workers, limit)
-            if ahead and self._num_waiting(connection) <= limit * self._num_workers(connection):
+            study = Shared(connection, self.study.study_id, self.worker, self.db.now)
+            if even_out is not None and (workers := study.num_workers()) > 1:
+                limit = even_share(study.num_waiting(), study.left_elsewhere(even_out), workers, limit)
+            if ahead and study.num_waiting() <= limit * study.num_workers():
                 return []
             leases = lock_free(connection, self.study.study_id, self.db.now, limit)
             ids = [lease.trial_id for lease in leases]
@@ -135,31 +135,6 @@ class Queue:
             params, attrs = _read_params(connection, ids), _read_attrs(connection, ids)
         full = [replace(lease, params=params[lease.trial_id], attrs=attrs[lease.trial_id]) for lease in leases]
         return sorted(full, key=lambda lease: lease.number)
-
-    def _num_waiting(self, connection: sa.Connection) -> int:
-        mine = (trials.c.study_id == self.study.study_id) & (trials.c.state == "WAITING")
-        return connection.scalar(sa.select(sa.func.count()).select_from(trials).where(mine)) or 0
-
-    def _left_elsewhere(self, connection: sa.Connection, num_epochs: int) -> float:
-        """What is left of the trials in other workers' hands, in whole trials."""
-        done = sa.select(sa.func.count()).where(hpsearch_epochs.c.trial_id == trials.c.trial_id).scalar_subquery()
-        query = (
-            sa.select(sa.func.sum(num_epochs - done))
-            .select_from(trials.join(hpsearch_leases, hpsearch_leases.c.trial_id == trials.c.trial_id))
-            .where(trials.c.study_id == self.study.study_id, trials.c.state == "RUNNING")
-            .where(hpsearch_leases.c.worker != self.worker)  # whose own results may still be on their way
-        )
-        return float(connection.scalar(query) or 0) / num_epochs
-
-    def _num_workers(self, connection: sa.Connection) -> int:
-        """Of those with trials in their hands, this one among them."""
-        query = (
-            sa.select(hpsearch_leases.c.worker)
-            .join(trials, trials.c.trial_id == hpsearch_leases.c.trial_id)
-            .where(trials.c.study_id == self.study.study_id, trials.c.state == "RUNNING")
-            .where(hpsearch_leases.c.expires_at >= self.db.now)
-        )
-        return len({self.worker, *connection.scalars(query.distinct())})
 
     def set_params(self, drawn: Sequence[tuple[Lease, Mapping[str, Any]]], ranges: Mapping[str, Range]) -> list[Lease]:
         """Write hyperparameters drawn when the trials were taken; the leases still held, with their params."""

@@ -172,6 +172,7 @@ def test_few_epochs_have_a_tick_each_and_none_between_them(num_epochs, dtick):
     epochs = tuple(range(1, num_epochs + 1))
     axis = plot_curves(CurvesInfo(0, "val_acc", (Curve("val_acc", epochs, epochs),))).layout.xaxis
     assert (axis.dtick, axis.nticks) == (dtick, None if dtick else 8)
+    assert style.whole_axis(1, num_epochs + 0.1).get("dtick") == dtick
 
 
 def test_curves_of_the_best(coarse, foreign):

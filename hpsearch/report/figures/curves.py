@@ -10,8 +10,6 @@ import plotly.graph_objects as go
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
 
-MOST_TICKS = 8
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -76,11 +74,8 @@ def plot_curves(info: CurvesInfo) -> go.Figure:
             hovertemplate="epoch %{x}: %{y:.4g}",
         )
     axis = style.as_text(info.axis)
-    first, last = _span(info)
-    # Left to itself, Plotly puts a tick at 1.5, too, which the format calls 2.
-    ticks = {"tick0": 0, "dtick": 1} if last - first < MOST_TICKS else {"nticks": MOST_TICKS}
     fig.update_layout(
-        xaxis={"title": {"text": "epoch"}, "tickformat": "d", "range": [first, last], **ticks},
+        xaxis=style.whole_axis(*_span(info), title={"text": "epoch"}),
         yaxis={"title": {"text": axis}, "nticks": 6},
         hovermode="x unified",
         showlegend=len(info.curves) > 1,
