@@ -4,7 +4,8 @@ PyTorch's kernels pass through it five times: the gradient in the weight's preci
 for the next cost, and the rounded weight for the next product. For 25 weights of 50 x 3072 and products in bfloat16
 that is 3.3 ms against 1.7 ms in one pass (one core, `torch._fused_sgd_`), and half of a step.
 
-All arrays are flat, with as many numbers as the weight; bfloat16 travels as its 16 bits.
+All arrays have rows, as many and as long as the weight; a gradient's may be longer, and what is behind is not read.
+bfloat16 travels as its 16 bits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numba
 import numpy as np
 
 Kernel = Callable[..., Any]
-CHUNK = 2048  # numbers that stay in the first-level cache between their update and the sum of their squares
+CHUNK = 3072  # numbers that stay in the first-level cache between their update and the sum of their squares
 
 
 def _compiled(function: Kernel) -> Kernel:
@@ -57,8 +58,9 @@ def _sum_of_squares(w: Any) -> Any:
 def squares(w: Any) -> Any:
     """The sum of the squares: to the bit what an update returns that ends with this weight."""
     total = w.dtype.type(0)
-    for start in range(0, w.size, CHUNK):
-        total += _sum_of_squares(w[start : start + CHUNK])
+    for row in range(len(w)):
+        for start in range(0, w.shape[1], CHUNK):
+            total += _sum_of_squares(w[row, start : start + CHUNK])
     return total
 
 
@@ -71,24 +73,25 @@ def sgd(
     With `rounded`, which becomes the new weight in bfloat16, the gradient is in bfloat16, too; else it is None.
     """
     total = weight.dtype.type(0)
-    for start in range(0, weight.size, CHUNK):
-        chunk = slice(start, start + CHUNK)
-        w, g = weight[chunk], gradient[chunk]
-        v = None if velocity is None else velocity[chunk]
-        r = None if rounded is None else rounded[chunk]
-        for i in range(w.size):
-            old = w[i]
-            step = g[i] if r is None else _widened(g[i])
-            step = step + reg * old + l1 * np.sign(old)
-            if v is not None:
-                average = momentum * v[i] + step
-                v[i] = average
-                step = step + momentum * average if nesterov else average
-            new = old - lr * step
-            w[i] = new
-            if r is not None:
-                r[i] = _narrowed(new)
-        total += _sum_of_squares(w)
+    for row in range(len(weight)):
+        for start in range(0, weight.shape[1], CHUNK):
+            end = min(start + CHUNK, weight.shape[1])
+            w, g = weight[row, start:end], gradient[row, start:end]
+            v = None if velocity is None else velocity[row, start:end]
+            r = None if rounded is None else rounded[row, start:end]
+            for i in range(w.size):
+                old = w[i]
+                step = g[i] if r is None else _widened(g[i])
+                step = step + reg * old + l1 * np.sign(old)
+                if v is not None:
+                    average = momentum * v[i] + step
+                    v[i] = average
+                    step = step + momentum * average if nesterov else average
+                new = old - lr * step
+                w[i] = new
+                if r is not None:
+                    r[i] = _narrowed(new)
+            total += _sum_of_squares(w)
     return total
 
 
@@ -105,21 +108,23 @@ def adam(
         decay: the part of the weight that goes, decoupled from the gradient.
     """
     total = weight.dtype.type(0)
-    for start in range(0, weight.size, CHUNK):
-        chunk = slice(start, start + CHUNK)
-        w, m, s, g = weight[chunk], average[chunk], square[chunk], gradient[chunk]
-        r = None if rounded is None else rounded[chunk]
-        for i in range(w.size):
-            old = w[i]
-            step = g[i] if r is None else _widened(g[i])
-            step = step + reg * old + l1 * np.sign(old)
-            first = m[i] + gain1 * (step - m[i])
-            second = s[i] + gain2 * (step * step - s[i])
-            m[i] = first
-            s[i] = second
-            new = old - decay * old - lr * first / (np.sqrt(second) + eps)
-            w[i] = new
-            if r is not None:
-                r[i] = _narrowed(new)
-        total += _sum_of_squares(w)
+    for row in range(len(weight)):
+        for start in range(0, weight.shape[1], CHUNK):
+            end = min(start + CHUNK, weight.shape[1])
+            w, g = weight[row, start:end], gradient[row, start:end]
+            m, s = average[row, start:end], square[row, start:end]
+            r = None if rounded is None else rounded[row, start:end]
+            for i in range(w.size):
+                old = w[i]
+                step = g[i] if r is None else _widened(g[i])
+                step = step + reg * old + l1 * np.sign(old)
+                first = m[i] + gain1 * (step - m[i])
+                second = s[i] + gain2 * (step * step - s[i])
+                m[i] = first
+                s[i] = second
+                new = old - decay * old - lr * first / (np.sqrt(second) + eps)
+                w[i] = new
+                if r is not None:
+                    r[i] = _narrowed(new)
+            total += _sum_of_squares(w)
     return total

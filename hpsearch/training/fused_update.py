@@ -22,6 +22,7 @@ from hpsearch.training.optimizers import ADAM_EPS
 from hpsearch.training.state import PackState
 
 LARGE = 2**14  # numbers of one trial; below it, calls cost more than passes
+LONG = 1024  # numbers of a row; between such rows of a gradient there may be gaps
 
 Rule = Callable[[int, str, Tensor, Tensor], None]  # (slot, name, weight_OI, gradient_OI)
 
@@ -76,8 +77,9 @@ def compile_kernels(optimizer: str) -> None:
         from hpsearch.training import compiled_update
     except ImportError:
         return
-    weight, zero = np.zeros(1, np.float32), np.float32(0)
-    for gradient, rounded in ((weight.copy(), None), (np.zeros(1, np.uint16), np.zeros(1, np.uint16))):
+    weight, zero = np.zeros((1, 1), np.float32), np.float32(0)
+    bits = np.zeros((1, 1), np.uint16)
+    for gradient, rounded in ((weight.copy(), None), (bits, bits.copy())):
         if optimizer in ("adam", "adamw"):
             compiled_update.adam(
                 weight, weight.copy(), weight.copy(), gradient, rounded, *[zero] * 3, zero + 1, *[zero] * 3
@@ -106,15 +108,17 @@ class CompiledUpdate(LargeUpdate):
         # PyTorch counts its own changes of a tensor, and not those of the kernels.
         if version == weight_KOI._version:
             return found_K
-        return self._as_vector([self._kernels.squares(weight) for weight in _rows(weight_KOI)])
+        return self._as_vector([self._kernels.squares(weight) for weight in _tables(weight_KOI)])
 
     def _update(self, name: str, gradient_KOI: Tensor, slots: list[int], rounded_KOI: Tensor | None) -> None:
         weight_KOI = self._state.parameters[name]
         if rounded_KOI is None:
             gradient_KOI = gradient_KOI.to(weight_KOI.dtype)
-        averages = [_rows(stacked[name]) for stacked in self._state.optimizer.state.values()]
-        weight, gradient = _rows(weight_KOI), _rows(gradient_KOI.contiguous())
-        rounded = [None] * len(weight) if rounded_KOI is None else _rows(rounded_KOI)
+        if not _in_long_rows(gradient_KOI):
+            gradient_KOI = gradient_KOI.contiguous()
+        averages = [_tables(stacked[name]) for stacked in self._state.optimizer.state.values()]
+        weight, gradient = _tables(weight_KOI), _tables(gradient_KOI)
+        rounded = [None] * len(weight) if rounded_KOI is None else _tables(rounded_KOI)
         frozen = len(slots) < len(weight)
         squares: list[float] = self._squares_of(name, weight_KOI).tolist() if frozen else [0.0] * len(weight)
         for slot in slots:
@@ -144,10 +148,22 @@ class CompiledUpdate(LargeUpdate):
         return float(self._kernels.adam(weight, *averages, gradient, rounded, *numbers))
 
 
-def _rows(stacked: Tensor) -> Any:
-    """As an array of one row a trial, in the same memory; bfloat16 as its bits."""
+def _in_long_rows(stacked: Tensor) -> bool:
+    """Whether it is contiguous, or would be without the gaps behind its rows."""
+    if stacked.ndim != 3 or stacked.shape[2] < LONG:
+        return False
+    return stacked.stride() == (stacked.shape[1] * stacked.stride(1), stacked.stride(1), 1)
+
+
+def _tables(stacked: Tensor) -> Any:
+    """As an array of K tables in the same memory, with the gaps behind long rows; bfloat16 as its bits."""
     bits = stacked.view(torch.uint16) if stacked.dtype == torch.bfloat16 else stacked
-    return bits.view(len(stacked), -1).numpy()
+    num_trials, num_rows, *_ = bits.shape
+    if not _in_long_rows(bits):
+        return bits.view(num_trials, num_rows if bits[0, 0].numel() >= LONG else 1, -1).numpy()
+    # The kernels are faster where they know that memory is contiguous.
+    length = bits.stride(1)
+    return bits.as_strided((num_trials, num_rows, length), (num_rows * length, length, 1)).numpy()
 
 
 class TorchUpdate(LargeUpdate):

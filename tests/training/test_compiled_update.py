@@ -19,19 +19,19 @@ from hpsearch.training.fused_update import CompiledUpdate, TorchUpdate, compile_
 ZERO = np.float32(0)
 
 
-def arrays(seed, num, *, dtype=np.float32):
+def arrays(seed, shape, *, dtype=np.float32):
     generator = np.random.default_rng(seed)
-    return [generator.standard_normal(num).astype(dtype) for _ in range(4)]
+    return [generator.standard_normal(shape).astype(dtype) for _ in range(4)]
 
 
 @given(numbers=st.lists(st.floats(width=32), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=200)
 def test_weights_are_rounded_as_by_pytorch(numbers):
     # 1 + 2**-8 and 1 + 3 * 2**-8 lie in the middle between two numbers of bfloat16
-    weight = np.array([*numbers, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, np.inf, -np.inf, -0.0], np.float32)
+    weight = np.array([[*numbers, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, np.inf, -np.inf, -0.0]], np.float32)
     expected = torch.from_numpy(weight.copy()).bfloat16()
     rounded = torch.empty_like(expected)
-    gradient = np.zeros(len(weight), np.uint16)
+    gradient = np.zeros(weight.shape, np.uint16)
     with np.errstate(all="ignore"):
         sgd(weight, None, gradient, rounded.view(torch.uint16).numpy(), ZERO, ZERO, ZERO, ZERO, False)
     finite = expected.isfinite()  # an infinite weight times no gradient is no number any more
@@ -39,12 +39,12 @@ def test_weights_are_rounded_as_by_pytorch(numbers):
     assert not rounded[~torch.from_numpy(weight).isfinite()].isfinite().any()
 
 
-@pytest.mark.parametrize("num", [1, 15, 1000, CHUNK - 1, CHUNK, 3 * CHUNK + 17])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 15), (7, 1000), (1, CHUNK - 1), (3, CHUNK), (2, 3 * CHUNK + 17)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sums_of_squares_are_the_same_bits(num, dtype):
+def test_sums_of_squares_are_the_same_bits(shape, dtype):
     rates = [dtype(0.1)] * 7
     for seed in range(5):
-        weight, velocity, gradient, square = arrays(seed, num, dtype=dtype)
+        weight, velocity, gradient, square = arrays(seed, shape, dtype=dtype)
         for kernel, averages, rest in (
             (sgd, [velocity], [*rates[:4], True]),
             (sgd, [None], [*rates[:4], False]),
@@ -55,22 +55,26 @@ def test_sums_of_squares_are_the_same_bits(num, dtype):
             assert found == pytest.approx(float((weight.astype(np.float64) ** 2).sum()), rel=1e-5)
 
 
-def test_a_gradient_in_bfloat16_counts_as_the_number_that_it_is():
-    weight, velocity, gradient, _ = arrays(0, 3 * CHUNK + 5)
+@pytest.mark.parametrize("gap", [0, 3])
+def test_a_gradient_in_bfloat16_counts_as_the_number_that_it_is(gap):
+    shape = (4, CHUNK + 5)
+    weight, velocity, gradient, _ = arrays(0, shape)
+    gradient = np.pad(gradient, ((0, 0), (0, gap)), constant_values=np.nan)
     bits = torch.from_numpy(gradient).bfloat16()
     expected_weight, expected_velocity = weight.copy(), velocity.copy()
     rates = [np.float32(each) for each in (0.1, 0.9, 0.01, 0.001)]
     sgd(expected_weight, expected_velocity, bits.float().numpy(), None, *rates, False)
-    rounded = torch.empty(len(weight), dtype=torch.bfloat16)
+    rounded = torch.empty(shape, dtype=torch.bfloat16)
     sgd(weight, velocity, bits.view(torch.uint16).numpy(), rounded.view(torch.uint16).numpy(), *rates, False)
     np.testing.assert_allclose(weight, expected_weight, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(velocity, expected_velocity, rtol=1e-6, atol=1e-7)
     assert torch.equal(rounded, torch.from_numpy(weight).bfloat16())
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 32, 32), (1, 32, 33)])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
-def test_both_kinds_of_update_train_alike_in_bfloat16(optimizer, monkeypatch):
-    data = make_data(dtype=torch.float32)
+def test_both_kinds_of_update_train_alike_in_bfloat16(optimizer, shape, monkeypatch):
+    data = make_data(dtype=torch.float32, shape=shape)
     config = make_config(3, 1e9, train__optimizer=optimizer, train__precision="bfloat16", model__hidden=(16,))
     specs = [TrialSpec(0, {"lr": 1e-3, "reg": 1e-2, "train.l1": 1e-3}), TrialSpec(1, {"lr": 3e-4})]
     monkeypatch.setattr(fused, "LARGE", 0)
@@ -83,6 +87,25 @@ def test_both_kinds_of_update_train_alike_in_bfloat16(optimizer, monkeypatch):
         assert torch.equal(layer.rounded, layer.weight.bfloat16())
     by_torch, by_numba = costs.values()
     assert by_numba == pytest.approx(by_torch, rel=1e-4)
+
+
+@pytest.mark.parametrize("num_images", [6, 32, 33])
+def test_products_of_filled_up_minibatches_are_those_of_the_minibatch(num_images):
+    """Zeros behind the images, and gaps behind the gradient's rows, are in no result."""
+    data = make_data(num_train=num_images, dtype=torch.float32, shape=(1, 32, 32))
+    config = make_config(1, 1e9, train__precision="bfloat16", train__batch_size=num_images, model__hidden=(16,))
+    engine = Pack(config, data, [TrialSpec(0), TrialSpec(1)], engine="fused")._engine
+    layer, x_BD = engine._linears[0], data.x_train_NCHW.flatten(1)
+    for _ in range(2):  # the second time in memory that was used
+        z_KOB = layer.forward(x_BD, {})
+        torch.testing.assert_close(z_KOB, layer.forward(x_BD, None), rtol=0.01, atol=0.01)  # of evaluation
+        delta_KOB = torch.randn(z_KOB.shape)
+        layer.forward(x_BD, {})
+        layer.take(delta_KOB, {})
+        gradient_KOI = layer.weight_gradient()
+        assert gradient_KOI.stride() == (16 * 1056, 1056, 1)
+        expected_KOI = delta_KOB.bfloat16().float() @ x_BD.bfloat16().float()
+        torch.testing.assert_close(gradient_KOI.float(), expected_KOI, rtol=0.01, atol=0.01)
 
 
 def test_a_weight_that_another_changes_is_rounded_and_summed_again(monkeypatch):
