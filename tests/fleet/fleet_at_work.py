@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -157,6 +158,29 @@ class Fleet:
                 return next((pid for pid in self.running_workers() if pid not in other_than), None)
 
         return wait_for(look, "a worker in mid-trial")
+
+    def stop_between_transactions(self, pid: int) -> None:
+        """Nobody can take the lock of a SQLite file from a process that is stopped while it writes."""
+
+        def look():
+            os.kill(pid, signal.SIGSTOP)
+            wait_for(lambda: _stat(pid)[0] == "T", "the stop")
+            if self._can_write():
+                return True
+            os.kill(pid, signal.SIGCONT)
+            return False
+
+        wait_for(look, "a moment between two transactions")
+
+    def _can_write(self) -> bool:
+        if not self.url.startswith("sqlite"):
+            return True  # a server ends such a transaction
+        with contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            return True
 
     def values(self, study: str = "coarse"):
         db = open_database(self.url)

@@ -120,9 +120,9 @@ def test_a_killed_supervisor_leaves_no_orphans(sqlite_fleet, undisturbed):
 def test_a_zombie_s_late_write_is_refused(fleet, undisturbed):
     """A worker sleeps past its lease; another one takes its trials; when it wakes, its results do not count."""
     short = {"HPSEARCH_RUN__LEASE_SECONDS": "1"}
-    sleeper = fleet.coarse(**short)
+    sleeper = fleet.coarse(**short, **fleet.slow())
     pid = fleet.a_running_worker()
-    os.kill(pid, signal.SIGSTOP)
+    fleet.stop_between_transactions(pid)
     other = fleet.start("worker", "coarse", **short)
     wait_for(lambda: any(attempt == 2 for _, _, attempt, _ in fleet.leases()), "a takeover")
     os.kill(pid, signal.SIGCONT)
