@@ -80,21 +80,23 @@ def worker(
 
 def fork_server() -> None:
     """Start workers for the command that started this, by its requests on standard input."""
-    # What workers need, imported before they are forked.
+    from hpsearch.search.forking import serve
+
+    if (arguments := serve(_import_for_workers)) is not None:  # in a worker
+        from hpsearch.cli.app import app
+
+        app(arguments)
+
+
+def _import_for_workers() -> None:
     import hpsearch.cli.progress
     import hpsearch.search.supervised
     import hpsearch.search.worker
-    from hpsearch.search.fork_server import serve
 
     with contextlib.suppress(ImportError):
         import psycopg  # noqa: F401
     with contextlib.suppress(ImportError):
         import hpsearch.training.compiled_update  # noqa: F401
-
-    if (arguments := serve()) is not None:  # in a worker
-        from hpsearch.cli.app import app
-
-        app(arguments)
 
 
 def stop(

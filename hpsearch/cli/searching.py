@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -73,24 +74,27 @@ def _search(
     devices: Sequence[str],
     skip_checks: bool,
 ) -> tuple[Evidence, CheckReport | None]:
+    # A pool of threads, for small matrices of samplers, would not let this process fork.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    from hpsearch.__main__ import main
+    from hpsearch.cli.output import line, print_changes
+    from hpsearch.cli.progress import data_progress, make_listener, waiting
+    from hpsearch.search.checks.gate import check_before_search
+    from hpsearch.search.fleet import check_request, run_fleet
     from hpsearch.search.fork_server import ForkServer
+    from hpsearch.search.forking import may_fork
+    from hpsearch.search.images import load_data
+    from hpsearch.search.stopping import Stop
+    from hpsearch.search.width import choose_devices
+    from hpsearch.storage import open_database
 
     with ExitStack() as stack:
-        server = None
         on_ray = settings.run.fleet == "ray"
-        if (workers > 1 or len(devices) > 1) and not on_ray:
-            # It imports what workers need while this process imports the same and reads the images.
-            server = stack.enter_context(ForkServer())
-
-        from hpsearch.cli.output import line, print_changes
-        from hpsearch.cli.progress import data_progress, make_listener, waiting
-        from hpsearch.search.checks.gate import check_before_search
-        from hpsearch.search.fleet import check_request, run_fleet
-        from hpsearch.search.images import load_data
-        from hpsearch.search.stopping import Stop
-        from hpsearch.search.width import choose_devices
-        from hpsearch.storage import open_database
-
+        # Now or never: reading images starts threads. It costs 15 ms where no workers follow.
+        server = stack.enter_context(ForkServer(main)) if may_fork() and not on_ray else None
+        if server and (workers > 1 or len(devices) > 1):
+            server.get_ready()
         run = check_request(settings.run, devices)
         db = open_database(run.storage, create=True)
         plan = planned(db)
@@ -100,8 +104,12 @@ def _search(
             data = load_data(plan.trial_config, run, progress)
         if not on_ray:
             devices = choose_devices(plan, data, run, workers, devices)
-            if server is None and len(devices) > 1:
-                server = stack.enter_context(ForkServer())  # while this process checks
+            if len(devices) > 1:
+                server = server or stack.enter_context(ForkServer())
+                server.get_ready()  # while this process checks
+            elif server:
+                server.hang_up()
+                server = None
         with waiting("checking", silent):
             checks = None if skip_checks else check_before_search(db, plan, data)
         if checks is not None:

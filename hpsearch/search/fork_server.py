@@ -4,36 +4,43 @@ Importing torch and what else a worker needs takes seconds, which a forked worke
 followed by the next within a fraction of a second. The server does nothing but wait, so it has a single thread and no
 device, without which forking would not be safe; a system where it is not gets a fresh interpreter each time.
 
+The server itself is a fork of the command, made when that has imported torch and done nothing else yet: so torch is
+imported once, and its 300 MB are there once. Its successors, and the server of a command that has threads, have
+an interpreter of their own.
+
 A forked worker drains as soon as its server is gone, whatever ended it: the system sends it SIGTERM. One with an
 interpreter of its own sees it a few seconds later, when it next renews its leases; before its first trial, while the
 database is away, it sees it when the database is back, and ends then.
 
-    requests   server's stdin, JSON: {"id": 3, "arguments": ["worker", ...], "environment": {...}}; its end ends all
+    requests   server's stdin, JSON: {"id": 3, "arguments": ["worker", ...], "environment": {...}}; {} is to get ready
+               for such a one; its end ends all
     events     server's stdout, JSON: {"id": 3, "code": -9} of one that is gone; other lines are workers' notes
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import ctypes
-import gc
 import json
+import math
 import os
 import queue as thread_queue
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
+from typing import IO, NoReturn
+
+from hpsearch.search.forking import KILL_SECONDS
 
 COMMAND = "fork-server"
-KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
-PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
+# Pools of OpenMP or BLAS would not live in forked workers, which set their own number.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,19 @@ class ForkServer:
     """Starts workers on this machine and tells of their deaths.
 
     Use as a context: at its end, workers get SIGTERM and, if they do not follow it, SIGKILL.
+
+    Args:
+        main: runs the command line that `sys.argv` says; with it, the server is a fork of this process, which
+            `may_fork` must allow, and imports nothing until it is asked to get ready. Without, it is a new
+            interpreter that gets ready at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, main: Callable[[], object] | None = None) -> None:
         self.events: thread_queue.SimpleQueue[Died | Note] = thread_queue.SimpleQueue()
         self._alive: dict[int, _Server] = {}
         self._num_started = 0
         self._ended = False
-        self._server = _Server(self.events)
+        self._server = _Server(self.events, _Fork(main)) if main else self._new_server()
 
     def __enter__(self) -> ForkServer:
         return self
@@ -72,6 +84,14 @@ class ForkServer:
     ) -> None:
         self._ended = True
         self._server.end()
+
+    def get_ready(self) -> None:
+        """Import what workers need, before the first is asked for."""
+        self._server.request({})
+
+    def hang_up(self) -> None:
+        """No worker is needed. The process ends by itself, which the context's end waits for."""
+        self._server.hang_up()
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         """Start `hpsearch ARGUMENTS` with this environment beside the server's; the number by which it is told of."""
@@ -94,23 +114,96 @@ class ForkServer:
         for number in [number for number, server in self._alive.items() if server is self._server]:
             self.events.put(Died(number, code))
         self._server.hang_up()
-        self._server = _Server(self.events)
+        self._server = self._new_server()
         return None
+
+    def _new_server(self) -> _Server:
+        server = _Server(self.events, _new_interpreter())
+        server.request({})
+        return server
+
+
+def _own_environment() -> dict[str, str]:
+    """Of a server: workers get their settings by request."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")} | ONE_THREAD
+
+
+def _new_interpreter() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hpsearch", COMMAND]
+    return subprocess.Popen(command, env=_own_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+class _Fork:
+    """This process once more, as a server; to be handled as a `subprocess.Popen`."""
+
+    def __init__(self, main: Callable[[], object]) -> None:
+        requests, events = os.pipe(), os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become_server(main, requests, events)
+        os.close(requests[0])
+        os.close(events[1])
+        self.stdin: IO[bytes] = os.fdopen(requests[1], "wb")
+        self.stdout: IO[bytes] = os.fdopen(events[0], "rb")
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it, once it has ended."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(COMMAND, timeout or 0.0)
+            time.sleep(0.005)
+        return code
+
+    def kill(self) -> None:
+        """End it now, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def _become_server(main: Callable[[], object], requests: tuple[int, int], events: tuple[int, int]) -> NoReturn:
+    """In the fork: do what a new interpreter would do with the server's command, and end."""
+    code = 1
+    try:
+        os.dup2(requests[0], 0)
+        os.dup2(events[1], 1)
+        for fd in (*requests, *events):
+            if fd > 1:
+                os.close(fd)
+        atexit._clear()  # what is registered so far is the command's
+        environment = _own_environment()
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["hpsearch", COMMAND]
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 class _Server:
     """One server process."""
 
-    def __init__(self, events: thread_queue.SimpleQueue[Died | Note]) -> None:
+    def __init__(self, events: thread_queue.SimpleQueue[Died | Note], popen: subprocess.Popen[bytes] | _Fork) -> None:
         self.events = events
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
-        # One thread: a pool of OpenMP or BLAS would not live in forked workers, which set their own number.
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "hpsearch", COMMAND],
-            env={**inherited, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self.popen = popen
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -155,115 +248,3 @@ def _parsed(text: str) -> dict[str, int]:
             event: dict[str, int] = json.loads(text)
             return event
     return {}
-
-
-def serve() -> list[str] | None:
-    """Start workers as requested until standard input ends, then end those that are left.
-
-    Returns twice, as fork does: None in the server at its end, in each worker the arguments of its command.
-    """
-    gc.collect()
-    gc.freeze()  # or collections in workers would touch, and so copy, all that they share with the server
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # the supervisor ends it; a terminal's Ctrl-C reaches all of them
-        signal.signal(ignored, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: forked workers take no locks
-    children: dict[int, int] = {}  # pid -> id
-    unread = b""
-    while True:
-        ready, _, _ = select.select([0, wake_read], [], [])
-        if wake_read in ready:
-            os.read(wake_read, 4096)
-            _tell_deaths(children)
-        if 0 in ready:
-            received = os.read(0, 65536)
-            if not received:
-                _end(children)
-                return None
-            *lines, unread = (unread + received).split(b"\n")
-            for line in lines:
-                request = json.loads(line)
-                server = os.getpid()
-                pid = _start(request, (wake_read, wake_write))
-                if pid == 0:
-                    _end_with(server, libc)
-                    return list(request["arguments"])
-                children[pid] = request["id"]
-
-
-def _start(request: Mapping[str, object], own_fds: Sequence[int]) -> int:
-    """The worker's process id; 0 in a forked worker itself."""
-    arguments, environment = request["arguments"], request["environment"]
-    assert isinstance(arguments, list)
-    assert isinstance(environment, dict)
-    if not may_fork():
-        command = [sys.executable, "-m", "hpsearch", *arguments]
-        no_stdin = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        own_signals = [signal.SIGINT, signal.SIGTERM]
-        return os.posix_spawn(
-            sys.executable, command, {**os.environ, **environment}, file_actions=no_stdin, setsigdef=own_signals
-        )
-    sys.stdout.flush()
-    if pid := os.fork():
-        return pid
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for fd in own_fds:
-        os.close(fd)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)  # the requests are the server's
-    os.close(nothing)
-    os.environ.update(environment)
-    return 0
-
-
-def _end_with(server: int, libc: ctypes.CDLL | None) -> None:
-    """Have the system send SIGTERM to this worker when its server ends."""
-    if libc is not None:
-        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
-    if os.getppid() != server:  # it has ended already
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def may_fork() -> bool:
-    """Whether this process may go on in a fork: on Linux, with a single thread."""
-    try:
-        return sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1
-    except OSError:
-        return False
-
-
-def _tell_deaths(children: dict[int, int]) -> None:
-    while children:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        if (number := children.pop(pid, None)) is not None:
-            _tell({"id": number, "code": os.waitstatus_to_exitcode(status)})
-
-
-def _end(children: dict[int, int]) -> None:
-    for pid in children:
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + KILL_SECONDS
-    while children and time.monotonic() < deadline:
-        _tell_deaths(children)
-        time.sleep(0.01)
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-    while children:
-        _tell_deaths(children)
-        time.sleep(0.01)
-
-
-def _tell(event: Mapping[str, int]) -> None:
-    with contextlib.suppress(OSError):  # the supervisor is gone, so this is about to end
-        os.write(1, json.dumps(event).encode() + b"\n")

@@ -17,7 +17,7 @@ from hpsearch.errors import HpsearchError
 from hpsearch.search import attributes, spool
 from hpsearch.search.deaths import Deaths, resuming
 from hpsearch.search.follow import StageFollower
-from hpsearch.search.fork_server import KILL_SECONDS
+from hpsearch.search.forking import KILL_SECONDS
 from hpsearch.search.progress import Listener
 from hpsearch.search.ray_cluster import Demand, NoRoomError, import_ray, nodes, room
 from hpsearch.search.ray_worker import Ended, Job, WorkerActor

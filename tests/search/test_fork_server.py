@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -81,6 +83,98 @@ def test_a_server_that_dies_is_replaced_and_its_workers_are_given_up(server):
     assert hear(server, Died) == Died(number, -signal.SIGKILL)
     assert hear_of(server, server.start(["--version"], {})) == 0
     wait_for_the_end_of(worker)  # although nobody is left to tell it, and its database is away
+
+
+FORKED = """
+import atexit, json, os, sys, time
+
+from hpsearch.__main__ import main
+from hpsearch.search.fork_server import Died, ForkServer, Note
+from hpsearch.search.forking import may_fork
+
+def hear():
+    while (event := server.next_event(0.2)) is None:
+        pass
+    return event
+
+atexit.register(print, "the command's end")
+assert may_fork()
+with ForkServer(main) as server:
+    assert server._server.popen.pid != os.getpid()
+    with open(f"/proc/{server._server.popen.pid}/cmdline") as told, open("/proc/self/cmdline") as own:
+        assert told.read() == own.read()  # no new interpreter
+"""
+
+
+def in_a_process_of_its_own(script, tmp_path, **environment):
+    """What a script says with a server that is a fork of its process; pytest's own process has threads."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED + textwrap.indent(textwrap.dedent(script), "    ")],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks at processes in /proc")
+
+
+@on_linux
+def test_a_forked_server_starts_workers_and_is_replaced_by_an_interpreter(tmp_path):
+    """Both tell exit codes and notes, and neither gives workers settings that were not asked for."""
+    said = in_a_process_of_its_own(
+        """
+        good = server.start(["--version"], {})
+        print(hear().text)
+        assert hear() == Died(good, 0)
+        bad = server.start(["worker", "--no-such-option"], {})
+        assert hear() == Died(bad, 2)
+        none = server.start(["worker", "--", "coarse"], {"HPSEARCH_STORAGE": "sqlite:///no.db"})
+        assert hear() == Died(none, 1)  # there is no study
+        killed = server._server.popen
+        os.kill(killed.pid, 9)
+        killed.wait(60)
+        assert server.next_event(0) is None  # it sees that
+        good = server.start(["--version"], {})
+        print(hear().text)
+        assert hear() == Died(good, 0)
+        """,
+        tmp_path,
+        HPSEARCH_STORAGE="mongodb://wrong",
+    )
+    assert said == [hpsearch.__version__] * 2 + ["the command's end"]  # which is said once
+
+
+@on_linux
+def test_a_forked_server_that_is_not_needed_ends(tmp_path):
+    said = in_a_process_of_its_own(
+        """
+        server.hang_up()
+        print(server._server.popen.wait(60))
+        """,
+        tmp_path,
+    )
+    assert said == ["0", "the command's end"]
+
+
+@on_linux
+def test_a_forked_server_ends_with_its_command_whatever_ends_that(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        in_a_process_of_its_own(
+            """
+            server.start(["--version"], {})
+            hear(), hear()
+            print(server._server.popen.pid, flush=True)
+            os.kill(os.getpid(), 9)
+            """,
+            tmp_path,
+        )
+    wait_for_the_end_of(int(error.value.stdout))
 
 
 def children(pid):
