@@ -38,7 +38,7 @@ if {"coarse", "worker", "fork-server"} & set(sys.orig_argv):
     _run_epoch = Pack.run_epoch
     Pack.run_epoch = lambda self: time.sleep(0.05) or _run_epoch(self)
 """
-PATIENCE = 120.0  # seconds; a bound against hanging, not an expectation
+PATIENCE = 600.0  # seconds; a bound against hanging, not an expectation
 
 
 def wait_for(condition, what):
