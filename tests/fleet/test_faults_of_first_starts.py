@@ -9,7 +9,7 @@ def begun_at_once(fleet, *commands):
     processes = [fleet.coarse(*arguments) for arguments in commands]
     ended = []
     for process in processes:
-        out, err = process.communicate(timeout=280)
+        out, err = process.communicate(timeout=880)
         ended.append((process.returncode, out, err))
     return ended
 
