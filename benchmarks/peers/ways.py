@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.peers.ended import Ended
 from benchmarks.peers.work import Work
-from hpsearch.storage import find_study, open_database, read_trials
+from hpsearch.errors import StorageError
+from hpsearch.storage import TrialRow, find_study, open_database, read_trials
 
 ROOT = Path(__file__).parents[2]
 OURS = "hpsearch"
@@ -44,16 +46,24 @@ def run_hpsearch(work: Work, folder: Path, sets: Mapping[str, str] | None = None
     command += ["--sampler", work.sampler, "--seed", str(work.seed), *options]
     command += [part for key, value in (sets or {}).items() for part in ("--set", f"{key}={value}")]
     began, seconds = _run(command, folder, work.seconds)
-    db = open_database(f"sqlite:///{folder}/studies/hpsearch.db")
-    rows = read_trials(db, find_study(db, "coarse"))
-    db.close()
+    try:
+        rows = _trials_of(f"sqlite:///{folder}/studies/hpsearch.db")
+    except StorageError:
+        if work.seconds is None:
+            raise
+        rows = []  # the time was over before the search had made its study
     if work.seconds is None:
         exploded_or_failed = [row.number for row in rows if row.state != "COMPLETE"]
         assert not exploded_or_failed, f"trials {exploded_or_failed} did not train to their end: no fair comparison"
     # An explosion ends a trial too, and finds nothing.
     ended = [(r.completed.timestamp(), r.value if r.state == "COMPLETE" else 0.0) for r in rows if r.completed]
-    started = min(row.started.timestamp() for row in rows if row.started)
+    started = min((row.started.timestamp() for row in rows if row.started), default=began + seconds)
     return Timed(began, seconds, Ended.of(started, ended))
+
+
+def _trials_of(url: str) -> list[TrialRow]:
+    with closing(open_database(url)) as db:
+        return read_trials(db, find_study(db, "coarse"))
 
 
 def run_peer(name: str, work: Work, folder: Path) -> Timed:
@@ -85,7 +95,7 @@ def _run(command: list[str], folder: Path, stop_after: float | None = None) -> t
             code = process.wait(stop_after)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            code = process.wait(120)
+            code = process.wait(600)
         finally:
             process.kill()
         seconds = time.perf_counter() - start

@@ -152,7 +152,10 @@ class _Fork:
     def poll(self) -> int | None:
         """Its exit code, or minus the signal that ended it, once it has ended."""
         if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # whoever started us has the system take care of such ends (SIGCHLD ignored)
+                pid, status = self.pid, 0
             self._code = os.waitstatus_to_exitcode(status) if pid else None
         return self._code
 

@@ -150,7 +150,7 @@ class CompiledUpdate(LargeUpdate):
 
 def _in_long_rows(stacked: Tensor) -> bool:
     """Whether it is contiguous, or would be without the gaps behind its rows."""
-    if stacked.ndim != 3 or stacked.shape[2] < LONG:
+    if stacked.ndim != 3 or not LONG <= stacked.shape[2] <= stacked.stride(1):
         return False
     return stacked.stride() == (stacked.shape[1] * stacked.stride(1), stacked.stride(1), 1)
 

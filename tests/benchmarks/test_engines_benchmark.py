@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(*options):
     command = [sys.executable, "-m", "benchmarks", "engines", "--images", "300", "--rounds", "1", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=600).stdout
 
 
 def test_the_benchmark_of_engines_runs_and_names_its_peer():

@@ -29,7 +29,7 @@ SMALL = ["--trials", "3", "--epochs", "1", "--images", "300", "--rounds", "1", "
 
 def run(*options, code=0):
     command = [sys.executable, "-m", "benchmarks", "peers", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stderr
     return done
 

@@ -17,7 +17,7 @@ def test_quality_of_hpsearch_and_a_peer_on_digits(tmp_path):
     options = ["--only", "hpsearch-random,optuna-tpe-sequential", "--seconds", "6", "--seeds", "1", "--epochs", "1"]
     options += ["--most-trials", "60", "--json", str(tmp_path / "q.json"), "-o", str(tmp_path / "q.html")]
     command = [sys.executable, "-m", "benchmarks", "quality", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "q.json").read_text())
     assert list(found["ways"]) == ["hpsearch-random", "optuna-tpe-sequential"]

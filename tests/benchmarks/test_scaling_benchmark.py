@@ -21,7 +21,7 @@ def test_scaling_over_trials_workers_and_width(tmp_path):
     options += ["--images", "300", "--rounds", "1", "--json", str(tmp_path / "s.json"), "-o", str(tmp_path / "s.html")]
     options += ["--control-images", "300", "--control-trials", "4", "--samplers", "random", "tpe"]
     command = [sys.executable, "-m", "benchmarks", "scaling", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "s.json").read_text())
     assert [row["trials"] for row in found["trials"]] == [10, 30]

@@ -55,7 +55,7 @@ def test_a_signal_leaves_a_comparison_that_the_same_command_finishes(hpsearch):
     while "(1 / 4)" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert "Go on with: hpsearch compare -c tiny.toml" in errors
     done = hpsearch(*arguments)

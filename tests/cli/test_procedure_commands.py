@@ -73,7 +73,7 @@ def test_an_interrupted_run_says_how_to_go_on(hpsearch):
     while "(3 / 12)" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert "Go on with: hpsearch run -c tiny.toml" in errors
     assert hpsearch.json("status", "coarse")["states"].get("RUNNING", 0) == 0

@@ -167,6 +167,6 @@ def test_data_list_and_show(hpsearch):
 def test_a_closed_pipe_is_no_error(searched):
     process = searched.start("export", "coarse", "-f", "json")
     process.stdout.close()
-    assert process.wait(timeout=60) in (0, 1)
+    assert process.wait(timeout=600) in (0, 1)
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()

@@ -73,7 +73,7 @@ def test_a_signal_leaves_a_study_that_the_same_command_finishes(hpsearch, sent, 
     while "(3 / 12)" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors
     assert "Go on with: hpsearch coarse -c tiny.toml --epochs 60" in errors
     left = states(hpsearch)
@@ -91,7 +91,7 @@ def test_a_killed_process_loses_no_trial(hpsearch):
     while "(3 / 12)" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     hpsearch(*arguments)
     with sqlite3.connect(hpsearch.folder / "studies" / "hpsearch.db") as connection:
         rows = connection.execute("SELECT number, state FROM trials ORDER BY number").fetchall()

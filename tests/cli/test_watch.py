@@ -122,7 +122,7 @@ def test_in_a_pipe_it_prints_a_line_per_look_until_the_study_is_done(hpsearch, p
     planted.finish()
     *_, last = process.stdout.readlines()
     assert last.startswith("planted: 60 of 60 trials, 0 running")
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=600) == 0
     assert process.communicate()[1] == ""
 
 
@@ -134,7 +134,7 @@ def test_as_json_each_line_is_a_document(hpsearch, planted):
     planted.finish()
     last = [json.loads(line) for line in process.stdout.read().splitlines()][-1]
     assert last["done"]
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=600) == 0
     process.communicate()
 
 
@@ -143,7 +143,7 @@ def test_leaving_ends_the_watching_alone(hpsearch, planted, stop, code):
     process = hpsearch.start("status", "--watch", "--interval", "0.1")
     process.stdout.readline()
     process.send_signal(stop)
-    assert process.wait(timeout=30) == code
+    assert process.wait(timeout=600) == code
     assert "Traceback" not in process.communicate()[1]
     assert Watcher(planted.db, planted.study).look().counts["RUNNING"] == 15
 
@@ -172,7 +172,7 @@ def in_a_terminal(line, *arguments, columns=100, rows=30):
             break
         written += part
     os.close(ours)
-    return process.wait(timeout=60), written.decode()
+    return process.wait(timeout=600), written.decode()
 
 
 def test_on_a_terminal_a_finished_study_is_shown_and_left(hpsearch, planted):

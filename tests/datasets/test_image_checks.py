@@ -63,8 +63,11 @@ def test_one_class_is_too_few() -> None:
         check_images(images(num_classes=1), "train")
 
 
-def test_a_large_set_is_checked_quickly() -> None:
+def test_a_large_set_is_checked_in_a_few_passes_over_it() -> None:
     large = Images(np.zeros((10_000, 3, 32, 32), np.float32), np.arange(10_000) % 10, tuple("0123456789"))
     start = time.process_time()
+    _ = large.x.copy()
+    one_pass = time.process_time() - start
+    start = time.process_time()
     check_images(large, "train")
-    assert time.process_time() - start < 2, "CPU seconds for 31 million numbers"
+    assert time.process_time() - start < 10 * one_pass

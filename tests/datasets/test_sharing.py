@@ -69,7 +69,7 @@ def test_what_a_worker_writes_stays_its_own(images):
 
 def test_another_process_sees_them(images):
     child = [sys.executable, "-c", CHILD, share(images).path]
-    out = subprocess.run(child, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    out = subprocess.run(child, stdout=subprocess.PIPE, text=True, timeout=600, check=True).stdout
     fingerprint, number, total = out.split()
     assert (fingerprint, int(number)) == (images.fingerprint, images.num_train)
     assert float(total) == pytest.approx(float(images.x_train_NCHW.double().sum()))

@@ -44,7 +44,7 @@ def run_script(command, folder, **environment):
         env={"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     return done, calls.read_text().splitlines()
 

@@ -22,7 +22,7 @@ def test_the_session_runs_word_for_word_in_an_empty_folder(tmp_path):
     assert len(SESSION) >= 4
     for command in SESSION:
         line = command.replace("hpsearch", f"{shlex.quote(sys.executable)} -m hpsearch", 1)
-        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, (command, done.stderr)
         if command == "hpsearch coarse --epochs 5":
             best = re.search(r"val_acc (0\.\d+)", done.stdout)
@@ -66,5 +66,5 @@ def test_the_example_of_an_own_net_runs(tmp_path):
         "fine --from coarse --trust mynets",
     ):
         arguments = [sys.executable, "-m", "hpsearch", *command.split(), "--trials", "3", "--epochs", "1"]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr

@@ -97,7 +97,7 @@ def test_the_server_of_workers_is_killed_while_sqlite_is_locked(sqlite_fleet, un
     fleet = sqlite_fleet
     process = fleet.coarse("--workers", "2")
     worker = fleet.a_running_worker()
-    with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=30) as other:
+    with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=600) as other:
         other.execute("BEGIN EXCLUSIVE")
         os.kill(parent(worker), signal.SIGKILL)
         wait_for(lambda: is_gone(worker), "the end of a worker")
@@ -114,7 +114,7 @@ def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed, seconds):
     fleet = sqlite_fleet
     process = fleet.coarse()
     fleet.a_running_worker()
-    with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=30) as other:
+    with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=600) as other:
         other.execute("BEGIN EXCLUSIVE")
         before = other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone()
         with pytest.raises(Exception, match="timed out"):  # it waits and goes on: nothing ends it
@@ -169,7 +169,7 @@ def test_results_wait_in_memory_and_on_disk_and_are_written_once(queue, tmp_path
     assert any("database away" in note for note in notes)
     assert not writer.flush(timeout=0.2)
     away.away.clear()
-    assert writer.flush(timeout=60)
+    assert writer.flush(timeout=600)
     assert [news.outcome.lease.number for news in writer.news() if isinstance(news, Written)] == [0]
     assert read_epochs(queue.db, queue.study).keys() == {0, 1}
     assert read_trials(queue.db, queue.study)[0].state == "COMPLETE"
@@ -269,7 +269,7 @@ def test_a_disk_full_of_studies_keeps_earlier_results_readable(sqlite_fleet):
     pid = fleet.a_running_worker()
     assert pid
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     before = fleet.values()
     db = open_database(fleet.url)
     with pytest.raises(StorageAwayError, match=r"no room to write .*studies\.db.*\n.*bytes"):

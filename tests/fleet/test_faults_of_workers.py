@@ -96,7 +96,7 @@ def test_ctrl_c_twice_stops_at_once_and_is_recoverable(sqlite_fleet, undisturbed
     fleet.a_running_worker()
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 130
     fleet.finish(fleet.coarse())
     fleet.assert_invariants()

@@ -13,7 +13,7 @@ class Client:
         self.port, self.host = port, f"127.0.0.1:{port}"
 
     def __call__(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(body, dict):
             body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}

@@ -2,9 +2,9 @@
 
 import json
 import math
-import shutil
 
 import pytest
+from chromium import CHROMIUM, chromium, open_context
 
 from hpsearch.config import Choice, FloatRange
 from hpsearch.report.compare_figures import _curves_info, _finals_info, plot_curves
@@ -14,10 +14,6 @@ from hpsearch.search.comparison import Comparison, Search
 from hpsearch.search.importance import importances
 from hpsearch.space import draw_random, to_unit
 from hpsearch.space.shifted_grid import draw_shifted_grid
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 PLANE = {"lr": FloatRange(1e-5, 1.0, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
 
@@ -124,12 +120,8 @@ def test_it_says_what_the_grid_cost_the_budget():
 def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.mark.browser
@@ -138,7 +130,7 @@ def browser():
 def test_it_opens_from_a_file_and_draws_every_figure(browser, tmp_path, scheme, width):
     file = tmp_path / "compare.html"
     file.write_text(compare_page(compared()), encoding="utf-8")
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    context = open_context(browser, viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))

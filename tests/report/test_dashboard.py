@@ -5,7 +5,6 @@ import html
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import optuna
 import pytest
+from chromium import CHROMIUM, chromium, open_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -366,7 +366,7 @@ class Command:
     def ended(self, signal_=None):
         if signal_ is not None:
             self.process.send_signal(signal_)
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=600)
         return self.process.returncode, out, err
 
 
@@ -380,7 +380,7 @@ def folder(tmp_path):
 
 def status_of(url, **headers):
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=600) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         error.close()
@@ -450,22 +450,10 @@ def test_what_cannot_be_done_is_said(folder, arguments, code, message):
     assert not (folder / "nowhere.db").exists()
 
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_the_page_in_a_browser(db, tmp_path):
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     plant(db, "coarse", num_trials=20)
     plant(db, HOSTILE, num_trials=10, source="coarse", reasons={"lr": HOSTILE})
@@ -474,11 +462,9 @@ def test_the_page_in_a_browser(db, tmp_path):
     token, said = "a-token-of-enough-length", []
     with (
         serving(dashboard_app(db, Rules(token=token), tmp_path)) as client,
-        sync_playwright() as playwright,
+        chromium() as browser,
     ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        expect.set_options(timeout=60_000)  # 6 MB of script
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = open_context(browser, viewport={"width": 1440, "height": 900}).new_page()
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append("an alert"))

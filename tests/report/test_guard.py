@@ -85,7 +85,7 @@ def test_the_loopback_names_are_hosts(closed, host):
 
 
 def test_a_request_without_a_host_is_refused(closed):
-    with socket.create_connection(("127.0.0.1", closed.port), timeout=20) as raw:
+    with socket.create_connection(("127.0.0.1", closed.port), timeout=600) as raw:
         raw.sendall(b"GET /api/studies HTTP/1.0\r\n\r\n")
         assert b" 403 " in raw.makefile("rb").readline()
 
@@ -176,7 +176,7 @@ def test_bodies_are_bounded_and_say_their_length(writable):
     assert writable("PUT", "/api/studies/1/note", b"x" * (MAX_BODY + 1), **writable.own).status == 413
     chunked = iter([b'{"state": "complete", "values": [NaN]}'])
     assert writable("POST", "/api/trials/1/tell", chunked, Transfer_Encoding="chunked", **writable.own).status == 411
-    with socket.create_connection(("127.0.0.1", writable.port), timeout=20) as raw:
+    with socket.create_connection(("127.0.0.1", writable.port), timeout=600) as raw:
         lines = ["POST /api/studies HTTP/1.1", f"Host: {writable.host}", f"Origin: http://{writable.host}"]
         raw.sendall("\r\n".join([*lines, "Content-Length: -5", "", ""]).encode())
         assert b" 400 " in raw.makefile("rb").readline()
@@ -292,10 +292,10 @@ def test_small_plots_are_drawn_and_studies_measured(db, closed):
 
 
 def test_idle_connections_do_not_block_and_do_not_pile_up(closed):
-    idle = [socket.create_connection(("127.0.0.1", closed.port), timeout=20) for _ in range(MAX_CONNECTIONS - 4)]
+    idle = [socket.create_connection(("127.0.0.1", closed.port), timeout=600) for _ in range(MAX_CONNECTIONS - 4)]
     try:
         assert closed("GET", "/api/meta").status == 200
-        more = [socket.create_connection(("127.0.0.1", closed.port), timeout=20) for _ in range(8)]
+        more = [socket.create_connection(("127.0.0.1", closed.port), timeout=600) for _ in range(8)]
         idle += more
         assert more[-1].recv(1) == b""  # closed at once
     finally:

@@ -21,7 +21,7 @@ from hpsearch.training import Pack, structure_key
 from hpsearch.training.checkpoints import Checkpoints
 
 CALM = ["lr=log(1e-3,1e-2)", "reg=log(1e-5,1e-3)"]
-TEST_SECONDS = 20.0  # after which something that should happen does not
+TEST_SECONDS = 600.0  # after which something that should happen does not
 
 
 def run(db, settings):

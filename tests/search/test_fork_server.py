@@ -13,7 +13,7 @@ import pytest
 import hpsearch
 from hpsearch.search.fork_server import Died, ForkServer, Note
 
-PATIENCE = 300.0  # seconds; a bound against hanging, not an expectation
+PATIENCE = 600.0  # seconds; a bound against hanging, not an expectation
 # A worker that waits: its database does not answer.
 WAITING = ["worker", "--supervised", "--", "coarse"]
 AWAY = {"HPSEARCH_STORAGE": "postgresql://nobody@127.0.0.1:1/none"}

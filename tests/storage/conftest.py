@@ -63,6 +63,6 @@ def processes():
 
         def run(function, *args):
             futures = [pool.submit(together.at_once, function, args) for _ in range(together.NUM_PROCESSES)]
-            return [future.result(timeout=60) for future in futures]
+            return [future.result(timeout=600) for future in futures]
 
         yield run

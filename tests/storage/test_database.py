@@ -229,7 +229,7 @@ def test_a_process_stopped_in_a_transaction_does_not_keep_its_locks(postgres_dat
         connection.execute(sa.select(trials).with_for_update())
         queue = Queue(other, study, "host/1/other")
         assert not queue.take(1)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not queue.take(1):
             assert time.monotonic() < deadline
         connection.execute(sa.select(trials))
@@ -250,7 +250,7 @@ def test_nor_does_one_stopped_in_the_middle_of_a_batch(postgres_databases, postg
         monkeypatch.setattr("hpsearch.storage.database.IDLE_SECONDS", 0.3)
         other = open_database(url)
         queue = Queue(other, study, "host/1/other")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not queue.take(1):
             queue.release_dead()
             assert time.monotonic() < deadline

@@ -254,7 +254,7 @@ def test_standing(db, queue):
 
 def test_a_dead_workers_trials_wait_at_once(db, study, queue):
     dead_pid = subprocess.Popen([sys.executable, "-c", ""])
-    dead_pid.wait(timeout=60)
+    dead_pid.wait(timeout=600)
     dead = Queue(db, study, f"{host()}/{dead_pid.pid}/abc")
     alive = Queue(db, study, new_worker_id())
     elsewhere = Queue(db, study, f"another-host/{dead_pid.pid}/abc")

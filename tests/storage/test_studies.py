@@ -1,5 +1,4 @@
 import math
-import time
 from datetime import UTC, datetime, timedelta
 
 import optuna
@@ -109,12 +108,13 @@ def test_an_unknown_study_gets_the_nearest_and_the_list(db):
         find_study(db, "coarse_3")
 
 
-def test_a_thousand_trials_in_a_moment(db):
+def test_a_thousand_trials_in_a_few_statements(db):
     trials = [NewTrial(PARAMS, {"structure": "a"})] * 1000
-    start = time.perf_counter()
-    study = create_stage(db, "big", "maximize", {}, RANGES, trials)
-    assert time.perf_counter() - start < 1.0  # 0.02 s on SQLite, 0.1 s on Postgres
-    small = create_stage(db, "small", "maximize", {}, RANGES, trials[:1])
+    made = []
+    for_one = num_queries(db, lambda: made.append(create_stage(db, "small", "maximize", {}, RANGES, trials[:1])))
+    for_all = num_queries(db, lambda: made.append(create_stage(db, "big", "maximize", {}, RANGES, trials)))
+    small, study = made
+    assert for_all <= for_one + 20
     assert len(read_trials(db, study)) == 1000
     assert num_queries(db, lambda: read_trials(db, study)) == num_queries(db, lambda: read_trials(db, small)) <= 5
 
@@ -162,8 +162,8 @@ def test_optuna_sees_what_we_write(db, url):
     ours = read_trials(db, row)
     assert [trial.intermediate for trial in ours] == [trial.intermediate_values for trial in trials]
     assert [trial.attrs for trial in ours] == [trial.user_attrs for trial in trials]
-    assert timedelta(0) <= ours[0].completed - ours[0].started < timedelta(minutes=1)
-    assert abs(datetime.now(UTC) - ours[0].completed) < timedelta(minutes=1)
+    assert timedelta(0) <= ours[0].completed - ours[0].started < timedelta(minutes=20)
+    assert abs(datetime.now(UTC) - ours[0].completed) < timedelta(minutes=20)
 
 
 def test_optuna_takes_a_waiting_trial_with_its_params(db):

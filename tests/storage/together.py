@@ -27,7 +27,7 @@ def set_barrier(barrier):
 
 
 def at_once(function, args):
-    _barrier.wait(timeout=60)
+    _barrier.wait(timeout=600)
     return function(*args)
 
 
@@ -65,7 +65,7 @@ def work(url, study_name, num_trials, limit, lease_seconds):
     study = find_study(db, study_name)
     queue = Queue(db, study, new_worker_id(), lease_seconds)
     done = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while queue.standing().num_finished < num_trials:
         assert time.monotonic() < deadline, queue.standing()
         if leases := queue.take(limit):
