@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,20 +13,23 @@ from hpsearch.search.stopping import Stop
 from hpsearch.storage import StorageAwayError
 
 SLOW_SECONDS = 2.0  # an answer that takes longer is spoken of
-LONGEST_PAUSE = 5.0  # seconds between two tries of a database that is away
+LONGEST_PAUSE = 0.5  # seconds between two tries of a database that is away: its return is not waited for much longer
+TOLD_SECONDS = 5.0  # between two words of it
 
 Answer = TypeVar("Answer")
 
 
 def insist(call: Callable[[], Answer], note: Callable[[str], None], stop: Stop) -> Answer:
     """What the database answers, whenever it does; raises `Stopped` if a stop is asked for meanwhile."""
-    pause = 0.1
+    pause, told = 0.1, -math.inf
     while True:
         try:
             with said_if_slow(note, "waiting for the database"):
                 return call()
         except StorageAwayError as error:
-            note(f"database away, waiting: {' '.join(str(error).split())}")
+            if time.monotonic() - told > TOLD_SECONDS:
+                note(f"database away, waiting: {' '.join(str(error).split())}")
+                told = time.monotonic()
             stop.raise_if_requested()
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

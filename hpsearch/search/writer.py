@@ -15,11 +15,11 @@ from pathlib import Path
 
 from hpsearch.errors import StorageError
 from hpsearch.results import EpochResult
-from hpsearch.search.patience import said_if_slow
+from hpsearch.search.patience import LONGEST_PAUSE, said_if_slow
 from hpsearch.search.spool import Recorded, Spool
 from hpsearch.storage import Lease, Outcome, Queue, StorageAwayError
 
-LONGEST_PAUSE = 2.0  # seconds between two tries of a database that is away
+CLOSE_SECONDS = 4.0  # for what is being written when the writer is closed
 PATIENCE = 600.0  # seconds that `close` waits for one
 
 
@@ -129,7 +129,7 @@ class Writer:
         self._closing_since = time.monotonic()
         whole = self.flush(patience)
         self._inbox.put(None)
-        self._thread.join(LONGEST_PAUSE * 2)
+        self._thread.join(CLOSE_SECONDS)
         if not whole:
             raise StorageError(
                 f"the database {self._queue.db.url} is still away; results wait in {self._spool.path}.\n"
