@@ -14,7 +14,14 @@ from plain_training import make_config, make_data
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack, compiled_update, fused
 from hpsearch.training.compiled_update import CHUNK, adam, sgd, squares
-from hpsearch.training.fused_update import CompiledUpdate, TorchUpdate, compile_kernels, large_update
+from hpsearch.training.fused_update import (
+    LONG,
+    CompiledUpdate,
+    TorchUpdate,
+    _in_long_rows,
+    compile_kernels,
+    large_update,
+)
 
 ZERO = np.float32(0)
 
@@ -184,3 +191,9 @@ def test_a_net_without_large_weights_imports_no_numba():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert done.stdout.split() == ["fused", "False"], done.stderr
+
+
+def test_rows_that_overlap_are_not_taken_for_rows_with_gaps():
+    numbers = torch.arange(2 * LONG, dtype=torch.float32)
+    assert _in_long_rows(numbers.view(2, 1, LONG))
+    assert not _in_long_rows(numbers.as_strided((2, 1, LONG), (1, 1, 1)))
