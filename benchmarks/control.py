@@ -15,12 +15,12 @@ from benchmarks import pages
 from benchmarks.peers.work import MODELS, Work, write_random_images
 from hpsearch.config import load_settings
 from hpsearch.config.schema import SAMPLERS
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import plan_coarse
 from hpsearch.search.session import run_stage
-from hpsearch.search.worker import Worker
+from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import Queue, open_database
 from hpsearch.training import Pack
+from hpsearch.training.images import load_data
+from hpsearch.worker.worker import Worker
 
 
 @dataclass

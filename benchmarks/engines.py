@@ -24,8 +24,8 @@ from benchmarks.peers.work import NUM_CLASSES, SHAPE, flop_per_sample
 from hpsearch.config import load_settings
 from hpsearch.results import TrialSpec
 from hpsearch.runtime import num_cores, set_threads
-from hpsearch.search.images import load_data
 from hpsearch.training import Pack
+from hpsearch.training.images import load_data
 
 NUM_IMAGES = 50_000  # of the reference epoch, to which times are scaled
 SQUARE = 2048  # rows and columns of the large matrices

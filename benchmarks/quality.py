@@ -27,7 +27,7 @@ from benchmarks.peers.work import MODELS, Work, write_first_images, write_random
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
-from hpsearch.search.images import load_data
+from hpsearch.training.images import load_data
 
 WAYS: dict[str, dict[str, Any]] = {
     "hpsearch-random": {"sampler": "random"},

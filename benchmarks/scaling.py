@@ -29,15 +29,14 @@ import numpy as np
 from benchmarks import control, machine, pages
 from benchmarks.peers.ways import run_hpsearch
 from benchmarks.peers.work import MODELS, Work, flop_per_sample, write_random_images
+from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.summary import best_or_refuse, stage_summary, verdicts
 from hpsearch.config import FloatRange, StageConfig, load_settings
 from hpsearch.report.search_report import make_report
 from hpsearch.results import EpochResult, TrialSpec
 from hpsearch.runtime import set_threads
-from hpsearch.search.evidence import gather
-from hpsearch.search.images import load_data
-from hpsearch.search.proposals import BEGUN, Mirror
-from hpsearch.search.summary import best_or_refuse, stage_summary, verdicts
-from hpsearch.search.window import NUM_BEST, NUM_NEWEST
+from hpsearch.stages.proposals import BEGUN, Mirror
+from hpsearch.stages.windowed_storage import NUM_BEST, NUM_NEWEST
 from hpsearch.storage import (
     Database,
     NewTrial,
@@ -52,6 +51,7 @@ from hpsearch.storage import (
     read_trials,
 )
 from hpsearch.training import Pack
+from hpsearch.training.images import load_data
 
 SPACE = {"lr": FloatRange(1e-6, 1e-3, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
 ASKED = ("status", "best", "boundary", "report")

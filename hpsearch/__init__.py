@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.version import __version__
+
 if TYPE_CHECKING:
     from hpsearch.config.usercode import trust
     from hpsearch.search.api import Stage, coarse, fine, load
     from hpsearch.search.objective import Objective
     from hpsearch.search.procedure import Procedure, run
 
-__version__ = "0.1.0"
 __all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run", "trust"]
 
 _HOMES = {

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-import hpsearch
 from hpsearch.cli import (
     checks,
     compare,
@@ -22,7 +21,8 @@ from hpsearch.cli import (
     studyfile,
     trial,
 )
-from hpsearch.search.fork_server import COMMAND
+from hpsearch.fleet.fork_server import COMMAND
+from hpsearch.version import __version__
 
 app = typer.Typer(
     name="hpsearch",
@@ -37,7 +37,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(hpsearch.__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 

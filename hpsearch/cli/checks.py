@@ -62,8 +62,8 @@ def check(
     from hpsearch.cli.progress import data_progress, waiting
     from hpsearch.search.checks.learning_rate import STEPS
     from hpsearch.search.checks.study import KIND, plan_check, run_check
-    from hpsearch.search.images import load_data
     from hpsearch.storage import open_database
+    from hpsearch.training.images import load_data
 
     plan = plan_check(settings.study, name or KIND, steps or STEPS)
     db = open_database(settings.run.storage, create=True)

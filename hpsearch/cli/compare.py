@@ -35,9 +35,9 @@ from hpsearch.cli.stages import (
 )
 
 if TYPE_CHECKING:
+    from hpsearch.analysis.sampler_comparison import Comparison
     from hpsearch.config import Settings
-    from hpsearch.search.compare import ComparisonPlan
-    from hpsearch.search.comparison import Comparison
+    from hpsearch.search.compare_samplers import ComparisonPlan
 
 
 def compare(
@@ -85,7 +85,7 @@ def compare(
     }
     settings = read_settings(config, sets, space, storage=storage, flags=flags)
 
-    from hpsearch.search.compare import plan_comparison
+    from hpsearch.search.compare_samplers import plan_comparison
 
     asked = [sampler.strip() for sampler in samplers.split(",") if sampler.strip()]
     plan = plan_comparison(settings, asked, repeats, name or "compare")
@@ -110,10 +110,10 @@ def compare(
 def _run(plan: ComparisonPlan, settings: Settings, as_json: bool, quiet: bool) -> Comparison:
     from hpsearch.cli.compare_progress import make_progress
     from hpsearch.cli.progress import data_progress
-    from hpsearch.search.compare import run_comparison
-    from hpsearch.search.images import load_data
-    from hpsearch.search.stopping import Stop
+    from hpsearch.search.compare_samplers import run_comparison
     from hpsearch.storage import open_database
+    from hpsearch.training.images import load_data
+    from hpsearch.worker.stopping import Stop
 
     stop = Stop()
     try:
@@ -128,9 +128,9 @@ def _run(plan: ComparisonPlan, settings: Settings, as_json: bool, quiet: bool) -
 
 
 def _print_comparison(comparison: Comparison, seconds: float, output: Path | None, quiet: bool) -> None:
+    from hpsearch.analysis.sampler_comparison import band
+    from hpsearch.analysis.sampler_comparison_text import band_text, budget_text, importance_text, notes, wins_text
     from hpsearch.cli.output import line, show_table
-    from hpsearch.search.comparison import band
-    from hpsearch.search.comparison_text import band_text, budget_text, importance_text, notes, wins_text
 
     line("compare", f"{', '.join(comparison.samplers)} · {budget_text(comparison)} · {seconds:.1f} s")
     if not quiet:

@@ -8,8 +8,8 @@ from typing import TextIO
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hpsearch.cli.output import console, value_text
-from hpsearch.search.compare import ComparisonPlan, RepeatPlan
-from hpsearch.search.progress import Listener, StageStarted, TrialFinished
+from hpsearch.search.compare_samplers import ComparisonPlan, RepeatPlan
+from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
 
 
 def make_progress(plan: ComparisonPlan, stream: TextIO, *, quiet: bool) -> SearchProgress:

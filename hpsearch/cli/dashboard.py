@@ -25,8 +25,8 @@ from hpsearch.config.secret_files import read_secret
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hpsearch.report.guard import Rules
-    from hpsearch.report.server import Server
+    from hpsearch.dashboard.guard import Rules
+    from hpsearch.dashboard.server import Server
 
 TOKEN_VARIABLE = "HPSEARCH_DASHBOARD_TOKEN"
 TOKEN_FILE_VARIABLE = f"{TOKEN_VARIABLE}_FILE"
@@ -74,14 +74,14 @@ def dashboard(
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda signum, _frame: received.append(signum))
 
-    from hpsearch.report.server import Server
+    from hpsearch.dashboard.server import Server
     from hpsearch.storage import open_database
 
     db = open_database(settings.run.storage)
     rules, made = _rules(host, allow_host or [], token, writable)
     with Server(host, port) as server:  # before the heavy imports, to fail at once where it fails
-        from hpsearch.report.dashboard import dashboard_app
-        from hpsearch.report.panels import keep_fresh
+        from hpsearch.dashboard.app import dashboard_app
+        from hpsearch.dashboard.panels import keep_fresh
 
         one_at_a_time = threading.Lock()
         server.set_app(dashboard_app(db, rules, Path(settings.run.artifact_dir), one_at_a_time))
@@ -120,8 +120,8 @@ def _rules(host: str, allow_host: list[str], token: str | None, writable: bool) 
     """The rules for a host to listen on, and the token to show once if it had to be made."""
     import secrets
 
-    from hpsearch.report.guard import LOOPBACK_NAMES, Rules
-    from hpsearch.report.server import is_loopback, is_wildcard, resolve
+    from hpsearch.dashboard.guard import LOOPBACK_NAMES, Rules
+    from hpsearch.dashboard.server import is_loopback, is_wildcard, resolve
 
     address = resolve(host)[1]
     made = None
@@ -134,7 +134,7 @@ def _rules(host: str, allow_host: list[str], token: str | None, writable: bool) 
 
 
 def _announce(server: Server, host: str, made: str | None, as_json: bool, quiet: bool) -> None:
-    from hpsearch.report.server import is_loopback, is_wildcard
+    from hpsearch.dashboard.server import is_loopback, is_wildcard
 
     address = str(server.server_address[0])
     name = socket.gethostname() if is_wildcard(address) else f"[{host}]" if ":" in host else host

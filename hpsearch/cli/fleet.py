@@ -42,15 +42,15 @@ def worker(
     flags = {"run.device": device, "run.threads": threads}
     run = read_settings(storage=storage, flags=flags, trusted=trust).run
 
+    from hpsearch.analysis import attributes
     from hpsearch.cli.progress import make_listener
-    from hpsearch.search import attributes
-    from hpsearch.search.images import load_data
-    from hpsearch.search.patience import insist
-    from hpsearch.search.stages import stored_plan
-    from hpsearch.search.stopping import Stop, Stopped
-    from hpsearch.search.supervised import NotesToSupervisor, images_of_supervisor, on_parent_death
-    from hpsearch.search.worker import Worker
+    from hpsearch.fleet.supervised import NotesToSupervisor, images_of_supervisor, on_parent_death
+    from hpsearch.stages.opening import stored_plan
     from hpsearch.storage import find_study, open_database
+    from hpsearch.training.images import load_data
+    from hpsearch.worker.database_waits import insist
+    from hpsearch.worker.stopping import Stop, Stopped
+    from hpsearch.worker.worker import Worker
 
     stop = Stop()
     on_tick = on_parent_death(stop) if supervised else None
@@ -80,7 +80,7 @@ def worker(
 
 def fork_server() -> None:
     """Start workers for the command that started this, by its requests on standard input."""
-    from hpsearch.search.forking import serve
+    from hpsearch.fleet.forking import serve
 
     if (arguments := serve(_import_for_workers)) is not None:  # in a worker
         from hpsearch.cli.app import app
@@ -90,13 +90,13 @@ def fork_server() -> None:
 
 def _import_for_workers() -> None:
     import hpsearch.cli.progress
-    import hpsearch.search.supervised
-    import hpsearch.search.worker
+    import hpsearch.fleet.supervised
+    import hpsearch.worker.worker
 
     with contextlib.suppress(ImportError):
         import psycopg  # noqa: F401
     with contextlib.suppress(ImportError):
-        import hpsearch.training.compiled_update  # noqa: F401
+        import hpsearch.training.fused.kernels  # noqa: F401
 
 
 def stop(
@@ -108,7 +108,7 @@ def stop(
     """
     set_verbosity(verbose, quiet)
 
-    from hpsearch.search import attributes
+    from hpsearch.analysis import attributes
     from hpsearch.storage import find_study, open_database, write_attrs
 
     db = open_database(read_settings(storage=storage).run.storage)

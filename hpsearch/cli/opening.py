@@ -8,7 +8,7 @@ from hpsearch.cli.options import read_settings
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hpsearch.search.evidence import Evidence
+    from hpsearch.analysis.study_trials import Evidence
     from hpsearch.storage import Database, StudyRow
 
 
@@ -38,6 +38,6 @@ def find_latest(db: Database, study: str | None) -> StudyRow:
 
 def gather_latest(db: Database, study: str | None) -> Evidence:
     """`find_latest`, with its trials."""
-    from hpsearch.search.evidence import gather
+    from hpsearch.analysis.study_trials import gather
 
     return gather(db, find_latest(db, study).name)

@@ -12,10 +12,10 @@ from rich.text import Text
 from hpsearch.space import format_range, format_value
 
 if TYPE_CHECKING:
-    from hpsearch.search.plan import StagePlan
+    from hpsearch.analysis.summary import StageSummary
     from hpsearch.search.session import Outlook
-    from hpsearch.search.summary import StageSummary
     from hpsearch.space import Narrowing, Verdict
+    from hpsearch.stages.plan import StagePlan
     from hpsearch.storage import TrialRow
 
 LABEL = 9  # columns of the word at the start of a line

@@ -98,11 +98,11 @@ def run(
     }
     settings = read_settings(config, sets, space, storage=storage, flags=flags)
 
+    from hpsearch.analysis.decision import Limits
     from hpsearch.cli.procedure_progress import ProcedureProgress
-    from hpsearch.search.decision import Limits
     from hpsearch.search.procedure import run_procedure
-    from hpsearch.search.stopping import Stop
     from hpsearch.storage import open_database
+    from hpsearch.worker.stopping import Stop
 
     stop = Stop()
     try:
@@ -158,7 +158,7 @@ def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
 
 
 def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[str, Any]:
-    from hpsearch.search.summary import trial_as_dict
+    from hpsearch.analysis.summary import trial_as_dict
 
     stages = [
         {**summary.as_dict(), "go_on": decision.go_on, "reason": decision.reason}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from hpsearch.analysis.decision import Decision
+from hpsearch.analysis.summary import StageSummary
 from hpsearch.cli.output import line, print_changes, print_stage
 from hpsearch.cli.progress import data_progress, make_listener
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.search.checks.findings import CheckReport
-from hpsearch.search.decision import Decision
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import StagePlan
 from hpsearch.search.procedure import ProcedureListener
-from hpsearch.search.progress import Listener, StageStarted, TrialFinished
-from hpsearch.search.summary import StageSummary
+from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
+from hpsearch.stages.plan import StagePlan
+from hpsearch.training.images import load_data
 
 
 class ProcedureProgress(ProcedureListener):

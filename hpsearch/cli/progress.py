@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from hpsearch.cli.output import console
-from hpsearch.search.progress import Listener, StageStarted, TrialFinished
+from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
 
 
 def make_listener(*, quiet: bool, as_json: bool) -> AbstractContextManager[Listener]:

@@ -56,17 +56,17 @@ def status(
     set_verbosity(verbose, quiet)
 
     if watch:
+        from hpsearch.analysis.snapshots import Watcher
         from hpsearch.cli.watch import follow
-        from hpsearch.search.watching import Watcher
 
         db = open_storage(storage)
         follow(Watcher(db, find_latest(db, study)), interval, as_json=as_json)
         return
 
+    from hpsearch.analysis import attributes
+    from hpsearch.analysis.summary import stage_summary
     from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table, value_text
-    from hpsearch.search import attributes
-    from hpsearch.search.summary import stage_summary
     from hpsearch.storage import read_epochs, read_overview
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
@@ -127,9 +127,9 @@ def best(
     """
     set_verbosity(verbose, quiet)
 
+    from hpsearch.analysis.export import best_study_file
+    from hpsearch.analysis.summary import best_or_refuse, trial_as_dict, value_name
     from hpsearch.cli.output import line, params_text, value_text
-    from hpsearch.search.export import best_study_file
-    from hpsearch.search.summary import best_or_refuse, trial_as_dict, value_name
 
     evidence = gather_latest(open_storage(storage), study)
     found = best_or_refuse(evidence)
@@ -159,8 +159,8 @@ def boundary(
 
     from rich.text import Text
 
+    from hpsearch.analysis.summary import best_or_refuse, verdicts
     from hpsearch.cli.output import line, searched_text, show_table
-    from hpsearch.search.summary import best_or_refuse, verdicts
     from hpsearch.space import format_range, format_value
 
     evidence = gather_latest(open_storage(storage), study)
@@ -206,8 +206,8 @@ def export(
     """
     set_verbosity(verbose, quiet)
 
+    from hpsearch.analysis.export import study_as_csv, study_as_dict
     from hpsearch.cli.output import finite
-    from hpsearch.search.export import study_as_csv, study_as_dict
     from hpsearch.storage import read_epochs
 
     evidence = gather_latest(open_storage(storage), study)

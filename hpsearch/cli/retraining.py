@@ -24,9 +24,9 @@ from hpsearch.cli.stages import DeviceOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hpsearch.search.final_test import FinalTest
+    from hpsearch.search.final_measurement import FinalTest
     from hpsearch.search.rerun import Rerun
-    from hpsearch.search.retrain import Training
+    from hpsearch.search.stored_trials import Training
 
 MOST_CLASSES_SHOWN = 20  # of a confusion matrix in a terminal
 
@@ -60,7 +60,7 @@ def final_test(
     settings = read_settings(storage=storage, flags={"run.device": device}, trusted=trust)
     with _signals():
         from hpsearch.cli.progress import data_progress
-        from hpsearch.search.final_test import final_test as measure
+        from hpsearch.search.final_measurement import final_test as measure
         from hpsearch.storage import open_database
 
         def seed_ended(seed: int, accuracy: float | None) -> None:

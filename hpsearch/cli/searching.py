@@ -14,10 +14,10 @@ import typer
 from hpsearch.cli.signals import stopped
 
 if TYPE_CHECKING:
+    from hpsearch.analysis.study_trials import Evidence
     from hpsearch.config import Settings
     from hpsearch.search.checks.findings import CheckReport
-    from hpsearch.search.evidence import Evidence
-    from hpsearch.search.plan import StagePlan
+    from hpsearch.stages.plan import StagePlan
     from hpsearch.storage import Database
 
 
@@ -37,9 +37,9 @@ def run_stage(
     except KeyboardInterrupt as stop:
         raise stopped(stop) from None
 
+    from hpsearch.analysis import attributes
+    from hpsearch.analysis.summary import stage_summary
     from hpsearch.cli.output import print_stage
-    from hpsearch.search import attributes
-    from hpsearch.search.summary import stage_summary
 
     is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
     summary = stage_summary(evidence, seconds=time.monotonic() - start)
@@ -80,14 +80,14 @@ def _search(
     from hpsearch.__main__ import main
     from hpsearch.cli.output import line, print_changes
     from hpsearch.cli.progress import data_progress, make_listener, waiting
+    from hpsearch.fleet.fork_server import ForkServer
+    from hpsearch.fleet.forking import may_fork
     from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.fleet import check_request, run_fleet
-    from hpsearch.search.fork_server import ForkServer
-    from hpsearch.search.forking import may_fork
-    from hpsearch.search.images import load_data
-    from hpsearch.search.stopping import Stop
-    from hpsearch.search.width import choose_devices
+    from hpsearch.search.stage_run import check_request, run_fleet
     from hpsearch.storage import open_database
+    from hpsearch.training.images import load_data
+    from hpsearch.tuning.workload import choose_devices
+    from hpsearch.worker.stopping import Stop
 
     with ExitStack() as stack:
         on_ray = settings.run.fleet == "ray"

@@ -32,7 +32,7 @@ from hpsearch.cli.searching import run_stage, show_plan
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hpsearch.search.plan import StagePlan
+    from hpsearch.stages.plan import StagePlan
     from hpsearch.storage import Database, StudyRow
 
 TrialsOption = Annotated[int | None, typer.Option(min=1, help="The budget: exactly so many trials.")]
@@ -91,7 +91,7 @@ def coarse(
     flags |= fleet_flags(engine, ray_address, keep)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
 
-    from hpsearch.search.plan import plan_coarse
+    from hpsearch.stages.plan import plan_coarse
 
     plan = plan_coarse(settings, name or "coarse", check)
     if dry_run:
@@ -139,10 +139,10 @@ def fine(
     """
     set_verbosity(verbose, quiet)
 
-    from hpsearch.search.evidence import gather
-    from hpsearch.search.plan import plan_fine
-    from hpsearch.search.stages import keep_stored_ranges
-    from hpsearch.search.summary import stored_config
+    from hpsearch.analysis.study_trials import gather
+    from hpsearch.analysis.summary import stored_config
+    from hpsearch.stages.opening import keep_stored_ranges
+    from hpsearch.stages.plan import plan_fine
     from hpsearch.storage import open_database
 
     base = read_settings(config, storage=storage)
@@ -174,7 +174,7 @@ def fine(
 
 def _find_check(source: str, config: str | None, storage: str | None) -> tuple[StudyRow, dict[str, Any] | None]:
     """The study of a check, and its config unless a study file is given."""
-    from hpsearch.search import attributes
+    from hpsearch.analysis import attributes
     from hpsearch.storage import find_study, open_database
 
     study = find_study(open_database(read_settings(config, storage=storage).run.storage), source)

@@ -16,9 +16,9 @@ from hpsearch.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hpsearch.analysis.diagnosis import Diagnosis
+    from hpsearch.analysis.study_trials import Evidence
     from hpsearch.results import EpochResult
-    from hpsearch.search.diagnosis import Diagnosis
-    from hpsearch.search.evidence import Evidence
     from hpsearch.storage import TrialRow
 
 SHORT = 12  # epochs; a longer table needs --table
@@ -53,11 +53,11 @@ def trial(
 
     from dataclasses import asdict
 
+    from hpsearch.analysis import attributes
+    from hpsearch.analysis.diagnosis import diagnose_trials
+    from hpsearch.analysis.study_trials import gather
+    from hpsearch.analysis.summary import trial_as_dict
     from hpsearch.cli.output import finite
-    from hpsearch.search import attributes
-    from hpsearch.search.diagnosis import diagnose_trials
-    from hpsearch.search.evidence import gather
-    from hpsearch.search.summary import trial_as_dict
     from hpsearch.storage import read_epochs
 
     db = open_storage(storage)
@@ -82,9 +82,9 @@ def trial(
 
 
 def _print_facts(evidence: Evidence, row: TrialRow) -> None:
+    from hpsearch.analysis import attributes
+    from hpsearch.analysis.summary import value_name
     from hpsearch.cli.output import line, params_text, value_text
-    from hpsearch.search import attributes
-    from hpsearch.search.summary import value_name
 
     attrs = {name: value for name, value in row.attrs.items() if name != "structure" and "hpsearch" not in name}
     ending: str = row.state

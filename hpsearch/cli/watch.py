@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpsearch.analysis.snapshots import Snapshot, Watcher
 from hpsearch.cli.curves import sparkline
 from hpsearch.cli.output import finite, params_text, value_text
 from hpsearch.cli.trial import VERDICT_STYLES
-from hpsearch.search.watching import Snapshot, Watcher
 from hpsearch.space import format_value
 from hpsearch.storage import StorageAwayError, TrialRow
 

@@ -51,7 +51,7 @@ def _accuracies(trials: list[dict[str, Any]]) -> tuple[int, int] | None:
 
 def num_classes(stage: StageData) -> int | None:
     """Tells what guessing gives; None where it is not known."""
-    from hpsearch.search import attributes
+    from hpsearch.analysis import attributes
 
     found = (stage.evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
     return int(found) if found is not None else None

@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.sampler_comparison import Band, Comparison
 from hpsearch.report import style
-from hpsearch.search.comparison import Band, Comparison
 
 COLOURS = {
     "random": style.LIGHT.accent,

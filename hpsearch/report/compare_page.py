@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hpsearch
+from hpsearch.analysis.sampler_comparison import Comparison, band
+from hpsearch.analysis.sampler_comparison_text import band_text, budget_text, notes, summary_sentences, wins_text
 from hpsearch.report.compare_figures import (
     ImportanceInfo,
     _curves_info,
@@ -13,8 +14,7 @@ from hpsearch.report.compare_figures import (
 )
 from hpsearch.report.compare_plane import _planes_info, plot_plane
 from hpsearch.report.page import render_page
-from hpsearch.search.comparison import Comparison, band
-from hpsearch.search.comparison_text import band_text, budget_text, notes, summary_sentences, wins_text
+from hpsearch.version import __version__
 
 MOST_PLANES = 10  # repeats that can be looked at; more would make the page large and say the same
 
@@ -52,7 +52,7 @@ def compare_page(comparison: Comparison) -> str:
             "Share of each parameter in what lifts a trial into the best tenth (PED-ANOVA), over the trials of all "
             "samplers and repeats. Explosions count as guesses."
         ),
-        provenance=f"hpsearch {hpsearch.__version__} · studies {comparison.name}/SAMPLER/REPEAT in the storage",
+        provenance=f"hpsearch {__version__} · studies {comparison.name}/SAMPLER/REPEAT in the storage",
     )
 
 

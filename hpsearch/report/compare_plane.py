@@ -8,10 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.sampler_comparison import Comparison, Search
 from hpsearch.config import Choice, Range
 from hpsearch.report import style
 from hpsearch.report.compare_figures import COLOURS
-from hpsearch.search.comparison import Comparison, Search
 from hpsearch.space import format_value
 
 PAD = 0.06  # of an axis, so that no marker is cut at its ends

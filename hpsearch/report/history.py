@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.analysis import attributes
 from hpsearch.errors import HpsearchError
 from hpsearch.report.stage import StageData, params_text, value_text
-from hpsearch.search import attributes
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.storage import Database
 
@@ -100,9 +100,9 @@ def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:
 
 def comparisons(db: Database, album: Album) -> list[dict[str, Any]]:
     """Samplers compared in this storage: sentences and figures; one that is not finished is left out."""
+    from hpsearch.analysis.sampler_comparison_text import summary_sentences
     from hpsearch.report.compare_figures import _curves_info, _finals_info, plot_curves, plot_finals
-    from hpsearch.search.compare import list_comparisons, read_comparison
-    from hpsearch.search.comparison_text import summary_sentences
+    from hpsearch.search.compare_samplers import list_comparisons, read_comparison
 
     found = []
     for name in list_comparisons(db):

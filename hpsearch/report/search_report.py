@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-import hpsearch
+from hpsearch.analysis import attributes
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
 from hpsearch.report import history
@@ -27,10 +27,10 @@ from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.page import render_page
 from hpsearch.report.stage import StageData, read_stage, value_text
 from hpsearch.report.words import Summary, summarize
-from hpsearch.search import attributes
-from hpsearch.search.portrait import load_portrait
 from hpsearch.space import format_value
 from hpsearch.storage import Database, list_studies
+from hpsearch.version import __version__
+from hpsearch.worker.best_weights import load_portrait
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about
 
@@ -108,7 +108,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
         comparisons=comparisons,
         tests=tests,
         provenance=[history.provenance(stage) for stage in stages],
-        made=f"Made by hpsearch {hpsearch.__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        made=f"Made by hpsearch {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     )
     return Report(html, album.figures)
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.diagnosis import Diagnosis, diagnose_trials
+from hpsearch.analysis.importance import importances
+from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.results import EpochResult
-from hpsearch.search import attributes
-from hpsearch.search.diagnosis import Diagnosis, diagnose_trials
-from hpsearch.search.evidence import Evidence, gather
-from hpsearch.search.importance import importances
-from hpsearch.search.summary import StageSummary, stage_summary
 from hpsearch.space import Verdict, format_value
 from hpsearch.storage import Database, TrialRow, read_epochs
 

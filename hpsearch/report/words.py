@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hpsearch.analysis.decision import Limits, best_stage, decide
+from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
 from hpsearch.report.stage import StageData, value_text
-from hpsearch.search.decision import Limits, best_stage, decide
-from hpsearch.search.diagnosis import VERDICTS, VerdictName
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
 

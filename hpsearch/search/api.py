@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.summary import stage_summary, stored_config, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
 from hpsearch.config.usercode import names_in, trust
 from hpsearch.results import EpochResult
-from hpsearch.search.evidence import Evidence, gather
-from hpsearch.search.plan import StagePlan, plan_coarse, plan_fine
-from hpsearch.search.progress import Listener
-from hpsearch.search.stages import keep_stored_ranges
-from hpsearch.search.summary import stage_summary, stored_config, verdicts
 from hpsearch.space import Verdict
+from hpsearch.stages.listener import Listener
+from hpsearch.stages.opening import keep_stored_ranges
+from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
 from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 
 if TYPE_CHECKING:
@@ -186,8 +186,8 @@ def _run(
     db: Database, plan: StagePlan, settings: Settings, listener: Listener | None, skip_checks: bool = False
 ) -> Stage:
     from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.images import load_data
     from hpsearch.search.session import run_stage
+    from hpsearch.training.images import load_data
 
     data = load_data(plan.trial_config, settings.run)
     if not skip_checks and (checks := check_before_search(db, plan, data)) is not None:

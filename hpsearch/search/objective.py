@@ -8,13 +8,13 @@ from typing import Any
 
 import optuna
 
+from hpsearch.analysis.attributes import BEST_EPOCH, LAST_VALUE
 from hpsearch.config import RunConfig, Settings, StudyConfig, load_settings
 from hpsearch.config.usercode import names_in, trust
 from hpsearch.results import TrialSpec
-from hpsearch.search.attributes import BEST_EPOCH, LAST_VALUE
-from hpsearch.search.images import load_data
-from hpsearch.search.proposals import EXPLODED_VALUE, explosion_attributes, suggest
+from hpsearch.stages.proposals import EXPLODED_VALUE, explosion_attributes, suggest
 from hpsearch.training import Pack, group
+from hpsearch.training.images import load_data
 
 
 class Objective:

@@ -12,21 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpsearch.analysis.decision import MAX_STAGES, Decision, Limits, best_stage, decide
+from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.summary import StageSummary, best_or_refuse, stage_summary
 from hpsearch.config import DataConfig, RunConfig, Settings, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.search.api import ConfigLike, Stage, _settings, vouch
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.checks.gate import check_before_search
-from hpsearch.search.decision import MAX_STAGES, Decision, Limits, best_stage, decide
-from hpsearch.search.evidence import Evidence, gather
-from hpsearch.search.fleet import run_fleet
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import StagePlan, plan_coarse, plan_fine
-from hpsearch.search.progress import Listener
-from hpsearch.search.stages import keep_stored_ranges
-from hpsearch.search.stopping import Stop, TimeIsUp
-from hpsearch.search.summary import StageSummary, best_or_refuse, stage_summary
+from hpsearch.search.stage_run import run_fleet
+from hpsearch.stages.listener import Listener
+from hpsearch.stages.opening import keep_stored_ranges
+from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
 from hpsearch.storage import Database, TrialRow, open_database
+from hpsearch.training.images import load_data
+from hpsearch.worker.stopping import Stop, TimeIsUp
 
 
 class ProcedureListener(Listener):

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import Evidence, gather
 from hpsearch.config import RunConfig
 from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult
-from hpsearch.search import attributes
-from hpsearch.search.evidence import Evidence, gather
-from hpsearch.search.retrain import StoredTrial, Training, images_of, retrain, stored_trial
-from hpsearch.search.stages import changed_code, versions
+from hpsearch.search.stored_trials import StoredTrial, Training, images_of, retrain, stored_trial
+from hpsearch.stages.opening import changed_code, versions
 from hpsearch.storage import Database, read_epochs
 
 COMPARED = ("cost", "train_loss", "train_acc", "val_loss", "val_acc", "update_ratio")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import Evidence, gather
 from hpsearch.config import Choice, RunConfig, is_vector
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.catalog import is_present
@@ -14,21 +16,19 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError, EngineError
 from hpsearch.models import build
 from hpsearch.runtime import set_threads
-from hpsearch.search import attributes
-from hpsearch.search.choosing import Tuning
-from hpsearch.search.evidence import Evidence, gather
-from hpsearch.search.images import load_data
-from hpsearch.search.learning import Learning, learning_of
-from hpsearch.search.plan import StagePlan
-from hpsearch.search.precision import open_settled, plan_to_time, settle_precision
-from hpsearch.search.progress import Listener
-from hpsearch.search.proposals import make_pruner, num_trials
-from hpsearch.search.stages import changed_code
-from hpsearch.search.stopping import Stop
-from hpsearch.search.tuning import settle, tune
-from hpsearch.search.width import choose_devices, choose_threads, choose_width
-from hpsearch.search.worker import Worker
+from hpsearch.stages.listener import Listener
+from hpsearch.stages.opening import changed_code
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import make_pruner, num_trials
+from hpsearch.stages.sampler_knowledge import Learning, learning_of
 from hpsearch.storage import Database, StudyRow, read_trials, write_attrs
+from hpsearch.training.images import load_data
+from hpsearch.tuning.choosing import Tuning
+from hpsearch.tuning.precision import open_settled, plan_to_time, settle_precision
+from hpsearch.tuning.tuning import settle, tune
+from hpsearch.tuning.workload import choose_devices, choose_threads, choose_width
+from hpsearch.worker.stopping import Stop
+from hpsearch.worker.worker import Worker
 
 MOST_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 

@@ -12,7 +12,7 @@ from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import EngineError
 from hpsearch.logs import get_logger
 from hpsearch.training.engine import StackedEngine
-from hpsearch.training.fused import FusedEngine
+from hpsearch.training.fused.engine import FusedEngine
 from hpsearch.training.loop import LoopEngine
 from hpsearch.training.state import PackState
 from hpsearch.training.vmap import VmapEngine

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import control
 from benchmarks.scaling import NAME, spend
-from hpsearch.search.worker import Worker
 from hpsearch.storage import Queue, open_database, read_epochs, read_trials
 from hpsearch.training import Pack
+from hpsearch.worker.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ import typing
 
 import pytest
 
+from hpsearch.analysis.decision import LEAST_GAIN, MAX_STAGES
 from hpsearch.cli import procedure
 from hpsearch.errors import ConfigError
-from hpsearch.search.decision import LEAST_GAIN, MAX_STAGES
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 SITECUSTOMIZE = """
-import atexit, sys, threading, time, types
+import atexit, sys, threading, types
 
 class Module(types.ModuleType):
     def __del__(self):
@@ -12,7 +12,7 @@ class Module(types.ModuleType):
 sys.modules["torch"] = Module("torch")
 atexit.register(sys.stderr.write, "registered\\n")
 if {waits}:
-    threading.Thread(target=lambda: time.sleep(1) or sys.stderr.write("waited for\\n")).start()
+    threading.Thread(target=lambda: threading.main_thread().join() or sys.stderr.write("waited for\\n")).start()
 """
 
 

@@ -7,10 +7,10 @@ import optuna
 import pytest
 from rich.console import Console
 
+from hpsearch.analysis import attributes
 from hpsearch.cli.curves import BLOCKS, LABEL, chart, sparkline
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.search import attributes
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
 
 STUDY = {

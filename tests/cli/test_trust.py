@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hpsearch.search import attributes
+from hpsearch.analysis import attributes
 from hpsearch.storage import find_study, open_database, write_attrs
 
 EVIL = """
@@ -26,7 +26,7 @@ def small(shape, num_classes, width=8):
 """
 OWN_SPACE = '[space]\nlr = { log = [1e-3, 1e-1] }\n"model.options.width" = { int = [4, 6] }\n'
 PANELS = """
-from hpsearch.report.panels import refresh_panels
+from hpsearch.dashboard.panels import refresh_panels
 from hpsearch.storage import open_database
 refresh_panels(open_database("sqlite:///studies/hpsearch.db"), "coarse")
 """

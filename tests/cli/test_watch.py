@@ -14,11 +14,11 @@ import termios
 import pytest
 from rich.console import Console
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.snapshots import Watcher
 from hpsearch.cli.watch import Page, snapshot_line
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.search import attributes
-from hpsearch.search.watching import Watcher
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, find_study, open_database
 
 SPACE = {"lr": FloatRange(1e-5, 1.0, log=True)}

@@ -10,7 +10,7 @@ import torch
 from hpsearch.config import load_settings
 from hpsearch.datasets.memory import SharedMemory
 from hpsearch.datasets.sharing import adopt, share
-from hpsearch.search.images import load_data
+from hpsearch.training.images import load_data
 
 pytestmark = pytest.mark.skipif(not SharedMemory.possible(), reason="the system has no anonymous files")
 

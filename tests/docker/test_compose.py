@@ -80,8 +80,8 @@ def test_who_runs_without_being_asked(compose):
 
 
 def test_a_stopped_worker_has_time_for_its_epoch_and_gets_the_signal(compose):
-    from hpsearch.search.forking import KILL_SECONDS
-    from hpsearch.search.stopping import DRAIN_SECONDS
+    from hpsearch.fleet.forking import KILL_SECONDS
+    from hpsearch.worker.stopping import DRAIN_SECONDS
 
     for name in ("worker", "worker-gpu", "search"):
         service = compose["services"][name]

@@ -18,8 +18,6 @@ from fleet_at_work import Fleet, is_gone, parent, wait_for
 
 from hpsearch.config import load_settings
 from hpsearch.results import EpochResult
-from hpsearch.search import spool
-from hpsearch.search.writer import Lost, Writer, Written
 from hpsearch.storage import (
     NewTrial,
     Outcome,
@@ -31,6 +29,8 @@ from hpsearch.storage import (
     read_epochs,
     read_trials,
 )
+from hpsearch.worker import spool
+from hpsearch.worker.writer import Lost, Writer, Written
 
 
 @pytest.fixture

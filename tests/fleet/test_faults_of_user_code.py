@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 import hpsearch
+from hpsearch.analysis import attributes
 from hpsearch.config import usercode
-from hpsearch.search import attributes
 
 NETS = '''
 import torch

@@ -9,10 +9,10 @@ import pytest
 from hpsearch.cli.fleet_options import fleet_flags
 from hpsearch.config import RunConfig
 from hpsearch.errors import ConfigError, MissingExtraError
-from hpsearch.search import ray_worker
-from hpsearch.search.failures import PoisonedDeviceError
-from hpsearch.search.ray_cluster import Demand, check_request, choose_demand, choose_workers, room
-from hpsearch.search.ray_fleet import make_job
+from hpsearch.fleet.ray import worker as ray_worker
+from hpsearch.fleet.ray.cluster import Demand, check_request, choose_demand, choose_workers, room
+from hpsearch.fleet.ray.fleet import make_job
+from hpsearch.worker.failures import PoisonedDeviceError
 
 
 def test_devices_by_number_are_refused(monkeypatch):

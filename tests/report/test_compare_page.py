@@ -6,12 +6,12 @@ import math
 import pytest
 from chromium import CHROMIUM, chromium, open_context
 
+from hpsearch.analysis.importance import importances
+from hpsearch.analysis.sampler_comparison import Comparison, Search
 from hpsearch.config import Choice, FloatRange
 from hpsearch.report.compare_figures import _curves_info, _finals_info, plot_curves
 from hpsearch.report.compare_page import compare_page
 from hpsearch.report.compare_plane import _planes_info, plot_plane
-from hpsearch.search.comparison import Comparison, Search
-from hpsearch.search.importance import importances
 from hpsearch.space import draw_random, to_unit
 from hpsearch.space.shifted_grid import draw_shifted_grid
 

@@ -17,8 +17,8 @@ from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
 from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.stage import read_stage
-from hpsearch.search.portrait import Portrait
 from hpsearch.storage import open_database
+from hpsearch.worker.best_weights import Portrait
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from planted import plant
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from hpsearch.analysis import attributes
 from hpsearch.cli.app import app
 from hpsearch.errors import ConfigError
 from hpsearch.report.page import script_json
 from hpsearch.report.search_report import make_report
-from hpsearch.search import attributes
 from hpsearch.storage import open_database
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\u2028{{7*7}}"

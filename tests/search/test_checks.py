@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from hpsearch.analysis import attributes
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.search import attributes
 from hpsearch.search.checks import learning_rate
 from hpsearch.search.checks import study as check_study
 from hpsearch.search.checks.findings import CheckReport
@@ -19,11 +19,11 @@ from hpsearch.search.checks.gate import check_before_search, quick_checks
 from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
 from hpsearch.search.checks.learning_rate import RATES, FirstBatches, rate_finding, rough_range, try_rates
 from hpsearch.search.checks.study import activation_finding, plan_check, run_check
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import plan_coarse
 from hpsearch.search.session import run_stage
+from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
 from hpsearch.training.activations import compare_inits
+from hpsearch.training.images import load_data
 
 
 def synthetic(**keys):
@@ -435,7 +435,7 @@ def test_the_line_of_a_search(db, tiny):
 
 def test_overfitting_gives_up_with_a_note_when_its_time_is_over(tiny):
     from hpsearch.search.checks.gates import check_overfit
-    from hpsearch.search.images import load_data
+    from hpsearch.training.images import load_data
 
     settings = tiny()
     finding = check_overfit(settings.study, load_data(settings.study, settings.run), seconds=1e-3)

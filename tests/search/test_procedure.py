@@ -3,14 +3,14 @@
 import pytest
 
 import hpsearch
+from hpsearch.analysis.decision import Limits
+from hpsearch.analysis.study_trials import gather
 from hpsearch.errors import RefusedError
-from hpsearch.search.decision import Limits
-from hpsearch.search.evidence import gather
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import plan_coarse, plan_fine
 from hpsearch.search.procedure import ProcedureListener, run_procedure
 from hpsearch.search.session import run_stage
+from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_trials
+from hpsearch.training.images import load_data
 
 
 class Recorder(ProcedureListener):

@@ -6,15 +6,15 @@ import json
 import optuna
 import pytest
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import gather
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
-from hpsearch.search import attributes
-from hpsearch.search.evidence import gather
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import plan_coarse
 from hpsearch.search.rerun import best_gap, compare, rerun
 from hpsearch.search.session import run_stage
+from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, read_trials, write_attrs
+from hpsearch.training.images import load_data
 
 
 def search(db, settings):
@@ -154,7 +154,7 @@ def test_what_cannot_be_trained_again_is_refused(db, tiny):
     with pytest.raises(RefusedError, match="of the kind 'check'"):
         rerun(db, settings.run, "coarse", 0)
     plan = plan_coarse(settings, "waiting")
-    from hpsearch.search.stages import open_stage
+    from hpsearch.stages.opening import open_stage
     from hpsearch.training import structure_key
 
     open_stage(db, plan, load_data(plan.trial_config, settings.run), structure_key)

@@ -7,19 +7,19 @@ import optuna
 import pytest
 import torch
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.summary import stage_summary
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
-from hpsearch.search import attributes
-from hpsearch.search.evidence import gather
-from hpsearch.search.images import load_data
-from hpsearch.search.plan import plan_coarse, plan_fine
-from hpsearch.search.progress import Listener
 from hpsearch.search.session import look_ahead, run_stage
-from hpsearch.search.stages import keep_stored_ranges
-from hpsearch.search.summary import stage_summary
-from hpsearch.search.worker import Worker
+from hpsearch.stages.listener import Listener
+from hpsearch.stages.opening import keep_stored_ranges
+from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
 from hpsearch.training import Pack
+from hpsearch.training.images import load_data
+from hpsearch.worker.worker import Worker
 
 
 def run(db, plan, settings, listener=None):
@@ -233,8 +233,11 @@ def test_a_fine_stage_keeps_its_ranges_when_its_source_goes_on(db, tiny):
     settings = tiny(run__width=4, coarse__trials=16)
 
     class Once(Listener):
-        def trial_finished(self, event):
-            if event.num_finished >= 4:
+        epochs = 0
+
+        def epoch_finished(self, num_trials):
+            self.epochs += 1
+            if self.epochs == 3:  # in the second of four packs
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -295,7 +298,7 @@ def test_trials_left_running_by_a_killed_process_are_taken_again(db, tiny):
     settings = tiny()
     plan = plan_coarse(settings)
     data = load_data(plan.trial_config, settings.run)
-    from hpsearch.search.stages import open_stage
+    from hpsearch.stages.opening import open_stage
     from hpsearch.training import structure_key
 
     worker = Worker(db, open_stage(db, plan, data, structure_key), plan, data, settings.run)
@@ -343,7 +346,7 @@ def test_tpe_in_fine_does_not_keep_proposing_the_exploding_region(db, tiny):
 
 
 def test_a_small_search_takes_one_thread_and_a_large_one_all_cores(tiny):
-    from hpsearch.search.width import choose_threads
+    from hpsearch.tuning.workload import choose_threads
 
     settings = tiny(run__threads=0)
     plan = plan_coarse(settings)
@@ -362,7 +365,7 @@ def as_large_as(num_train, shape, num_classes):
 
 
 def test_lenet_on_cifar10_takes_all_cores_and_digits_one_thread(monkeypatch):
-    from hpsearch.search import width
+    from hpsearch.tuning import workload as width
 
     monkeypatch.setattr(width, "num_cores", lambda: 8)
     sets = ["model.name=lenet", "coarse.trials=20", "coarse.epochs=5", "run.device=cpu"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.diagnosis import VERDICTS
 from hpsearch.report import style
 from hpsearch.report.stage import StageData, params_text
-from hpsearch.search.diagnosis import VERDICTS
 
 
 @dataclass(frozen=True)

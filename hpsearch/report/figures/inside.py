@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hpsearch.report import style
-from hpsearch.search.portrait import Portrait
+from hpsearch.worker.best_weights import Portrait
 
 MAX_FILTERS = 64  # those with the largest norm
 PIXELS = 320  # of the longer side of a mosaic, at least: filters of 5 x 5 are enlarged

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis import attributes
 from hpsearch.config import Choice
 from hpsearch.report import style
 from hpsearch.report.stage import StageData, value_text
-from hpsearch.search import attributes
 from hpsearch.space import format_range, format_value
 
 ROW = 46  # pixels per stage

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.diagnosis import HEALTHY_RATIO
 from hpsearch.report import style
 from hpsearch.report.stage import StageData, params_text, value_text
-from hpsearch.search.diagnosis import HEALTHY_RATIO
 
 
 @dataclass(frozen=True)

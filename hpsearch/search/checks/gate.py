@@ -10,8 +10,8 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
-from hpsearch.search.plan import StagePlan
 from hpsearch.search.session import check_plan
+from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, find_study
 from hpsearch.storage.studies import check_name
 

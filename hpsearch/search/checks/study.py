@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hpsearch.analysis import attributes
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
-from hpsearch.search import attributes
 from hpsearch.search.checks.findings import CheckReport, Finding
 from hpsearch.search.checks.gate import quick_checks
 from hpsearch.search.checks.gates import NUM_SAMPLE, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
-from hpsearch.search.plan import StagePlan
-from hpsearch.search.proposals import EXPLODED_VALUE, explosion_attributes
-from hpsearch.search.stages import find_stage, stage_attributes
+from hpsearch.stages.opening import find_stage, stage_attributes
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import EXPLODED_VALUE, explosion_attributes
 from hpsearch.storage import (
     STRUCTURE,
     Database,

@@ -1,0 +1,160 @@
+"""After a stage: search again, or stop? Pure; from what the stages say, with the reason in words.
+
+The procedure goes on until the best trial is inside every range and a stage gains nothing worth another one. Two
+accuracies on n images that lie closer than one standard error, sqrt(p (1 - p) / n), cannot be told apart by those
+images, so a gain below it counts as none unless the user says how much is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hpsearch.analysis.summary import StageSummary
+from hpsearch.config import Choice, IntRange
+from hpsearch.space import Verdict, format_range, format_value
+from hpsearch.space.scale import num_values, with_ends
+
+LEAST_GAIN = 0.005  # val_acc: with many validation images, what is still worth a stage
+MAX_STAGES = 4  # coarse, fine, fine-2, fine-3
+FEW_VALUES = 3  # an int range of up to so many values is mostly ends
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends the procedure."""
+
+    gain: float | None = None
+    """val_acc: a stage that gains less is the last one; None: LEAST_GAIN, or one standard error where that is more."""
+    max_stages: int = MAX_STAGES
+    """The coarse one included."""
+    seconds: float | None = None
+    """Wall clock, from the start of the command; None has no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to search again, and why."""
+
+    ending: Literal["settled", "stages", "time", "nothing"] | None
+    """Why this is the end: inside and no gain, --max-stages, --time, no trial finished. None: go on."""
+    reason: str
+
+    @property
+    def go_on(self) -> bool:
+        """Whether another stage follows."""
+        return self.ending is None
+
+
+def standard_error(accuracy: float, num_images: int) -> float:
+    """Of an accuracy measured on so many images, as if they were drawn anew: sqrt(p (1 - p) / n)."""
+    return math.sqrt(accuracy * (1 - accuracy) / num_images)
+
+
+def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time_is_up: bool = False) -> Decision:
+    """What to do after the last of some stages.
+
+    Args:
+        stages: of this procedure, from coarse on.
+        num_val: validation images.
+        limits: see there; `seconds` is the caller's to watch.
+        time_is_up: whether `limits.seconds` have passed.
+    """
+    last = stages[-1]
+    if last.num_finished < last.num_trials:
+        return Decision(
+            "time", f"the time is up; {last.study} is left at {last.num_finished} of {last.num_trials} trials"
+        )
+    if last.best is None or last.best.value is None:
+        return Decision("nothing", f"no trial of {last.study} finished, so there is nothing to narrow by")
+    wishes, content = _wishes(stages, last.best.value, num_val, limits)
+    if not wishes:
+        return Decision("settled", "; ".join(content))
+    if len(stages) >= limits.max_stages:
+        return Decision("stages", f"{len(stages)} stages are the most allowed, though {'; '.join(wishes)}")
+    if time_is_up:
+        return Decision("time", f"the time is up, though {'; '.join(wishes)}")
+    return Decision(None, "; ".join(wishes))
+
+
+def best_stage(stages: Sequence[StageSummary]) -> StageSummary | None:
+    """The stage with the best trial; the latest among equals, since it has the most evidence behind it."""
+    finished = [stage for stage in stages if stage.best is not None]
+    return max(reversed(finished), key=_value, default=None)
+
+
+def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: Limits) -> tuple[list[str], list[str]]:
+    """What speaks for another stage, and what against."""
+    *earlier, last = stages
+    if last.stage == "coarse":
+        return [f"{last.study} trained {last.epochs} epochs: narrow to where it worked and train longer"], []
+    if value >= 1:
+        return [], ["val_acc is 1: there is nothing left to gain"]
+    wishes, content = [], []
+    moving = [verdict for verdict in last.verdicts if is_unsettled(verdict, earlier)]
+    held = [v for v in last.verdicts if v.verdict in ("lower", "upper") and v not in moving]
+    wishes += [_boundary_text(verdict, "so the range was wrong") for verdict in moving]
+    if not moving:
+        content.append("the best is inside every range" + (" that can move" if held else ""))
+        content += [_boundary_text(verdict, "and there is nothing new beyond it") for verdict in held]
+    gained, text = _gain(earlier, last, value, num_val, limits.gain)
+    (wishes if gained else content).append(text)
+    return wishes, content
+
+
+def is_unsettled(verdict: Verdict, earlier: Sequence[StageSummary]) -> bool:
+    """Whether the best sits on an end of its range with unknown ground beyond.
+
+    An end that cannot move (a hard limit, an edge of explosions) is settled. An int range of two or three values has
+    its best on an end nearly always; such an end is settled where an earlier stage has searched the next value.
+    """
+    proposed, low, high = verdict.proposed, verdict.low, verdict.high
+    if verdict.verdict not in ("lower", "upper") or isinstance(proposed, Choice) or low is None or high is None:
+        return False
+    lower = verdict.verdict == "lower"
+    if not (proposed.low < low if lower else proposed.high > high):
+        return False
+    if isinstance(proposed, IntRange) and num_values(with_ends(proposed, low, high)) <= FEW_VALUES:
+        neighbour = verdict.best + (-proposed.step if lower else proposed.step)
+        searched = [v for stage in earlier for v in stage.verdicts if v.param == verdict.param]
+        return not any(v.low is not None and v.high is not None and v.low <= neighbour <= v.high for v in searched)
+    return True
+
+
+def _boundary_text(verdict: Verdict, consequence: str) -> str:
+    proposed, low, high = verdict.proposed, verdict.low, verdict.high
+    assert not isinstance(proposed, Choice)
+    assert low is not None
+    assert high is not None
+    old, best = format_range(with_ends(proposed, low, high)), format_value(verdict.best, proposed)
+    return f"the best {verdict.param}, {best}, is at the {verdict.verdict} end of {old}, {consequence}"
+
+
+def _gain(
+    earlier: Sequence[StageSummary], last: StageSummary, value: float, num_val: int, asked: float | None
+) -> tuple[bool, str]:
+    """Whether the last stage gained enough, and the sentence that says so."""
+    before = best_stage(earlier)
+    if before is None:
+        return True, f"{last.study} is the first stage with a result"
+    error = standard_error(value, num_val)
+    threshold = asked if asked is not None else max(LEAST_GAIN, error)
+    gained = value - _value(before)
+    enough = gained >= threshold and gained > 0
+    epochs = f" ({last.epochs} epochs against {before.epochs})" if last.epochs != before.epochs else ""
+    noise = f"one standard error of {value:.4f} on {num_val} images"
+    if asked is None and error > LEAST_GAIN:
+        measure = f"{threshold:.4f}, {noise}"
+    else:
+        measure = f"{threshold:.4f}; {noise} is {error:.4f}"
+        measure += ", so it may be luck" if enough and gained < error else ""
+    word = "no less than" if enough else "less than"
+    return enough, f"{last.study} gained {gained:.4f} over {before.study}{epochs}: {word} {measure}"
+
+
+def _value(stage: StageSummary) -> float:
+    assert stage.best is not None
+    assert stage.best.value is not None
+    return stage.best.value

@@ -1,0 +1,119 @@
+"""What the trials of any study in the storage say: observations, ranges, direction, the best one.
+
+Works on studies made by whatever program, so nothing is assumed but Optuna's own schema.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hpsearch.analysis import attributes
+from hpsearch.config import Choice, FloatRange, IntRange, Range
+from hpsearch.errors import ConfigError
+from hpsearch.space import Observation
+from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study as narrowing sees it."""
+
+    study: StudyRow
+    trials: list[TrialRow]
+    direction: Direction
+    ranges: dict[str, Range]
+    observations: list[Observation]
+
+    @property
+    def best(self) -> TrialRow | None:
+        """The finished trial with the best finite value; the earliest among equals."""
+        return best_trial(self.trials, self.direction)
+
+    @property
+    def num_finished(self) -> int:
+        """Trials that will not run again."""
+        return sum(trial.state in ("COMPLETE", "PRUNED", "FAIL") for trial in self.trials)
+
+    @property
+    def num_exploded(self) -> int:
+        """Trials stopped because their cost ran away."""
+        return sum(observation.outcome == "exploded" for observation in self.observations)
+
+
+def gather(db: Database, name: str, rename: Mapping[str, str | None] | None = None) -> Evidence:
+    """Read the study `name`; `rename` maps names of its parameters to those wanted, None leaves one out.
+
+    Raises:
+        StudyNotFoundError: there is none of that name.
+        ConfigError: it has several objectives.
+    """
+    study = find_study(db, name)
+    direction = direction_of(study)
+    trials = read_trials(db, study)
+    if rename:
+        trials = [_renamed(trial, rename) for trial in trials]
+    return Evidence(study, trials, direction, ranges_of(trials), [observe(trial, direction) for trial in trials])
+
+
+def direction_of(study: StudyRow) -> Direction:
+    """The one direction of a study; not set counts as minimize, as Optuna has it."""
+    if len(study.directions) != 1:
+        raise ConfigError(
+            f"the study {study.name!r} has {len(study.directions)} objectives.\nAllowed: studies with one objective."
+        )
+    return "maximize" if study.directions[0] == "maximize" else "minimize"
+
+
+def ranges_of(trials: Sequence[TrialRow]) -> dict[str, Range]:
+    """The range of each parameter over all trials; where a program changed it on the way, the widest."""
+    ranges: dict[str, Range] = {}
+    for trial in trials:
+        for name, range_ in trial.ranges.items():
+            ranges[name] = _union(ranges[name], range_) if name in ranges else range_
+    return ranges
+
+
+def _union(one: Range, other: Range) -> Range:
+    match one, other:
+        case Choice(), Choice():
+            return Choice(tuple(dict.fromkeys([*one.values, *other.values])))
+        case FloatRange(), FloatRange():
+            step = one.step if one.step == other.step else None
+            return FloatRange(min(one.low, other.low), max(one.high, other.high), one.log and other.log, step)
+        case IntRange(), IntRange():
+            return IntRange(min(one.low, other.low), max(one.high, other.high), one.log and other.log)
+    return other  # the kind changed: the later one counts
+
+
+def observe(trial: TrialRow, direction: Direction) -> Observation:
+    """One trial as evidence. A value infinitely bad is an explosion, whoever recorded it."""
+    value = trial.value
+    worst = -math.inf if direction == "maximize" else math.inf
+    if trial.attrs.get(attributes.REASON) == attributes.EXPLODED or value == worst:
+        return Observation(trial.number, trial.params, None, "exploded")
+    if trial.state == "COMPLETE":
+        return Observation(trial.number, trial.params, value, "complete")
+    if value is None and trial.intermediate:
+        value = trial.intermediate[max(trial.intermediate)]
+    return Observation(trial.number, trial.params, value if trial.state == "PRUNED" else None, "pruned")
+
+
+def best_trial(trials: Sequence[TrialRow], direction: Direction) -> TrialRow | None:
+    """The complete trial with the best finite value; the earliest among equals, None without any."""
+    finished = [t for t in trials if t.state == "COMPLETE" and t.value is not None and math.isfinite(t.value)]
+    sign = -1.0 if direction == "maximize" else 1.0
+    return min(finished, key=lambda t: (sign * (t.value or 0.0), t.number), default=None)
+
+
+def _renamed(trial: TrialRow, rename: Mapping[str, str | None]) -> TrialRow:
+    names = {name: new for name in trial.params if (new := rename.get(name, name)) is not None}
+    return replace(
+        trial,
+        params={new: trial.params[name] for name, new in names.items()},
+        ranges={new: trial.ranges[name] for name, new in names.items()},
+    )

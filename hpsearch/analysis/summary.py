@@ -1,0 +1,152 @@
+"""What there is to say about a study: counts, the best trial, boundary verdicts, the next step. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.diagnosis import diagnose_trials
+from hpsearch.analysis.study_trials import Evidence
+from hpsearch.config import hard_limits
+from hpsearch.config.usercode import names_in
+from hpsearch.errors import RefusedError
+from hpsearch.results import EpochResult
+from hpsearch.space import Verdict, boundary_verdicts
+from hpsearch.storage import TrialRow
+
+
+def verdicts(evidence: Evidence) -> list[Verdict]:
+    """For each parameter: where the best trial lies in its range, and what to search next."""
+    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
+
+
+def best_or_refuse(evidence: Evidence) -> TrialRow:
+    """The best trial.
+
+    Raises:
+        RefusedError: no trial has finished with a value.
+    """
+    if (best := evidence.best) is None:
+        raise RefusedError(
+            f"the study {evidence.study.name!r} has no finished trial"
+            f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded)."
+        )
+    return best
+
+
+def stored_config(evidence: Evidence) -> Mapping[str, Any] | None:
+    """The config stored with a study, None when another program made it."""
+    stored: Mapping[str, Any] | None = evidence.study.attrs.get(attributes.CONFIG)
+    return stored
+
+
+def value_name(evidence: Evidence) -> str:
+    """What the value of a trial is: validation accuracy in our own studies."""
+    return "val_acc" if attributes.STAGE in evidence.study.attrs else "value"
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """How a study stands."""
+
+    study: str
+    stage: str | None
+    source: str | None
+    value_name: str
+    num_trials: int
+    counts: Mapping[str, int]
+    num_exploded: int
+    epochs: int | None
+    best: TrialRow | None
+    verdicts: tuple[Verdict, ...]
+    diagnoses: Mapping[str, int] | None = None
+    """How many trials are healthy, exploded, ...; None where the curves were not read."""
+    seconds: float | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """How many trials failed, by the error that ended them; the most frequent first."""
+    code: tuple[str, ...] = ()
+    """The user's code that the config names."""
+    learning: Mapping[str, Any] | None = None
+    """What an adaptive sampler knew when it proposed, see `search.learning`."""
+
+    @property
+    def num_finished(self) -> int:
+        """Trials that will not run again."""
+        return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as JSON."""
+        return {
+            "study": self.study,
+            "stage": self.stage,
+            "from": self.source,
+            "trials": self.num_trials,
+            "epochs": self.epochs,
+            "states": dict(self.counts),
+            "exploded": self.num_exploded,
+            "failures": dict(self.failures),
+            "best": trial_as_dict(self.best) if self.best else None,
+            "boundary": [verdict.as_dict() for verdict in self.verdicts],
+            "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
+            "learning": dict(self.learning) if self.learning is not None else None,
+            "seconds": round(self.seconds, 3) if self.seconds is not None else None,
+        }
+
+
+def stage_summary(
+    evidence: Evidence, seconds: float | None = None, epochs: Mapping[int, Sequence[EpochResult]] | None = None
+) -> StageSummary:
+    """Put together what a study's trials say; `epochs`, by trial number, for a count of diagnoses."""
+    counts: dict[str, int] = {}
+    for trial in evidence.trials:
+        counts[trial.state] = counts.get(trial.state, 0) + 1
+    attrs = evidence.study.attrs
+    stage = attrs.get(attributes.STAGE)
+    config = attrs.get(attributes.CONFIG) or {}
+    provenance = attrs.get(attributes.PROVENANCE) or {}
+    return StageSummary(
+        study=evidence.study.name,
+        stage=stage,
+        source=provenance.get("from"),
+        value_name=value_name(evidence),
+        num_trials=len(evidence.trials),
+        counts=counts,
+        num_exploded=evidence.num_exploded,
+        epochs=config.get(stage, {}).get("epochs") if stage else None,
+        best=evidence.best,
+        verdicts=tuple(verdicts(evidence)),
+        diagnoses=_count_diagnoses(evidence, epochs) if epochs is not None else None,
+        seconds=seconds,
+        failures=_count_failures(evidence),
+        code=tuple(sorted(names_in(config))),
+        learning=attrs.get(attributes.LEARNING),
+    )
+
+
+def _count_failures(evidence: Evidence) -> dict[str, int]:
+    reasons = (str(t.attrs.get(attributes.REASON, "no reason kept")) for t in evidence.trials if t.state == "FAIL")
+    return dict(Counter(reasons).most_common())
+
+
+def _count_diagnoses(evidence: Evidence, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:
+    """The most frequent verdict first."""
+    num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
+    found = diagnose_trials(evidence.trials, epochs, num_classes).values()
+    return dict(Counter(diagnosis.verdict for diagnosis in found).most_common())
+
+
+def trial_as_dict(trial: TrialRow) -> dict[str, Any]:
+    """One trial as JSON: what it was, how it ended, when."""
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "value": trial.value,
+        "params": {name: list(value) if isinstance(value, tuple) else value for name, value in trial.params.items()},
+        "intermediate": {str(epoch): value for epoch, value in sorted(trial.intermediate.items())},
+        "attributes": dict(trial.attrs),
+        "started": trial.started.isoformat() if trial.started else None,
+        "completed": trial.completed.isoformat() if trial.completed else None,
+    }

@@ -1,0 +1,1 @@
+"""optuna-dashboard with hpsearch's figures and verdicts, behind a guard."""

@@ -1,0 +1,1 @@
+"""Workers on a Ray cluster. Nothing outside this folder knows Ray."""

@@ -1,0 +1,264 @@
+"""The one use of the test set: the best configuration, trained again, measured on images that nothing has seen.
+
+Nothing else loads the test split. Each use is kept with the stage, because the second one is no longer a measurement
+of unseen images but the first step of a search on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.summary import best_or_refuse
+from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.datasets.device import TrainingData, prepare_test
+from hpsearch.datasets.images import Progress
+from hpsearch.errors import RefusedError
+from hpsearch.models import build
+from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
+from hpsearch.storage import Database, StudyRow, find_study, list_studies, write_attrs
+
+CHUNK = 250  # images at a time
+Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
+MOST_CLASSES_STORED = 20  # a larger confusion matrix would be more than a few kB
+
+
+@dataclass(frozen=True, eq=False)
+class FinalTest:
+    """What the test set said. `confusion` counts images, summed over seeds: rows true, columns predicted."""
+
+    study: str
+    number: int
+    params: Mapping[str, Any]
+    val_acc: float | None
+    epochs: int
+    train_on_val: bool
+    num_train: int
+    num_test: int
+    class_names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    accuracies: tuple[float | None, ...]
+    """By seed; None where the training exploded."""
+    confusion: np.ndarray[Any, np.dtype[np.int64]]
+    num_uses: int
+    """Of the test set for this stage, this one included."""
+    num_family_uses: int
+    """The same for all stages that descend from the same first one."""
+    family: str
+    """That first stage."""
+
+    @property
+    def measured(self) -> list[float]:
+        """The accuracies that there are."""
+        return [accuracy for accuracy in self.accuracies if accuracy is not None]
+
+    @property
+    def mean(self) -> float:
+        """Test accuracy, over seeds."""
+        return float(np.mean(self.measured))
+
+    @property
+    def std(self) -> float | None:
+        """Of the accuracy over seeds (n - 1); None for one."""
+        return float(np.std(self.measured, ddof=1)) if len(self.measured) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% for the mean accuracy, Wilson; see `wilson_interval`."""
+        return wilson_interval(self.mean, self.num_test)
+
+    @property
+    def per_class(self) -> list[float | None]:
+        """Accuracy on the images of each class; None where the test split has none."""
+        correct_C, total_C = self.confusion.diagonal(), self.confusion.sum(1)
+        return [int(c) / int(n) if n else None for c, n in zip(correct_C, total_C, strict=True)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The test as JSON."""
+        return {
+            "study": self.study,
+            "trial": self.number,
+            "params": {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items()},
+            "val_acc": self.val_acc,
+            "epochs": self.epochs,
+            "train_on_val": self.train_on_val,
+            "num_train": self.num_train,
+            "num_test": self.num_test,
+            "seeds": list(self.seeds),
+            "accuracies": list(self.accuracies),
+            "mean": self.mean,
+            "std": self.std,
+            "interval": list(self.interval),
+            "interval_kind": "95%, Wilson, over test images",
+            "classes": list(self.class_names),
+            "per_class": self.per_class,
+            "confusion": self.confusion.tolist(),
+            "use": self.num_uses,
+            "family": self.family,
+            "family_use": self.num_family_uses,
+        }
+
+
+def final_test(
+    db: Database,
+    run: RunConfig,
+    study: str,
+    number: int | None = None,
+    *,
+    num_seeds: int = 1,
+    train_on_val: bool = False,
+    progress: Progress | None = None,
+    seed_ended: Callable[[int, float | None], None] | None = None,
+) -> FinalTest:
+    """Train the best trial of a stage again and measure it on the test split, with its weights after the last epoch.
+
+    Args:
+        db: the storage; the use is written to the study's attributes.
+        run: where and how to train.
+        study: a stage of ours.
+        number: another trial than the best one.
+        num_seeds: trainings, with the trial's train.seed and those that follow.
+        train_on_val: train on the validation images, too. No validation is left then to say when to stop, so the
+            training ends after the epoch that was the trial's best; mean and std of the training part stay in use.
+        progress: hears (done, total) while image files are decoded.
+        seed_ended: hears each seed and its test accuracy.
+
+    Raises:
+        RefusedError: the trial did not finish, or explodes with every seed; other images; another program's study.
+        DataError: there is no test split.
+    """
+    evidence = gather(db, study)
+    stored = stored_trial(evidence, best_or_refuse(evidence).number if number is None else number)
+    if stored.trial.state != "COMPLETE":
+        raise RefusedError(
+            f"trial {stored.trial.number} of {study!r} is {stored.trial.state}, so it is no result of the search.\n"
+            "Allowed: trials that are COMPLETE."
+        )
+    data = images_of(stored, run, progress)
+    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress)
+    if train_on_val:
+        data = joined(data)
+    epochs = int(stored.trial.attrs[attributes.BEST_EPOCH]) if train_on_val else stored.config.train.epochs
+    seeds = tuple(range(stored.seed, stored.seed + num_seeds))
+    accuracies: list[float | None] = []
+    confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
+    for seed in seeds:
+        training = retrain(stored.config, data, seed, epochs=epochs, engine=run.engine)
+        if training.state is None:
+            accuracies.append(None)
+        else:
+            predicted_N = predict(stored.config, training.state, x_test_NCHW, data.num_classes)
+            confusion += confusion_matrix(y_test_N, predicted_N, data.num_classes)
+            accuracies.append(float((predicted_N == y_test_N).double().mean()))
+        if seed_ended is not None:
+            seed_ended(seed, accuracies[-1])
+    if all(accuracy is None for accuracy in accuracies):
+        raise RefusedError(
+            f"trial {stored.trial.number} of {study!r} exploded with every seed: {', '.join(map(str, seeds))}."
+        )
+    family = family_of(db, stored.study)
+    result = FinalTest(
+        study=study,
+        number=stored.trial.number,
+        params=stored.trial.params,
+        val_acc=stored.trial.value,
+        epochs=epochs,
+        train_on_val=train_on_val,
+        num_train=data.num_train,
+        num_test=len(y_test_N),
+        class_names=data.class_names,
+        seeds=seeds,
+        accuracies=tuple(accuracies),
+        confusion=confusion,
+        num_uses=_num_uses(find_study(db, study)) + 1,
+        num_family_uses=sum(map(_num_uses, family)) + 1,
+        family=family[0].name,
+    )
+    _keep(db, stored, result)
+    return result
+
+
+def wilson_interval(accuracy: float, num_images: int) -> tuple[float, float]:
+    """95% interval of an accuracy on so many images (Wilson 1927).
+
+    It covers the choice of the test images alone. More seeds are measured on the same images, so they do not narrow
+    it; how much they differ is said beside it.
+    """
+    z2 = Z_95**2
+    center = (accuracy + z2 / (2 * num_images)) / (1 + z2 / num_images)
+    spread = accuracy * (1 - accuracy) / num_images + z2 / (4 * num_images**2)
+    half = Z_95 / (1 + z2 / num_images) * math.sqrt(spread)
+    # At 0 and 1 the formula's ends are these exactly, but for rounding.
+    low = 0.0 if accuracy == 0 else center - half
+    high = 1.0 if accuracy == 1 else center + half
+    return low, high
+
+
+def joined(data: TrainingData) -> TrainingData:
+    """The validation images added to those to train on, normalized as before."""
+    return replace(
+        data,
+        x_train_NCHW=torch.cat([data.train_images(), data.x_val_NCHW]),
+        y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
+    )
+
+
+@torch.no_grad()
+def predict(config: StudyConfig, state: Mapping[str, Tensor], x_NCHW: Tensor, num_classes: int) -> Tensor:
+    """The class that a trained net finds likeliest for each image, shape [N]."""
+    shape = (x_NCHW.shape[1], x_NCHW.shape[2], x_NCHW.shape[3])
+    net = build(config.model, shape, num_classes).to(x_NCHW)
+    net.load_state_dict(dict(state))
+    net.eval()
+    return torch.cat([net(x_BCHW).argmax(1) for x_BCHW in torch.split(x_NCHW, CHUNK)])
+
+
+def confusion_matrix(y_N: Tensor, predicted_N: Tensor, num_classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Images by true (row) and predicted (column) class."""
+    cells_N = (y_N * num_classes + predicted_N).cpu().numpy()
+    return np.bincount(cells_N, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def family_of(db: Database, study: StudyRow) -> list[StudyRow]:
+    """The stages that descend from the same first one, that one first: they were chosen by looking at each other."""
+    studies = {row.name: row for row in list_studies(db)}
+
+    def root(row: StudyRow) -> str:
+        seen = {row.name}
+        while (source := (row.attrs.get(attributes.PROVENANCE) or {}).get("from")) in studies and source not in seen:
+            seen.add(source)
+            if studies[source].attrs.get(attributes.STAGE) == "check":  # it chose nothing but a range
+                break
+            row = studies[source]
+        return row.name
+
+    first = root(study)
+    return [studies[first], *(row for name, row in studies.items() if name != first and root(row) == first)]
+
+
+def _num_uses(study: StudyRow) -> int:
+    uses: Sequence[Any] = study.attrs.get(attributes.TESTS) or ()
+    return len(uses)
+
+
+def _keep(db: Database, stored: StoredTrial, result: FinalTest) -> None:
+    """Add the use to the study; of the uses before, the large parts go, so that the attribute stays small."""
+    small = [{k: v for k, v in use.items() if k != "confusion"} for use in stored.study.attrs.get(attributes.TESTS, [])]
+    use = result.as_dict()
+    for name in ("study", "params", "interval_kind", "family", "family_use"):
+        del use[name]
+    if len(result.class_names) > MOST_CLASSES_STORED:
+        for name in ("confusion", "per_class", "classes"):
+            del use[name]
+    use["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_attrs(db, stored.study, {attributes.TESTS: [*small, use]})

@@ -1,0 +1,122 @@
+"""Training one stored trial again, from what its study keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import Evidence
+from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config.usercode import names_in, refuse_untrusted
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.images import Progress
+from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.stages.opening import stored_plan
+from hpsearch.storage import StudyRow, TrialRow
+from hpsearch.training import Pack
+from hpsearch.training.images import load_data
+
+SEARCHES = ("coarse", "fine")  # the kinds of studies whose best trial is a result
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A trial with all that it was trained with."""
+
+    study: StudyRow
+    trial: TrialRow
+    config: StudyConfig
+    """Of the trial: its stage's, with its own hyperparameters and epochs."""
+
+    @property
+    def seed(self) -> int:
+        """The seed it was trained with."""
+        return self.config.train.seed
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one more training gave. `state` holds the weights after the last epoch; None if it exploded."""
+
+    seed: int
+    results: list[EpochResult]
+    explosion: Explosion | None
+    state: Mapping[str, Tensor] | None
+
+    @property
+    def value(self) -> float | None:
+        """The value that a stage would give it: its best val_acc; None if it exploded."""
+        return max(result.val_acc for result in self.results) if self.explosion is None else None
+
+
+def stored_trial(evidence: Evidence, number: int) -> StoredTrial:
+    """A trial of a stage of ours that was begun once.
+
+    Raises:
+        ConfigError: the study has no trial of that number.
+        RefusedError: the study is no stage of a search of ours, nobody has begun the trial, or it names code that is
+            not trusted.
+    """
+    plan = stored_plan(evidence.study)
+    if plan.kind not in SEARCHES:
+        raise RefusedError(
+            f"{evidence.study.name!r} is a study of the kind {plan.kind!r}, so its trials are no results of a search.\n"
+            f"Allowed: {' and '.join(SEARCHES)} stages."
+        )
+    trial = next((trial for trial in evidence.trials if trial.number == number), None)
+    if trial is None:
+        raise ConfigError(f"{evidence.study.name!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
+    if trial.state == "WAITING":
+        raise RefusedError(f"trial {number} of {evidence.study.name!r} has not been trained yet.")
+    config = plan.trial_config.with_params(trial.params)
+    refuse_untrusted(names_in(config.plain()))
+    return StoredTrial(evidence.study, trial, config)
+
+
+def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = None) -> TrainingData:
+    """The images that the trial was trained on.
+
+    Raises:
+        RefusedError: what is there now are other images.
+        DataError: they cannot be read.
+    """
+    data = load_data(stored.config, run, progress)
+    kept = (stored.study.attrs.get(attributes.DATASET) or {}).get("fingerprint")
+    if kept != data.fingerprint:
+        raise RefusedError(
+            f"{stored.config.data.source} does not hold the images that {stored.study.name!r} was trained on "
+            f"({kept} -> {data.fingerprint}).\nBring those back, or search again under another name."
+        )
+    return data
+
+
+def retrain(
+    config: StudyConfig,
+    data: TrainingData,
+    seed: int,
+    *,
+    epochs: int | None = None,
+    engine: str = "auto",
+) -> Training:
+    """Train one trial alone.
+
+    Args:
+        config: of the trial, all its hyperparameters included.
+        data: on the device on which to train.
+        seed: train.seed.
+        epochs: stop after so many; schedules stay those of the config's own number.
+        engine: as run.engine.
+    """
+    pack = Pack(config.with_params({"train.seed": seed}), data, [TrialSpec(0)], engine=engine)
+    results: list[EpochResult] = []
+    explosion: Explosion | None = None
+    last = config.train.epochs if epochs is None else min(epochs, config.train.epochs)
+    while not pack.done and pack.epoch < last:
+        report = pack.run_epoch()
+        results += report.results
+        explosion = next(iter(report.explosions), None)
+    return Training(seed, results, explosion, pack.state(0) if explosion is None else None)

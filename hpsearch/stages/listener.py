@@ -1,0 +1,101 @@
+"""What a running stage tells whoever watches: the terminal, a test, a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import best_trial, observe
+from hpsearch.stages.sampler_knowledge import Learning
+from hpsearch.storage import Outcome, TrialRow
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins or goes on."""
+
+    study: str
+    num_trials: int
+    num_finished: int
+    num_pruned: int
+    num_exploded: int
+    num_epochs: int
+    best_value: float | None
+    engine: str
+    width: int
+    device: str
+    learning: Learning | None = None
+    """What an adaptive sampler knows when it proposes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFinished:
+    """One trial ended, and how the stage stands now."""
+
+    number: int
+    state: str
+    value: float | None
+    params: Mapping[str, Any]
+    reason: str | None
+    epoch: int
+    num_finished: int
+    num_trials: int
+
+
+class Listener:
+    """Does nothing; subclasses draw bars, print lines, collect."""
+
+    def stage_started(self, event: StageStarted) -> None:
+        """Before the first pack."""
+
+    def epoch_finished(self, num_trials: int) -> None:
+        """A pack of `num_trials` live trials has ended an epoch."""
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """A trial has ended, and its end is in the database."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line that is no trial: waiting for a lease, a fallback."""
+
+
+def standing(
+    study: str,
+    rows: Sequence[TrialRow],
+    num_epochs: int,
+    *,
+    engine: str = "",
+    width: int = 0,
+    device: str = "",
+    learning: Learning | None = None,
+) -> StageStarted:
+    """How a stage of ours stands when work on it begins or goes on."""
+    best = best_trial(rows, "maximize")
+    return StageStarted(
+        study=study,
+        num_trials=len(rows),
+        num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
+        num_pruned=sum(row.state == "PRUNED" for row in rows),
+        num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
+        num_epochs=num_epochs,
+        best_value=best.value if best else None,
+        engine=engine,
+        width=width,
+        device=device,
+        learning=learning,
+    )
+
+
+def as_finished(outcome: Outcome, num_finished: int, num_trials: int, num_epochs: int) -> TrialFinished:
+    """The end of a trial of ours, as listeners hear of it."""
+    return TrialFinished(
+        number=outcome.lease.number,
+        state=outcome.state,
+        value=outcome.value,
+        params=outcome.lease.params,
+        reason=outcome.attrs.get(attributes.REASON),
+        epoch=outcome.attrs.get(attributes.EPOCH) or num_epochs,
+        num_finished=num_finished,
+        num_trials=num_trials,
+    )

@@ -1,0 +1,172 @@
+"""Opening a stage: created whole in one transaction, or found again and compared with what was asked for."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from hpsearch.analysis import attributes
+from hpsearch.config import StudyConfig, differences
+from hpsearch.config.study import validate
+from hpsearch.config.usercode import names_in, source_hashes
+from hpsearch.errors import RefusedError
+from hpsearch.space import Narrowing
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import drawn_params
+from hpsearch.storage import (
+    STRUCTURE,
+    Database,
+    NewTrial,
+    StudyExistsError,
+    StudyNotFoundError,
+    StudyRow,
+    create_stage,
+    find_study,
+)
+from hpsearch.version import __version__
+
+
+class ImagesInfo(Protocol):
+    """What a stage keeps of its images."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the training split."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+
+StructureOf = Callable[[StudyConfig, Mapping[str, Any]], str]
+"""Names the structure of a trial from its hyperparameters."""
+
+
+def open_stage(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: StructureOf) -> StudyRow:
+    """The study of a plan: found again if it is the same search, else created with all its trials WAITING.
+
+    Args:
+        db: an open database with its schema.
+        plan: what is asked for.
+        images: the data it trains on; their fingerprint is part of the search's identity.
+        structure_of: names the structure of a trial's hyperparameters, so that packs can be taken by it.
+
+    Raises:
+        RefusedError: a study of that name is another search; the message lists the differences.
+    """
+    try:
+        return find_stage(db, plan, images)
+    except StudyNotFoundError:
+        pass
+    try:
+        return _create(db, plan, images, structure_of)
+    except StudyExistsError:  # another process was faster
+        return find_stage(db, plan, images)
+
+
+def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+    """The study of a plan that is in the storage.
+
+    Raises:
+        StudyNotFoundError: there is none of that name.
+        RefusedError: it is another search; the message lists the differences.
+    """
+    study = find_study(db, plan.name)
+    stored = study.attrs.get(attributes.IDENTITY)
+    if stored is None:
+        raise RefusedError(
+            f"the study {plan.name!r} in {db.url} was not made by hpsearch.\nGive this search another name: --name."
+        )
+    if study.attrs.get(attributes.FINGERPRINT) != plan.fingerprint(images.fingerprint):
+        lines = differences(stored, plan.identity(images.fingerprint))
+        raise RefusedError(
+            f"the study {plan.name!r} in {db.url} is another search: {'; '.join(lines)}.\n"
+            "Give this one another name (--name NAME), or repeat the command that made it."
+        )
+    return study
+
+
+def _create(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: StructureOf) -> StudyRow:
+    config, settings = plan.trial_config, plan.settings
+    drawn = drawn_params(plan.config.space, settings)
+    trials = [
+        NewTrial(params, {STRUCTURE: structure_of(config, params)} if params is not None else {}) for params in drawn
+    ]
+    return create_stage(db, plan.name, "maximize", stage_attributes(plan, images), plan.config.space, trials)
+
+
+def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
+    """What the study of a plan keeps from its creation on."""
+    return {
+        attributes.STAGE: plan.kind,
+        attributes.CONFIG: plan.config.plain(),
+        attributes.IDENTITY: plan.identity(images.fingerprint),
+        attributes.FINGERPRINT: plan.fingerprint(images.fingerprint),
+        attributes.PROVENANCE: plan.provenance(),
+        attributes.DATASET: {
+            "shape": list(images.shape),
+            "classes": images.num_classes,
+            "fingerprint": images.fingerprint,
+        },
+        attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
+    }
+
+
+def versions() -> dict[str, str]:
+    """What made a stage, for its provenance."""
+    import importlib.metadata as metadata
+
+    packages = ("torch", "torchvision", "optuna", "numpy")
+    found = {name: metadata.version(name) for name in packages}
+    return {"hpsearch": __version__, "python": platform.python_version(), **found}
+
+
+def changed_code(study: StudyRow) -> dict[str, tuple[str, str]]:
+    """Modules of the user's whose file is not what it was when the stage was made: (then, now); only of loaded ones."""
+    then = {n: v for n, v in (study.attrs.get(attributes.VERSIONS) or {}).items() if v.startswith("sha256:")}
+    return {name: (then[name], now) for name, now in source_hashes(then).items() if now != then[name]}
+
+
+def stored_plan(study: StudyRow) -> StagePlan:
+    """The plan that a stage in the storage was made from.
+
+    Raises:
+        RefusedError: the study was not made by hpsearch.
+    """
+    stored = study.attrs.get(attributes.CONFIG)
+    if stored is None:
+        raise RefusedError(f"the study {study.name!r} was not made by hpsearch, so it holds no config.")
+    config: StudyConfig = validate(StudyConfig, stored)
+    provenance = study.attrs.get(attributes.PROVENANCE) or {}
+    return StagePlan(study.name, study.attrs[attributes.STAGE], config, provenance.get("from"))
+
+
+def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[str]) -> tuple[StagePlan, list[str]]:
+    """A fine plan with the ranges that its study was created with, if it exists already and comes from the same source.
+
+    The source may have gone on since; the same command still means the same stage. Also says which ranges would be
+    drawn otherwise today.
+    """
+    try:
+        study = find_study(db, plan.name)
+    except StudyNotFoundError:
+        return plan, []
+    if study.attrs.get(attributes.STAGE) != plan.kind:
+        return plan, []
+    old = stored_plan(study)
+    if old.source != plan.source or ranges_given or set(old.config.space) != set(plan.config.space):
+        return plan, []
+    moved = [name for name, range_ in plan.config.space.items() if old.config.space[name] != range_]
+    reasons = {row["param"]: row["reason"] for row in study.attrs[attributes.PROVENANCE].get("ranges", [])}
+    changes = tuple(
+        Narrowing(change.param, change.old, old.config.space[change.param], reasons.get(change.param, change.reason))
+        for change in plan.changes
+    )
+    config = plan.config.model_copy(update={"space": old.config.space})
+    return replace(plan, config=config, changes=changes), moved

@@ -1,0 +1,215 @@
+"""What a stage is before anything is written: its name, its config, its ranges and where they came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import Evidence
+from hpsearch.config import (
+    FloatRange,
+    Range,
+    Settings,
+    StageConfig,
+    StudyConfig,
+    canonical_name,
+    dump_range,
+    fingerprint,
+    hard_limits,
+)
+from hpsearch.config.study import validate
+from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.space import Narrowing, narrow
+from hpsearch.storage import StudyRow
+
+StageKind = Literal["check", "coarse", "fine"]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One Optuna study to be: a fixed space, a budget, a provenance."""
+
+    name: str
+    kind: StageKind
+    config: StudyConfig
+    source: str | None = None
+    """The study whose trials gave the ranges."""
+    changes: tuple[Narrowing, ...] = ()
+    problem: str | None = None
+    """Why this plan can be shown but not run."""
+
+    @property
+    def settings(self) -> StageConfig:
+        """Trials, epochs, sampler."""
+        return self.config.stage(self.kind)
+
+    @property
+    def trial_config(self) -> StudyConfig:
+        """The config of a trial before its own hyperparameters are set."""
+        return self.config.for_stage(self.kind)
+
+    def identity(self, data_fingerprint: str) -> dict[str, Any]:
+        """All that decides what this stage finds; two plans of one identity are the same search."""
+        plain = self.config.plain()
+        return {
+            "stage": self.kind,
+            "from": self.source,
+            "images": data_fingerprint,
+            **{section: plain[section] for section in ("data", "model", "train", "space")},
+            self.kind: plain[self.kind],
+        }
+
+    def fingerprint(self, data_fingerprint: str) -> str:
+        """A hash of the identity."""
+        return fingerprint(self.identity(data_fingerprint))
+
+    def ranges(self) -> list[dict[str, Any]]:
+        """Each range with the one it came from and why."""
+        changed = {change.param: change.as_dict() for change in self.changes}
+        if self.kind == "fine":
+            return list(changed.values())
+        return [
+            changed.get(name, {"param": name, "old": None, "new": bounds(range_), "reason": "given"})
+            for name, range_ in self.config.space.items()
+        ]
+
+    def provenance(self) -> dict[str, Any]:
+        """Where each range came from, as stored with the study."""
+        return {"from": self.source, "ranges": self.ranges()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        settings = self.settings
+        return {
+            "from": self.source,
+            "study": self.name,
+            "trials": settings.trials,
+            "epochs": settings.epochs,
+            "sampler": settings.sampler,
+            "pruner": settings.pruner,
+            "ranges": self.ranges(),
+            "problem": self.problem,
+        }
+
+
+def bounds(range_: Range) -> list[Any]:
+    """[low, high], or the values of a choice."""
+    listed: list[Any] = next(iter(dump_range(range_).values()))
+    return listed
+
+
+def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None = None) -> StagePlan:
+    """The coarse stage of a study file.
+
+    Args:
+        settings: data, model, training and ranges.
+        name: of the stage.
+        check: a study made by `hpsearch check`, to take the range of lr from, unless --space says something of lr.
+
+    Raises:
+        ConfigError: there is nothing to search, or sampler, pruner and space do not fit each other, or `check` is none.
+        RefusedError: the check found no rate at which the loss goes down.
+    """
+    config = settings.study
+    changes: tuple[Narrowing, ...] = ()
+    if check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
+        new, reason = _checked_rates(check)
+        changes = (Narrowing("lr", config.space.get("lr", new), new, reason),)
+        config = validate(StudyConfig, {**dict(config), "space": {**config.space, "lr": new}})
+    if not config.space:
+        raise ConfigError("[space] is empty: nothing to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
+    return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
+
+
+def _checked_rates(check: StudyRow) -> tuple[Range, str]:
+    """The range of lr that a check found, and why."""
+    stored = check.attrs.get(attributes.CHECKS)
+    if stored is None or check.attrs.get(attributes.STAGE) != "check":
+        raise ConfigError(
+            f"the study {check.name!r} is no check, so it has no rough range of lr.\n"
+            f"Allowed: a study made by hpsearch check; hpsearch fine --from {check.name} narrows any other."
+        )
+    found = next((each for each in stored["findings"] if each["name"] == "learning rate"), None)
+    if found is None or "low" not in found["measured"]:
+        raise RefusedError(
+            f"the check {check.name!r} found no learning rate at which the loss goes down.\n"
+            "Give lr a range: --space 'lr=log(1e-4, 1e-1)', or check again with more --steps under another --name."
+        )
+    measured = found["measured"]
+    return FloatRange(measured["low"], measured["high"], log=True), measured["reason"]
+
+
+def plan_fine(evidence: Evidence, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
+    """The fine stage after a study: its ranges narrowed to where its trials did well.
+
+    Args:
+        evidence: the study to narrow, made by whatever program.
+        settings: data, model and training of the new stage; ranges given with --space win over narrowed ones.
+        name: of the new stage; `fine`, `fine-2`, ... where not given.
+        strict: refuse parameters that hpsearch cannot train with; False only to show the plan.
+
+    Raises:
+        RefusedError: no trial finished, so there is nothing to narrow by.
+        ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
+    """
+    source = evidence.study.name
+    if not any(observation.value is not None for observation in evidence.observations):
+        raise RefusedError(_nothing_finished(evidence))
+    changes = {
+        change.param: change
+        for change in narrow(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
+    }
+    for param in settings.ranges_removed:
+        changes.pop(param, None)
+    for param in sorted(settings.ranges_given):
+        given = settings.study.space[param]
+        changes[param] = Narrowing(param, evidence.ranges.get(param, given), given, "given with --space")
+    if not changes:
+        raise ConfigError(f"{source!r} has no parameter left to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
+    config, problem = settings.study, None
+    try:
+        space = _named_as_hyperparameters(source, {param: change.new for param, change in changes.items()})
+        config = validate(StudyConfig, {**dict(config), "space": space})
+    except ConfigError as error:
+        if strict:
+            raise
+        problem = str(error)
+    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem)
+
+
+def _nothing_finished(evidence: Evidence) -> str:
+    name, total = evidence.study.name, len(evidence.trials)
+    if evidence.num_exploded:
+        return (
+            f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
+            "Search it again with lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'."
+        )
+    return (
+        f"{name!r} has no finished trial to narrow by ({evidence.num_finished} of {total} trials ended).\n"
+        "Finish it first, with the command that started it."
+    )
+
+
+def _named_as_hyperparameters(source: str, space: Mapping[str, Range]) -> dict[str, Range]:
+    named: dict[str, Range] = {}
+    for param, range_ in space.items():
+        try:
+            named[canonical_name(param)] = range_
+        except ConfigError as error:
+            raise ConfigError(
+                f"{source!r} has a parameter {param!r} that hpsearch cannot train with; say what it is with "
+                f"--rename {param}=NAME, or leave it out with --rename {param}=none.\n{str(error).splitlines()[-1]}"
+            ) from None
+    return named
+
+
+def fine_name(source: str) -> str:
+    """`coarse` -> `fine`, `fine` -> `fine-2`, `fine-2` -> `fine-3`, `mnist-coarse` -> `mnist-fine`, `x` -> `x-fine`."""
+    if match := re.fullmatch(r"((?:.*-)?fine)(?:-(\d+))?", source):
+        return f"{match[1]}-{int(match[2] or 1) + 1}"
+    if match := re.fullmatch(r"((?:.*-)?)coarse((?:-.*)?)", source):
+        return f"{match[1]}fine{match[2]}"
+    return f"{source}-fine"

@@ -1,0 +1,260 @@
+"""Who proposes hyperparameters: drawn from the seed at a stage's creation, or by an Optuna sampler when taken.
+
+Adaptive samplers and pruners see a mirror of the stage: an Optuna study in memory to which finished trials are told.
+So each proposal costs a few milliseconds whatever the database, and CMA-ES, which keeps its state pickled beside its
+trials, never reads a pickle that somebody else could have written to the database.
+
+Samplers learn from a window of the past (`search.window`: the best 25 trials, the newest 500, those that run), so that
+a proposal costs the same after 10,000 trials as after 500. Pruners see all trials.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import best_trial, observe
+from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
+from hpsearch.errors import ConfigError
+from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
+from hpsearch.storage import State, TrialRow
+
+if TYPE_CHECKING:
+    import optuna
+
+DRAWN = {"random": draw_random, "qmc": draw_qmc, "grid": draw_grid}
+BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
+EXPLODED_VALUE = 0.0  # told for an explosion: below chance, finite because NaN would end as FAIL, unseen by samplers
+
+
+def drawn_params(space: Mapping[str, Range], settings: StageConfig) -> list[dict[str, Any] | None]:
+    """One entry per trial: its hyperparameters, or None where a sampler proposes them later.
+
+    A grid has as many points as fit into the budget, which may be fewer than `settings.trials`.
+    """
+    if settings.sampler in DRAWN:
+        return list(DRAWN[settings.sampler](space, settings.trials, settings.seed))
+    return [None] * settings.trials
+
+
+def num_trials(space: Mapping[str, Range], settings: StageConfig) -> int:
+    """Trials the stage will have: the budget, or the points of the grid that fits into it."""
+    return len(draw_grid(space, settings.trials, settings.seed)) if settings.sampler == "grid" else settings.trials
+
+
+def needs_mirror(settings: StageConfig) -> bool:
+    """Whether anything looks at earlier trials while the stage runs."""
+    return settings.sampler not in DRAWN or settings.pruner != "none"
+
+
+class Mirror:
+    """The stage as Optuna's samplers and pruners see it: in memory, with the same name and trial numbers.
+
+    Args:
+        name: of the study.
+        space: what is searched.
+        settings: of the stage.
+        trials: all of them; those that have begun are learnt of.
+        windowed: whether samplers see a window of the past, or all of it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: Mapping[str, Range],
+        settings: StageConfig,
+        trials: Sequence[TrialRow],
+        *,
+        windowed: bool = True,
+    ) -> None:
+        import optuna
+
+        from hpsearch.stages import windowed_storage as window
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = dict(space)
+        self.distributions = {param: to_optuna(range_) for param, range_ in space.items()}
+        self.storage = window.WindowedStorage(window.NUM_NEWEST if windowed else None)
+        self.study = optuna.create_study(
+            study_name=name,
+            storage=self.storage,
+            direction="maximize",
+            sampler=make_sampler("random", 0),  # until the first proposal
+            pruner=make_pruner(settings),
+        )
+        self._sampler: tuple[str, int, dict[str, Any] | None] | None
+        self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
+        # Samplers that read COMPLETE trials alone would never learn of explosions.
+        self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self.ended: set[int] = set()
+        self.first_open = 0
+        """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
+        self._create_all(trials)
+        if windowed and settings.pruner == "none":  # nobody will ask for the trials outside the window
+            seen = window.in_window(trials)
+            self.ended = {trial.number for trial in trials if trial.number not in seen}
+        self.learn(trials)
+
+    @staticmethod
+    def _best_params(trials: Sequence[TrialRow]) -> dict[str, Any] | None:
+        best = best_trial(trials, "maximize")
+        return dict(best.params) if best else None
+
+    def _create_all(self, trials: Sequence[TrialRow]) -> None:
+        """All trials by number, waiting; in an empty storage of one study, a trial's id is its number."""
+        import optuna
+
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        for _ in trials:
+            self.storage.create_new_trial(study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
+
+    def learn(self, trials: Sequence[TrialRow], mine: Collection[int] = ()) -> None:
+        """Take in what the past, or other workers, did: replayed through the same calls as trials of one's own.
+
+        Args:
+            trials: those that are BEGUN, from number `first_open` on; more do no harm.
+            mine: numbers of the trials in this worker's hands, of which it tells itself.
+        """
+        for trial in sorted(trials, key=lambda row: row.number):
+            if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
+                continue
+            self.adopt(trial.number, trial.params)
+            if trial.state == "RUNNING":
+                continue
+            for epoch, reported in sorted(trial.intermediate.items()):
+                self.report(trial.number, epoch, reported)
+            if trial.state == "FAIL":
+                self.fail(trial.number)
+                continue
+            observation = observe(trial, "maximize")
+            value = observation.value if trial.state == "COMPLETE" else None
+            self.finish(trial.number, value, exploded=observation.outcome == "exploded")
+        while self.first_open in self.ended:
+            self.first_open += 1
+
+    def adopt(self, number: int, params: Mapping[str, Any]) -> None:
+        """Begin a trial whose hyperparameters are known."""
+        import optuna
+
+        for name, value in params.items():
+            if (distribution := self.distributions.get(name)) is not None:
+                internal = distribution.to_internal_repr(to_optuna_value(value))
+                self.storage.set_trial_param(number, name, internal, distribution)
+        self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
+
+    def propose(self, number: int) -> dict[str, Any]:
+        """Begin a trial with the hyperparameters that the sampler proposes; it knows of those still running."""
+        import optuna
+
+        if self._sampler is not None:
+            name, seed, best = self._sampler
+            # No two processes may make the same proposals: each begins with a trial of its own.
+            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
+            self._sampler = None
+        self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
+        with warnings.catch_warnings(), self.storage.narrowed():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler.before_trial(self.study, self.storage.get_trial(number))
+            trial = optuna.Trial(self.study, number)
+            return {name: suggest(trial, name, range_) for name, range_ in self.space.items()}
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Tell the value after an epoch; returns whether the pruner would stop the trial."""
+        self.storage.set_trial_intermediate_value(number, epoch, value)
+        return self.study.pruner.prune(self.study, self.storage.get_trial(number))
+
+    def finish(self, number: int, value: float | None, *, exploded: bool = False) -> None:
+        """End a trial: COMPLETE with a value, else PRUNED."""
+        import optuna
+
+        self.ended.add(number)
+        if exploded and self.tells_explosions_as_complete:
+            value = EXPLODED_VALUE
+        if value is not None:
+            self.study.tell(number, value)
+        else:
+            self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+
+    def fail(self, number: int) -> None:
+        """End a trial whose code raised: samplers do not learn from it."""
+        import optuna
+
+        self.ended.add(number)
+        self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+
+def suggest(trial: optuna.Trial, name: str, range_: Range) -> Any:
+    """Ask an Optuna trial for a value of one of our ranges."""
+    match range_:
+        case FloatRange(low, high, log, step):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntRange(low, high, log, step):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case Choice(values):
+            chosen = trial.suggest_categorical(name, [to_optuna_value(value) for value in values])
+            return from_optuna_value(range_, chosen)
+
+
+def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) -> optuna.samplers.BaseSampler:
+    """The Optuna sampler of a study file's name. CMA-ES starts from the best trial so far, if there is one."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return optuna.samplers.TPESampler(seed=seed)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed)
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(seed=seed, x0=_numbers(best or {}), warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The part of some hyperparameters that CMA-ES searches; it leaves choices to random."""
+    return {k: v for k, v in params.items() if isinstance(v, int | float) and not isinstance(v, bool)} or None
+
+
+def make_pruner(settings: StageConfig) -> optuna.pruners.BasePruner:
+    """An Optuna pruner by its name: `median` for MedianPruner, `successive-halving`, `HyperbandPruner`, ...
+
+    Raises:
+        ConfigError: there is none of that name, or it does not take the given options.
+    """
+    import optuna
+
+    def short(name: str) -> str:
+        return name.lower().replace("-", "").replace("_", "").removesuffix("pruner")
+
+    if settings.pruner == "none":
+        return optuna.pruners.NopPruner()
+    classes = {short(name): getattr(optuna.pruners, name) for name in optuna.pruners.__all__ if name != "BasePruner"}
+    chosen = classes.get(short(settings.pruner))
+    if chosen is None:
+        raise ConfigError(f"pruner = {settings.pruner!r} is not known.\nAllowed: none, {', '.join(sorted(classes))}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            pruner: optuna.pruners.BasePruner = chosen(**settings.pruner_options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"pruner {settings.pruner} with {settings.pruner_options}: {error}") from None
+    return pruner
+
+
+def explosion_attributes(epoch: int, step: int, cost: float, first_cost: float) -> dict[str, Any]:
+    """What a trial that exploded keeps; JSON has no inf and nan, so they are kept as text."""
+
+    def plain(value: float) -> float | str:
+        return value if math.isfinite(value) else str(value)
+
+    return {
+        attributes.REASON: attributes.EXPLODED,
+        attributes.EPOCH: epoch,
+        attributes.STEP: step,
+        attributes.COST: plain(cost),
+        attributes.FIRST_COST: plain(first_cost),
+    }

@@ -1,0 +1,1 @@
+"""How a stage is trained here, and how long that takes: engine, width, precision, workers and threads."""

@@ -1,0 +1,130 @@
+"""The best trial of a stage, kept: its weights after the last epoch, its first-layer filters, its silent units.
+
+A safetensors file under a generated name, which is an artifact of the study in Optuna's sense; the study's attributes
+say where. Reading one imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpsearch.analysis import attributes
+from hpsearch.errors import StorageError
+from hpsearch.logs import get_logger
+from hpsearch.storage import Database, StudyRow
+from hpsearch.storage.system_attributes import AttrChange, change_attrs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hpsearch.config import StudyConfig
+    from hpsearch.datasets.device import TrainingData
+    from hpsearch.training import Pack
+
+WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
+ARTIFACT = "artifacts:"  # Optuna's prefix of what it keeps of an artifact
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """What the best trial looks like inside.
+
+    `filters` are first-layer weights (units, C, H, W), None for nets that do not begin at pixels; `sparsity` is,
+    per activation layer, the share of training images for which each unit was exactly 0.
+    """
+
+    number: int
+    value: float
+    path: Path
+    filters: np.ndarray[Any, Any] | None
+    sparsity: dict[str, np.ndarray[Any, Any]]
+
+
+def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: TrainingData, number: int) -> Path | None:
+    """Write a live trial of a pack to a file under a new name, which is returned.
+
+    A full disk or an unwritable folder costs the portrait, not the search: it is logged, and None comes back.
+    """
+    from safetensors.torch import save_file
+
+    from hpsearch.training.sparsity import first_layer, unit_sparsity
+
+    state = pack.state(number)
+    tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
+    silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
+    tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
+    if (filters := first_layer(state, data.shape)) is not None:
+        tensors[FILTERS] = filters.float().clone()
+    path = folder / uuid.uuid4().hex  # without an ending: the id by which Optuna knows an artifact is its file's name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written under its final name and only then announced: nobody reads it before it is whole.
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        log.warning("the weights of trial %d are not kept: %s", number, error)
+        return None
+    return path.resolve()
+
+
+def announce_portrait(
+    db: Database, study: StudyRow, path: Path, number: int, value: float, *, replaces: bool = True
+) -> None:
+    """Make a file the portrait of its study, and an artifact in Optuna's sense, unless a better one is there.
+
+    Among equals the trial with the lowest number counts, as it does for the study's best. The file that loses goes
+    away where the new one `replaces` the old one. May be called again after an outage.
+    """
+    replaced: list[Path] = []
+
+    def decide(old: Mapping[str, Any] | None) -> AttrChange | None:
+        replaced.clear()
+        other = old if old is not None and old["path"] != str(path) else None
+        if other is not None and (other["value"], -other["number"]) >= (value, -number):
+            return None  # another worker found a better one
+        artifact = {
+            "artifact_id": path.name,
+            "filename": f"trial-{number}.safetensors",
+            "mimetype": "application/octet-stream",
+            "encoding": None,
+        }
+        artifacts = {f"{ARTIFACT}{path.name}": json.dumps(artifact)}
+        if other is not None:
+            replaced.append(Path(other["path"]))
+            artifacts[f"{ARTIFACT}{replaced[0].name}"] = "null"  # as Optuna marks what was removed
+        portrait = {"path": str(path), "number": number, "value": value}
+        return AttrChange({attributes.PORTRAIT: portrait}, artifacts)
+
+    # Two workers may find a better one at the same moment: the second of them compares with the first.
+    if not change_attrs(db, study, attributes.PORTRAIT, decide):
+        replaced.append(path)
+    if replaces:
+        for loser in replaced:
+            loser.unlink(missing_ok=True)
+
+
+def load_portrait(study: StudyRow) -> Portrait | None:
+    """The portrait of a study's best trial; None if none was kept, or its file is not on this machine.
+
+    Raises:
+        StorageError: the file is there but broken.
+    """
+    kept: Mapping[str, Any] | None = study.attrs.get(attributes.PORTRAIT)
+    if kept is None or not (path := Path(kept["path"])).is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"the weights of trial {kept['number']} cannot be read: {path}: {error}") from None
+    sparsity = {n.removeprefix(SPARSITY): share for n, share in tensors.items() if n.startswith(SPARSITY)}
+    return Portrait(kept["number"], kept["value"], path, tensors.get(FILTERS), sparsity)

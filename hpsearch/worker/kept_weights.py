@@ -1,0 +1,59 @@
+"""Whose weights outlive the search: the best trial's, everybody's, or nobody's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.storage import Database, StudyRow
+from hpsearch.training import Pack
+from hpsearch.worker.best_weights import announce_portrait, write_portrait
+from hpsearch.worker.pack_run import HeldTrial
+from hpsearch.worker.writer import Writer
+
+
+class Keeper:
+    """Keeps weights of the trials that complete, as `run.keep` says.
+
+    Args:
+        db: where the best one is announced, by the writer.
+        study: the stage.
+        best_value: of the stage so far; None before its first value.
+    """
+
+    def __init__(self, db: Database, study: StudyRow, run: RunConfig, best_value: float | None) -> None:
+        self.db, self.study, self.run_config, self.best_value = db, study, run, best_value
+
+    def keep(
+        self,
+        pack: Pack,
+        config: StudyConfig,
+        data: TrainingData,
+        completed: Mapping[int, HeldTrial],
+        writer: Writer,
+    ) -> dict[int, Path]:
+        """Files with the weights of trials that are still in the pack, by number; those of all, if all are kept."""
+        if self.run_config.keep == "none" or not completed:
+            return {}
+        folder = Path(self.run_config.artifact_dir)
+        paths: dict[int, Path] = {}
+
+        def write(number: int) -> Path | None:
+            if number not in paths and (path := write_portrait(folder, pack, config, data, number)) is not None:
+                paths[number] = path
+            return paths.get(number)
+
+        number, trial = max(completed.items(), key=lambda item: (item[1].best.val_acc, -item[0]))
+        value = trial.best.val_acc
+        if self.best_value is None or value > self.best_value:
+            self.best_value = value
+            if (best := write(number)) is not None:
+                replaces = self.run_config.keep == "best"
+                writer.later(lambda: announce_portrait(self.db, self.study, best, number, value, replaces=replaces))
+        if self.run_config.keep == "all":
+            for each in completed:
+                write(each)
+            return paths
+        return {}

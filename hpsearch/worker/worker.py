@@ -1,0 +1,300 @@
+"""A worker: takes trials from the queue, has them trained in packs, until nothing is left to take.
+
+Hyperparameters that are not drawn yet are proposed when a trial is taken. Whatever ends the worker, trials that it has
+not finished go back to the queue, with their checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import best_trial
+from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.errors import HpsearchError, StorageError
+from hpsearch.logs import get_logger
+from hpsearch.stages.listener import Listener, as_finished, standing
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import Mirror, needs_mirror
+from hpsearch.stages.sampler_knowledge import learning_of
+from hpsearch.storage import (
+    Database,
+    Lease,
+    Outcome,
+    Queue,
+    StorageAwayError,
+    StudyRow,
+    find_study,
+    new_worker_id,
+    read_trials,
+)
+from hpsearch.training import Pack
+from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
+from hpsearch.training.device_memory import free_memory, is_out_of_memory
+from hpsearch.training.images import load_data
+from hpsearch.tuning.workload import choose_width
+from hpsearch.worker import spool
+from hpsearch.worker.ahead import Ahead, packs_of
+from hpsearch.worker.checkpoint_writer import Checkpointer
+from hpsearch.worker.database_waits import Answer, insist
+from hpsearch.worker.failures import (
+    Failures,
+    PoisonedDeviceError,
+    failure_attributes,
+    first_line,
+    is_poisoned,
+)
+from hpsearch.worker.kept_weights import Keeper
+from hpsearch.worker.pack_run import HeldTrial, PackRun, create_pack
+from hpsearch.worker.resumption import resumption
+from hpsearch.worker.stopping import Stop
+from hpsearch.worker.trial_source import Supply
+from hpsearch.worker.writer import Lost, Writer, Written
+
+MOST_POISONED = 2  # processes that a trial may poison before it fails
+WORST_SKEW = 30.0  # seconds between two clocks that are not worth a word
+QUICK_PATIENCE = 5.0  # seconds that a worker which was stopped waits for a database that is away
+
+log = get_logger(__name__)
+
+
+class Worker:
+    """Works on one stage until no trial is left to take.
+
+    Args:
+        db: an open database of this process.
+        study: the stage.
+        plan: what the stage was made from.
+        data: its images.
+        run: folders, engine, width.
+        listener: hears what happens, in the calling thread.
+        stop: asked at each epoch's end whether to go on.
+        workers: of the stage, as far as is known.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        study: StudyRow,
+        plan: StagePlan,
+        data: TrainingData,
+        run: RunConfig,
+        listener: Listener | None = None,
+        stop: Stop | None = None,
+        *,
+        workers: int | None = None,
+    ) -> None:
+        self.db, self.study, self.plan, self.run_config = db, study, plan, run
+        self.listener, self.stop = listener or Listener(), stop or Stop()
+        self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
+        self.spool_folder = Path(run.artifact_dir) / "spool"
+        folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
+        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder)
+        rows = self._insist(lambda: read_trials(db, study))
+        self.num_trials = len(rows)
+        self.mirror: Mirror | None = None
+        if needs_mirror(plan.settings):
+            self.mirror = Mirror(study.name, plan.config.space, plan.settings, rows)
+        self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
+        self.images = {plan.trial_config.data: data}
+        self.held: dict[int, HeldTrial] = {}
+        self.failures = Failures(plan.config.space)
+        self.on_tick: Callable[[], None] = lambda: None
+        """Called every few seconds, in another thread."""
+        best = best_trial(rows, "maximize")
+        self.keeper = Keeper(db, study, run, best.value if best else None)
+        self.started = standing(
+            study.name,
+            rows,
+            plan.settings.epochs,
+            engine=run.engine,
+            width=self.width,
+            device=str(data.x_train_NCHW.device),
+            learning=learning_of(plan.settings, self.width, workers),
+        )
+
+    def run(self) -> None:
+        """Work until every trial of the stage has ended, here or in other workers' hands.
+
+        Raises:
+            HpsearchError: the same error ended trials several times running.
+            PoisonedDeviceError: this process cannot use its device any more.
+            KeyboardInterrupt: passed on, after unfinished trials went back to the queue; `Stopped` if asked for.
+        """
+        self.listener.stage_started(self.started)
+        self._insist(lambda: spool.recover(self.db, self.spool_folder))
+        self._insist(self.queue.release_dead)
+        self.begun_at = self._insist(self.db.read_now)
+        if abs(skew := time.time() - self.begun_at) > WORST_SKEW:
+            self.listener.note(
+                f"this machine's clock is {skew:+.0f} s off the database's: leases go by the database's, "
+                "but the times shown of trials may be wrong"
+            )
+        self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
+        self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
+        self.ahead = Ahead(self.queue, self.writer, self.checkpoints, self.plan, self.images, self.run_config.engine)
+        self.supply = Supply(
+            self.queue, self.writer, self.checkpoints, self.ahead, self.plan, self.mirror, self._insist,
+            self.listener.note,
+        )  # fmt: skip
+        patience: dict[str, float] = {"patience": QUICK_PATIENCE}
+        try:
+            self._work_until_done()
+            patience = {}
+        finally:
+            self._give_back(self.ahead.close())
+            self.writer.close(**patience)
+            self._hear_news()
+            self.checkpointer.close()
+
+    def _work_until_done(self) -> None:
+        while True:
+            self.stop.raise_if_requested()
+            self.held = {}
+            made = self.supply.take(self.held, self.width)
+            if self.held:
+                self._work(made)
+                continue
+            self.writer.flush()
+            self._hear_news()
+            if not self._insist(self.supply.wait_for_others):
+                return
+
+    def _tick(self) -> None:
+        """Whether somebody asked all workers of the stage to stop since this one began."""
+        asked_at = find_study(self.db, self.study.name).attrs.get(attributes.STOP)
+        if asked_at is not None and asked_at > self.begun_at:
+            self.stop.request()
+        self.on_tick()
+
+    def _insist(self, call: Callable[[], Answer]) -> Answer:
+        return insist(call, self.listener.note, self.stop)
+
+    def _work(self, made: Pack | None) -> None:
+        """Train the trials in hand; `made` is the pack of all of them, if it has been made already."""
+        resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
+        if resuming:
+            self.listener.note(resumption(resuming))
+        self.supply.propose(self.held)
+        for config, numbers in packs_of(self.plan.trial_config, self.held):
+            for first in range(0, len(numbers), self.width):  # which may have shrunk since they were taken
+                self._train(config, numbers[first : first + self.width], made)
+                made = None
+
+    def _train(self, config: StudyConfig, numbers: Sequence[int], made: Pack | None = None) -> None:
+        """Train trials of one structure and epoch in one pack, or in halves where that does not do.
+
+        `made` is that pack, if it has been made already.
+        """
+        numbers = [number for number in numbers if number in self.held]
+        try:
+            if made is None or list(made.numbers) != numbers:
+                made = create_pack(config, self._images(config), numbers, self.held, self.run_config.engine)
+            self.current = run = PackRun(
+                made,
+                self.held,
+                pruner=self.plan.settings.pruner,
+                writer=self.writer,
+                checkpointer=self.checkpointer,
+                checkpoint_seconds=self.run_config.checkpoint_seconds,
+                mirror=self.mirror,
+                listener=self.listener,
+                stop=self.stop,
+                before_last_epoch=partial(self._look_ahead, made),
+                after_epoch=self._hear_news,
+            )
+            completed = run.run()
+            weights = self.keeper.keep(run.pack, config, self._images(config), completed, self.writer)
+            run.complete(completed, weights)
+            self.failures.clear()
+        except StorageError:
+            raise  # no trial's fault
+        except Exception as error:
+            if is_poisoned(error):
+                self._poisoned(numbers, error)
+            elif len(numbers) > 1 and (is_out_of_memory(error) or not isinstance(error, HpsearchError)):
+                self._train_halves(config, numbers, error)
+            else:
+                self._fail(numbers, error, config)
+        self._hear_news()
+
+    def _look_ahead(self, pack: Pack) -> None:
+        """The pack begins its last epoch: get the next one ready, if this is the last of those in hand."""
+        if self.stop.requested is None and set(self.held) <= set(pack.numbers):
+            self.ahead.begin(self.width, self.stop.epoch_seconds, pack)
+
+    def _train_halves(self, config: StudyConfig, numbers: Sequence[int], error: Exception) -> None:
+        """A pack raised: too little memory for so many, or one of its trials, which the halving will find alone."""
+        half = (len(numbers) + 1) // 2
+        if is_out_of_memory(error):
+            self.width = min(self.width, half)
+            self.listener.note(f"out of memory: pack {len(numbers)} -> {half}")
+            self.ahead.free()
+            free_memory()
+        else:
+            log.info("a pack of %d raised %s; it goes on in halves", len(numbers), first_line(error))
+        for part in (numbers[:half], numbers[half:]):
+            if any(number in self.held for number in part):
+                self._train(config, part)
+
+    def _images(self, config: StudyConfig) -> TrainingData:
+        """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
+        if config.data not in self.images:
+            self.images[config.data] = load_data(config, self.run_config)
+        return self.images[config.data]
+
+    def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
+        """The process is lost, its trials are not: they go to another one, unless they did this before."""
+        again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MOST_POISONED]
+        self._fail(again, error, self.plan.trial_config)
+        raise PoisonedDeviceError.by(error) from error
+
+    def _fail(self, numbers: Sequence[int], error: Exception, config: StudyConfig) -> None:
+        """The user's code, or ours, raised: these trials FAIL with the traceback, the others go on."""
+        attrs = failure_attributes(error)
+        outcomes = []
+        for number in numbers:
+            if (trial := self.held.pop(number, None)) is not None:
+                outcomes.append(Outcome(trial.lease, "FAIL", None, attrs))
+                if self.mirror:
+                    self.mirror.fail(number)
+        if not outcomes:
+            return
+        self.writer.finish(outcomes)
+        log.info("trials %s failed\n%s", [o.lease.number for o in outcomes], attrs[attributes.TRACEBACK])
+        self.failures.add(first_line(error), len(outcomes), config, error)
+
+    def _give_back(self, untouched: Sequence[Lease]) -> None:
+        """Trials that are not finished wait again, for whoever is next; so do those that were only taken ahead."""
+        if not (leases := [trial.lease for trial in self.held.values()]) and not untouched:
+            return
+        self.writer.let_go([*leases, *untouched])
+        self.checkpointer.flush()  # whoever takes them next finds all of it
+        if self.writer.flush(QUICK_PATIENCE):  # else it may be locked, and would keep us for a minute
+            with contextlib.suppress(StorageAwayError):
+                self.queue.release(leases)
+                self.queue.release(untouched, untouched=True)
+                return
+        self.listener.note("database away: the trials go back to the queue when their leases run out")
+
+    def _hear_news(self) -> None:
+        """Tell the listener what the writer has brought into the database, or has found lost."""
+        for news in self.writer.news():
+            match news:
+                case Written(outcome, num_finished):
+                    self._tell(outcome, num_finished)
+                case Lost(lease):
+                    self.listener.note(f"lease lost, result discarded: trial {lease.number}")
+                    self.ahead.lose(lease)
+                    if (trial := self.held.get(lease.number)) is not None and trial.lease == lease:
+                        self.current.forget([lease.number])
+
+    def _tell(self, outcome: Outcome, num_finished: int) -> None:
+        self.checkpointer.remove(outcome.lease.number)
+        event = as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs)
+        self.listener.trial_finished(event)

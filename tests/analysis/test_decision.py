@@ -1,0 +1,179 @@
+"""Go on or stop: tables of what the stages say."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, standard_error
+from hpsearch.analysis.summary import StageSummary
+from hpsearch.config import Choice, FloatRange, IntRange
+from hpsearch.space import Verdict
+from hpsearch.storage import TrialRow
+
+LOG = FloatRange(1e-4, 1e-3, log=True)
+
+
+def verdict(side="inside", param="lr", searched=LOG, proposed=None, best=None):
+    ends = (None, None) if isinstance(searched, Choice) else (searched.low, searched.high)
+    best = best if best is not None else {"lower": ends[0], "upper": ends[1]}.get(side, 3e-4)
+    return Verdict(param, best, *ends, True, 0.5, side, proposed or searched, "")
+
+
+def stage(value, name="fine", kind="fine", verdicts=(), epochs=20, finished=10):
+    best = TrialRow(1, 0, "COMPLETE", value, {"lr": 3e-4}, {"lr": LOG}) if value is not None else None
+    return StageSummary(name, kind, None, "val_acc", 10, {"COMPLETE": finished}, 0, epochs, best, tuple(verdicts))
+
+
+COARSE = stage(0.5, "coarse", "coarse", [verdict()], epochs=5)
+MOVING = verdict("upper", proposed=FloatRange(5e-4, 3e-3, log=True))
+HELD = verdict("upper")
+
+
+def test_a_coarse_stage_is_followed_by_a_fine_one():
+    decision = decide([COARSE], 1000, Limits())
+    assert decision.go_on
+    assert "coarse trained 5 epochs" in decision.reason
+
+
+def test_inside_and_no_gain_is_the_end():
+    decision = decide([COARSE, stage(0.6), stage(0.601, "fine-2", verdicts=[verdict()])], 10_000, Limits())
+    assert decision.ending == "settled"
+    assert "inside every range" in decision.reason
+    assert "fine-2 gained 0.0010 over fine: less than 0.0050; one standard error of 0.6010 on 10000" in decision.reason
+
+
+def test_a_best_on_a_boundary_that_can_move_goes_on_even_without_gain():
+    decision = decide([COARSE, stage(0.6), stage(0.6, "fine-2", verdicts=[MOVING])], 10_000, Limits())
+    assert decision.go_on
+    assert "the best lr, 1e-03, is at the upper end of [1e-04, 1e-03]" in decision.reason
+
+
+def test_an_end_that_cannot_move_is_settled_and_named():
+    decision = decide([COARSE, stage(0.6), stage(0.6, "fine-2", verdicts=[HELD])], 10_000, Limits())
+    assert decision.ending == "settled"
+    assert "inside every range that can move" in decision.reason
+    assert "lr, 1e-03, is at the upper end" in decision.reason
+
+
+def test_the_gain_is_measured_over_the_best_of_all_earlier_stages():
+    stages = [COARSE, stage(0.62), stage(0.58, "fine-2"), stage(0.61, "fine-3")]
+    assert decide(stages, 10_000, Limits(max_stages=9)).ending == "settled"
+    assert "fine-3 gained -0.0100 over fine" in decide(stages, 10_000, Limits(max_stages=9)).reason
+
+
+def test_stages_of_other_lengths_are_said_to_be_so():
+    assert "(20 epochs against 5)" in decide([COARSE, stage(0.9)], 10_000, Limits()).reason
+
+
+@pytest.mark.parametrize(
+    ("num_val", "asked", "go_on", "words"),
+    [
+        (100, None, False, "less than 0.0488, one standard error of 0.6100 on 100 images"),
+        (100_000, None, True, "no less than 0.0050; one standard error of 0.6100 on 100000 images is 0.0015"),
+        (100, 0.001, True, "one standard error of 0.6100 on 100 images is 0.0488, so it may be luck"),
+        (100_000, 0.02, False, "less than 0.0200"),
+    ],
+)
+def test_a_gain_counts_from_one_standard_error_unless_an_amount_is_asked_for(num_val, asked, go_on, words):
+    decision = decide([COARSE, stage(0.6), stage(0.61, "fine-2")], num_val, Limits(gain=asked))
+    assert decision.go_on is go_on
+    assert words in decision.reason
+
+
+def test_no_gain_at_all_is_not_enough_even_if_nothing_is_asked_for():
+    assert decide([COARSE, stage(0.6), stage(0.6, "fine-2")], 1000, Limits(gain=0)).ending == "settled"
+
+
+def test_nothing_is_left_to_gain_at_one():
+    decision = decide([COARSE, stage(1.0, verdicts=[MOVING])], 32, Limits())
+    assert decision.ending == "settled"
+    assert "nothing left to gain" in decision.reason
+
+
+def test_the_most_stages_end_it_and_say_what_is_open():
+    decision = decide([COARSE, stage(0.6, verdicts=[MOVING])], 10_000, Limits(max_stages=2))
+    assert decision.ending == "stages"
+    assert "2 stages are the most allowed, though the best lr" in decision.reason
+    assert decide([COARSE], 100, Limits(max_stages=1)).ending == "stages"
+
+
+def test_the_time_ends_it_between_stages_and_within_one():
+    between = decide([COARSE, stage(0.6, verdicts=[MOVING])], 100, Limits(), time_is_up=True)
+    assert between.ending == "time"
+    assert "though the best lr" in between.reason
+    within = decide([COARSE, stage(0.6, finished=7)], 100, Limits(), time_is_up=True)
+    assert within.ending == "time"
+    assert "fine is left at 7 of 10 trials" in within.reason
+    settled = decide([COARSE, stage(0.6), stage(0.6, "fine-2")], 10_000, Limits(), time_is_up=True)
+    assert settled.ending == "settled"
+
+
+def test_without_a_finished_trial_there_is_nothing_to_narrow_by():
+    assert decide([stage(None, "coarse", "coarse")], 100, Limits()).ending == "nothing"
+
+
+def test_a_choice_and_a_single_value_never_ask_for_more():
+    assert not is_unsettled(verdict("inside", searched=Choice(("a", "b")), best="a"), [])
+    assert not is_unsettled(verdict("single"), [])
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 4), (3, 5)])
+def test_a_narrow_int_range_is_settled_where_the_neighbour_was_searched(low, high):
+    searched = IntRange(low, high)
+    down = verdict("lower", "layers", searched, IntRange(low - 1, high))
+    up = verdict("upper", "layers", searched, IntRange(low, high + 1))
+    wide = stage(0.5, "coarse", "coarse", [verdict("inside", "layers", IntRange(1, high), best=4)])
+    assert not is_unsettled(down, [wide])
+    assert is_unsettled(up, [wide])
+    assert is_unsettled(down, [])
+    other = stage(0.5, "coarse", "coarse", [verdict("inside", "width", IntRange(1, high), best=4)])
+    assert is_unsettled(down, [other])
+
+
+def test_a_wide_int_range_counts_as_any_other():
+    moving = verdict("lower", "units", IntRange(20, 100), IntRange(10, 60))
+    wide = stage(0.5, "coarse", "coarse", [verdict("inside", "units", IntRange(1, 500), best=20)])
+    assert is_unsettled(moving, [wide])
+
+
+def test_two_values_in_turn_do_not_go_on_for_ever():
+    """The best jumps between 4 and 5, and each range proposes the other: no new ground after the first look at it."""
+    stages = [COARSE, stage(0.6, verdicts=[verdict("upper", "layers", IntRange(4, 5), IntRange(5, 6))])]
+    assert decide(stages, 10_000, Limits(max_stages=99)).go_on
+    stages.append(stage(0.6, "fine-2", verdicts=[verdict("lower", "layers", IntRange(5, 6), IntRange(4, 6))]))
+    assert decide(stages, 10_000, Limits(max_stages=99)).ending == "settled"
+
+
+def test_the_latest_of_equally_good_stages_is_the_best():
+    stages = [COARSE, stage(0.6), stage(0.6, "fine-2"), stage(0.59, "fine-3"), stage(None, "fine-4")]
+    assert best_stage(stages).study == "fine-2"
+    assert best_stage([stage(None)]) is None
+
+
+def test_the_standard_error_of_an_accuracy():
+    assert standard_error(0.5, 100) == pytest.approx(0.05)
+    assert standard_error(1.0, 10) == 0
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(st.floats(0, 1), min_size=1, max_size=6),
+    sides=st.lists(st.sampled_from(["inside", "lower", "upper"]), min_size=6, max_size=6),
+    gain=st.none() | st.floats(0, 0.1),
+    num_val=st.integers(2, 100_000),
+    most=st.integers(1, 6),
+)
+def test_it_always_ends_and_always_says_why(values, sides, gain, num_val, most):
+    wider = FloatRange(1e-5, 1e-2, log=True)
+    stages = [
+        stage(value, f"s{i}", "fine" if i else "coarse", [verdict(side, proposed=wider)])
+        for i, (value, side) in enumerate(zip(values, sides, strict=False))
+    ]
+    decision = decide(stages, num_val, Limits(gain, most))
+    assert decision.reason
+    if len(stages) >= most:
+        assert not decision.go_on
+    if decision.ending == "settled" and not math.isclose(values[-1], 1):
+        assert sides[len(values) - 1] == "inside"

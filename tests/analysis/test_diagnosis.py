@@ -1,0 +1,241 @@
+"""Verdicts on trials with known faults, trained for real, and tables of curves at the edges of the rules."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.diagnosis import VERDICTS, diagnose, diagnose_trials, smoothed
+from hpsearch.config import StudyConfig
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.normalization import fit
+from hpsearch.results import EpochResult, TrialSpec
+from hpsearch.storage import TrialRow
+from hpsearch.training import Pack
+
+NUM_CLASSES = 4
+
+
+def templates(num_train, num_val, noise, seed):
+    """Classes that a linear net can tell apart: a template each, plus noise."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(NUM_CLASSES, 1, 6, 6, generator=generator)
+
+    def part(num):
+        y_N = torch.arange(num) % NUM_CLASSES
+        return means[y_N] + noise * torch.randn(num, 1, 6, 6, generator=generator), y_N
+
+    return pack_data(part(num_train), part(num_val), NUM_CLASSES)
+
+
+def quadrants(num_train, num_val, seed):
+    """Two classes that no linear net can tell apart: the product of two signs."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = torch.randn(2, 36, generator=generator)
+
+    def part(num):
+        signs = torch.randint(0, 2, (num, 2), generator=generator) * 2.0 - 1
+        x_N = signs @ axes + 0.3 * torch.randn(num, 36, generator=generator)
+        return x_N.reshape(num, 1, 6, 6), (signs.prod(1) > 0).long()
+
+    return pack_data(part(num_train), part(num_val), 2)
+
+
+def pack_data(train, val, num_classes):
+    return TrainingData(
+        *(*train, *val),
+        shape=(1, 6, 6),
+        class_names=tuple(map(str, range(num_classes))),
+        normalization=fit("none", train[0].numpy(), 1.0),
+        augment=(),
+        fingerprint="",
+    )
+
+
+def trained(data, epochs, params, seed=0, **structure):
+    """The epochs of each spec's trial and whether it exploded, from one pack."""
+    values = {"train.batch_size": 20, "train.lr_decay": 1.0, "train.seed": seed, **structure}
+    config = StudyConfig().with_params({name.replace("__", "."): value for name, value in values.items()})
+    config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    pack = Pack(config, data, [TrialSpec(number, each) for number, each in enumerate(params)], engine="vmap")
+    curves, exploded = [[] for _ in params], [False] * len(params)
+    while not pack.done:
+        report = pack.run_epoch()
+        for result in report.results:
+            curves[result.number].append(result)
+        for explosion in report.explosions:
+            exploded[explosion.number] = True
+    return list(zip(curves, exploded, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rates_too_low_right_and_too_high(seed):
+    params = [{"lr": lr} for lr in (1e-6, 1e-5, 1e-2, 3e-2, 1e3)]
+    data = templates(400, 200, 1.0, seed)
+    found = [
+        diagnose(epochs, exploded=exploded, num_classes=NUM_CLASSES, best_val_acc=1.0)
+        for epochs, exploded in trained(data, 10, params, seed, model__hidden=(20,))
+    ]
+    assert [each.verdict for each in found] == ["lr too low", "lr too low", "healthy", "healthy", "exploded"]
+    assert "raise lr" in found[0].advice
+    assert "far below" in found[0].notes[0]
+    assert "lower lr" in found[4].advice
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_noisy_images_and_many_units_overfit(seed):
+    params = [{"lr": 2e-2}, {"lr": 2e-2, "reg": 30.0}]
+    (free, _), (held, _) = trained(templates(60, 200, 3.0, seed), 40, params, seed, model__hidden=(200,))
+    found = diagnose(free, exploded=False, num_classes=NUM_CLASSES, best_val_acc=max(x.val_acc for x in free))
+    assert found.verdict == "overfitting"
+    assert {"train.reg", "model.dropout", "data.augment", "model.hidden"} <= words(found.advice)
+    assert any("above validation accuracy" in note for note in found.notes)
+    assert diagnose(held, exploded=False, num_classes=NUM_CLASSES).verdict == "underfitting"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_too_little_capacity_underfits_and_more_of_it_is_healthy(seed):
+    data, params = quadrants(400, 200, seed), [{"lr": 3e-2}]
+    [(linear, _)] = trained(data, 15, params, seed, model__name="linear")
+    [(deep, _)] = trained(data, 15, params, seed, model__hidden=(30,))
+    found = diagnose(linear, exploded=False, num_classes=2, best_val_acc=max(x.val_acc for x in deep))
+    assert found.verdict == "underfitting"
+    assert "model.hidden" in words(found.advice)
+    assert diagnose(deep, exploded=False, num_classes=2, best_val_acc=1.0).verdict == "healthy"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_too_much_regularization_underfits_whatever_the_rate(seed):
+    params = [{"lr": lr, "reg": 100.0 * 1e-2 / lr} for lr in (1e-3, 1e-2)]
+    data = templates(400, 200, 1.0, seed)
+    for epochs, exploded in trained(data, 10, params, seed, model__hidden=(20,)):
+        assert not exploded
+        found = diagnose(epochs, exploded=False, num_classes=NUM_CLASSES, best_val_acc=1.0)
+        assert found.verdict == "underfitting"
+        assert found.advice.startswith("less regularization")
+
+
+def words(text):
+    return {word.strip("().,;:") for word in text.split()}
+
+
+def epochs_of(cost=None, update_ratio=1e-3, **curves):
+    """Epochs from whole curves; what is not given does not move."""
+    num = len(next(iter(curves.values())))
+    level = {"train_loss": 1.0, "train_acc": 0.7, "val_loss": 1.0, "val_acc": 0.7}
+    full = {name: curves.get(name, [value] * num) for name, value in level.items()}
+    costs = cost or full["train_loss"]
+    rows = zip(*full.values(), costs, strict=True)
+    return [
+        EpochResult(0, epoch, row[4], *row[:4], update_ratio=update_ratio, lr=0.1)
+        for epoch, row in enumerate(rows, start=1)
+    ]
+
+
+def curve(first, last, num=20):
+    """Falls or rises quickly first, then slowly."""
+    return [last + (first - last) * math.exp(-4 * i / (num - 1)) for i in range(num)]
+
+
+LEARNS = {"train_loss": curve(2.3, 0.3), "val_loss": curve(2.3, 0.4), "train_acc": curve(0.1, 0.9)}
+STUCK = {"train_loss": curve(2.303, 2.29), "val_loss": curve(2.303, 2.295), "train_acc": curve(0.1, 0.12)}
+PEAKED = [*curve(2.3, 1.2, 8), *curve(1.2, 1.8, 12)]
+MEMORIZES = {"train_loss": curve(2.3, 0.01), "train_acc": curve(0.1, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "best", "curves"),
+    [
+        ("healthy", 0.88, LEARNS | {"val_acc": curve(0.1, 0.87)}),
+        ("healthy", None, LEARNS | {"val_acc": curve(0.1, 0.87)}),
+        ("underfitting", 0.9, LEARNS | {"train_acc": curve(0.1, 0.66), "val_acc": curve(0.1, 0.65)}),
+        ("healthy", 0.66, LEARNS | {"train_acc": curve(0.1, 0.66), "val_acc": curve(0.1, 0.65)}),
+        ("underfitting", None, LEARNS | {"train_acc": curve(0.1, 0.4), "val_acc": curve(0.1, 0.4)}),
+        ("lr too low", 0.9, STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 1e-5}),
+        ("lr too low", None, STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 1e-5}),
+        ("underfitting", 0.9, STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 1e-2}),
+        ("underfitting", 0.9, STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 1e-5, "cost": curve(900, 3)}),
+        ("overfitting", 0.7, MEMORIZES | {"val_loss": PEAKED}),
+        ("overfitting", 0.7, MEMORIZES | {"val_loss": [*curve(2.3, 1.2, 8), *[1.2] * 12]}),
+        ("healthy", 0.7, MEMORIZES | {"val_loss": [2.3 - 0.08 * epoch for epoch in range(20)]}),
+    ],
+)
+def test_verdicts_on_drawn_curves(verdict, best, curves):
+    epochs = epochs_of(**curves)
+    assert diagnose(epochs, exploded=False, num_classes=10, best_val_acc=best).verdict == verdict
+    jitter = torch.Generator().manual_seed(1)
+    for _ in range(20):  # validation as noisy as a few hundred images make it
+        noise = torch.randn(2, len(epochs), generator=jitter).tolist()
+        shaken = [
+            dataclasses.replace(epoch, val_acc=epoch.val_acc + 0.01 * a, val_loss=epoch.val_loss * (1 + 0.01 * b))
+            for epoch, a, b in zip(epochs, *noise, strict=True)
+        ]
+        assert diagnose(shaken, exploded=False, num_classes=10, best_val_acc=best).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("note", "curves"),
+    [
+        ("far above", LEARNS | {"update_ratio": 2e-2}),
+        ("far below", LEARNS | {"update_ratio": 5e-5}),
+        ("still rises", {"val_acc": [0.3 + 0.01 * e for e in range(20)], "val_loss": curve(1.2, 0.9)}),
+        ("best at epoch 7 of 20", {"val_acc": [*curve(0.1, 0.7, 7), *curve(0.68, 0.6, 13)], "val_loss": PEAKED}),
+        ("0.30 above validation", {"val_acc": [0.5] * 20, "train_acc": [0.8] * 20}),
+    ],
+)
+def test_notes(note, curves):
+    notes = diagnose(epochs_of(**curves), exploded=False, num_classes=10).notes
+    assert any(note in each for each in notes), notes
+    assert not any(
+        note in each for each in diagnose(epochs_of(val_acc=[0.7] * 20), exploded=False, num_classes=10).notes
+    )
+
+
+def test_a_ratio_within_a_factor_of_ten_is_not_noted():
+    for ratio in (1.1e-4, 1e-3, 9.9e-3):
+        assert diagnose(epochs_of(val_acc=[0.7] * 5, update_ratio=ratio), exploded=False, num_classes=10).notes == ()
+
+
+def test_short_and_odd_trials_get_a_verdict():
+    one = epochs_of(val_acc=[0.7])
+    assert diagnose(one, exploded=False, num_classes=10).verdict == "healthy"
+    assert diagnose(one, exploded=True, num_classes=10).verdict == "exploded"
+    assert diagnose([], exploded=True, num_classes=10).verdict == "exploded"
+    without_weights = epochs_of(**STUCK, update_ratio=math.nan)
+    assert diagnose(without_weights, exploded=False, num_classes=10).verdict in VERDICTS
+    for verdict, exploded in itertools.product((one, without_weights), (False, True)):
+        assert diagnose(verdict, exploded=exploded, num_classes=10).advice
+
+
+def test_smoothing_follows_the_curve():
+    assert smoothed([1.0, 3.0]) == [1.0, 3.0]
+    assert smoothed([1.0] * 9 + [2.0]) == [1.0] * 9 + [1.5]
+    assert max(smoothed([0.0] * 50 + [5.0] + [0.0] * 49)) == 1.0
+
+
+def test_trials_that_say_nothing_have_no_diagnosis():
+    epochs = {number: epochs_of(val_acc=[0.7] * 3) for number in (0, 2, 3)}
+    trials = [
+        TrialRow(10, 0, "COMPLETE", 0.7),
+        TrialRow(11, 1, "PRUNED", 0.0, attrs={attributes.REASON: attributes.EXPLODED}),
+        TrialRow(12, 2, "FAIL"),
+        TrialRow(13, 3, "RUNNING"),
+        TrialRow(14, 4, "RUNNING"),
+        TrialRow(15, 5, "WAITING"),
+    ]
+    found = diagnose_trials(trials, epochs, 10)
+    assert {number: each.verdict for number, each in found.items()} == {0: "healthy", 1: "exploded", 3: "healthy"}
+    assert diagnose_trials(trials, epochs, None) == {}
+
+
+def test_an_accuracy_that_moves_against_the_loss_is_not_noted():
+    """With few validation images, one of them moves the accuracy by more than training does."""
+    for accuracies, losses in (
+        ([0.3 + 0.01 * e for e in range(20)], curve(0.9, 1.2)),
+        (curve(0.8, 0.7), curve(1.2, 0.9)),
+    ):
+        found = diagnose(epochs_of(val_acc=accuracies, val_loss=losses), exploded=False, num_classes=10)
+        assert not any("rises" in note or "best at" in note for note in found.notes)

@@ -1,0 +1,101 @@
+import pytest
+
+from hpsearch.analysis.study_trials import Evidence
+from hpsearch.config import FloatRange, load_settings
+from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.space import Observation
+from hpsearch.stages.plan import fine_name, plan_coarse, plan_fine
+from hpsearch.storage import StudyRow
+
+LR = FloatRange(1e-6, 1e-3, log=True)
+
+
+def evidence(ranges, *observations, name="coarse"):
+    return Evidence(StudyRow(1, name, ("maximize",)), [], "maximize", ranges, list(observations))
+
+
+def finished(number, value, **params):
+    return Observation(number, params, value, "complete")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("coarse", "fine"),
+        ("fine", "fine-2"),
+        ("fine-2", "fine-3"),
+        ("fine-9", "fine-10"),
+        ("mnist-coarse", "mnist-fine"),
+        ("coarse-b", "fine-b"),
+        ("mnist-fine", "mnist-fine-2"),
+        ("my study", "my study-fine"),
+        ("refine", "refine-fine"),
+    ],
+)
+def test_names_of_fine_stages(source, name):
+    assert fine_name(source) == name
+
+
+def test_the_identity_has_what_matters_to_the_stage_and_nothing_else():
+    settings = load_settings()
+    plan = plan_coarse(settings)
+    other_fine = plan_coarse(load_settings(flags={"fine.trials": 7}))
+    other_batch = plan_coarse(load_settings(flags={"train.batch_size": 7}))
+    other_storage = plan_coarse(load_settings(flags={"run.storage": "sqlite:///x.db"}))
+    assert plan.fingerprint("images") == other_fine.fingerprint("images") == other_storage.fingerprint("images")
+    assert plan.fingerprint("images") != other_batch.fingerprint("images")
+    assert plan.fingerprint("images") != plan.fingerprint("other images")
+
+
+def test_an_empty_space_is_refused():
+    with pytest.raises(ConfigError, match="nothing to search"):
+        plan_coarse(load_settings(spaces=["lr=none", "reg=none"]))
+
+
+def test_fine_narrows_and_keeps_the_reasons():
+    trials = [finished(i, 0.1 * i, lr=10 ** (-6 + 0.3 * i)) for i in range(8)]
+    plan = plan_fine(evidence({"lr": LR}, *trials), load_settings())
+    new = plan.config.space["lr"]
+    assert plan.name == "fine"
+    assert plan.source == "coarse"
+    assert LR.low < new.low < trials[-1].params["lr"] < new.high
+    assert plan.provenance()["ranges"][0]["reason"]
+    assert plan.config.space.keys() == {"lr"}  # what the source did not search is not searched
+
+
+def test_ranges_given_by_hand_win_over_narrowed_ones():
+    trials = [finished(i, 0.1 * i, lr=10 ** (-6 + 0.3 * i)) for i in range(8)]
+    settings = load_settings(spaces=["lr=log(1e-2,1e-1)", "momentum=uniform(0.1,0.9)"])
+    plan = plan_fine(evidence({"lr": LR}, *trials), settings)
+    assert plan.config.space["lr"] == FloatRange(1e-2, 1e-1, log=True)
+    assert plan.config.space["train.momentum"] == FloatRange(0.1, 0.9)
+    assert {change.reason for change in plan.changes} == {"given with --space"}
+
+
+def test_a_parameter_can_be_left_out():
+    trials = [finished(i, 0.1 * i, lr=1e-5, reg=1.0) for i in range(3)]
+    plan = plan_fine(evidence({"lr": LR, "reg": LR}, *trials), load_settings(spaces=["reg=none"]))
+    assert plan.config.space.keys() == {"lr"}
+
+
+def test_nothing_finished_is_refused_with_the_number_of_explosions():
+    exploded = [Observation(i, {"lr": 1e-4}, None, "exploded") for i in range(4)]
+    with pytest.raises(RefusedError, match=r"no finished trial.*4 of 0 exploded"):
+        plan_fine(evidence({"lr": LR}, *exploded), load_settings())
+
+
+def test_a_foreign_parameter_is_named_and_can_only_be_shown():
+    trials = [finished(i, 0.1 * i, lr=1e-5, width=i) for i in range(3)]
+    found = evidence({"lr": LR, "width": FloatRange(0, 3)}, *trials, name="theirs")
+    with pytest.raises(ConfigError, match=r"'theirs' has a parameter 'width'.*--rename width=NAME"):
+        plan_fine(found, load_settings())
+    plan = plan_fine(found, load_settings(), strict=False)
+    assert "width" in (plan.problem or "")
+    assert [row["param"] for row in plan.as_dict()["ranges"]] == ["lr", "width"]
+
+
+def test_hard_limits_hold_for_narrowed_ranges():
+    momentum = FloatRange(0.5, 0.99)
+    trials = [finished(i, 0.1 * i, momentum=0.5 + 0.07 * i) for i in range(8)]
+    plan = plan_fine(evidence({"momentum": momentum}, *trials), load_settings())
+    assert plan.config.space["train.momentum"].high < 1

@@ -1,0 +1,156 @@
+"""Rows of the fault matrix that a GPU raises; here the error is raised by hand."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpsearch.analysis import attributes
+from hpsearch.search.session import run_stage
+from hpsearch.stages.listener import Listener
+from hpsearch.stages.plan import plan_coarse
+from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials
+from hpsearch.training import Pack
+from hpsearch.training.images import load_data
+from hpsearch.worker.best_weights import load_portrait
+from hpsearch.worker.failures import PoisonedDeviceError
+
+
+class Notes(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def run(db, settings, listener=None):
+    plan = plan_coarse(settings)
+    return run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run), listener)
+
+
+@pytest.fixture
+def undisturbed(tmp_path, tiny):
+    from hpsearch.storage import open_database
+
+    db = open_database(f"sqlite:///{tmp_path}/undisturbed.db", create=True)
+    return [(trial.value, trial.intermediate) for trial in run(db, tiny()).trials]
+
+
+def test_out_of_memory_in_a_pack_halves_it(db, tiny, monkeypatch, undisturbed):
+    original = Pack.run_epoch
+
+    def limited(self):
+        if len(self.numbers) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return original(self)
+
+    monkeypatch.setattr(Pack, "run_epoch", limited)
+    notes = Notes()
+    evidence = run(db, tiny(), notes)
+    assert [(trial.value, trial.intermediate) for trial in evidence.trials] == undisturbed
+    assert "out of memory: pack 12 -> 6" in notes.notes
+    assert "out of memory: pack 6 -> 3" in notes.notes
+
+
+def test_a_single_trial_that_does_not_fit_fails_and_the_others_go_on(db, tiny, monkeypatch):
+    original = Pack.run_epoch
+
+    def limited(self):
+        if 5 in self.numbers:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self)
+
+    monkeypatch.setattr(Pack, "run_epoch", limited)
+    trials = run(db, tiny()).trials
+    assert [trial.number for trial in trials if trial.state == "FAIL"] == [5]
+    assert "out of memory" in trials[5].attrs[attributes.REASON]
+
+
+def test_a_poisoned_device_gives_the_trials_back_and_fails_them_after_two_processes(db, tiny, monkeypatch):
+    def poisoned(self):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Pack, "run_epoch", poisoned)
+    settings = tiny(run__width=4)
+    with pytest.raises(PoisonedDeviceError) as caught:
+        run(db, settings)
+    assert caught.value.exit_code == 75
+    assert {trial.state for trial in read_trials(db, find_study(db, "coarse"))} == {"WAITING"}
+    with pytest.raises(PoisonedDeviceError):  # the next process
+        run(db, settings)
+    states = [trial.state for trial in read_trials(db, find_study(db, "coarse"))]
+    assert states == ["FAIL"] * 4 + ["WAITING"] * 8
+
+
+def test_checkpoints_that_cannot_be_written_cost_no_results(db, tiny, monkeypatch, undisturbed):
+    def full(path, *arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hpsearch.training.checkpoints.replacing", full)
+    notes = Notes()
+    evidence = run(db, tiny(run__checkpoint_seconds=0.0), notes)
+    assert [(trial.value, trial.intermediate) for trial in evidence.trials] == undisturbed
+    assert any("No space left" in note and "bytes" in note for note in notes.notes)
+
+
+def test_a_damaged_checkpoint_is_passed_over(db, tiny, undisturbed):
+    settings = tiny(run__checkpoint_seconds=0.0)
+
+    class Once(Listener):
+        def epoch_finished(self, num_trials):
+            raise KeyboardInterrupt
+
+    plan = plan_coarse(settings)
+    data = load_data(plan.trial_config, settings.run)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(db, plan, settings.run, data, Once())
+    for path in Path("studies").rglob("*.safetensors"):
+        path.write_bytes(b"cut off")
+    evidence = run(db, settings)
+    assert [(trial.value, trial.intermediate) for trial in evidence.trials] == undisturbed
+
+
+class Outage:
+    """The first calls of a function find the database away."""
+
+    def __init__(self, monkeypatch, where, num_calls):
+        module, name = where.rsplit(".", 1)
+        self.original = getattr(importlib.import_module(module), name)
+        self.left = num_calls
+        monkeypatch.setattr(where, self)
+
+    def __call__(self, *arguments, **options):
+        if self.left:
+            self.left -= 1
+            raise StorageAwayError("the database does not answer.\nReason: a test.")
+        return self.original(*arguments, **options)
+
+
+def test_an_outage_while_the_best_is_kept_fails_no_trial(db, tiny, monkeypatch):
+    outage = Outage(monkeypatch, "hpsearch.worker.kept_weights.announce_portrait", 3)
+    notes = Notes()
+    evidence = run(db, tiny(), notes)
+    assert outage.left == 0
+    assert {trial.state for trial in evidence.trials} <= {"COMPLETE", "PRUNED"}
+    assert load_portrait(find_study(db, "coarse")).number == evidence.best.number
+    assert any("database away" in note for note in notes.notes)
+
+
+def test_an_outage_while_hyperparameters_are_proposed_is_waited_for(db, tiny, monkeypatch):
+    settings = tiny(coarse__sampler="tpe", run__width=4)
+    original, calls = Queue.set_params, []
+
+    def set_params(self, *arguments):
+        calls.append(arguments)
+        if len(calls) in (1, 2):
+            raise StorageAwayError("the database does not answer.\nReason: a test.")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Queue, "set_params", set_params)
+    notes = Notes()
+    evidence = run(db, settings, notes)
+    assert len(calls) > 2
+    assert all(trial.params for trial in evidence.trials)
+    assert any("waiting" in note for note in notes.notes)
