@@ -19,7 +19,7 @@ from hpsearch.search.session import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import Queue, open_database
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.worker.worker import Worker
 
 
@@ -115,7 +115,7 @@ def _search(given: argparse.Namespace, folder: Path, sampler: str, number: int) 
     }  # fmt: skip
     settings = load_settings(str(folder / "control.toml"), flags=flags)
     plan = plan_coarse(settings)
-    data = load_data(plan.trial_config, settings.run)
+    data = load_images(plan.trial_config, settings.run)
     db = open_database(url, create=True)
     with watched() as spent:
         run_stage(db, plan, settings.run, data)

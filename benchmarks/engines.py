@@ -25,7 +25,7 @@ from hpsearch.config import load_settings
 from hpsearch.results import TrialSpec
 from hpsearch.runtime import num_cores, set_threads
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 NUM_IMAGES = 50_000  # of the reference epoch, to which times are scaled
 SQUARE = 2048  # rows and columns of the large matrices
@@ -81,7 +81,7 @@ def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[st
         "run": {"threads": threads, "device": given.device},
     }
     settings = load_settings(stored=study)
-    data = load_data(settings.study, settings.run)
+    data = load_images(settings.study, settings.run)
     rates = [10 ** (-3 - 0.01 * number) for number in range(num_trials)]
     specs = [TrialSpec(number, {"lr": rate, "reg": 1e-4}) for number, rate in enumerate(rates)]
 

@@ -27,7 +27,7 @@ from benchmarks.peers.work import MODELS, Work, write_first_images, write_random
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 WAYS: dict[str, dict[str, Any]] = {
     "hpsearch-random": {"sampler": "random"},
@@ -124,7 +124,7 @@ def _work(given: argparse.Namespace, folder: Path) -> Work:
     )  # fmt: skip
     (folder / "study.toml").write_text(replace(work, images=str(ours)).study_file())
     settings = load_settings(str(folder / "study.toml"))
-    data = load_data(settings.study, settings.run.model_copy(update={"device": "cpu"}))
+    data = load_images(settings.study, settings.run.model_copy(update={"device": "cpu"}))
     x_NCHW, y_N = torch.cat([data.train_images(), data.x_val_NCHW]), torch.cat([data.y_train_N, data.y_val_N])
     np.savez(peers, x_train=x_NCHW.numpy(), y_train=y_N.numpy())
     return work

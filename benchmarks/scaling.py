@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks import control, machine, pages
 from benchmarks.peers.ways import run_hpsearch
 from benchmarks.peers.work import MODELS, Work, flop_per_sample, write_random_images
-from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse, stage_summary, verdicts
 from hpsearch.config import FloatRange, StageConfig, load_settings
 from hpsearch.report.search_report import make_report
@@ -51,7 +51,7 @@ from hpsearch.storage import (
     read_trials,
 )
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 SPACE = {"lr": FloatRange(1e-6, 1e-3, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
 ASKED = ("status", "best", "boundary", "report")
@@ -147,11 +147,11 @@ def ask(what: str, url: str, study: StudyRow) -> float:
     match what:
         case "status":
             read_overview(db)
-            stage_summary(gather(db, NAME), epochs=read_epochs(db, study))
+            stage_summary(read_study(db, NAME), epochs=read_epochs(db, study))
         case "best":
-            best_or_refuse(gather(db, NAME))
+            best_or_refuse(read_study(db, NAME))
         case "boundary":
-            verdicts(gather(db, NAME))
+            verdicts(read_study(db, NAME))
         case "report":
             make_report(db, [NAME])
     db.close()
@@ -215,7 +215,7 @@ def over_width(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     (folder / "width.toml").write_text(work.study_file())
     flags = {"run.device": given.device, "run.threads": given.threads, "train.epochs": given.rounds + 1}
     settings = load_settings(str(folder / "width.toml"), flags=flags)
-    data = load_data(settings.study, settings.run)
+    data = load_images(settings.study, settings.run)
     threads = set_threads(given.threads)
     rng = np.random.default_rng(0)
     times: dict[int, list[float]] = {}

@@ -49,15 +49,15 @@ def _threads_to_wait_for() -> bool:
 
 def _run() -> None:
     from hpsearch.cli.app import app
-    from hpsearch.cli.options import traceback_wanted
     from hpsearch.errors import HpsearchError
+    from hpsearch.logs import verbosity
 
     gc.freeze()
     gc.enable()
     try:
         app()
     except HpsearchError as error:
-        if traceback_wanted():
+        if verbosity() > 0:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -65,7 +65,7 @@ def _run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if traceback_wanted():
+        if verbosity() > 0:
             raise
         from hpsearch.config.usercode import their_frames
 

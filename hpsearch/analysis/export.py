@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import Evidence
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
 from hpsearch.config import StudyConfig
 from hpsearch.config.study import thaw_all, validate
@@ -31,7 +31,7 @@ ENDINGS = (
 )
 
 
-def study_as_csv(evidence: Evidence) -> str:
+def study_as_csv(evidence: StudyTrials) -> str:
     """A header and one row per trial; what a trial does not have is empty."""
     params = list(evidence.ranges)
     out = io.StringIO()
@@ -72,7 +72,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def study_as_dict(evidence: Evidence, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, Any]:
+def study_as_dict(evidence: StudyTrials, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, Any]:
     """Everything stored of a study, curves included."""
     return {
         "study": evidence.study.name,
@@ -91,7 +91,7 @@ def _curve_point(point: EpochResult) -> dict[str, Any]:
     return values
 
 
-def best_study_file(evidence: Evidence) -> str:
+def best_study_file(evidence: StudyTrials) -> str:
     """The config of a study with the hyperparameters of its best trial, as TOML that -c reads.
 
     The space stays as it was searched, so that the file describes the same search around its best values.

@@ -20,7 +20,7 @@ Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class StudyTrials:
     """A study as narrowing sees it."""
 
     study: StudyRow
@@ -45,7 +45,7 @@ class Evidence:
         return sum(observation.outcome == "exploded" for observation in self.observations)
 
 
-def gather(db: Database, name: str, rename: Mapping[str, str | None] | None = None) -> Evidence:
+def read_study(db: Database, name: str, rename: Mapping[str, str | None] | None = None) -> StudyTrials:
     """Read the study `name`; `rename` maps names of its parameters to those wanted, None leaves one out.
 
     Raises:
@@ -57,7 +57,7 @@ def gather(db: Database, name: str, rename: Mapping[str, str | None] | None = No
     trials = read_trials(db, study)
     if rename:
         trials = [_renamed(trial, rename) for trial in trials]
-    return Evidence(study, trials, direction, ranges_of(trials), [observe(trial, direction) for trial in trials])
+    return StudyTrials(study, trials, direction, ranges_of(trials), [observe(trial, direction) for trial in trials])
 
 
 def direction_of(study: StudyRow) -> Direction:

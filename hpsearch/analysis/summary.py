@@ -9,7 +9,7 @@ from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import diagnose_trials
-from hpsearch.analysis.study_trials import Evidence
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import hard_limits
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
@@ -18,12 +18,12 @@ from hpsearch.space import Verdict, boundary_verdicts
 from hpsearch.storage import TrialRow
 
 
-def verdicts(evidence: Evidence) -> list[Verdict]:
+def verdicts(evidence: StudyTrials) -> list[Verdict]:
     """For each parameter: where the best trial lies in its range, and what to search next."""
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
 
 
-def best_or_refuse(evidence: Evidence) -> TrialRow:
+def best_or_refuse(evidence: StudyTrials) -> TrialRow:
     """The best trial.
 
     Raises:
@@ -37,13 +37,13 @@ def best_or_refuse(evidence: Evidence) -> TrialRow:
     return best
 
 
-def stored_config(evidence: Evidence) -> Mapping[str, Any] | None:
+def stored_config(evidence: StudyTrials) -> Mapping[str, Any] | None:
     """The config stored with a study, None when another program made it."""
     stored: Mapping[str, Any] | None = evidence.study.attrs.get(attributes.CONFIG)
     return stored
 
 
-def value_name(evidence: Evidence) -> str:
+def value_name(evidence: StudyTrials) -> str:
     """What the value of a trial is: validation accuracy in our own studies."""
     return "val_acc" if attributes.STAGE in evidence.study.attrs else "value"
 
@@ -97,7 +97,7 @@ class StageSummary:
 
 
 def stage_summary(
-    evidence: Evidence, seconds: float | None = None, epochs: Mapping[int, Sequence[EpochResult]] | None = None
+    evidence: StudyTrials, seconds: float | None = None, epochs: Mapping[int, Sequence[EpochResult]] | None = None
 ) -> StageSummary:
     """Put together what a study's trials say; `epochs`, by trial number, for a count of diagnoses."""
     counts: dict[str, int] = {}
@@ -126,12 +126,12 @@ def stage_summary(
     )
 
 
-def _count_failures(evidence: Evidence) -> dict[str, int]:
+def _count_failures(evidence: StudyTrials) -> dict[str, int]:
     reasons = (str(t.attrs.get(attributes.REASON, "no reason kept")) for t in evidence.trials if t.state == "FAIL")
     return dict(Counter(reasons).most_common())
 
 
-def _count_diagnoses(evidence: Evidence, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:
+def _count_diagnoses(evidence: StudyTrials, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:
     """The most frequent verdict first."""
     num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
     found = diagnose_trials(evidence.trials, epochs, num_classes).values()

@@ -21,7 +21,6 @@ from hpsearch.cli import (
     studyfile,
     trial,
 )
-from hpsearch.fleet.fork_server import COMMAND
 from hpsearch.version import __version__
 
 app = typer.Typer(
@@ -66,7 +65,6 @@ app.command()(report.report)
 app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")
 app.command()(fleet.worker)
-app.command(COMMAND, hidden=True)(fleet.fork_server)
 app.command()(fleet.stop)
 app.command()(studyfile.init)
 app.add_typer(storage.app, name="storage")

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpsearch.cli.options import (
-    ConfigOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    SetOption,
-    SpaceOption,
-    StorageOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
-from hpsearch.cli.stages import DataOption, DeviceOption, ModelOption, NameOption
+from hpsearch.cli.option_groups import Output, Searched, Training, settings_of, with_groups
+from hpsearch.cli.stages import NameOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,20 +22,13 @@ STYLES = {"ok": "green", "note": "yellow", "failed": "bold red"}
 MOST_LAYERS = 12  # shown; deeper nets are thinned out
 
 
+@with_groups
 def check(
-    config: ConfigOption = None,
+    searched: Searched,
+    training: Training,
+    output: Output,
     name: NameOption = None,
-    data: DataOption = None,
-    model: ModelOption = None,
-    sets: SetOption = None,
-    space: SpaceOption = None,
     steps: StepsOption = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Check the net before a search: images, initial loss, regularization, 20 images by heart, activations, rates.
 
@@ -55,26 +37,24 @@ def check(
 
     Example: `hpsearch check --model convnet` and then `hpsearch coarse --from check`
     """
-    set_verbosity(verbose, quiet)
-    flags = {"train.seed": seed, "data.source": data, "model.name": model, "run.device": device}
-    settings = read_settings(config, sets, space, storage=storage, flags=flags)
+    settings = settings_of(searched, training, searched.flags())
 
     from hpsearch.cli.progress import data_progress, waiting
     from hpsearch.search.checks.learning_rate import STEPS
     from hpsearch.search.checks.study import KIND, plan_check, run_check
     from hpsearch.storage import open_database
-    from hpsearch.training.images import load_data
+    from hpsearch.training.images import load_images
 
     plan = plan_check(settings.study, name or KIND, steps or STEPS)
     db = open_database(settings.run.storage, create=True)
-    with data_progress(quiet or as_json) as progress:
-        images = load_data(plan.trial_config, settings.run, progress)
-    with waiting("checking", quiet or as_json) as tell:
+    with data_progress(output.silent) as progress:
+        images = load_images(plan.trial_config, settings.run, progress)
+    with waiting("checking", output.silent) as tell:
         found = run_check(db, plan, images, engine=settings.run.engine, listener=tell)
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
-        _print(found, quiet)
+        _print(found, output.quiet)
     if not found.report.ok:
         raise typer.Exit(code=3)
 

@@ -10,29 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpsearch.cli.options import (
-    ConfigOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    SetOption,
-    SpaceOption,
-    StorageOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
+from hpsearch.cli.option_groups import Budget, Output, Searched, Training, settings_of, with_groups
 from hpsearch.cli.signals import stopped
-from hpsearch.cli.stages import (
-    DataOption,
-    DeviceOption,
-    DryRunOption,
-    EpochsOption,
-    ModelOption,
-    NameOption,
-    PrunerOption,
-    TrialsOption,
-)
+from hpsearch.cli.stages import DryRunOption, NameOption
+from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from hpsearch.analysis.sampler_comparison import Comparison
@@ -40,30 +21,21 @@ if TYPE_CHECKING:
     from hpsearch.search.compare_samplers import ComparisonPlan
 
 
+@with_groups
 def compare(
+    budget: Budget,
+    searched: Searched,
+    training: Training,
+    output: Output,
     samplers: Annotated[
         str, typer.Option(metavar="A,B,...", help="Two or more of random, grid, qmc, tpe, gp, cmaes.")
     ] = "random,grid",
     repeats: Annotated[int, typer.Option(min=1, help="Searches of each sampler, with seeds of their own.")] = 10,
-    output: Annotated[
+    page: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write one offline HTML page.")
     ] = None,
-    epochs: EpochsOption = None,
-    trials: TrialsOption = None,
-    config: ConfigOption = None,
     name: NameOption = None,
-    data: DataOption = None,
-    model: ModelOption = None,
-    pruner: PrunerOption = None,
-    sets: SetOption = None,
-    space: SpaceOption = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
-    storage: StorageOption = None,
     dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Compare random search with a grid on your data: equal budgets, equal seeds, several repeats.
 
@@ -72,57 +44,46 @@ def compare(
 
     Example: `hpsearch compare --trials 9 --repeats 10 --epochs 5 -o compare.html`
     """
-    set_verbosity(verbose, quiet)
-    flags = {
-        "coarse.trials": trials,
-        "coarse.epochs": epochs,
-        "coarse.pruner": pruner,
-        "coarse.seed": seed,
-        "train.seed": seed,
-        "data.source": data,
-        "model.name": model,
-        "run.device": device,
-    }
-    settings = read_settings(config, sets, space, storage=storage, flags=flags)
+    if budget.sampler is not None:
+        raise ConfigError(
+            f"--sampler {budget.sampler} is one; samplers are compared.\nAllowed: --samplers random,grid."
+        )
+    settings = settings_of(searched, training, {**budget.flags("coarse"), **searched.flags("coarse")})
 
     from hpsearch.search.compare_samplers import plan_comparison
 
     asked = [sampler.strip() for sampler in samplers.split(",") if sampler.strip()]
     plan = plan_comparison(settings, asked, repeats, name or "compare")
     if dry_run:
-        _show_plan(plan, settings, as_json)
+        _show_plan(plan, settings, output)
         return
     start = time.monotonic()
-    comparison = _run(plan, settings, as_json, quiet)
-    if output is not None:
+    comparison = _run(plan, settings, output)
+    if page is not None:
         from hpsearch.datasets.atomic import replacing
         from hpsearch.report.compare_page import compare_page
 
-        with replacing(output) as file:
+        with replacing(page) as file:
             file.write(compare_page(comparison).encode())
-    if as_json:
+    if output.as_json:
         seconds = round(time.monotonic() - start, 3)
-        typer.echo(json.dumps({**comparison.as_dict(), "page": str(output) if output else None, "seconds": seconds}))
+        typer.echo(json.dumps({**comparison.as_dict(), "page": str(page) if page else None, "seconds": seconds}))
     else:
-        _print_comparison(comparison, time.monotonic() - start, output, quiet)
+        _print_comparison(comparison, time.monotonic() - start, page, output.quiet)
 
 
-def _run(plan: ComparisonPlan, settings: Settings, as_json: bool, quiet: bool) -> Comparison:
-    from hpsearch.cli.compare_progress import make_progress
-    from hpsearch.cli.progress import data_progress
+def _run(plan: ComparisonPlan, settings: Settings, output: Output) -> Comparison:
+    from hpsearch.cli.compare_progress import make_comparison_progress
     from hpsearch.search.compare_samplers import run_comparison
-    from hpsearch.storage import open_database
-    from hpsearch.training.images import load_data
+    from hpsearch.search.stage_run import open_search
     from hpsearch.worker.stopping import Stop
 
     stop = Stop()
     try:
-        db = open_database(settings.run.storage, create=True)
-        with data_progress(quiet or as_json) as progress:
-            data = load_data(next(plan.searches()).trial_config, settings.run, progress)
-        stream = sys.stderr if as_json else sys.stdout
-        with make_progress(plan, stream, quiet=quiet) as watching, stop.on_signals():
-            return run_comparison(db, plan, settings.run, data, watching, watching.search_finished, stop)
+        db = open_search(settings.run)
+        stream = sys.stderr if output.as_json else sys.stdout
+        with make_comparison_progress(plan, stream, quiet=output.quiet) as watching, stop.on_signals():
+            return run_comparison(db, plan, settings.run, watching, watching.search_finished, stop)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
 
@@ -159,13 +120,13 @@ def _print_comparison(comparison: Comparison, seconds: float, output: Path | Non
         line("next", "the same command with -o compare.html draws it")
 
 
-def _show_plan(plan: ComparisonPlan, settings: Settings, as_json: bool) -> None:
+def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None:
     """What the comparison would do; nothing is written."""
-    from hpsearch.cli.output import line
-    from hpsearch.search.session import look_ahead
+    from hpsearch.cli.output import duration_text, line
+    from hpsearch.search.stage_run import preview_stage
     from hpsearch.space import format_range
 
-    outlooks = [look_ahead(search, settings.run) for search in plan.searches() if search.repeat == 0]
+    outlooks = [preview_stage(search, settings.run) for search in plan.searches() if search.repeat == 0]
     known = [outlook.seconds for outlook in outlooks if outlook.seconds is not None]
     seconds = plan.num_repeats * sum(known) if len(known) == len(outlooks) else None
     searches = len(plan.samplers) * plan.num_repeats
@@ -180,13 +141,16 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, as_json: bool) -> None:
         "estimated_seconds": seconds,
         "estimate_unknown": next((outlook.unknown for outlook in outlooks if outlook.unknown), None),
     }
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps(described))
         return
     each = f"{plan.settings.trials} trials x {plan.settings.epochs} epochs"
     line("compare", f"{', '.join(plan.samplers)}: {plan.num_repeats} repeats, {searches} searches of {each}")
     for param, range_ in plan.config.space.items():
         line(param, format_range(range_))
-    line("time", f"about {seconds:.0f} s" if seconds is not None else f"not known: {described['estimate_unknown']}")
+    line(
+        "time",
+        f"about {duration_text(seconds)}" if seconds is not None else f"not known: {described['estimate_unknown']}",
+    )
     if plan.num_asked != plan.settings.trials:
         line("note", f"the largest balanced grid within {plan.num_asked} trials has {plan.settings.trials} points")

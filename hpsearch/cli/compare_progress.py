@@ -9,17 +9,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from hpsearch.cli.output import console, value_text
 from hpsearch.search.compare_samplers import ComparisonPlan, RepeatPlan
-from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
+from hpsearch.search.listener import SearchListener
+from hpsearch.stages.listener import StageStarted, TrialFinished
 
 
-def make_progress(plan: ComparisonPlan, stream: TextIO, *, quiet: bool) -> SearchProgress:
+def make_comparison_progress(plan: ComparisonPlan, stream: TextIO, *, quiet: bool) -> ComparisonProgress:
     """A bar when people watch, lines when a file or a pipe does, nothing if quiet."""
     if quiet:
-        return SearchProgress(plan)
+        return ComparisonProgress(plan)
     return SearchBar(plan) if stream.isatty() and sys.stderr.isatty() else SearchLines(plan, stream)
 
 
-class SearchProgress(Listener):
+class ComparisonProgress(SearchListener):
     """Counts searches and trials, and knows the best of the search that runs; shows nothing."""
 
     def __init__(self, plan: ComparisonPlan) -> None:
@@ -29,7 +30,7 @@ class SearchProgress(Listener):
         self.trained = False
         """Whether the search that runs had trials left, and was not found finished."""
 
-    def __enter__(self) -> SearchProgress:
+    def __enter__(self) -> ComparisonProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +61,7 @@ class SearchProgress(Listener):
         return f"{plan.sampler} {plan.repeat}: best {value_text(self.best)}{exploded}"
 
 
-class SearchLines(SearchProgress):
+class SearchLines(ComparisonProgress):
     """`random 3: best 0.9521, 2 exploded (7 / 20)`."""
 
     def __init__(self, plan: ComparisonPlan, stream: TextIO) -> None:
@@ -76,7 +77,7 @@ class SearchLines(SearchProgress):
         print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-class SearchBar(SearchProgress):
+class SearchBar(ComparisonProgress):
     """A bar over all trials, with the last search that ended."""
 
     def __init__(self, plan: ComparisonPlan) -> None:
@@ -93,7 +94,7 @@ class SearchBar(SearchProgress):
         )
         self.task = self.progress.add_task("", total=self.num_searches * self.num_trials)
 
-    def __enter__(self) -> SearchProgress:
+    def __enter__(self) -> ComparisonProgress:
         self.progress.start()
         return self
 

@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpsearch.cli.options import (
-    JsonOption,
-    QuietOption,
-    StorageOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
+from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 from hpsearch.config.secret_files import read_secret
 from hpsearch.errors import ConfigError
 
@@ -35,7 +29,10 @@ SWITCH_SECONDS = 0.0005  # a short request waits so long for a thread that compu
 POLL_SECONDS = 0.1  # longest wait between a signal and the end
 
 
+@with_groups
 def dashboard(
+    storage: Storage,
+    output: Output,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")] = (
         "127.0.0.1"
@@ -55,10 +52,6 @@ def dashboard(
         bool, typer.Option("--writable", help="Allow visitors to change, tell, upload and delete.")
     ] = False,
     panels: Annotated[bool, typer.Option(help="Keep hpsearch's figures and notes up to date.")] = True,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Show the studies in a browser: optuna-dashboard with our figures and verdicts, for this machine only.
 
@@ -66,9 +59,8 @@ def dashboard(
 
     Example: `hpsearch dashboard --port 8080`
     """
-    set_verbosity(verbose, quiet)
     token = _token(token_file, os.environ.get(TOKEN_FILE_VARIABLE), os.environ.pop(TOKEN_VARIABLE, None))
-    settings = read_settings(storage=storage)
+    settings = read_settings(storage=storage.storage)
     # A handler that raised could do so inside a destructor, where Python drops the exception: it only takes note.
     received: list[int] = []
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -85,7 +77,7 @@ def dashboard(
 
         one_at_a_time = threading.Lock()
         server.set_app(dashboard_app(db, rules, Path(settings.run.artifact_dir), one_at_a_time))
-        _announce(server, host, made, as_json, quiet)
+        _announce(server, host, made, output)
         if panels:
             threading.Thread(target=keep_fresh, args=(db, threading.Event(), one_at_a_time), daemon=True).start()
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -133,17 +125,17 @@ def _rules(host: str, allow_host: list[str], token: str | None, writable: bool) 
     return Rules(names, is_wildcard(address), token, writable), made
 
 
-def _announce(server: Server, host: str, made: str | None, as_json: bool, quiet: bool) -> None:
+def _announce(server: Server, host: str, made: str | None, output: Output) -> None:
     from hpsearch.dashboard.server import is_loopback, is_wildcard
 
     address = str(server.server_address[0])
     name = socket.gethostname() if is_wildcard(address) else f"[{host}]" if ":" in host else host
     url = f"http://{name}:{server.server_port}/"
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps({"url": url, "token": made}))
         return
     typer.echo(f"dashboard {url}" + (f"?token={made}" if made else ""))
-    if not quiet and not is_loopback(address):
+    if not output.quiet and not is_loopback(address):
         typer.echo("note: the connection is not encrypted; an ssh tunnel to a loopback dashboard is", err=True)
-    if not quiet:
+    if not output.quiet:
         typer.echo("Ctrl-C ends it", err=True)

@@ -8,15 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hpsearch.cli.options import (
-    ConfigOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
+from hpsearch.cli.option_groups import Output, with_groups
+from hpsearch.cli.options import read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,12 +18,12 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_(as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = 0) -> None:
+@with_groups
+def list_(output: Output) -> None:
     """List the data sets and where they come from.
 
     Example: `hpsearch data list`
     """
-    set_verbosity(verbose, quiet)
 
     from dataclasses import asdict
 
@@ -38,7 +31,7 @@ def list_(as_json: JsonOption = False, quiet: QuietOption = False, verbose: Verb
     from hpsearch.datasets.catalog import list_sources
 
     sources = list_sources(Path(read_settings().run.data_dir))
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps([asdict(source) for source in sources]))
         return
     rows = (
@@ -59,28 +52,31 @@ def list_(as_json: JsonOption = False, quiet: QuietOption = False, verbose: Verb
 
 
 @app.command()
+@with_groups
 def show(
+    output: Output,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="As in data.source.")] = None,
-    config: ConfigOption = None,
-    sets: SetOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", metavar="FILE", help="Study file (TOML); - reads standard input.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: data.size=64. Repeatable."),
+    ] = None,
 ) -> None:
     """Show a training split: shape, images per class, mean and std before and after normalization. Test stays unread.
 
     Example: `hpsearch data show folder:photos --set data.size=64`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.cli.output import line, show_table
     from hpsearch.cli.progress import data_progress
     from hpsearch.datasets.catalog import describe
 
     settings = read_settings(config, sets, flags={"data.source": name})
-    with data_progress(quiet or as_json) as progress:
+    with data_progress(output.quiet or output.as_json) as progress:
         shown = describe(settings.study.data, Path(settings.run.data_dir), progress)
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps(shown))
         return
     line("source", shown["source"])
@@ -93,24 +89,22 @@ def show(
 
 
 @app.command()
+@with_groups
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="cifar10, cifar100, mnist, fashion-mnist or svhn.")],
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
+    output: Output,
 ) -> None:
     """Download a data set and check it against its checksum.
 
     Example: `hpsearch data fetch cifar10`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.cli.progress import data_progress
     from hpsearch.datasets.catalog import fetch as fetch_files
 
-    with data_progress(quiet or as_json) as progress:
+    with data_progress(output.quiet or output.as_json) as progress:
         files = fetch_files(name, Path(read_settings().run.data_dir), progress)
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps({"name": name, "files": [str(file) for file in files]}))
     elif not files:
         typer.echo(f"{name} needs no download")

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated
 
 import typer
 
-from hpsearch.cli.options import (
-    QuietOption,
-    StorageOption,
-    TrustOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
-from hpsearch.config.usercode import names_in, refuse_untrusted
-from hpsearch.errors import RefusedError
+from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]
 
 
+@with_groups
 def worker(
     study: StudyName,
+    storage: Storage,
+    output: Output,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = None,
-    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
-    storage: StorageOption = None,
-    trust: TrustOption = None,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
+    ] = None,
 ) -> None:
     """Join a stage from this machine and work on it until it is done.
 
@@ -38,80 +31,31 @@ def worker(
 
     Example: `hpsearch worker coarse --storage postgresql://me@db/hpsearch --device cuda:0`
     """
-    set_verbosity(verbose, quiet)
     flags = {"run.device": device, "run.threads": threads}
-    run = read_settings(storage=storage, flags=flags, trusted=trust).run
+    run = read_settings(storage=storage.storage, flags=flags, trusted=trust).run
 
-    from hpsearch.analysis import attributes
-    from hpsearch.cli.progress import make_listener
-    from hpsearch.fleet.supervised import NotesToSupervisor, images_of_supervisor, on_parent_death
-    from hpsearch.stages.opening import stored_plan
-    from hpsearch.storage import find_study, open_database
-    from hpsearch.training.images import load_data
-    from hpsearch.worker.database_waits import insist
+    from hpsearch.cli.progress import make_progress
+    from hpsearch.worker.joining import join_stage
     from hpsearch.worker.stopping import Stop, Stopped
-    from hpsearch.worker.worker import Worker
 
     stop = Stop()
-    on_tick = on_parent_death(stop) if supervised else None
-    if supervised:  # it may be started at any time, so also while the database is away
-        to_supervisor = NotesToSupervisor()
-        db = insist(lambda: open_database(run.storage), to_supervisor.note, stop)
-        row = insist(lambda: find_study(db, study), to_supervisor.note, stop)
-    else:
-        db = open_database(run.storage)
-        row = find_study(db, study)
-    plan = stored_plan(row)
-    refuse_untrusted(names_in(plan.config.plain()))
-    with stop.on_signals():
-        data = images_of_supervisor(plan, run) if supervised else load_data(plan.trial_config, run)
-        run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})
-        if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
-            raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")
-        try:
-            with make_listener(quiet=quiet, as_json=False) as listener:
-                # A supervised worker tells nobody else: its supervisor tells of its trials.
-                own = Worker(db, row, plan, data, run, to_supervisor if supervised else listener, stop)
-                own.on_tick = on_tick or own.on_tick
-                own.run()
-        except Stopped as stopped:
-            raise typer.Exit(stopped.exit_code) from None
+    try:
+        with stop.on_signals(), make_progress(quiet=output.quiet, as_json=output.as_json) as listener:
+            join_stage(study, run, listener, stop)
+    except Stopped as stopped:
+        raise typer.Exit(stopped.exit_code) from None
 
 
-def fork_server() -> None:
-    """Start workers for the command that started this, by its requests on standard input."""
-    from hpsearch.fleet.forking import serve
-
-    if (arguments := serve(_import_for_workers)) is not None:  # in a worker
-        from hpsearch.cli.app import app
-
-        app(arguments)
-
-
-def _import_for_workers() -> None:
-    import hpsearch.cli.progress
-    import hpsearch.fleet.supervised
-    import hpsearch.worker.worker
-
-    with contextlib.suppress(ImportError):
-        import psycopg  # noqa: F401
-    with contextlib.suppress(ImportError):
-        import hpsearch.training.fused.kernels  # noqa: F401
-
-
-def stop(
-    study: StudyName, storage: StorageOption = None, quiet: QuietOption = False, verbose: VerboseOption = 0
-) -> None:
+@with_groups
+def stop(study: StudyName, storage: Storage, output: Output) -> None:
     """Ask all workers of a stage, wherever they are, to stop after their epoch; what is finished is kept.
 
     Example: `hpsearch stop coarse`
     """
-    set_verbosity(verbose, quiet)
-
     from hpsearch.analysis import attributes
     from hpsearch.storage import find_study, open_database, write_attrs
 
-    db = open_database(read_settings(storage=storage).run.storage)
+    db = open_database(read_settings(storage=storage.storage).run.storage)
     write_attrs(db, find_study(db, study), {attributes.STOP: db.read_now()})
-    if not quiet:
+    if not output.quiet:
         typer.echo(f"asked all workers of {study!r} to stop; the command that started it goes on with it")

@@ -8,7 +8,7 @@ from hpsearch.cli.options import read_settings
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hpsearch.analysis.study_trials import Evidence
+    from hpsearch.analysis.study_trials import StudyTrials
     from hpsearch.storage import Database, StudyRow
 
 
@@ -36,8 +36,8 @@ def find_latest(db: Database, study: str | None) -> StudyRow:
     return studies[-1]
 
 
-def gather_latest(db: Database, study: str | None) -> Evidence:
+def gather_latest(db: Database, study: str | None) -> StudyTrials:
     """`find_latest`, with its trials."""
-    from hpsearch.analysis.study_trials import gather
+    from hpsearch.analysis.study_trials import read_study
 
-    return gather(db, find_latest(db, study).name)
+    return read_study(db, find_latest(db, study).name)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they turn into."""
+"""What options turn into: settings, and how much is said."""
 
 from __future__ import annotations
 
@@ -10,51 +10,8 @@ import typer
 
 from hpsearch.config import Settings, load_settings
 from hpsearch.config.usercode import trust
-from hpsearch.logs import configure_logging
 
-StorageOption = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Database of the studies: sqlite:///FILE or postgresql://user@host/name."),
-]
-ConfigOption = Annotated[
-    str | None,
-    typer.Option("--config", "-c", metavar="FILE", help="Study file (TOML); - reads standard input."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: train.batch_size=50. Repeatable."),
-]
-SpaceOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=RANGE", help="A range: 'lr=log(1e-6,1e-3)'; NAME=none takes one out. Repeatable."),
-]
-SeedOption = Annotated[
-    int | None, typer.Option(min=0, help="Draws hyperparameters, initial weights, minibatches and noise.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
-VerboseOption = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Logs, and tracebacks of errors; twice for everything.")
-]
-TrustOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
-]
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
-
-_verbosity = 0
-
-
-def set_verbosity(verbose: int, quiet: bool = False) -> None:
-    """Apply -v and -q to the logs."""
-    global _verbosity
-    _verbosity = verbose
-    configure_logging(verbose if not quiet else -1)
-
-
-def traceback_wanted() -> bool:
-    """Whether -v was given."""
-    return _verbosity > 0
 
 
 def read_settings(

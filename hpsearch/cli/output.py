@@ -13,10 +13,10 @@ from hpsearch.space import format_range, format_value
 
 if TYPE_CHECKING:
     from hpsearch.analysis.summary import StageSummary
-    from hpsearch.search.session import Outlook
     from hpsearch.space import Narrowing, Verdict
     from hpsearch.stages.plan import StagePlan
     from hpsearch.storage import TrialRow
+    from hpsearch.tuning.settling import Settled
 
 LABEL = 9  # columns of the word at the start of a line
 WIDE = 400  # columns
@@ -69,6 +69,14 @@ def searched_text(verdict: Verdict) -> str:
 def value_text(value: float | None) -> str:
     """A value with the digits that matter."""
     return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"
+
+
+def duration_text(seconds: float) -> str:
+    """`39 s`, `54 min`, `6 h 40 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def finite(value: Any) -> Any:
@@ -134,7 +142,7 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
         line("next", command + "".join(f" --trust {name}" for name in summary.code))
 
 
-def print_plan(plan: StagePlan, outlook: Outlook) -> None:
+def print_plan(plan: StagePlan, outlook: Settled) -> None:
     """What a stage would do."""
     settings = plan.settings
     source = f" from {plan.source}" if plan.source else ""
@@ -150,22 +158,22 @@ def print_plan(plan: StagePlan, outlook: Outlook) -> None:
         line("note", f"the largest balanced grid within {settings.trials} trials has {outlook.num_trials} points")
 
 
-def outlook_lines(outlook: Outlook) -> list[tuple[str, str]]:
+def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:
     """How a stage would be trained, how long that takes, and what that was concluded from; each with its word."""
     tuning = outlook.tuning
-    proposals = [("sampler", str(outlook.learning))] if outlook.learning is not None else []
+    proposals = [("sampler", str(outlook.knowledge))] if outlook.knowledge is not None else []
     if tuning is None:
         return [*proposals, ("time", f"not known: {outlook.unknown}")]
     each = f"{_number(tuning.workers, 'worker')}{', each' if tuning.workers > 1 else ''}"
     how = f"engine {tuning.engine}, {outlook.precision}"
-    where = f"on {outlook.device}, {how}, {each} with {_number(tuning.threads, 'thread')}"
+    where = f"on {outlook.devices[0]}, {how}, {each} with {_number(tuning.threads, 'thread')}"
     step = f"{tuning.step * 1e3:.3g} ms a step for {_number(tuning.width, 'trial')}, engine {tuning.engine}"
     rank = f", the best of {tuning.num_compared} ways" if tuning.num_compared > 1 else ""
     lines = [
         *proposals,
         ("packs", f"{outlook.num_packs} of {_number(tuning.width, 'trial')} {where}"),
-        ("time", f"about {tuning.seconds:.0f} s"),
-        ("measured", f"{step}{rank}{'; cached' if tuning.cached else ''}"),
+        ("time", f"about {duration_text(outlook.seconds or 0.0)}"),
+        ("measured", f"{step}{rank}"),
     ]
     if tuning.bfloat16 is not None and tuning.bfloat16 >= WORTH_A_WORD:
         faster = f"{tuning.bfloat16:.1f} x as fast, but less exact"

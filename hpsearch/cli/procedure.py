@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hpsearch.cli.fleet_options import DevicesOption, WorkersOption, split_devices
-from hpsearch.cli.options import (
-    ConfigOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    SetOption,
-    SpaceOption,
-    StorageOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
-from hpsearch.cli.signals import stopped
-from hpsearch.cli.stages import (
-    DataOption,
-    DeviceOption,
-    ModelOption,
-    SkipChecksOption,
-    stage_flags,
-)
-from hpsearch.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hpsearch.search.procedure import Procedure
-    from hpsearch.storage import Database
-
-UNITS = {"h": 3600, "m": 60, "s": 1}  # seconds
+from hpsearch.cli.option_groups import Output, Searched, Training, with_groups
+from hpsearch.cli.stages import DryRunOption, SkipChecksOption
 
 
+@with_groups
 def run(
-    config: ConfigOption = None,
+    searched: Searched,
+    training: Training,
+    output: Output,
     name: Annotated[
         str | None, typer.Option(help="What the stages' names begin with: NAME-coarse, NAME-fine, NAME-fine-2.")
     ] = None,
-    data: DataOption = None,
-    model: ModelOption = None,
     gain: Annotated[
         float | None,
         typer.Option(
@@ -61,144 +31,36 @@ def run(
     time_budget: Annotated[
         str | None,
         typer.Option(
-            "--time", metavar="TIME", help="Wall clock for this command: 10m, 90s, 1h30m. What is left can go on later."
+            "--time",
+            metavar="TIME",
+            help="Wall clock for this command: 10m, 90s, 1h30m. Stages are made to fit; what is left can go on later.",
         ),
     ] = None,
     skip_checks: SkipChecksOption = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw all of it at the end: one HTML page.")
     ] = None,
-    sets: SetOption = None,
-    space: SpaceOption = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
-    workers: WorkersOption = 0,
-    devices: DevicesOption = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Check, search coarse, then fine and fine again until the best is inside every range and stops improving.
 
     Says after each stage why it goes on or stops. The same command again goes on where it was stopped, at any place;
     the stages are those of `coarse` and `fine` by hand. Their sizes are set with --set coarse.trials=50 and the like.
-    With --time, the stage that is at work is left at the end of an epoch.
+    With --time, stages get as many trials and epochs as fit.
 
     Example: `hpsearch run --data faces --time 10m`
     """
-    set_verbosity(verbose, quiet)
-    start = time.monotonic()
-    seconds = parse_duration(time_budget) if time_budget is not None else None
-    if report is not None and not report.absolute().parent.is_dir():
-        raise ConfigError(f"--report {report}: there is no folder {report.parent}.")
-    flags = {
-        **stage_flags("coarse", None, None, None, None, seed, data, model, device),
-        "fine.seed": seed,
-    }
-    settings = read_settings(config, sets, space, storage=storage, flags=flags)
+    from hpsearch.cli.procedure_run import run_whole_procedure
 
-    from hpsearch.analysis.decision import Limits
-    from hpsearch.cli.procedure_progress import ProcedureProgress
-    from hpsearch.search.procedure import run_procedure
-    from hpsearch.storage import open_database
-    from hpsearch.worker.stopping import Stop
-
-    stop = Stop()
-    try:
-        db = open_database(settings.run.storage, create=True)
-        limits = Limits(gain, max_stages, seconds)
-        with ProcedureProgress(quiet=quiet, as_json=as_json) as progress, stop.on_signals():
-            procedure = run_procedure(
-                db,
-                settings,
-                name=name,
-                limits=limits,
-                checks=not skip_checks,
-                listener=progress,
-                load_images=progress.load_images,
-                workers=workers,
-                devices=split_devices(devices),
-                stop=stop,
-            )
-        if report is not None:
-            _write_report(db, procedure, report)
-    except KeyboardInterrupt as interruption:
-        raise stopped(interruption) from None
-    document = _as_dict(procedure, time.monotonic() - start, report)
-    if as_json:
-        typer.echo(json.dumps(document))
-    else:
-        _print_end(procedure, document)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `90s`, `10m`, `1h30m`, `1.5h`; a bare number is in seconds.
-
-    Raises:
-        ConfigError: it is none of these, or nothing.
-    """
-    amount = r"(\d+(?:\.\d+)?)"
-    match = re.fullmatch(rf"(?:{amount}h)?(?:{amount}m)?(?:{amount}s?)?", text.strip().lower())
-    parts = match.groups() if match else ()
-    seconds = sum(float(part) * unit for part, unit in zip(parts, UNITS.values(), strict=False) if part)
-    if seconds <= 0:
-        raise ConfigError(f"--time {text} is not a time.\nAllowed: 90s, 10m, 1h30m, or a number of seconds.")
-    return seconds
-
-
-def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
-    from hpsearch.report.search_report import make_report
-
-    made = make_report(db, [stage.name for stage in procedure.stages])
-    try:
-        path.write_text(made.html, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"--report {path} cannot be written: {error.strerror}.") from None
-
-
-def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[str, Any]:
-    from hpsearch.analysis.summary import trial_as_dict
-
-    stages = [
-        {**summary.as_dict(), "go_on": decision.go_on, "reason": decision.reason}
-        for summary, decision in zip(procedure.summaries, procedure.decisions, strict=True)
-    ]
-    best = None
-    if procedure.best_stage is not None and procedure.best is not None:
-        epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].epochs
-        best = {"study": procedure.best_stage.name, "epochs": epochs, **trial_as_dict(procedure.best)}
-    return {
-        "stages": stages,
-        "ending": procedure.ending.ending,
-        "reason": procedure.ending.reason,
-        "best": best,
-        "next": f"hpsearch test {best['study']}" if best else None,
-        "report": str(report) if report is not None else None,
-        "seconds": round(seconds, 3),
-    }
-
-
-def _print_end(procedure: Procedure, document: dict[str, Any]) -> None:
-    from hpsearch.cli.output import line, params_text, value_text
-
-    best, trial = document["best"], procedure.best
-    if best is not None and trial is not None:
-        head = (
-            f"trial {trial.number} of {best['study']}  val_acc {value_text(trial.value)} after {best['epochs']} epochs"
-        )
-        line("best", f"{head}  {params_text(trial)}")
-        others = [
-            f"{summary.study} {value_text(summary.best.value)} after {summary.epochs}"
-            for summary in procedure.summaries
-            if summary.best is not None and summary.study != best["study"]
-        ]
-        if others:
-            line("others", " · ".join(others))
-    line("time", f"{document['seconds']:.1f} s")
-    if procedure.ending.ending == "time":
-        line("go on", f"with: {shlex.join(['hpsearch', *sys.argv[1:]])}")
-    if document["report"] is not None:
-        line("report", document["report"])
-    if best is not None:
-        line("next", document["next"])
+    run_whole_procedure(
+        searched,
+        training,
+        output,
+        name=name,
+        gain=gain,
+        max_stages=max_stages,
+        time_budget=time_budget,
+        checks=not skip_checks,
+        report=report,
+        dry_run=dry_run,
+    )

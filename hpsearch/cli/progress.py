@@ -1,11 +1,12 @@
-"""Progress of a running stage: a bar on a terminal, one line per finished trial elsewhere."""
+"""Progress of the trials of a stage: a bar on a terminal, one line per finished trial elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.progress import (
@@ -20,26 +21,32 @@ from rich.progress import (
 from rich.text import Text
 
 from hpsearch.cli.output import console
+from hpsearch.cli.time_left import TimeLeft
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
 
 
-def make_listener(*, quiet: bool, as_json: bool) -> AbstractContextManager[Listener]:
-    """A bar when people watch, lines when a file or a pipe does; with --json both go to stderr."""
-    if quiet:
-        return _Silent()
-    stream = sys.stderr if as_json else sys.stdout
-    return TrialBar() if stream.isatty() and sys.stderr.isatty() else TrialLines(stream)
+class TrialProgress(Listener):
+    """Shows nothing."""
 
-
-class _Silent(Listener):
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> TrialProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
 
-class TrialLines(_Silent):
+def make_progress(*, quiet: bool, as_json: bool, estimate: float | None = None) -> TrialProgress:
+    """A bar when people watch, lines when a file or a pipe does; with --json both go to stderr.
+
+    `estimate` is how many seconds the trials were thought to take.
+    """
+    if quiet:
+        return TrialProgress()
+    stream = sys.stderr if as_json else sys.stdout
+    return TrialBar(estimate) if stream.isatty() and sys.stderr.isatty() else TrialLines(stream)
+
+
+class TrialLines(TrialProgress):
     """`val_acc: 0.412000, lr: 1.405206e-04, reg: 4.793564e-01, (1 / 100)`: one line per finished trial."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -80,24 +87,26 @@ def plain_params(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {text(value)}" for name, value in params.items())
 
 
-class TrialBar(_Silent):
+class TrialBar(TrialProgress):
     """A bar over epochs of trials, with trials finished, the best so far and how many were pruned."""
 
-    def __init__(self) -> None:
+    def __init__(self, estimate: float | None = None) -> None:
+        self._estimate = estimate
+        self._left: TimeLeft | None = None
         self.progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             _Standing(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            _Left(lambda: self._left),
             console=console(stderr=True),
         )
         self.task: TaskID | None = None
         self.num_epochs = self.num_pruned = self.num_exploded = 0
         self.best: float | None = None
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> TrialProgress:
         self.progress.start()
         return self
 
@@ -113,12 +122,13 @@ class TrialBar(_Silent):
             completed=event.num_finished * event.num_epochs,
             standing=self._standing(event.num_finished, event.num_trials),
         )
+        self._left = TimeLeft(time.monotonic(), event.num_finished / max(1, event.num_trials), self._estimate)
         if event.learning is not None:
             self.note(str(event.learning))
 
     def epoch_finished(self, num_trials: int) -> None:
         if self.task is not None:
-            self.progress.advance(self.task, num_trials)
+            self._advance(num_trials)
 
     def trial_finished(self, event: TrialFinished) -> None:
         if self.task is None:
@@ -128,14 +138,22 @@ class TrialBar(_Silent):
         elif event.state == "PRUNED":
             self.num_pruned += 1
             self.num_exploded += event.reason == "exploded"
-            self.progress.advance(self.task, max(0, self.num_epochs - event.epoch))
+            self._advance(max(0, self.num_epochs - event.epoch))
         elif event.state == "FAIL":
             self.progress.console.print(f"trial {event.number} failed: {event.reason}")
-            self.progress.advance(self.task, max(0, self.num_epochs - event.epoch))
+            self._advance(max(0, self.num_epochs - event.epoch))
         self.progress.update(self.task, standing=self._standing(event.num_finished, event.num_trials))
 
     def note(self, text: str) -> None:
         self.progress.console.print(f"note: {text}")
+
+    def _advance(self, num_epochs: int) -> None:
+        """So many epochs of trials more are done, or will not be trained."""
+        assert self.task is not None
+        self.progress.advance(self.task, num_epochs)
+        task = self.progress.tasks[self.progress.task_ids.index(self.task)]
+        if self._left is not None and task.total:
+            self._left.advance(min(1.0, task.completed / task.total), time.monotonic())
 
     def _standing(self, num_finished: int, num_trials: int) -> str:
         parts = [f"{num_finished}/{num_trials}"]
@@ -149,6 +167,21 @@ class TrialBar(_Silent):
 class _Standing(ProgressColumn):
     def render(self, task: Any) -> Text:
         return Text(task.fields.get("standing", ""))
+
+
+class _Left(ProgressColumn):
+    def __init__(self, left: Callable[[], TimeLeft | None]) -> None:
+        super().__init__()
+        self._of = left
+
+    def render(self, task: Any) -> Text:
+        left = self._of()
+        seconds = left.seconds(time.monotonic()) if left is not None else None
+        if seconds is None:
+            return Text("--:--", style="progress.remaining")
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return Text(f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}", "progress.remaining")
 
 
 @contextmanager

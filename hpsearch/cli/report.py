@@ -8,32 +8,29 @@ from typing import Annotated
 
 import typer
 
-from hpsearch.cli.options import JsonOption, QuietOption, StorageOption, VerboseOption, read_settings, set_verbosity
+from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 from hpsearch.errors import ConfigError
 
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The page, one file; an older one is replaced.")]
 
-
+@with_groups
 def report(
+    storage: Storage,
+    output: Output,
     studies: Annotated[
         list[str] | None,
         typer.Argument(metavar="[STUDY]...", help="Any studies; if not given, all stages of the storage."),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page, one file; an older one is replaced.")
-    ] = Path("report.html"),
+    page: Annotated[Path, typer.Option("--output", "-o", help="The page, one file; an older one is replaced.")] = Path(
+        "report.html"
+    ),
     png: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also each figure as PNG; needs kaleido.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also each figure as SVG; needs kaleido.")] = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Draw a search: one HTML file that needs no network, with what was found, whether to believe it, what to do next.
 
     Example: `hpsearch report -o report.html`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.report.pictures import check_renderer, write_pictures
     from hpsearch.report.search_report import make_report
@@ -42,15 +39,15 @@ def report(
     wanted = [(folder, kind) for folder, kind in ((png, "png"), (svg, "svg")) if folder is not None]
     if wanted:
         check_renderer(f"--{wanted[0][1]}")
-    made = make_report(open_database(read_settings(storage=storage).run.storage), studies or ())
-    size = _write(output, made.html)
+    made = make_report(open_database(read_settings(storage=storage.storage).run.storage), studies or ())
+    size = _write(page, made.html)
     pictures = [path for folder, kind in wanted for path in write_pictures(made, folder, kind)]
-    if as_json:
-        document = {"file": str(output), "bytes": size, "figures": list(made.figures)}
+    if output.as_json:
+        document = {"file": str(page), "bytes": size, "figures": list(made.figures)}
         typer.echo(json.dumps({**document, "pictures": [str(path) for path in pictures]} if wanted else document))
-    elif not quiet:
+    elif not output.quiet:
         more = f", {len(pictures)} pictures" if pictures else ""
-        typer.echo(f"report   {output} ({size / 1e6:.1f} MB, {len(made.figures)} figures{more})")
+        typer.echo(f"report   {page} ({size / 1e6:.1f} MB, {len(made.figures)} figures{more})")
 
 
 def _write(path: Path, text: str) -> int:

@@ -10,14 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from hpsearch.cli.opening import find_latest, gather_latest, open_storage
-from hpsearch.cli.options import (
-    JsonOption,
-    QuietOption,
-    StorageOption,
-    StudyArgument,
-    VerboseOption,
-    set_verbosity,
-)
+from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import StudyArgument
 from hpsearch.errors import ConfigError
 
 
@@ -36,14 +30,13 @@ class ExportFormat(StrEnum):
     json = "json"
 
 
+@with_groups
 def status(
+    storage: Storage,
+    output: Output,
     study: StudyArgument = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is done; Ctrl-C leaves.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="--watch: seconds between two looks.")] = 1.0,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Say how the studies stand; with a name, that one in full.
 
@@ -53,14 +46,13 @@ def status(
 
     Example: `hpsearch status` or `hpsearch status coarse --watch`
     """
-    set_verbosity(verbose, quiet)
 
     if watch:
         from hpsearch.analysis.snapshots import Watcher
         from hpsearch.cli.watch import follow
 
-        db = open_storage(storage)
-        follow(Watcher(db, find_latest(db, study)), interval, as_json=as_json)
+        db = open_storage(storage.storage)
+        follow(Watcher(db, find_latest(db, study)), interval, as_json=output.as_json)
         return
 
     from hpsearch.analysis import attributes
@@ -71,21 +63,21 @@ def status(
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
     if study is not None:
-        db = open_storage(storage)
+        db = open_storage(storage.storage)
         evidence = gather_latest(db, study)
         summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
         activity = read_activity(db, evidence.study)
         workers, again = workers_of(activity), num_taken_again(activity)
-        if as_json:
+        if output.as_json:
             fleet = {"workers": [worker.as_dict() for worker in workers], "taken_again": again}
             typer.echo(json.dumps({**summary.as_dict(), **fleet}))
         else:
-            print_stage(summary, quiet=quiet)
-            if not quiet:
+            print_stage(summary, quiet=output.quiet)
+            if not output.quiet:
                 print_workers(workers, again)
         return
     rows: list[dict[str, Any]] = []
-    for row in read_overview(open_storage(storage)):
+    for row in read_overview(open_storage(storage.storage)):
         attrs, total = row.study.attrs, sum(row.counts.values())
         rows.append(
             {
@@ -100,7 +92,7 @@ def status(
                 "best": row.best,
             }
         )
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps(rows))
         return
     columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "failed", "best")
@@ -111,31 +103,29 @@ def status(
     show_table(columns, cells, right=frozenset(columns[3:]))
 
 
+@with_groups
 def best(
+    storage: Storage,
+    output: Output,
     study: StudyArgument = None,
-    output: Annotated[BestFormat, typer.Option("--format", "-f", help="table, json, or toml: a study file.")] = (
+    form: Annotated[BestFormat, typer.Option("--format", "-f", help="table, json, or toml: a study file.")] = (
         BestFormat.table
     ),
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Show the best trial; as a study file it can be fed back with -c.
 
     Example: `hpsearch best fine -f toml > best.toml && hpsearch coarse -c best.toml --name again`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict, value_name
     from hpsearch.cli.output import line, params_text, value_text
 
-    evidence = gather_latest(open_storage(storage), study)
+    evidence = gather_latest(open_storage(storage.storage), study)
     found = best_or_refuse(evidence)
-    if as_json or output is BestFormat.json:
+    if output.as_json or form is BestFormat.json:
         typer.echo(json.dumps({"study": evidence.study.name, **trial_as_dict(found)}))
-    elif output is BestFormat.toml:
+    elif form is BestFormat.toml:
         typer.echo(best_study_file(evidence), nl=False)
     else:
         line("study", evidence.study.name)
@@ -144,18 +134,16 @@ def best(
         line("params", params_text(found))
 
 
+@with_groups
 def boundary(
+    storage: Storage,
+    output: Output,
     study: StudyArgument = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Say where the best trial lies in each range: a best on the boundary means that the range was wrong.
 
     Example: `hpsearch boundary fine`
     """
-    set_verbosity(verbose, quiet)
 
     from rich.text import Text
 
@@ -163,10 +151,10 @@ def boundary(
     from hpsearch.cli.output import line, searched_text, show_table
     from hpsearch.space import format_range, format_value
 
-    evidence = gather_latest(open_storage(storage), study)
+    evidence = gather_latest(open_storage(storage.storage), study)
     best_or_refuse(evidence)
     found = verdicts(evidence)
-    if as_json:
+    if output.as_json:
         parameters = [verdict.as_dict() for verdict in found]
         typer.echo(json.dumps({"study": evidence.study.name, "parameters": parameters}))
         return
@@ -189,30 +177,28 @@ def boundary(
         line(verdict.param, verdict.reason)
 
 
+@with_groups
 def export(
+    storage: Storage,
+    output: Output,
     study: StudyArgument = None,
-    output: Annotated[
-        ExportFormat, typer.Option("--format", "-f", help="csv: a row per trial; json: all there is.")
-    ] = (ExportFormat.csv),
+    form: Annotated[ExportFormat, typer.Option("--format", "-f", help="csv: a row per trial; json: all there is.")] = (
+        ExportFormat.csv
+    ),
     file: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout if not given.")] = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Write all trials of a study as CSV or JSON.
 
     Example: `hpsearch export coarse -f csv -o coarse.csv`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.analysis.export import study_as_csv, study_as_dict
     from hpsearch.cli.output import finite
     from hpsearch.storage import read_epochs
 
-    evidence = gather_latest(open_storage(storage), study)
-    if as_json or output is ExportFormat.json:
-        epochs = read_epochs(open_storage(storage), evidence.study)
+    evidence = gather_latest(open_storage(storage.storage), study)
+    if output.as_json or form is ExportFormat.json:
+        epochs = read_epochs(open_storage(storage.storage), evidence.study)
         text = json.dumps(finite(study_as_dict(evidence, epochs))) + "\n"
     else:
         text = study_as_csv(evidence)
@@ -223,5 +209,5 @@ def export(
         file.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"--output {file} cannot be written: {error.strerror}.") from None
-    if not quiet:
+    if not output.quiet:
         typer.echo(f"{len(evidence.trials)} trials of {evidence.study.name!r} in {file}", err=True)

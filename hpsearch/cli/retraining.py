@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpsearch.cli.options import (
-    JsonOption,
-    QuietOption,
-    StorageOption,
-    TrustOption,
-    VerboseOption,
-    read_settings,
-    set_verbosity,
-)
+from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 from hpsearch.cli.signals import StoppedError, raise_terminated, stopped
-from hpsearch.cli.stages import DeviceOption
+
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
+]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +28,11 @@ if TYPE_CHECKING:
 MOST_CLASSES_SHOWN = 20  # of a confusion matrix in a terminal
 
 
+@with_groups
 def final_test(
     study: Annotated[str, typer.Argument(metavar="STUDY")],
+    storage: Storage,
+    output: Output,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Not the best trial, but this one.")] = None,
     seeds: Annotated[
         int, typer.Option(min=1, metavar="K", help="Train K times, with the trial's seed and the next.")
@@ -41,12 +41,8 @@ def final_test(
         bool,
         typer.Option("--train-on-val", help="Train on the validation images, too, for the trial's best epoch count."),
     ] = False,
-    device: DeviceOption = None,
-    storage: StorageOption = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     trust: TrustOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Use the test set, once and at the very end: train the best trial of a stage again and measure it there.
 
@@ -56,20 +52,19 @@ def final_test(
 
     Example: `hpsearch test fine --seeds 5`
     """
-    set_verbosity(verbose, quiet)
-    settings = read_settings(storage=storage, flags={"run.device": device}, trusted=trust)
+    settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
     with _signals():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.final_measurement import final_test as measure
         from hpsearch.storage import open_database
 
         def seed_ended(seed: int, accuracy: float | None) -> None:
-            if seeds > 1 and not quiet:
+            if seeds > 1 and not output.quiet:
                 said = f"test_acc {accuracy:.4f}" if accuracy is not None else "exploded"
                 typer.echo(f"seed {seed}: {said}", err=True)
 
         db = open_database(settings.run.storage)
-        with data_progress(quiet or as_json) as progress:
+        with data_progress(output.quiet or output.as_json) as progress:
             result = measure(
                 db,
                 settings.run,
@@ -80,7 +75,7 @@ def final_test(
                 progress=progress,
                 seed_ended=seed_ended,
             )
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps(result.as_dict()))
     else:
         _print_test(result)
@@ -126,18 +121,17 @@ def _print_test(result: FinalTest) -> None:
         )
 
 
+@with_groups
 def rerun(
     study: Annotated[str, typer.Argument(metavar="STUDY")],
     number: Annotated[int, typer.Argument(metavar="N", min=0)],
+    storage: Storage,
+    output: Output,
     seeds: Annotated[
         int, typer.Option(min=1, metavar="K", help="Train K times, with the trial's seed and the next.")
     ] = 5,
-    device: DeviceOption = None,
-    storage: StorageOption = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     trust: TrustOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Train one trial again from its stored config: does it follow its curve, and how much do seeds alone move it?
 
@@ -146,24 +140,23 @@ def rerun(
 
     Example: `hpsearch rerun fine 5 --seeds 5`
     """
-    set_verbosity(verbose, quiet)
-    settings = read_settings(storage=storage, flags={"run.device": device}, trusted=trust)
+    settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
     with _signals():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.rerun import rerun as train_again
         from hpsearch.storage import open_database
 
         def seed_ended(training: Training) -> None:
-            if seeds > 1 and not quiet:
+            if seeds > 1 and not output.quiet:
                 said = f"val_acc {training.value:.4f}" if training.value is not None else "exploded"
                 typer.echo(f"seed {training.seed}: {said}", err=True)
 
         db = open_database(settings.run.storage)
-        with data_progress(quiet or as_json) as progress:
+        with data_progress(output.quiet or output.as_json) as progress:
             result = train_again(
                 db, settings.run, study, number, num_seeds=seeds, progress=progress, seed_ended=seed_ended
             )
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps(result.as_dict()))
     else:
         _print_rerun(result)

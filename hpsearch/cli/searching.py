@@ -1,121 +1,147 @@
-"""What coarse and fine have in common: a stage is opened, checked, worked on and shown; or its plan is."""
+"""What coarse and fine do: a plan is made, and shown or run."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import typer
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.summary import stage_summary, stored_config
+from hpsearch.cli.option_groups import Budget, Output, Searched, Training, settings_of
+from hpsearch.cli.output import print_plan, print_stage
+from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
+from hpsearch.config import Settings
+from hpsearch.errors import ConfigError
+from hpsearch.search.checks.findings import CheckReport
+from hpsearch.search.stage_run import check_devices, open_search, preview_stage, run_stage
+from hpsearch.stages.opening import keep_stored_ranges
+from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
+from hpsearch.storage import Database, find_study, open_database
+from hpsearch.worker.stopping import Stop
 
-if TYPE_CHECKING:
-    from hpsearch.analysis.study_trials import Evidence
-    from hpsearch.config import Settings
-    from hpsearch.search.checks.findings import CheckReport
-    from hpsearch.stages.plan import StagePlan
-    from hpsearch.storage import Database
 
-
-def run_stage(
-    planned: Callable[[Database], StagePlan],
-    settings: Settings,
-    as_json: bool,
-    quiet: bool,
-    workers: int,
-    devices: Sequence[str],
-    skip_checks: bool = False,
+def search_coarse(
+    budget: Budget,
+    searched: Searched,
+    training: Training,
+    output: Output,
+    name: str | None,
+    source: str | None,
+    *,
+    skip_checks: bool,
+    dry_run: bool,
 ) -> None:
-    """Create or resume a stage, work on it, show what came out."""
-    start = time.monotonic()
+    """`hpsearch coarse`."""
+    flags = {**budget.flags("coarse"), **searched.flags("coarse")}
+    check = stored = None
+    if source is not None:
+        run = settings_of(searched, training, {}).run
+        check_devices(run)
+        check = find_study(open_database(run.storage), source)
+        stored = None if searched.config else check.attrs.get(attributes.CONFIG)
+    settings = settings_of(searched, training, flags, stored=stored)
+    plan = plan_coarse(settings, name or "coarse", check)
+    if dry_run:
+        _show_plan(plan, settings, output)
+        return
     try:
-        evidence, checks = _search(planned, settings, as_json or quiet, quiet, workers, devices, skip_checks)
+        db = open_search(settings.run)
+        _run(db, plan, settings, output, checks=not skip_checks)
     except KeyboardInterrupt as stop:
         raise stopped(stop) from None
 
-    from hpsearch.analysis import attributes
-    from hpsearch.analysis.summary import stage_summary
-    from hpsearch.cli.output import print_stage
 
-    is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
-    summary = stage_summary(evidence, seconds=time.monotonic() - start)
-    if as_json:
+def search_fine(
+    source: str,
+    budget: Budget,
+    searched: Searched,
+    training: Training,
+    output: Output,
+    name: str | None,
+    renames: list[str],
+    *,
+    dry_run: bool,
+) -> None:
+    """`hpsearch fine`."""
+    flags = {**budget.flags("fine"), **searched.flags("fine")}
+    run = settings_of(searched, training, {}).run if searched.config else settings_of(Searched(), training, {}).run
+    check_devices(run)
+    db = open_database(run.storage)
+    evidence = read_study(db, source, _parse_renames(renames))
+    stored = None if searched.config else stored_config(evidence)
+    if stored is None and searched.config is None and not output.quiet:
+        typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
+    settings = settings_of(searched, training, flags, stored=dict(stored) if stored is not None else None)
+    plan = plan_fine(evidence, settings, name, strict=not dry_run)
+    if dry_run:
+        _show_plan(plan, settings, output)
+        return
+    if evidence.num_finished < len(evidence.trials) and not output.quiet:
+        typer.echo(
+            f"note: {source!r} is not finished ({evidence.num_finished} of {len(evidence.trials)} trials)", err=True
+        )
+    try:
+        db = open_search(settings.run)
+        plan, moved = keep_stored_ranges(db, plan, settings.ranges_given)
+        if moved and not output.quiet:
+            typer.echo(f"note: {source!r} has gone on; {plan.name!r} keeps the ranges it started with", err=True)
+        _run(db, plan, settings, output)
+    except KeyboardInterrupt as stop:
+        raise stopped(stop) from None
+
+
+class _Remembering(SearchProgress):
+    """Keeps what the checks found, for the document of --json."""
+
+    checks: CheckReport | None = None
+
+    def checked(self, report: CheckReport) -> None:
+        """See SearchListener."""
+        self.checks = report
+        super().checked(report)
+
+
+def _run(db: Database, plan: StagePlan, settings: Settings, output: Output, *, checks: bool = True) -> None:
+    """Create or resume a stage, work on it, show what came out."""
+    start, stop = time.monotonic(), Stop()
+    progress = _Remembering(quiet=output.quiet, as_json=output.as_json)
+    with progress, stop.on_signals():
+        evidence = run_stage(db, plan, settings.run, listener=progress, stop=stop, checks=checks)
+    _show_stage(evidence, progress.checks, time.monotonic() - start, output)
+
+
+def _show_stage(evidence: StudyTrials, checks: CheckReport | None, seconds: float, output: Output) -> None:
+    summary = stage_summary(evidence, seconds=seconds)
+    if output.as_json:
+        is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
         found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
         typer.echo(json.dumps({**summary.as_dict(), **found}))
     else:
-        print_stage(summary, quiet=quiet)
+        print_stage(summary, quiet=output.quiet)
     if summary.counts.get("FAIL", 0) == summary.num_trials:
         raise typer.Exit(code=1)
 
 
-def show_plan(plan: StagePlan, settings: Settings, as_json: bool, workers: int, devices: Sequence[str]) -> None:
+def _show_plan(plan: StagePlan, settings: Settings, output: Output) -> None:
     """What the stage would do, for --dry-run."""
-    from hpsearch.cli.output import print_plan
-    from hpsearch.search.session import look_ahead
-
-    outlook = look_ahead(plan, settings.run, workers, devices)
-    described = {**plan.as_dict(), **outlook.as_dict()}
-    if as_json:
-        typer.echo(json.dumps(described))
+    check_devices(settings.run)
+    with SearchProgress(quiet=output.quiet, as_json=output.as_json) as progress:
+        settled = preview_stage(plan, settings.run, progress)
+    if output.as_json:
+        typer.echo(json.dumps({**plan.as_dict(), **settled.as_dict()}))
     else:
-        print_plan(plan, outlook)
+        print_plan(plan, settled)
 
 
-def _search(
-    planned: Callable[[Database], StagePlan],
-    settings: Settings,
-    silent: bool,
-    quiet: bool,
-    workers: int,
-    devices: Sequence[str],
-    skip_checks: bool,
-) -> tuple[Evidence, CheckReport | None]:
-    # A pool of threads, for small matrices of samplers, would not let this process fork.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-    from hpsearch.__main__ import main
-    from hpsearch.cli.output import line, print_changes
-    from hpsearch.cli.progress import data_progress, make_listener, waiting
-    from hpsearch.fleet.fork_server import ForkServer
-    from hpsearch.fleet.forking import may_fork
-    from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.stage_run import check_request, run_fleet
-    from hpsearch.storage import open_database
-    from hpsearch.training.images import load_data
-    from hpsearch.tuning.workload import choose_devices
-    from hpsearch.worker.stopping import Stop
-
-    with ExitStack() as stack:
-        on_ray = settings.run.fleet == "ray"
-        # Now or never: reading images starts threads. It costs 15 ms where no workers follow.
-        server = stack.enter_context(ForkServer(main)) if may_fork() and not on_ray else None
-        if server and (workers > 1 or len(devices) > 1):
-            server.get_ready()
-        run = check_request(settings.run, devices)
-        db = open_database(run.storage, create=True)
-        plan = planned(db)
-        if plan.changes and not silent:
-            print_changes(plan.changes)
-        with data_progress(silent) as progress:
-            data = load_data(plan.trial_config, run, progress)
-        if not on_ray:
-            devices = choose_devices(plan, data, run, workers, devices)
-            if len(devices) > 1:
-                server = server or stack.enter_context(ForkServer())
-                server.get_ready()  # while this process checks
-            elif server:
-                server.hang_up()
-                server = None
-        with waiting("checking", silent):
-            checks = None if skip_checks else check_before_search(db, plan, data)
-        if checks is not None:
-            checks.refuse_if_failed()
-            if not silent:
-                line("checks", checks.line())
-        stop = Stop()
-        with make_listener(quiet=quiet, as_json=silent) as listener, stop.on_signals():
-            return run_fleet(db, plan, settings.run, data, workers, devices, listener, stop, server), checks
+def _parse_renames(renames: list[str]) -> dict[str, str | None]:
+    parsed: dict[str, str | None] = {}
+    for text in renames:
+        old, sign, new = text.partition("=")
+        if not sign or not new:
+            raise ConfigError(f"--rename {text} is not allowed.\nAllowed: --rename PARAM=NAME, --rename PARAM=none.")
+        parsed[old] = None if new == "none" else new
+    return parsed

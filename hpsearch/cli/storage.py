@@ -6,7 +6,8 @@ import json
 
 import typer
 
-from hpsearch.cli.options import JsonOption, QuietOption, StorageOption, VerboseOption, read_settings, set_verbosity
+from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,8 +22,10 @@ MADE = {
 
 
 @app.command()
+@with_groups
 def init(
-    storage: StorageOption = None, as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = 0
+    storage: Storage,
+    output: Output,
 ) -> None:
     """Make the tables that are missing; any number of these may run at once.
 
@@ -30,20 +33,21 @@ def init(
 
     Example: `hpsearch storage init`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.storage import init_storage
 
-    url, found = init_storage(read_settings(storage=storage).run.storage)
-    if as_json:
+    url, found = init_storage(read_settings(storage=storage.storage).run.storage)
+    if output.as_json:
         typer.echo(json.dumps({"storage": url, "found": found, "made": found != "ready"}))
-    elif not quiet:
+    elif not output.quiet:
         typer.echo(MADE[found].format(url=url))
 
 
 @app.command()
+@with_groups
 def upgrade(
-    storage: StorageOption = None, as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = 0
+    storage: Storage,
+    output: Output,
 ) -> None:
     """Upgrade the tables that an older Optuna made; all studies stay. Stop other programs that use them first.
 
@@ -51,15 +55,14 @@ def upgrade(
 
     Example: `hpsearch storage upgrade --storage sqlite:///optuna.db`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.storage import upgrade_storage
 
-    done = upgrade_storage(read_settings(storage=storage).run.storage)
-    if as_json:
+    done = upgrade_storage(read_settings(storage=storage.storage).run.storage)
+    if output.as_json:
         copy = str(done.copy) if done.copy else None
         typer.echo(json.dumps({"storage": done.url, "before": done.before, "after": done.after, "copy": copy}))
-    elif quiet:
+    elif output.quiet:
         return
     elif done.before == done.after:
         typer.echo(f"found schema {done.after} in {done.url}; nothing to do")

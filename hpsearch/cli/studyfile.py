@@ -7,21 +7,20 @@ from typing import Annotated
 
 import typer
 
-from hpsearch.cli.options import QuietOption, VerboseOption, set_verbosity
+from hpsearch.cli.option_groups import Output, with_groups
 from hpsearch.errors import ConfigError
 
 
+@with_groups
 def init(
+    output: Output,
     file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("study.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Write a study file with every key, commented.
 
     Example: `hpsearch init my.toml && hpsearch coarse -c my.toml`
     """
-    set_verbosity(verbose, quiet)
 
     from hpsearch.config.template import commented_study_file
 
@@ -32,5 +31,5 @@ def init(
         raise ConfigError(f"{file} is there already.\nReplace it with --force, or give another name.") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}.") from None
-    if not quiet:
+    if not output.quiet:
         typer.echo(f"wrote {file}; search it with: hpsearch coarse -c {file}", err=True)

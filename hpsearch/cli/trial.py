@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpsearch.cli.opening import open_storage
-from hpsearch.cli.options import JsonOption, QuietOption, StorageOption, VerboseOption, set_verbosity
+from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hpsearch.analysis.diagnosis import Diagnosis
-    from hpsearch.analysis.study_trials import Evidence
+    from hpsearch.analysis.study_trials import StudyTrials
     from hpsearch.results import EpochResult
     from hpsearch.storage import TrialRow
 
@@ -34,34 +34,32 @@ VERDICT_STYLES = {
 }
 
 
+@with_groups
 def trial(
     study: Annotated[str, typer.Argument(metavar="STUDY")],
     number: Annotated[int, typer.Argument(metavar="N", min=0)],
+    storage: Storage,
+    output: Output,
     table: Annotated[
         bool | None, typer.Option("--table/--no-table", help="The epochs as a table; not given: when they are few.")
     ] = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Show one trial: hyperparameters, how it ended, what its curves say and what to try next, the curves.
 
     Example: `hpsearch trial coarse 61` or `hpsearch trial coarse 61 --table`
     """
-    set_verbosity(verbose, quiet)
 
     from dataclasses import asdict
 
     from hpsearch.analysis import attributes
     from hpsearch.analysis.diagnosis import diagnose_trials
-    from hpsearch.analysis.study_trials import gather
+    from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
     from hpsearch.cli.output import finite
     from hpsearch.storage import read_epochs
 
-    db = open_storage(storage)
-    evidence = gather(db, study)
+    db = open_storage(storage.storage)
+    evidence = read_study(db, study)
     row = next((row for row in evidence.trials if row.number == number), None)
     if row is None:
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
@@ -69,7 +67,7 @@ def trial(
     num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
     diagnosis = diagnose_trials(evidence.trials, epochs, num_classes).get(number)
     own = epochs.get(number, [])
-    if as_json:
+    if output.as_json:
         curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
         judged = {**asdict(diagnosis), "notes": list(diagnosis.notes)} if diagnosis else None
         typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
@@ -81,7 +79,7 @@ def trial(
         _print_table(row, own)
 
 
-def _print_facts(evidence: Evidence, row: TrialRow) -> None:
+def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
     from hpsearch.analysis.summary import value_name
     from hpsearch.cli.output import line, params_text, value_text

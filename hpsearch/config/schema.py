@@ -276,8 +276,12 @@ class RunConfig(Section):
     """Most trials in a pack; 0 lets hpsearch choose."""
     tune: bool = True
     """Whether large searches time a few steps first, and train with the engine and width that were fastest."""
+    workers: int = Field(0, ge=0)
+    """Worker processes; 0: one per GPU, or per core where that ends the search clearly sooner."""
+    devices: tuple[str, ...] = ()
+    """Devices of the workers, as cuda:0, cuda:1; of each, where there are more workers than devices, several."""
     threads: int = Field(0, ge=0)
-    """CPU threads; 0 takes all cores."""
+    """CPU threads of a worker; 0 shares out the cores."""
     lease_seconds: float = Field(15.0, gt=0)
     """Longest silence of a worker before another one takes its trials over."""
     checkpoint_seconds: float = Field(10.0, ge=0)

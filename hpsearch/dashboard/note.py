@@ -10,7 +10,7 @@ from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import Diagnosis
-from hpsearch.analysis.study_trials import Evidence
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.space import format_range, format_value
 
@@ -24,7 +24,7 @@ def as_markdown(text: object) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable)
 
 
-def study_note(evidence: Evidence, diagnoses: Mapping[int, Diagnosis]) -> str:
+def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis]) -> str:
     """The best trial, where it lies in the ranges, where these came from, how the trials went, what to do next."""
     summary = stage_summary(evidence)
     parts = [f"## {as_markdown(summary.study)}", _counts(summary.num_trials, summary.counts, summary.num_exploded)]
@@ -71,7 +71,7 @@ def _counts(num_trials: int, counts: Mapping[str, int], num_exploded: int) -> st
     return text + (f"; {num_exploded} exploded" if num_exploded else "")
 
 
-def _provenance(evidence: Evidence) -> list[str]:
+def _provenance(evidence: StudyTrials) -> list[str]:
     provenance = evidence.study.attrs.get(attributes.PROVENANCE) or {}
     if not provenance.get("from"):
         return []

@@ -49,6 +49,8 @@ class TrainingData:
     normalization: Normalization
     augment: tuple[str, ...]
     fingerprint: str
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+    """Plain sentences on how the images were read."""
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
 
@@ -145,7 +147,7 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
     for name in ("x_val_NCHW",) if bytes_stay else ("x_train_NCHW", "x_val_NCHW"):
         normalizer(normalization, tensors[name])(tensors[name])
     return TrainingData(
-        **tensors,
+        **tensors,  # type: ignore[arg-type]
         shape=images.shape,
         class_names=images.class_names,
         normalization=normalization,

@@ -19,7 +19,7 @@ ALIGNMENT = 4096  # bytes; of a page
 
 
 class SharedMemory:
-    """Room for so many bytes of tensors, and for some bytes after them."""
+    """Room for so many bytes of tensors."""
 
     def __init__(self, num_bytes: int) -> None:
         self.fd = os.memfd_create("hpsearch-images")
@@ -36,25 +36,12 @@ class SharedMemory:
         """Whether the system has such memory: Linux has."""
         return hasattr(os, "memfd_create")
 
-    @property
-    def path(self) -> str:
-        """Where other processes of the same user find it, as long as this one lives."""
-        return f"/proc/{os.getpid()}/fd/{self.fd}"
-
     def empty(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A tensor in it, not initialized."""
         tensor = view(self._mapped, shape, dtype, self._end)
         self.places[name] = (tensor, self._end)
         self._end += bytes_of(shape, dtype)
         return tensor
-
-    def append(self, content: bytes) -> None:
-        """Put bytes behind the tensors, in the place of earlier ones."""
-        os.truncate(self.fd, self.num_bytes)
-        offset = self.num_bytes
-        while content:
-            written = os.pwrite(self.fd, content, offset)
-            content, offset = content[written:], offset + written
 
 
 def view(memory: mmap.mmap, shape: Sequence[int], dtype: torch.dtype, offset: int) -> Tensor:

@@ -1,81 +1,81 @@
 """Prepared images, normalized once and mapped by all processes of one machine.
 
-A worker process would otherwise load, check and normalize them again: seconds of its start, and a copy of its own.
-
-    tensors | JSON: their places, and what is not a tensor | 8 bytes: length of the JSON
+A worker process would otherwise load, check and normalize them again: seconds of its start, and a copy of its own. Not
+PyTorch's own shared memory, which lies in /dev/shm: 64 MiB in a container by default, and a bus error beyond.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from multiprocessing.reduction import DupFd
 from typing import Any
 
-import numpy as np
 import torch
 
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.memory import SharedMemory, bytes_of, view
-from hpsearch.datasets.normalization import Normalization
 
 TENSORS = ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N")
 
 
-def share(data: TrainingData) -> SharedMemory:
-    """Memory with these images, complete for `adopt`: their own, or a copy where they are on another device."""
+@dataclass(frozen=True)
+class Place:
+    """A tensor in the memory."""
+
+    shape: Sequence[int]
+    dtype: torch.dtype
+    offset: int
+
+
+class SharedImages:
+    """Images in memory that goes to another process when this is an argument of it, without a copy.
+
+    Args:
+        memory: of the tensors; whoever has it keeps it.
+        places: of the tensors in it.
+        rest: everything else that images are made of.
+    """
+
+    def __init__(self, memory: Any, places: Mapping[str, Place], rest: Mapping[str, Any]) -> None:
+        self._memory, self._places, self._rest = memory, dict(places), dict(rest)
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether the system has such memory."""
+        return SharedMemory.possible()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (DupFd(self._memory.fd), self._places, self._rest)
+
+    def adopt(self, device: torch.device) -> TrainingData:
+        """The images, on a CPU without a copy. For the process that received them."""
+        tensors = {
+            name: view(self._memory, place.shape, place.dtype, place.offset).to(device)
+            for name, place in self._places.items()
+        }
+        return TrainingData(**{**self._rest, **tensors})
+
+
+def _received(duplicate: Any, places: Mapping[str, Place], rest: Mapping[str, Any]) -> SharedImages:
+    fd = duplicate.detach()
+    try:  # private: torch wants to be allowed to write
+        memory = mmap.mmap(fd, os.fstat(fd).st_size, flags=mmap.MAP_PRIVATE)
+    finally:
+        os.close(fd)
+    return SharedImages(memory, places, rest)
+
+
+def share(data: TrainingData) -> SharedImages:
+    """These images for other processes: their own memory, or a copy where they are on another device."""
     memory = data.memory
     if memory is None:
         tensors = {name: getattr(data, name) for name in TENSORS}
         memory = SharedMemory(sum(bytes_of(x.shape, x.dtype) for x in tensors.values()))
         for name, tensor in tensors.items():
             memory.empty(name, tensor.shape, tensor.dtype).copy_(tensor)
-    places = {
-        name: {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": tuple(tensor.shape), "offset": offset}
-        for name, (tensor, offset) in memory.places.items()
-    }
-    described = {
-        "places": places,
-        "mean": data.normalization.mean.tolist(),  # float64, of which JSON keeps every bit
-        "std": data.normalization.std.tolist(),
-        "factor": data.normalization.factor,
-        "from_bytes": data.normalization.from_bytes,
-        "shape": data.shape,
-        "class_names": data.class_names,
-        "augment": data.augment,
-        "fingerprint": data.fingerprint,
-    }
-    content = json.dumps(described).encode()
-    memory.append(content + len(content).to_bytes(8, "little"))
-    return memory
-
-
-def adopt(path: str, device: torch.device) -> TrainingData:
-    """The images that another process shares: on a CPU without a copy.
-
-    Raises:
-        OSError: that process is gone, or its memory cannot be reached from here.
-    """
-    fd = os.open(path, os.O_RDWR)
-    try:
-        size = os.fstat(fd).st_size
-        memory = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE)  # private: torch wants to be allowed to write
-    finally:
-        os.close(fd)
-    length = int.from_bytes(memory[-8:], "little")
-    header: dict[str, Any] = json.loads(memory[size - 8 - length : size - 8])
-    tensors = {
-        name: view(memory, place["shape"], getattr(torch, place["dtype"]), place["offset"]).to(device)
-        for name, place in header["places"].items()
-    }
-    return TrainingData(
-        **tensors,
-        shape=tuple(header["shape"]),
-        class_names=tuple(header["class_names"]),
-        normalization=Normalization(
-            np.array(header["mean"]), np.array(header["std"]), header["factor"], header["from_bytes"]
-        ),
-        augment=tuple(header["augment"]),
-        fingerprint=header["fingerprint"],
-        memory=None,
-    )
+    places = {name: Place(tuple(x.shape), x.dtype, offset) for name, (x, offset) in memory.places.items()}
+    rest = {f.name: getattr(data, f.name) for f in fields(TrainingData) if f.name not in (*TENSORS, "memory")}
+    return SharedImages(memory, places, rest)

@@ -6,7 +6,7 @@ from hpsearch.analysis import attributes
 from hpsearch.fleet.deaths import News
 from hpsearch.stages.listener import Listener, TrialFinished, standing
 from hpsearch.stages.opening import stored_plan
-from hpsearch.stages.sampler_knowledge import stored_learning
+from hpsearch.stages.sampler_knowledge import stored_knowledge
 from hpsearch.storage import (
     Database,
     State,
@@ -34,7 +34,7 @@ class StageFollower:
         """Say how the stage stands."""
         rows = read_trials(self.db, self.study)
         settings = stored_plan(self.study).settings
-        learning = stored_learning(self.study.attrs.get(attributes.LEARNING))
+        learning = stored_knowledge(self.study.attrs.get(attributes.LEARNING))
         finished = [row for row in rows if row.state in FINISHED]
         self.known = {row.number for row in finished}
         self.num_trials = len(rows)

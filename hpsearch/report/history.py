@@ -101,8 +101,8 @@ def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:
 def comparisons(db: Database, album: Album) -> list[dict[str, Any]]:
     """Samplers compared in this storage: sentences and figures; one that is not finished is left out."""
     from hpsearch.analysis.sampler_comparison_text import summary_sentences
+    from hpsearch.analysis.stored_comparisons import list_comparisons, read_comparison
     from hpsearch.report.compare_figures import _curves_info, _finals_info, plot_curves, plot_finals
-    from hpsearch.search.compare_samplers import list_comparisons, read_comparison
 
     found = []
     for name in list_comparisons(db):

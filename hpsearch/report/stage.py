@@ -10,7 +10,7 @@ from typing import Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_trials
 from hpsearch.analysis.importance import importances
-from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.results import EpochResult
@@ -24,7 +24,7 @@ MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which s
 class StageData:
     """One study with everything that is drawn of it. `epochs` are by trial number; foreign studies have none."""
 
-    evidence: Evidence
+    evidence: StudyTrials
     epochs: dict[int, list[EpochResult]]
 
     @property
@@ -120,7 +120,7 @@ def read_stage(db: Database, name: str) -> StageData:
         StudyNotFoundError: there is none of that name.
         ConfigError: it has several objectives.
     """
-    evidence = gather(db, name)
+    evidence = read_study(db, name)
     return StageData(evidence, read_epochs(db, evidence.study))
 
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, stored_config, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
 from hpsearch.config.usercode import names_in, trust
 from hpsearch.results import EpochResult
+from hpsearch.search.listener import SearchListener
+from hpsearch.search.stage_run import open_search, run_stage
 from hpsearch.space import Verdict
-from hpsearch.stages.listener import Listener
 from hpsearch.stages.opening import keep_stored_ranges
-from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
+from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Stage:
     """A study in the storage, as it stood when it was read."""
 
     database: Database
-    evidence: Evidence
+    evidence: StudyTrials
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ def coarse(
     sampler: str | None = None,
     sets: Mapping[str, Any] | None = None,
     space: Mapping[str, Any] | None = None,
-    listener: Listener | None = None,
+    listener: SearchListener | None = None,
     skip_checks: bool = False,
 ) -> Stage:
     """Search wide and short, or go on with the search of that name.
@@ -101,10 +102,10 @@ def coarse(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
-    vouch(config)
-    settings = _settings("coarse", config, storage, trials, epochs, sampler, sets, space)
-    db = open_database(settings.run.storage, create=True)
-    return _run(db, plan_coarse(settings, name), settings, listener, skip_checks)
+    settings = python_settings(config, _stage_flags("coarse", trials, epochs, sampler, storage, sets), space)
+    db = open_search(settings.run)
+    evidence = run_stage(db, plan_coarse(settings, name), settings.run, listener=listener, checks=not skip_checks)
+    return Stage(db, evidence)
 
 
 def fine(
@@ -118,21 +119,20 @@ def fine(
     sampler: str | None = None,
     sets: Mapping[str, Any] | None = None,
     space: Mapping[str, Any] | None = None,
-    listener: Listener | None = None,
+    listener: SearchListener | None = None,
 ) -> Stage:
     """Narrow the study `source` to where its trials did well, and search there with longer trials.
 
     Arguments and errors as for `coarse`; without `config`, data, model and training are those of the source.
     """
-    vouch(config)
-    base = _settings("fine", config, storage, None, None, None, None, None)
-    db = open_database(base.run.storage, create=True)
-    evidence = gather(db, source)
+    db = open_search(python_settings(config, {"run.storage": storage}).run)
+    evidence, given = read_study(db, source), config is not None
     if config is None:
         config = stored_config(evidence)
-    settings = _settings("fine", config, storage, trials, epochs, sampler, sets, space)
+    # A config that comes from the database vouches for no code.
+    settings = python_settings(config, _stage_flags("fine", trials, epochs, sampler, storage, sets), space, vouch=given)
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, settings, name), settings.ranges_given)
-    return _run(db, plan, settings, listener)
+    return Stage(db, run_stage(db, plan, settings.run, listener=listener))
 
 
 def load(name: str, storage: str | None = None) -> Stage:
@@ -141,35 +141,45 @@ def load(name: str, storage: str | None = None) -> Stage:
     Raises:
         StudyNotFoundError: none is called so.
     """
-    db = open_database(_settings("coarse", None, storage, None, None, None, None, None).run.storage)
-    return Stage(db, gather(db, name))
+    db = open_database(python_settings(None, {"run.storage": storage}).run.storage)
+    return Stage(db, read_study(db, name))
 
 
-def vouch(config: ConfigLike) -> None:
-    """Trust the code that a dict of the caller's names; a StudyConfig may be one of the database: `hpsearch.trust`."""
-    if isinstance(config, Mapping):
-        trust(*names_in(config))
-
-
-def _settings(
-    kind: str,
+def python_settings(
     config: ConfigLike,
-    storage: str | None,
+    flags: Mapping[str, Any] | None = None,
+    space: Mapping[str, Any] | None = None,
+    *,
+    vouch: bool = True,
+) -> Settings:
+    """Whatever form of config a caller in Python has, as settings; the environment is not read.
+
+    Args:
+        config: a study file, a StudyConfig, a dict in the form of a study file, or None for the defaults.
+        flags: values by dotted path; None means not given.
+        space: ranges that replace or join those of the config.
+        vouch: trust the code that a dict names. A StudyConfig may be one of the database: `hpsearch.trust`.
+    """
+    spaces = _range_flags(space or {})
+    if config is None or isinstance(config, str | Path):
+        return load_settings(config, spaces=spaces, flags=flags)
+    if isinstance(config, StudyConfig):
+        return load_settings(stored=config.plain(), spaces=spaces, flags=flags)
+    if vouch:
+        trust(*names_in(config))
+    return load_settings(stored=config, spaces=spaces, flags=flags)
+
+
+def _stage_flags(
+    kind: str,
     trials: int | None,
     epochs: int | None,
     sampler: str | None,
+    storage: str | None,
     sets: Mapping[str, Any] | None,
-    space: Mapping[str, Any] | None,
-) -> Settings:
-    file = config if isinstance(config, str | Path) else None
-    stored = config.plain() if isinstance(config, StudyConfig) else config if file is None else None
+) -> dict[str, Any]:
     given = {f"{kind}.trials": trials, f"{kind}.epochs": epochs, f"{kind}.sampler": sampler, "run.storage": storage}
-    return load_settings(
-        file,
-        stored=stored,  # type: ignore[arg-type]
-        spaces=_range_flags(space or {}),
-        flags={**given, **(sets or {})},
-    )
+    return {**given, **(sets or {})}
 
 
 def _range_flags(space: Mapping[str, Any]) -> Sequence[str]:
@@ -180,17 +190,3 @@ def _range_flags(space: Mapping[str, Any]) -> Sequence[str]:
         return f"{form}({', '.join(map(repr, ends))})"
 
     return [f"{name}={text(value)}" for name, value in space.items()]
-
-
-def _run(
-    db: Database, plan: StagePlan, settings: Settings, listener: Listener | None, skip_checks: bool = False
-) -> Stage:
-    from hpsearch.search.checks.gate import check_before_search
-    from hpsearch.search.session import run_stage
-    from hpsearch.training.images import load_data
-
-    data = load_data(plan.trial_config, settings.run)
-    if not skip_checks and (checks := check_before_search(db, plan, data)) is not None:
-        checks.refuse_if_failed()
-    evidence = run_stage(db, plan, settings.run, data, listener)
-    return Stage(db, evidence)

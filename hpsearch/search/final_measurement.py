@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData, prepare_test
@@ -137,7 +137,7 @@ def final_test(
         RefusedError: the trial did not finish, or explodes with every seed; other images; another program's study.
         DataError: there is no test split.
     """
-    evidence = gather(db, study)
+    evidence = read_study(db, study)
     stored = stored_trial(evidence, best_or_refuse(evidence).number if number is None else number)
     if stored.trial.state != "COMPLETE":
         raise RefusedError(

@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 
 from hpsearch.analysis.attributes import BEST_EPOCH, LAST_VALUE
-from hpsearch.config import RunConfig, Settings, StudyConfig, load_settings
-from hpsearch.config.usercode import names_in, trust
+from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.results import TrialSpec
+from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import EXPLODED_VALUE, explosion_attributes, suggest
 from hpsearch.training import Pack, group
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 
 class Objective:
@@ -37,17 +37,17 @@ class Objective:
     def __init__(
         self, config: StudyConfig | Mapping[str, Any] | str | Path | None = None, *, run: RunConfig | None = None
     ) -> None:
-        settings = as_settings(config)
+        settings = python_settings(config)
         self.config = settings.study
         self.run = run or settings.run
-        self._images = {self.config.data: load_data(self.config, self.run)}
+        self._images = {self.config.data: load_images(self.config, self.run)}
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train one trial."""
         params = {name: suggest(trial, name, range_) for name, range_ in self.config.space.items()}
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
         if config.data not in self._images:
-            self._images[config.data] = load_data(config, self.run)
+            self._images[config.data] = load_images(config, self.run)
         pack = Pack(config, self._images[config.data], specs, engine=self.run.engine)
         values: list[float] = []
         while not pack.done:
@@ -66,13 +66,3 @@ class Objective:
         trial.set_user_attr(BEST_EPOCH, values.index(max(values)) + 1)
         trial.set_user_attr(LAST_VALUE, values[-1])
         return max(values)
-
-
-def as_settings(config: StudyConfig | Mapping[str, Any] | str | Path | None) -> Settings:
-    """Whatever form of config a caller has, as settings; the environment is not read."""
-    if isinstance(config, StudyConfig):
-        return Settings(config, RunConfig(), frozenset(), frozenset())
-    if isinstance(config, Mapping):
-        trust(*names_in(config))
-        return load_settings(stored=config)
-    return load_settings(config)

@@ -8,35 +8,26 @@ the stages, finishes the one that is not, and decides again from what they say.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hpsearch.analysis.decision import MAX_STAGES, Decision, Limits, best_stage, decide
-from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, best_or_refuse, stage_summary
-from hpsearch.config import DataConfig, RunConfig, Settings, StudyConfig
+from hpsearch.config import DataConfig, Settings
 from hpsearch.datasets.device import TrainingData
-from hpsearch.search.api import ConfigLike, Stage, _settings, vouch
-from hpsearch.search.checks.findings import CheckReport
-from hpsearch.search.checks.gate import check_before_search
-from hpsearch.search.stage_run import run_fleet
-from hpsearch.stages.listener import Listener
+from hpsearch.search.api import ConfigLike, Stage, python_settings
+from hpsearch.search.listener import SearchListener
+from hpsearch.search.stage_run import open_search, read_images, run_stage
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
-from hpsearch.storage import Database, TrialRow, open_database
-from hpsearch.training.images import load_data
+from hpsearch.storage import Database, TrialRow
 from hpsearch.worker.stopping import Stop, TimeIsUp
 
 
-class ProcedureListener(Listener):
+class ProcedureListener(SearchListener):
     """Hears of whole stages, too."""
-
-    def stage_planned(self, plan: StagePlan) -> None:
-        """A stage is about to be made, or found again."""
-
-    def checked(self, report: CheckReport) -> None:
-        """The checks before the coarse stage are made; if one failed, a RefusedError follows."""
 
     def stage_decided(self, summary: StageSummary, decision: Decision) -> None:
         """A stage has ended, or the time is up, and this is what follows."""
@@ -97,9 +88,8 @@ def run(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
-    vouch(config)
-    settings = _settings("coarse", config, storage, None, None, None, sets, space)
-    db = open_database(settings.run.storage, create=True)
+    settings = python_settings(config, {"run.storage": storage, **(sets or {})}, space)
+    db = open_search(settings.run)
     limits = Limits(gain, max_stages, seconds)
     return run_procedure(db, settings, name=name, limits=limits, checks=checks, listener=listener)
 
@@ -112,12 +102,9 @@ def run_procedure(
     limits: Limits | None = None,
     checks: bool = True,
     listener: ProcedureListener | None = None,
-    load_images: Callable[[StudyConfig, RunConfig], TrainingData] = load_data,
-    workers: int = 1,
-    devices: Sequence[str] = (),
     stop: Stop | None = None,
 ) -> Procedure:
-    """As `run`, with settings that are read already; `workers` and `devices` as in `run_fleet`, until `stop` says so.
+    """As `run`, with settings that are read already; until `stop` says so.
 
     Raises:
         RefusedError: a check failed, a stage of that name is another search, or no trial of a stage finished.
@@ -127,24 +114,20 @@ def run_procedure(
     stop = stop or Stop()
     stop.deadline = deadline = time.monotonic() + limits.seconds if limits.seconds is not None else None
     images: dict[DataConfig, TrainingData] = {}
-    walked: list[Evidence] = []
+    walked: list[StudyTrials] = []
     summaries: list[StageSummary] = []
     decisions: list[Decision] = []
-    plan = plan_coarse(settings, f"{name}-coarse" if name else "coarse")
+    plan = first_plan(settings, name)
     while True:
-        listener.stage_planned(plan)
         start = time.monotonic()
         data_config = plan.trial_config.data
         if data_config not in images:
-            images[data_config] = load_images(plan.trial_config, settings.run)
+            images[data_config] = read_images(plan, settings.run, listener)
         data = images[data_config]
-        if checks and (report := check_before_search(db, plan, data)) is not None:
-            listener.checked(report)
-            report.refuse_if_failed()
         try:
-            evidence = run_fleet(db, plan, settings.run, data, workers, devices, listener, stop)
+            evidence = run_stage(db, plan, settings.run, listener=listener, stop=stop, images=data, checks=checks)
         except TimeIsUp:
-            evidence = gather(db, plan.name)
+            evidence = read_study(db, plan.name)
         walked.append(evidence)
         summaries.append(stage_summary(evidence, seconds=time.monotonic() - start))
         time_is_up = deadline is not None and time.monotonic() >= deadline
@@ -158,7 +141,12 @@ def run_procedure(
         plan = _next_plan(db, evidence, settings)
 
 
-def _next_plan(db: Database, evidence: Evidence, settings: Settings) -> StagePlan:
+def first_plan(settings: Settings, name: str | None) -> StagePlan:
+    """The coarse stage of the procedure of this name."""
+    return plan_coarse(settings, f"{name}-coarse" if name else "coarse")
+
+
+def _next_plan(db: Database, evidence: StudyTrials, settings: Settings) -> StagePlan:
     # Ranges that flags gave or removed were those of the coarse stage; from there on they are narrowed.
     narrowed = replace(settings, ranges_given=frozenset(), ranges_removed=frozenset())
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, narrowed), frozenset())

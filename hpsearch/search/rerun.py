@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult
@@ -116,7 +116,7 @@ def rerun(
     Raises:
         ConfigError, RefusedError: see `stored_trial` and `images_of`.
     """
-    evidence = gather(db, study)
+    evidence = read_study(db, study)
     stored = stored_trial(evidence, number)
     data = images_of(stored, run, progress)
     recorded = read_epochs(db, stored.study, [number]).get(number, [])
@@ -158,7 +158,7 @@ def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Co
     return Comparison(match, differences, len(recorded))
 
 
-def best_gap(evidence: Evidence) -> float | None:
+def best_gap(evidence: StudyTrials) -> float | None:
     """By how much the best trial of a study leads the second best; None below two."""
     values = sorted(t.value for t in evidence.trials if t.state == "COMPLETE" and t.value is not None)
     if evidence.direction == "minimize":

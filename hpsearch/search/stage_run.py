@@ -1,109 +1,215 @@
-"""How many workers a stage gets, on which devices, and who runs them: this process, others here, or a Ray cluster."""
+"""From a plan to the evidence: one way for all who run a stage, and its preview.
+
+The commands coarse, fine and run, their faces in Python, and comparisons go it: images, checks, how it is trained,
+the study, the workers. Nothing is written before everything that can be known to be wrong has been looked at.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from hpsearch.analysis.study_trials import Evidence, gather
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
+from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
-from hpsearch.fleet.fork_server import ForkServer
-from hpsearch.fleet.ray.cluster import check_request as check_ray_request
-from hpsearch.fleet.ray.cluster import choose_demand, choose_workers, connected, nodes
-from hpsearch.fleet.ray.fleet import RayFleet
-from hpsearch.fleet.supervisor import Supervisor
-from hpsearch.runtime import num_cores, resolve_device, set_threads
-from hpsearch.search.session import check_plan, keep_learning, note_changed_code, run_stage
-from hpsearch.stages.listener import Listener
+from hpsearch.errors import RefusedError
+from hpsearch.fleet import processes
+from hpsearch.fleet.fleet import Fleet
+from hpsearch.fleet.ray import cluster
+from hpsearch.runtime import resolve_device
+from hpsearch.search.checks.gate import check_before_search
+from hpsearch.search.listener import SearchListener
+from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
-from hpsearch.storage import Database, StudyRow, count_states
-from hpsearch.tuning.precision import open_settled, plan_to_time
-from hpsearch.tuning.tuning import settle
-from hpsearch.tuning.workload import choose_devices
+from hpsearch.stages.proposals import num_trials
+from hpsearch.stages.sampler_knowledge import knowledge_of
+from hpsearch.stages.validation import validate_plan
+from hpsearch.storage import (
+    Database,
+    StudyNotFoundError,
+    StudyRow,
+    count_states,
+    find_study,
+    open_database,
+    write_attrs,
+)
+from hpsearch.training.images import load_images
+from hpsearch.tuning.settling import Settled, settle
+from hpsearch.tuning.workload import choose_width
 from hpsearch.worker.stopping import Stop
+from hpsearch.worker.worker import Worker
 
 
-def check_request(run: RunConfig, devices: Sequence[str]) -> RunConfig:
-    """Refuse what cannot work before anything is read or written; the settings of this process.
-
-    With Ray, the workers' GPUs are elsewhere, and this process checks the net with what it has.
+def open_search(run: RunConfig) -> Database:
+    """The storage of a search, made if it is not there, after a look at what the workers were asked to run on.
 
     Raises:
         MissingExtraError: Ray is asked for, but not installed.
-        ConfigError: Ray is asked for, with devices by number, or a device is not there.
+        ConfigError: a device is not there, or Ray is asked for with devices by number; nothing is read or written then.
     """
-    if run.fleet != "ray":
-        for name in devices:
-            resolve_device(name)
-        return run
-    check_ray_request(run, devices)
-    return run.model_copy(update={"device": "auto"}) if run.device == "cuda" else run
+    check_devices(run)
+    return open_database(run.storage, create=True)
 
 
-def run_fleet(
+def check_devices(run: RunConfig) -> None:
+    """Refuse devices that are not there, before anything is read or written.
+
+    Raises:
+        MissingExtraError, ConfigError: as `open_search`.
+    """
+    if run.fleet == "ray":
+        cluster.check_request(run)
+        return
+    for name in (run.device, *run.devices):
+        resolve_device(name)
+
+
+def run_stage(
     db: Database,
     plan: StagePlan,
     run: RunConfig,
-    data: TrainingData,
-    workers: int,
-    devices: Sequence[str],
-    listener: Listener,
-    stop: Stop,
-    server: ForkServer | None = None,
-) -> Evidence:
-    """Create or resume a stage and work on it: in this process for one device, in one process per device, or on Ray.
+    *,
+    listener: SearchListener | None = None,
+    stop: Stop | None = None,
+    images: TrainingData | None = None,
+    checks: bool = True,
+) -> StudyTrials:
+    """Create or resume a stage and work on it until its budget is spent.
 
     Args:
         db: an open database, that of run.storage.
         plan: the stage.
-        run: settings that the workers share.
-        data: the images of the stage.
-        workers: how many; 0 leaves it to us.
-        devices: of the workers, as the user named them.
-        listener: hears of each trial.
+        run: how and where to train, as asked for.
+        listener: hears of everything.
         stop: asked whether to go on.
-        server: starts the workers of this machine, where one has been begun already; it is ended with the stage.
+        images: those of the stage, if they are read already.
+        checks: see before a new coarse stage that the net can learn.
+
+    Raises:
+        ConfigError, DataError: before anything is written.
+        RefusedError: a check failed, or a study of that name is another search.
+        Stopped: a stop was asked for; what is finished is kept.
     """
-    on_ray = run.fleet == "ray"
-    devices = [] if on_ray else choose_devices(plan, data, run, workers, devices)
-    if len(devices) == 1:
-        return run_stage(db, plan, run, data, listener, stop)
-    with contextlib.nullcontext() if on_ray else server or ForkServer() as server:  # its start takes seconds
-        check_plan(plan, data)
-        threads = run.threads or max(1, num_cores() // max(1, len(devices)))
-        alike = len({name.partition(":")[0] for name in devices}) == 1  # what is fast on one may be slow on another
-        if alike:
-            set_threads(threads)  # of this process, which times for its workers, so that they need not
-        asked = plan
-        study, plan = open_settled(db, plan, data, run, listener, len(devices), timed=alike)
-        note_changed_code(study, listener)
-        counts = count_states(db, study)
-        num_open = counts["WAITING"] + counts["RUNNING"]
-        if num_open and server is None:
-            _run_on_ray(db, plan, run, study, data, workers, num_open, listener, stop)
-        elif num_open and server is not None:
-            if alike:
-                share = num_open / sum(counts.values())
-                run = settle(plan_to_time(asked, plan), data, run, len(devices), share)
-            study = keep_learning(db, study, plan, data, run, len(devices))
-            Supervisor(db, run.storage, study, run, devices, listener, stop, server, threads=threads, images=data).run()
-    return gather(db, plan.name)
+    listener, stop = listener or SearchListener(), stop or Stop()
+    listener.planned(plan)
+    run = _on_this_process_device(run)
+    if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
+        processes.start_server()  # which imports torch while this process reads images
+    data = images if images is not None else read_images(plan, run, listener)
+    validate_plan(plan, data)
+    settled = settle(
+        plan, data, run, stored_precision=stored_precision(db, plan.name), share=_share_left(db, plan.name)
+    )
+    if len(settled.devices) > 1:
+        processes.start_server()  # while this process checks
+    if checks and (report := check_before_search(db, plan, data, listener.checking)) is not None:
+        listener.checked(report)
+        report.refuse_if_failed()
+    study, settled = _open(db, plan, settled, data)
+    listener.settled(settled)
+    for module, (then, now) in changed_code(study).items():  # no reason to stop, but to be told
+        listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
+    counts = count_states(db, study)
+    if num_open := counts["WAITING"] + counts["RUNNING"]:
+        if not settled.devices:
+            _run_on_ray(db, study, settled, run, data, num_open, listener, stop)
+        elif len(settled.devices) == 1:
+            study = _keep_knowledge(db, study, settled)
+            Worker(db, study, settled.plan, data, settled.run, listener, stop, workers=1).run()
+        else:
+            study = _keep_knowledge(db, study, settled)
+            launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
+            Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
+    return read_study(db, plan.name)
+
+
+def preview_stage(plan: StagePlan, run: RunConfig, listener: SearchListener | None = None) -> Settled:
+    """How a stage would be trained, and how long that takes; nothing is downloaded, no study is written.
+
+    Raises:
+        ConfigError, DataError: as `run_stage`.
+    """
+    listener = listener or SearchListener()
+    unknown = plan.problem
+    if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
+        unknown = f"the images of {plan.config.data.source} are not here yet"
+    if unknown is not None:
+        trials = plan.settings.trials if plan.problem else num_trials(plan.config.space, plan.settings)
+        return Settled(plan, run, (), run.threads, trials, unknown=unknown)
+    run = _on_this_process_device(run)
+    data = read_images(plan, run, listener)
+    validate_plan(plan, data)
+    return settle(plan, data, run, estimates=True)
+
+
+def read_images(plan: StagePlan, run: RunConfig, listener: SearchListener) -> TrainingData:
+    """The images of a stage on this process's device; the listener hears how they were read.
+
+    Raises:
+        DataError: they cannot be read, or are not fit to train on.
+    """
+    data = load_images(plan.trial_config, run, listener.reading_images)
+    listener.images_read(data.notes)
+    return data
+
+
+def _on_this_process_device(run: RunConfig) -> RunConfig:
+    """A single device that was asked for is that of this process. With Ray, the workers' GPUs are elsewhere."""
+    if run.fleet == "ray":
+        return run.model_copy(update={"device": "auto"}) if run.device == "cuda" else run
+    return run.model_copy(update={"device": run.devices[0]}) if len(run.devices) == 1 else run
+
+
+def _share_left(db: Database, name: str) -> float:
+    """Of the trials of a stage, those still to do."""
+    try:
+        counts = count_states(db, find_study(db, name))
+    except StudyNotFoundError:
+        return 1.0
+    return (counts["WAITING"] + counts["RUNNING"]) / max(1, sum(counts.values()))
+
+
+def _open(db: Database, asked: StagePlan, settled: Settled, data: TrainingData) -> tuple[StudyRow, Settled]:
+    """The study of a stage, and the stage with the precision that the study has."""
+    try:
+        return open_stage(db, settled.plan, data), settled
+    except RefusedError:  # another process may have created it meanwhile, and have measured otherwise
+        stored = stored_precision(db, asked.name)
+        if stored is None or asked.config.train.precision != "auto" or stored == settled.precision:
+            raise
+        settled = replace(settled, plan=asked.with_precision(stored))
+        return open_stage(db, settled.plan, data), settled
+
+
+def _keep_knowledge(db: Database, study: StudyRow, settled: Settled) -> StudyRow:
+    """Keep with the study what its sampler, if it is an adaptive one, will know when it proposes."""
+    if settled.knowledge is None:
+        return study
+    attrs = {attributes.LEARNING: settled.knowledge.as_dict()}
+    write_attrs(db, study, attrs)
+    return replace(study, attrs={**study.attrs, **attrs})
 
 
 def _run_on_ray(
     db: Database,
-    plan: StagePlan,
-    run: RunConfig,
     study: StudyRow,
+    settled: Settled,
+    run: RunConfig,
     data: TrainingData,
-    workers: int,
     num_open: int,
-    listener: Listener,
+    listener: SearchListener,
     stop: Stop,
 ) -> None:
-    with connected(run.ray_address):
-        demand = choose_demand(run, nodes())
-        num_workers = choose_workers(workers, demand, nodes(), num_open)
-        study = keep_learning(db, study, plan, data, run, num_workers, "cuda" if demand.num_gpus else "cpu")
-        RayFleet(db, run.storage, study, run, num_workers, demand, listener, stop).run()
+    from hpsearch.fleet.ray.launcher import RayLauncher
+
+    plan = settled.plan
+    with cluster.connected(run.ray_address):
+        demand = cluster.choose_demand(run, cluster.nodes())
+        workers = cluster.choose_workers(run.workers, demand, cluster.nodes(), num_open)
+        device = "cuda" if demand.num_gpus else "cpu"
+        width = choose_width(plan.trial_config, data, run, plan.settings, plan.settings.trials, device=device)
+        settled = replace(settled, knowledge=knowledge_of(plan.settings, width, workers))
+        study = _keep_knowledge(db, study, settled)
+        Fleet(db, study, run, RayLauncher(db, study.name, run, demand), workers, listener, stop).run()

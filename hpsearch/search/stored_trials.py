@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import Evidence
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
@@ -18,7 +18,7 @@ from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.stages.opening import stored_plan
 from hpsearch.storage import StudyRow, TrialRow
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 SEARCHES = ("coarse", "fine")  # the kinds of studies whose best trial is a result
 
@@ -53,7 +53,7 @@ class Training:
         return max(result.val_acc for result in self.results) if self.explosion is None else None
 
 
-def stored_trial(evidence: Evidence, number: int) -> StoredTrial:
+def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
     """A trial of a stage of ours that was begun once.
 
     Raises:
@@ -84,7 +84,7 @@ def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = N
         RefusedError: what is there now are other images.
         DataError: they cannot be read.
     """
-    data = load_data(stored.config, run, progress)
+    data = load_images(stored.config, run, progress)
     kept = (stored.study.attrs.get(attributes.DATASET) or {}).get("fingerprint")
     if kept != data.fingerprint:
         raise RefusedError(

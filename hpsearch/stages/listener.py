@@ -8,7 +8,7 @@ from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import best_trial, observe
-from hpsearch.stages.sampler_knowledge import Learning
+from hpsearch.stages.sampler_knowledge import SamplerKnowledge
 from hpsearch.storage import Outcome, TrialRow
 
 
@@ -26,7 +26,7 @@ class StageStarted:
     engine: str
     width: int
     device: str
-    learning: Learning | None = None
+    learning: SamplerKnowledge | None = None
     """What an adaptive sampler knows when it proposes."""
 
 
@@ -68,7 +68,7 @@ def standing(
     engine: str = "",
     width: int = 0,
     device: str = "",
-    learning: Learning | None = None,
+    learning: SamplerKnowledge | None = None,
 ) -> StageStarted:
     """How a stage of ours stands when work on it begins or goes on."""
     best = best_trial(rows, "maximize")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from hpsearch.analysis import attributes
 from hpsearch.config import StudyConfig, differences
+from hpsearch.config.structure import structure_key
 from hpsearch.config.study import validate
 from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.errors import RefusedError
 from hpsearch.space import Narrowing
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import drawn_params
 from hpsearch.storage import (
     STRUCTURE,
     Database,
@@ -44,18 +43,13 @@ class ImagesInfo(Protocol):
         """Number of classes."""
 
 
-StructureOf = Callable[[StudyConfig, Mapping[str, Any]], str]
-"""Names the structure of a trial from its hyperparameters."""
-
-
-def open_stage(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: StructureOf) -> StudyRow:
+def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
     """The study of a plan: found again if it is the same search, else created with all its trials WAITING.
 
     Args:
         db: an open database with its schema.
         plan: what is asked for.
         images: the data it trains on; their fingerprint is part of the search's identity.
-        structure_of: names the structure of a trial's hyperparameters, so that packs can be taken by it.
 
     Raises:
         RefusedError: a study of that name is another search; the message lists the differences.
@@ -65,7 +59,7 @@ def open_stage(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: 
     except StudyNotFoundError:
         pass
     try:
-        return _create(db, plan, images, structure_of)
+        return _create(db, plan, images)
     except StudyExistsError:  # another process was faster
         return find_stage(db, plan, images)
 
@@ -92,13 +86,22 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
     return study
 
 
-def _create(db: Database, plan: StagePlan, images: ImagesInfo, structure_of: StructureOf) -> StudyRow:
-    config, settings = plan.trial_config, plan.settings
-    drawn = drawn_params(plan.config.space, settings)
-    trials = [
-        NewTrial(params, {STRUCTURE: structure_of(config, params)} if params is not None else {}) for params in drawn
+def _create(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+    config = plan.trial_config
+    trials = [  # packs are taken by structure
+        NewTrial(params, {STRUCTURE: structure_key(config, params)} if params is not None else {})
+        for params in plan.drawn()
     ]
     return create_stage(db, plan.name, "maximize", stage_attributes(plan, images), plan.config.space, trials)
+
+
+def stored_precision(db: Database, name: str) -> str | None:
+    """That of the stage of this name: its own from its creation on, wherever it goes on; None without such a stage."""
+    try:
+        study = find_study(db, name)
+    except StudyNotFoundError:
+        return None
+    return stored_plan(study).config.train.precision if attributes.CONFIG in study.attrs else None
 
 
 def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
@@ -115,6 +118,7 @@ def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
             "fingerprint": images.fingerprint,
         },
         attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
+        **plan.own_attributes(),
     }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import Evidence
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import (
     FloatRange,
     Range,
@@ -23,9 +23,10 @@ from hpsearch.config import (
 from hpsearch.config.study import validate
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
+from hpsearch.stages.proposals import drawn_params
 from hpsearch.storage import StudyRow
 
-StageKind = Literal["check", "coarse", "fine"]
+StageKind = Literal["check", "coarse", "fine", "compare"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ class StagePlan:
     def trial_config(self) -> StudyConfig:
         """The config of a trial before its own hyperparameters are set."""
         return self.config.for_stage(self.kind)
+
+    def drawn(self) -> list[dict[str, Any] | None]:
+        """One entry per trial: its hyperparameters, or None where a sampler proposes them later."""
+        return drawn_params(self.config.space, self.settings)
+
+    def own_attributes(self) -> dict[str, Any]:
+        """What the study keeps beside that of every stage."""
+        return {}
+
+    def with_precision(self, precision: str) -> Self:
+        """The same stage, trained in this precision."""
+        train = self.config.train.model_copy(update={"precision": precision})
+        return replace(self, config=self.config.model_copy(update={"train": train}))
 
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
         """All that decides what this stage finds; two plans of one identity are the same search."""
@@ -142,7 +156,7 @@ def _checked_rates(check: StudyRow) -> tuple[Range, str]:
     return FloatRange(measured["low"], measured["high"], log=True), measured["reason"]
 
 
-def plan_fine(evidence: Evidence, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
+def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
     """The fine stage after a study: its ranges narrowed to where its trials did well.
 
     Args:
@@ -180,7 +194,7 @@ def plan_fine(evidence: Evidence, settings: Settings, name: str | None = None, *
     return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem)
 
 
-def _nothing_finished(evidence: Evidence) -> str:
+def _nothing_finished(evidence: StudyTrials) -> str:
     name, total = evidence.study.name, len(evidence.trials)
     if evidence.num_exploded:
         return (

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from hpsearch.config import StageConfig
 
 NUM_BEST = 25  # trials of which TPE makes its picture of the best, at most
-NUM_NEWEST = 500  # of those that it learns from beside them, see `search.window`
+NUM_NEWEST = 500  # of those that it learns from beside them, see `windowed_storage`
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class SamplerKnowledge:
     """What a stage with an adaptive sampler learns from.
 
     Attributes:
@@ -48,7 +48,7 @@ class Learning:
         return asdict(self)
 
 
-def learning_of(settings: StageConfig, width: int, workers: int | None) -> Learning | None:
+def knowledge_of(settings: StageConfig, width: int, workers: int | None) -> SamplerKnowledge | None:
     """What the sampler of a stage learns from; None if it learns from nothing.
 
     Args:
@@ -60,10 +60,10 @@ def learning_of(settings: StageConfig, width: int, workers: int | None) -> Learn
         return None
     lag = None if workers is None else max(0, min(width * workers, settings.trials) - 1)
     if settings.trials <= NUM_NEWEST:
-        return Learning(settings.sampler, width, lag)
-    return Learning(settings.sampler, width, lag, NUM_BEST, NUM_NEWEST)
+        return SamplerKnowledge(settings.sampler, width, lag)
+    return SamplerKnowledge(settings.sampler, width, lag, NUM_BEST, NUM_NEWEST)
 
 
-def stored_learning(attr: Mapping[str, Any] | None) -> Learning | None:
+def stored_knowledge(attr: Mapping[str, Any] | None) -> SamplerKnowledge | None:
     """What `as_dict` was written to the study."""
-    return Learning(**attr) if attr is not None else None
+    return SamplerKnowledge(**attr) if attr is not None else None

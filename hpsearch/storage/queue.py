@@ -2,7 +2,7 @@
 
     state      lease (worker, attempt, expires_at)   got there by
     WAITING    none                                  create_stage
-    WAITING    (none, a, none)                       release: was begun `a` times (0: only taken), starts over
+    WAITING    (none, a, none)                       release: was begun `a` times, starts over
     RUNNING    (w, a, t)                             take: attempt a is w's until t; renew and record move t
     RUNNING    none, or (none, a, none)              another program, which alone may finish it; never taken
     finished   (w, a, none)                          finish: attempt a of w is the one that counts
@@ -106,22 +106,10 @@ class Queue:
         """
         if limit < 1:
             return []
-        return self._take(limit, even_out=even_out)
-
-    def take_ahead(self, limit: int) -> list[Lease]:
-        """The same for a worker that still has some in its hands, which leaves enough for all others.
-
-        Only where more trials wait than all workers together would take next, if each took as many; else none.
-        """
-        return self._take(limit, ahead=True) if limit >= 1 else []
-
-    def _take(self, limit: int, *, ahead: bool = False, even_out: int | None = None) -> list[Lease]:
         with self.db.write() as connection:
             study = Shared(connection, self.study.study_id, self.worker, self.db.now)
             if even_out is not None and (workers := study.num_workers()) > 1:
                 limit = even_share(study.num_waiting(), study.left_elsewhere(even_out), workers, limit)
-            if ahead and study.num_waiting() <= limit * study.num_workers():
-                return []
             leases = lock_free(connection, self.study.study_id, self.db.now, limit)
             ids = [lease.trial_id for lease in leases]
             if not ids:
@@ -192,17 +180,10 @@ class Queue:
                     extend(connection, ids, None)
         return [outcome.lease for outcome in outcomes if outcome.lease not in states]
 
-    def release(self, leases: Sequence[Lease], *, untouched: bool = False) -> None:
-        """Give trials back at once: they wait again, and what this attempt recorded is removed.
-
-        If they are `untouched`, as those taken ahead, it counts as no attempt.
-        """
+    def release(self, leases: Sequence[Lease]) -> None:
+        """Give trials back at once: they wait again, and what this attempt recorded is removed."""
         with self.db.write() as connection:
-            ids = held(connection, self.worker, leases).values()
-            give_back(connection, ids)
-            if untouched:
-                mine = hpsearch_leases.c.trial_id.in_(ids)
-                connection.execute(sa.update(hpsearch_leases).where(mine).values(attempt=hpsearch_leases.c.attempt - 1))
+            give_back(connection, held(connection, self.worker, leases).values())
 
     def release_dead(self) -> list[int]:
         """Give back the trials of workers on this host whose process is gone; their numbers.

@@ -1,7 +1,7 @@
 """Training many trials as one program: packs, engines, optimizers. Knows no Optuna and no database."""
 
+from hpsearch.config.structure import group, structure_key
 from hpsearch.training.explosion import CHECK_STEPS
-from hpsearch.training.grouping import group, structure_key
 from hpsearch.training.pack import Pack, PackReport, Snapshot
 
 __all__ = ["CHECK_STEPS", "Pack", "PackReport", "Snapshot", "group", "structure_key"]

@@ -11,7 +11,9 @@ from hpsearch.runtime import resolve_device, set_threads
 from hpsearch.training.precision import PRECISIONS
 
 
-def load_data(config: StudyConfig, run: RunConfig, progress: Callable[[int, int], None] | None = None) -> TrainingData:
+def load_images(
+    config: StudyConfig, run: RunConfig, progress: Callable[[int, int], None] | None = None
+) -> TrainingData:
     """Read, check, split, normalize and place them; `progress` hears (done, total) while files are decoded.
 
     Raises:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.config import StudyConfig
+from hpsearch.config.structure import structure_key
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
@@ -17,7 +18,6 @@ from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.runtime import step_seed
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
-from hpsearch.training.grouping import structure_key
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate
@@ -192,6 +192,7 @@ class Pack:
             for name, tensor in stacked.items():
                 tensor[slot].copy_(tensors[name])
         self._state.watch.go_on()
+        self._engine.weights_changed()
         self.epoch = epochs.pop()
 
     @property

@@ -12,12 +12,15 @@ from hpsearch.training.device_memory import free_memory
 from hpsearch.tuning.timing import Candidate, Clock, Timing
 from hpsearch.tuning.workload import balanced
 
-LEAST_GAIN = 1.10  # times as fast as the default; two runs of one program on a busy machine differ by less
+MIN_GAIN = 1.10  # times as fast as the default; two runs of one program on a busy machine differ by less
 LOOP_MARGIN = 1.05  # times as slow as plain training, one trial after the other: more is never taken
 REPEATS = 5
-LEAST_REPEATS = 3  # fewer have no median worth the name
+MIN_REPEATS = 3  # fewer have no median worth the name
 HOPELESS = 1.5  # times as slow as the default: no repetition will make that good
 SLOWER = 2.5  # times as slow as the default that another way is expected to be, at worst
+# Of a first epoch's predicted seconds that its first step may take: a way that is so much slower than thought is left
+# at once (products in bfloat16 take 17 times as long where the processor has none).
+FIRST_STEP = 1.0
 
 log = get_logger(__name__)
 
@@ -59,7 +62,6 @@ class Tuning:
     num_compared: int = 1
     """Ways that were timed; the default alone, where the search is too small to look for a better one."""
     is_default: bool = True
-    cached: bool = False
     bfloat16: float | None = None
     """Times as fast that the pack is in bfloat16, where that was measured; never taken unasked: it is less exact."""
 
@@ -85,7 +87,7 @@ def choose(timings: Sequence[Timing], work: Workload, threads: int) -> Tuning:
     """
     default, best = timings[0], min(timings, key=work.seconds)
     loop = min((work.seconds(timing) for timing in timings if timing.engine == "loop"), default=math.inf)
-    keeps = work.seconds(default) <= min(LEAST_GAIN * work.seconds(best), LOOP_MARGIN * loop)
+    keeps = work.seconds(default) <= min(MIN_GAIN * work.seconds(best), LOOP_MARGIN * loop)
     chosen = default if keeps else best
     return Tuning(
         engine=chosen.engine,
@@ -136,8 +138,8 @@ def candidates(
 class Timed(Protocol):
     """What `TimedPack` does."""
 
-    def run_epoch(self) -> float:
-        """Train a short epoch; seconds."""
+    def run_epoch(self, most_seconds: float = math.inf) -> float:
+        """Train a short epoch; seconds. A first step that takes longer than `most_seconds` ends it with an error."""
 
     def timing(self) -> Timing:
         """Medians over the epochs but the first."""
@@ -167,11 +169,11 @@ def compare(
     in_turns: list[Timed] = []
     round_seconds = 0.0
     for make, prediction in zip(makes, predicted, strict=True):
-        if clock() + 2 * prediction + LEAST_REPEATS * round_seconds <= end:  # one round more than needed: to spare
+        if clock() + 2 * prediction + MIN_REPEATS * round_seconds <= end:  # one round more than needed: to spare
             try:
                 pack = make()
-                took = pack.run_epoch()
-                if clock() + took + (LEAST_REPEATS - 1) * round_seconds <= end:
+                took = pack.run_epoch(FIRST_STEP * prediction)
+                if clock() + took + (MIN_REPEATS - 1) * round_seconds <= end:
                     took = pack.run_epoch()
                     timed.append(pack)
             except Exception as error:
@@ -179,7 +181,7 @@ def compare(
                 free_memory()
             else:
                 if timed and pack is timed[-1] and cost(pack.timing()) <= HOPELESS * cost(timed[0].timing()):
-                    if clock() + (LEAST_REPEATS - 1) * (round_seconds + took) <= end:
+                    if clock() + (MIN_REPEATS - 1) * (round_seconds + took) <= end:
                         in_turns.append(pack)
                         round_seconds += took
                     else:
@@ -191,4 +193,4 @@ def compare(
         for pack in in_turns:
             pack.run_epoch()
         num_rounds += 1
-    return [pack.timing() for pack in timed] if num_rounds >= LEAST_REPEATS else []
+    return [pack.timing() for pack in timed] if num_rounds >= MIN_REPEATS else []

@@ -5,6 +5,7 @@ Shapes: N = images, B = batch, C = channels, H = height, W = width.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +17,15 @@ from torch import Tensor
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.errors import EngineError
+from hpsearch.errors import EngineError, HpsearchError
 from hpsearch.logs import get_logger
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
 
 Clock = Callable[[], float]
 
-NUM_STEPS = 10  # minibatches in a timed epoch, at most
-LEAST_STEPS = 3  # or at least
+MAX_STEPS = 10  # minibatches in a timed epoch, at most
+MIN_STEPS = 3  # or at least
 CRUMB = 4  # images of the smallest minibatch: a large net must not take minutes to be known as large
 NUM_EVALUATED = 50  # images of each part that a timed epoch evaluates on, at most
 # Values that change no verdict on a net, but keep the arithmetic that the search will have.
@@ -32,6 +33,10 @@ HARMLESS = {"lr": 1e-12}
 HARMLESS_IF_SEARCHED = {"reg": 1e-9, "l1": 1e-9, "weight_decay": 1e-9, "label_smoothing": 0.1, "model.dropout": 0.5}
 
 log = get_logger(__name__)
+
+
+class TooSlowError(HpsearchError):
+    """A way to train that is not worth another step."""
 
 
 class Candidate(NamedTuple):
@@ -78,6 +83,8 @@ class Stopwatch:
 
     device: torch.device
     clock: Clock = time.perf_counter
+    most_seconds: float = math.inf
+    """Of the first step of an epoch."""
     steps_begun: float = 0.0
     last_begun: float = 0.0
     steps_ended: float = 0.0
@@ -123,6 +130,8 @@ class WatchedData(TrainingData):
             if number == last:
                 self.watch.last_begun = self.watch.now()
             yield batch
+            if number == 0 and (took := self.watch.now() - self.watch.steps_begun) > self.watch.most_seconds:
+                raise TooSlowError(f"its first step took {took:.3g} s, expected were {self.watch.most_seconds:.3g}")
         self.watch.steps_ended = self.watch.now()
 
     def train_sample(self, num: int = NUM_EVALUATED) -> tuple[Tensor, Tensor]:
@@ -148,7 +157,7 @@ class TimedPack:
     data: TrainingData
     engine: str
     width: int
-    num_steps: int = NUM_STEPS
+    num_steps: int = MAX_STEPS
     batch_size: int | None = None
     clock: Clock = time.perf_counter
     steps: list[float] = field(default_factory=list)
@@ -162,8 +171,13 @@ class TimedPack:
         self.pack = Pack(config, self.part, [TrialSpec(number) for number in range(self.width)], engine=self.engine)
         self.engine = self.pack.engine
 
-    def run_epoch(self) -> float:
-        """Train and measure once; seconds that it took."""
+    def run_epoch(self, most_seconds: float = math.inf) -> float:
+        """Train and measure once; seconds that it took.
+
+        Raises:
+            TooSlowError: its first step took longer than `most_seconds`.
+        """
+        self.watch.most_seconds = most_seconds
         begun = self.watch.now()
         self.pack.run_epoch()
         took = self.watch.now() - begun

@@ -1,27 +1,20 @@
-"""How much work a stage is, and what that means by rule: trials in one pack, devices, threads."""
+"""How much work a stage is, and what that means by rule for the trials in one pack."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-
-import torch
 
 from hpsearch.config import RunConfig, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build, num_multiplications
-from hpsearch.runtime import num_cores, resolve_device
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror
 
 # Measured on 2 cores with the engine fused: 32 trials of a 3072-50-10 net (154,160 parameters) are as fast as 8.
 CPU_PARAMETERS = 32 * 160_000
-MOST_ON_CPU = 32
-MOST_ON_ACCELERATOR = 128
-# Below this much arithmetic, a second process costs more to start than it saves (30 s at 100 GFLOP/s); and a second
-# thread saves nothing, but costs a search on busy cores several times its time (digits: 4.4 s alone, 25 s in company).
-WORTH_A_FLEET = 3e12
-LEAST_ROUNDS = 6  # samplers and pruners learn from finished packs, so they need some of them
+MAX_WIDTH_ON_CPU = 32
+MAX_WIDTH_ON_ACCELERATOR = 128
+MIN_ROUNDS = 6  # samplers and pruners learn from finished packs, so they need some of them
 
 
 def choose_width(
@@ -43,11 +36,11 @@ def choose_width(
     model = build(config.model, data.shape, data.num_classes)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if (device or data.x_train_NCHW.device.type) == "cpu":
-        width = max(4, min(MOST_ON_CPU, CPU_PARAMETERS // parameters))
+        width = max(4, min(MAX_WIDTH_ON_CPU, CPU_PARAMETERS // parameters))
     else:
-        width = MOST_ON_ACCELERATOR
+        width = MAX_WIDTH_ON_ACCELERATOR
     if needs_mirror(settings):
-        return balanced(num_trials, min(width, math.ceil(num_trials / LEAST_ROUNDS)))
+        return balanced(num_trials, min(width, math.ceil(num_trials / MIN_ROUNDS)))
     return balanced(num_trials, width, workers)
 
 
@@ -62,26 +55,3 @@ def arithmetic(plan: StagePlan, data: TrainingData) -> float:
     net = build(plan.trial_config.model, data.shape, data.num_classes)
     operations = 6.0 * num_multiplications(net, data.shape)
     return operations * data.num_train * plan.settings.epochs * plan.settings.trials
-
-
-def choose_threads(plan: StagePlan, data: TrainingData, run: RunConfig) -> int:
-    """CPU threads of a single worker: the user's number, all cores (0), or one where more would not help."""
-    small = data.x_train_NCHW.device.type == "cpu" and arithmetic(plan, data) < WORTH_A_FLEET
-    return run.threads or (1 if small else 0)
-
-
-def choose_devices(
-    plan: StagePlan, data: TrainingData, run: RunConfig, workers: int, devices: Sequence[str]
-) -> list[str]:
-    """The device of each worker: as asked for; else one worker per GPU, or per core where the work is worth it."""
-    if devices:
-        for name in devices:
-            resolve_device(name)
-        return [devices[index % len(devices)] for index in range(max(workers, len(devices)))]
-    device = resolve_device(run.device)
-    if device.type == "cuda" and run.device in ("auto", "cuda"):
-        every = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        return [every[index % len(every)] for index in range(workers or len(every))]
-    if not workers:
-        workers = num_cores() if device.type == "cpu" and arithmetic(plan, data) > WORTH_A_FLEET else 1
-    return [str(device)] * workers

@@ -16,7 +16,7 @@ MOST_EQUAL = 3  # the same error so many times running stops the stage
 class PoisonedDeviceError(HpsearchError):
     """The device refuses further work in this process; another process can go on."""
 
-    exit_code = 75  # EX_TEMPFAIL: a supervisor starts a new process
+    exit_code = 75  # EX_TEMPFAIL
 
     @classmethod
     def by(cls, error: Exception) -> PoisonedDeviceError:

@@ -63,7 +63,6 @@ class PackRun:
         pack: as `create_pack` makes it.
         held: the trials by number; those that are over, or lost, are taken out.
         pruner: its name, as the reason of those it stops.
-        before_last_epoch: called where the pack has one more epoch to go.
         after_epoch: called after each epoch.
     """
 
@@ -79,14 +78,13 @@ class PackRun:
         mirror: Mirror | None,
         listener: Listener,
         stop: Stop,
-        before_last_epoch: Callable[[], None],
         after_epoch: Callable[[], None],
     ) -> None:
         self.pack, self.held, self.pruner = pack, held, pruner
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
-        self.before_last_epoch, self.after_epoch = before_last_epoch, after_epoch
+        self.after_epoch = after_epoch
         numbers = pack.numbers
         for number in numbers:
             checkpoint = held[number].checkpoint
@@ -102,8 +100,6 @@ class PackRun:
             Stopped: a stop was asked for; the live trials have checkpoints of the last whole epoch.
         """
         while not self.pack.done:
-            if self.pack.epoch + 1 == self.pack.num_epochs:
-                self.before_last_epoch()
             start = time.monotonic()
             report = self.pack.run_epoch()
             self.stop.epoch_seconds = time.monotonic() - start

@@ -1,35 +1,33 @@
-"""Where a worker's trials come from: from the queue, or got ready ahead; hyperparameters, where none are drawn yet."""
+"""Where a worker's trials come from: leased from the queue, with hyperparameters where none are drawn yet."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from hpsearch.config import StudyConfig
+from hpsearch.results import TrialSpec
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import BEGUN, Mirror, needs_mirror
 from hpsearch.storage import Queue, read_trials
-from hpsearch.training import Pack
+from hpsearch.training import group
 from hpsearch.training.checkpoints import Checkpoints
-from hpsearch.worker.ahead import Ahead, hold
-from hpsearch.worker.database_waits import said_if_slow
 from hpsearch.worker.pack_run import HeldTrial
 from hpsearch.worker.writer import Writer
 
 
-class Supply:
+class TrialSource:
     """Trials for one worker.
 
     Args:
         queue: of the stage.
         writer: renews leases.
         checkpoints: of the stage.
-        ahead: gets trials ready.
         plan: of the stage.
         mirror: what the sampler sees; None if nothing is proposed.
         insist: asks the database until it answers.
-        note: told what is waited for.
     """
 
     def __init__(
@@ -37,33 +35,28 @@ class Supply:
         queue: Queue,
         writer: Writer,
         checkpoints: Checkpoints,
-        ahead: Ahead,
         plan: StagePlan,
         mirror: Mirror | None,
         insist: Callable[[Callable[[], Any]], Any],
-        note: Callable[[str], None],
     ) -> None:
-        self._queue, self._writer, self._checkpoints, self._ahead = queue, writer, checkpoints, ahead
-        self._plan, self._mirror, self._insist, self._note = plan, mirror, insist, note
+        self._queue, self._writer, self._checkpoints = queue, writer, checkpoints
+        self._plan, self._mirror, self._insist = plan, mirror, insist
         # Where sampler or pruner learn from packs, these are as wide as was said.
         self._even_out = None if needs_mirror(plan.settings) else plan.settings.epochs
 
-    def take(self, held: dict[int, HeldTrial], width: int) -> Pack | None:
-        """Put the next trials into `held`: those that were got ready, or as many as a pack has; none if none wait.
+    def take_trials(self, held: dict[int, HeldTrial], width: int) -> None:
+        """Put the next trials into `held`, as many as a pack has; none if none wait.
 
-        Returns the pack of all of them, if it has been made already.
+        Those that were begun before come with the checkpoints from which they go on.
         """
-        with said_if_slow(self._note, "waiting for the database"):
-            ready = self._ahead.collect()
-        held |= ready.held
-        if not ready.held:
-            leases = ready.leases or self._insist(lambda: self._queue.take(width, self._even_out))
-            held |= {lease.number: HeldTrial(lease) for lease in leases}
-            self._writer.hold(leases)
-            held |= hold(leases, self._checkpoints)
-        return ready.pack
+        leases = self._insist(lambda: self._queue.take(width, self._even_out))
+        held |= {lease.number: HeldTrial(lease) for lease in leases}  # at once: whatever happens, they are given back
+        self._writer.hold(leases)
+        for lease in leases:
+            if lease.attempt > 1:
+                held[lease.number].checkpoint = self._checkpoints.load(lease.number)
 
-    def propose(self, held: dict[int, HeldTrial]) -> None:
+    def propose_params(self, held: dict[int, HeldTrial]) -> None:
         """Hyperparameters for trials that have none yet, from the sampler; the mirror learns of all others."""
         if (mirror := self._mirror) is None:
             return
@@ -90,3 +83,15 @@ class Supply:
         time.sleep(min(max(standing.seconds_to_expiry, 0.05), 0.2))
         self._queue.release_dead()
         return True
+
+
+def packs_of(config: StudyConfig, held: Mapping[int, HeldTrial]) -> list[tuple[StudyConfig, list[int]]]:
+    """Which trials train together: those of one structure and one epoch."""
+    packs = []
+    for shared, members in group(config, [TrialSpec(n, t.lease.params) for n, t in held.items()]):
+        by_epoch: dict[int, list[int]] = {}
+        for spec in members:
+            checkpoint = held[spec.number].checkpoint
+            by_epoch.setdefault(checkpoint.snapshot.epoch if checkpoint else 0, []).append(spec.number)
+        packs += [(shared, numbers) for numbers in by_epoch.values()]
+    return packs

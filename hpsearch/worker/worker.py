@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from hpsearch.analysis import attributes
@@ -21,10 +20,9 @@ from hpsearch.logs import get_logger
 from hpsearch.stages.listener import Listener, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
-from hpsearch.stages.sampler_knowledge import learning_of
+from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.storage import (
     Database,
-    Lease,
     Outcome,
     Queue,
     StorageAwayError,
@@ -33,13 +31,11 @@ from hpsearch.storage import (
     new_worker_id,
     read_trials,
 )
-from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 from hpsearch.training.device_memory import free_memory, is_out_of_memory
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker import spool
-from hpsearch.worker.ahead import Ahead, packs_of
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.database_waits import Answer, insist
 from hpsearch.worker.failures import (
@@ -53,7 +49,7 @@ from hpsearch.worker.kept_weights import Keeper
 from hpsearch.worker.pack_run import HeldTrial, PackRun, create_pack
 from hpsearch.worker.resumption import resumption
 from hpsearch.worker.stopping import Stop
-from hpsearch.worker.trial_source import Supply
+from hpsearch.worker.trial_source import TrialSource, packs_of
 from hpsearch.worker.writer import Lost, Writer, Written
 
 MOST_POISONED = 2  # processes that a trial may poison before it fails
@@ -115,7 +111,7 @@ class Worker:
             engine=run.engine,
             width=self.width,
             device=str(data.x_train_NCHW.device),
-            learning=learning_of(plan.settings, self.width, workers),
+            learning=knowledge_of(plan.settings, self.width, workers),
         )
 
     def run(self) -> None:
@@ -137,17 +133,13 @@ class Worker:
             )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
         self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
-        self.ahead = Ahead(self.queue, self.writer, self.checkpoints, self.plan, self.images, self.run_config.engine)
-        self.supply = Supply(
-            self.queue, self.writer, self.checkpoints, self.ahead, self.plan, self.mirror, self._insist,
-            self.listener.note,
-        )  # fmt: skip
+        self.source = TrialSource(self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist)
         patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
             self._work_until_done()
             patience = {}
         finally:
-            self._give_back(self.ahead.close())
+            self._give_back()
             self.writer.close(**patience)
             self._hear_news()
             self.checkpointer.close()
@@ -156,13 +148,13 @@ class Worker:
         while True:
             self.stop.raise_if_requested()
             self.held = {}
-            made = self.supply.take(self.held, self.width)
+            self.source.take_trials(self.held, self.width)
             if self.held:
-                self._work(made)
+                self._train_held()
                 continue
             self.writer.flush()
             self._hear_news()
-            if not self._insist(self.supply.wait_for_others):
+            if not self._insist(self.source.wait_for_others):
                 return
 
     def _tick(self) -> None:
@@ -175,28 +167,22 @@ class Worker:
     def _insist(self, call: Callable[[], Answer]) -> Answer:
         return insist(call, self.listener.note, self.stop)
 
-    def _work(self, made: Pack | None) -> None:
-        """Train the trials in hand; `made` is the pack of all of them, if it has been made already."""
+    def _train_held(self) -> None:
+        """Train the trials in hand."""
         resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
         if resuming:
             self.listener.note(resumption(resuming))
-        self.supply.propose(self.held)
+        self.source.propose_params(self.held)
         for config, numbers in packs_of(self.plan.trial_config, self.held):
             for first in range(0, len(numbers), self.width):  # which may have shrunk since they were taken
-                self._train(config, numbers[first : first + self.width], made)
-                made = None
+                self._train(config, numbers[first : first + self.width])
 
-    def _train(self, config: StudyConfig, numbers: Sequence[int], made: Pack | None = None) -> None:
-        """Train trials of one structure and epoch in one pack, or in halves where that does not do.
-
-        `made` is that pack, if it has been made already.
-        """
+    def _train(self, config: StudyConfig, numbers: Sequence[int]) -> None:
+        """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
         numbers = [number for number in numbers if number in self.held]
         try:
-            if made is None or list(made.numbers) != numbers:
-                made = create_pack(config, self._images(config), numbers, self.held, self.run_config.engine)
             self.current = run = PackRun(
-                made,
+                create_pack(config, self._images(config), numbers, self.held, self.run_config.engine),
                 self.held,
                 pruner=self.plan.settings.pruner,
                 writer=self.writer,
@@ -205,7 +191,6 @@ class Worker:
                 mirror=self.mirror,
                 listener=self.listener,
                 stop=self.stop,
-                before_last_epoch=partial(self._look_ahead, made),
                 after_epoch=self._hear_news,
             )
             completed = run.run()
@@ -223,18 +208,12 @@ class Worker:
                 self._fail(numbers, error, config)
         self._hear_news()
 
-    def _look_ahead(self, pack: Pack) -> None:
-        """The pack begins its last epoch: get the next one ready, if this is the last of those in hand."""
-        if self.stop.requested is None and set(self.held) <= set(pack.numbers):
-            self.ahead.begin(self.width, self.stop.epoch_seconds, pack)
-
     def _train_halves(self, config: StudyConfig, numbers: Sequence[int], error: Exception) -> None:
         """A pack raised: too little memory for so many, or one of its trials, which the halving will find alone."""
         half = (len(numbers) + 1) // 2
         if is_out_of_memory(error):
             self.width = min(self.width, half)
             self.listener.note(f"out of memory: pack {len(numbers)} -> {half}")
-            self.ahead.free()
             free_memory()
         else:
             log.info("a pack of %d raised %s; it goes on in halves", len(numbers), first_line(error))
@@ -245,7 +224,7 @@ class Worker:
     def _images(self, config: StudyConfig) -> TrainingData:
         """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
         if config.data not in self.images:
-            self.images[config.data] = load_data(config, self.run_config)
+            self.images[config.data] = load_images(config, self.run_config)
         return self.images[config.data]
 
     def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
@@ -269,16 +248,15 @@ class Worker:
         log.info("trials %s failed\n%s", [o.lease.number for o in outcomes], attrs[attributes.TRACEBACK])
         self.failures.add(first_line(error), len(outcomes), config, error)
 
-    def _give_back(self, untouched: Sequence[Lease]) -> None:
-        """Trials that are not finished wait again, for whoever is next; so do those that were only taken ahead."""
-        if not (leases := [trial.lease for trial in self.held.values()]) and not untouched:
+    def _give_back(self) -> None:
+        """Trials that are not finished wait again, for whoever is next."""
+        if not (leases := [trial.lease for trial in self.held.values()]):
             return
-        self.writer.let_go([*leases, *untouched])
+        self.writer.let_go(leases)
         self.checkpointer.flush()  # whoever takes them next finds all of it
         if self.writer.flush(QUICK_PATIENCE):  # else it may be locked, and would keep us for a minute
             with contextlib.suppress(StorageAwayError):
                 self.queue.release(leases)
-                self.queue.release(untouched, untouched=True)
                 return
         self.listener.note("database away: the trials go back to the queue when their leases run out")
 
@@ -290,7 +268,6 @@ class Worker:
                     self._tell(outcome, num_finished)
                 case Lost(lease):
                     self.listener.note(f"lease lost, result discarded: trial {lease.number}")
-                    self.ahead.lose(lease)
                     if (trial := self.held.get(lease.number)) is not None and trial.lease == lease:
                         self.current.forget([lease.number])
 

@@ -10,7 +10,7 @@ import torch
 from hpsearch.config import load_settings
 from hpsearch.datasets.memory import SharedMemory
 from hpsearch.datasets.sharing import adopt, share
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 pytestmark = pytest.mark.skipif(not SharedMemory.possible(), reason="the system has no anonymous files")
 
@@ -32,7 +32,7 @@ def images(request, tmp_path):
         source = f"npz:{tmp_path / 'images.npz'}"
     stored = {"data": {"source": source, "augment": ["hflip"], "normalize": "pixel", "val": 12}}
     settings = load_settings(stored=stored)
-    return load_data(settings.study, settings.run)
+    return load_images(settings.study, settings.run)
 
 
 @pytest.mark.parametrize("prepared", ["in shared memory", "elsewhere"])

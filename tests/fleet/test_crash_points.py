@@ -38,7 +38,6 @@ if not marker.exists():
 POINTS = {
     "a study created, nothing taken": ("hpsearch.storage.studies", "create_stage", "after", 1),
     "trials taken": ("hpsearch.storage.queue", "Queue.take", "after", 2),
-    "trials taken ahead": ("hpsearch.storage.queue", "Queue.take_ahead", "after", 1),
     "an epoch about to be recorded": ("hpsearch.storage.queue", "Queue.record", "before", 70),
     "an epoch recorded": ("hpsearch.storage.queue", "Queue.record", "after", 70),
     "inside the transaction that ends trials": ("hpsearch.storage.queue", "extend", "before", 80),

@@ -23,7 +23,7 @@ from hpsearch.search.session import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
 from hpsearch.training.activations import compare_inits
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 
 def synthetic(**keys):
@@ -32,7 +32,7 @@ def synthetic(**keys):
 
 
 def images(settings):
-    return load_data(settings.study, settings.run)
+    return load_images(settings.study, settings.run)
 
 
 def shuffled(data, seed=0):
@@ -435,9 +435,9 @@ def test_the_line_of_a_search(db, tiny):
 
 def test_overfitting_gives_up_with_a_note_when_its_time_is_over(tiny):
     from hpsearch.search.checks.gates import check_overfit
-    from hpsearch.training.images import load_data
+    from hpsearch.training.images import load_images
 
     settings = tiny()
-    finding = check_overfit(settings.study, load_data(settings.study, settings.run), seconds=1e-3)
+    finding = check_overfit(settings.study, load_images(settings.study, settings.run), seconds=1e-3)
     assert finding.outcome == "note"
     assert "not known" in finding.text

@@ -7,11 +7,11 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.compare_samplers import list_comparisons, plan_comparison, read_comparison, run_comparison
 from hpsearch.stages.listener import Listener
 from hpsearch.storage import find_study, list_studies, read_trials
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 
 def run(db, plan, settings, listener=None, finished=None):
-    return run_comparison(db, plan, settings.run, load_data(plan.config, settings.run), listener, finished)
+    return run_comparison(db, plan, settings.run, load_images(plan.config, settings.run), listener, finished)
 
 
 def trials(db, name):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.datasets import device
 from hpsearch.errors import ConfigError, DataError, RefusedError
 from hpsearch.models import build
@@ -20,14 +20,14 @@ from hpsearch.search.stored_trials import retrain
 from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 SETTINGS = {"data__synthetic__test": 60, "data__synthetic__noise": 2.0}
 
 
 def search(db, settings, name="coarse"):
     plan = plan_coarse(settings, name)
-    return run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run))
+    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
 
 
 def measure(db, settings, study="coarse", number=None, **options):
@@ -59,7 +59,7 @@ def test_the_best_trial_is_trained_again_and_measured_as_plain_pytorch_would(db,
     assert (result.epochs, result.num_test, result.seeds) == (2, 60, (0,))
 
     config = plan_coarse(settings).trial_config.with_params(best.params)
-    data = load_data(config, settings.run)
+    data = load_images(config, settings.run)
     pack = Pack(config, data, [TrialSpec(best.number)])
     while not pack.done:
         pack.run_epoch()
@@ -114,7 +114,7 @@ def test_training_on_val_too_ends_after_the_best_epoch(db, tiny, monkeypatch):
 
 def test_joined_images_keep_their_normalization(tiny):
     settings = tiny()
-    data = load_data(settings.study, settings.run)
+    data = load_images(settings.study, settings.run)
     both = joined(data)
     assert both.normalization is data.normalization
     assert torch.equal(both.x_train_NCHW[: data.num_train], data.train_images())
@@ -125,7 +125,7 @@ def test_each_use_is_kept_and_counted_over_the_family(db, tiny):
     settings = tiny(**SETTINGS)
     coarse = search(db, settings)
     plan = plan_fine(coarse, settings)
-    run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run))
+    run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
     search(db, settings, "stranger")
     counts = []
     for study in ("fine", "coarse", "fine", "stranger"):
@@ -212,6 +212,6 @@ def test_nothing_but_the_final_test_reads_the_test_split(db, tiny, monkeypatch):
     monkeypatch.setattr(device, "load_test", never)
     settings = tiny()
     search(db, settings)
-    assert gather(db, "coarse").best is not None
+    assert read_study(db, "coarse").best is not None
     with pytest.raises(AssertionError, match="was read"):
         measure(db, settings)

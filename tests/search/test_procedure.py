@@ -4,13 +4,13 @@ import pytest
 
 import hpsearch
 from hpsearch.analysis.decision import Limits
-from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import RefusedError
 from hpsearch.search.procedure import ProcedureListener, run_procedure
 from hpsearch.search.session import run_stage
 from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_trials
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 
 class Recorder(ProcedureListener):
@@ -56,7 +56,7 @@ def test_it_is_the_commands_by_hand(db, tiny, tmp_path):
     settings = tiny()
     procedure = run_procedure(db, settings, limits=Limits(max_stages=2))
     other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
-    coarse, data = plan_coarse(settings), load_data(plan_coarse(settings).trial_config, settings.run)
+    coarse, data = plan_coarse(settings), load_images(plan_coarse(settings).trial_config, settings.run)
     by_hand = [run_stage(other, coarse, settings.run, data)]
     by_hand.append(run_stage(other, plan_fine(by_hand[0], settings), settings.run, data))
     for evidence, stage in zip(by_hand, procedure.stages, strict=True):
@@ -121,7 +121,7 @@ def test_the_time_leaves_a_stage_that_the_same_call_finishes(db, tiny):
     assert "RUNNING" not in states
     done = run_procedure(db, tiny(run__width=4), limits=Limits(seconds=600, max_stages=2))
     assert done.ending.ending != "time"
-    assert gather(db, "coarse").num_finished == 12
+    assert read_study(db, "coarse").num_finished == 12
 
 
 def test_time_enough_is_no_budget(db, tiny):

@@ -7,19 +7,19 @@ import optuna
 import pytest
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
 from hpsearch.search.rerun import best_gap, compare, rerun
 from hpsearch.search.session import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, read_trials, write_attrs
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 
 
 def search(db, settings):
     plan = plan_coarse(settings)
-    return run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run))
+    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
 
 
 def complete(evidence):
@@ -107,7 +107,7 @@ def test_nothing_is_written(db, tiny):
     settings = tiny()
     evidence = search(db, settings)
     rerun(db, settings.run, "coarse", complete(evidence)[0], num_seeds=2)
-    again = gather(db, "coarse")
+    again = read_study(db, "coarse")
     assert again.trials == evidence.trials
     assert again.study.attrs == find_study(db, "coarse").attrs == evidence.study.attrs
 
@@ -157,6 +157,6 @@ def test_what_cannot_be_trained_again_is_refused(db, tiny):
     from hpsearch.stages.opening import open_stage
     from hpsearch.training import structure_key
 
-    open_stage(db, plan, load_data(plan.trial_config, settings.run), structure_key)
+    open_stage(db, plan, load_images(plan.trial_config, settings.run), structure_key)
     with pytest.raises(RefusedError, match="has not been trained yet"):
         rerun(db, settings.run, "waiting", 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import gather
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
@@ -18,12 +18,12 @@ from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.worker.worker import Worker
 
 
 def run(db, plan, settings, listener=None):
-    return run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run), listener)
+    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
 
 
 class Recorder(Listener):
@@ -144,7 +144,7 @@ def test_the_planted_step_of_an_explosion_is_the_one_recorded(db, tiny):
 
     settings = tiny(coarse__trials=1, space=["lr=log(2e2,2.0001e2)", "reg=none"], train__optimizer="sgd")
     plan = plan_coarse(settings)
-    data = load_data(plan.trial_config, settings.run)
+    data = load_images(plan.trial_config, settings.run)
     trial = run_stage(db, plan, settings.run, data).trials[0]
 
     config = plan.trial_config.with_params(trial.params)
@@ -217,7 +217,7 @@ def test_trials_of_another_normalization_train_on_those_images(db, tiny, monkeyp
 def test_fine_narrows_trains_longer_and_keeps_its_provenance(db, tiny):
     settings = tiny(coarse__trials=20)
     run(db, plan_coarse(settings), settings)
-    plan = plan_fine(gather(db, "coarse"), settings)
+    plan = plan_fine(read_study(db, "coarse"), settings)
     evidence = run(db, plan, settings)
     assert evidence.study.name == "fine"
     assert evidence.study.attrs[attributes.PROVENANCE] == plan.provenance()
@@ -242,10 +242,10 @@ def test_a_fine_stage_keeps_its_ranges_when_its_source_goes_on(db, tiny):
 
     with pytest.raises(KeyboardInterrupt):
         run(db, plan_coarse(settings), settings, Once())
-    first = plan_fine(gather(db, "coarse"), settings)
+    first = plan_fine(read_study(db, "coarse"), settings)
     run(db, first, settings)
     run(db, plan_coarse(settings), settings)
-    fresh = plan_fine(gather(db, "coarse"), settings)
+    fresh = plan_fine(read_study(db, "coarse"), settings)
     assert fresh.config.space != first.config.space
     kept, moved = keep_stored_ranges(db, fresh, frozenset())
     assert kept.config.space == first.config.space
@@ -257,7 +257,7 @@ def test_a_foreign_study_that_minimizes_can_be_narrowed_and_searched_on(db, tiny
     study = optuna.create_study(study_name="theirs", storage=db.optuna_storage(), direction="minimize")
     study.optimize(lambda trial: (math.log10(trial.suggest_float("lr", 1e-6, 1.0, log=True)) + 2) ** 2, n_trials=20)
     settings = tiny()
-    evidence = gather(db, "theirs")
+    evidence = read_study(db, "theirs")
     assert evidence.best is not None
     assert evidence.best.value == study.best_value
     plan = plan_fine(evidence, settings)
@@ -297,7 +297,7 @@ def test_training_that_always_raises_fails_three_trials_and_stops_the_stage(db, 
 def test_trials_left_running_by_a_killed_process_are_taken_again(db, tiny):
     settings = tiny()
     plan = plan_coarse(settings)
-    data = load_data(plan.trial_config, settings.run)
+    data = load_images(plan.trial_config, settings.run)
     from hpsearch.stages.opening import open_stage
     from hpsearch.training import structure_key
 
@@ -339,7 +339,7 @@ def test_tpe_in_fine_does_not_keep_proposing_the_exploding_region(db, tiny):
     settings = tiny(fine__trials=40, fine__epochs=2, space=["lr=log(1e-4,1e6)"])
     source = optuna.create_study(study_name="coarse", storage=db.optuna_storage(), direction="maximize")
     source.optimize(lambda trial: trial.suggest_float("lr", 1e-4, 1e6, log=True) * 0, n_trials=3)
-    evidence = run(db, plan_fine(gather(db, "coarse"), settings), settings)
+    evidence = run(db, plan_fine(read_study(db, "coarse"), settings), settings)
     exploded = [trial.attrs.get(attributes.REASON) == "exploded" for trial in evidence.trials]
     assert sum(exploded[:10]) >= 3
     assert sum(exploded[20:]) <= 4
@@ -350,7 +350,7 @@ def test_a_small_search_takes_one_thread_and_a_large_one_all_cores(tiny):
 
     settings = tiny(run__threads=0)
     plan = plan_coarse(settings)
-    data = load_data(plan.trial_config, settings.run)
+    data = load_images(plan.trial_config, settings.run)
     assert choose_threads(plan, data, settings.run) == 1
     large = plan_coarse(tiny(run__threads=0, coarse__trials=100_000, coarse__epochs=100_000))
     assert choose_threads(large, data, settings.run) == 0

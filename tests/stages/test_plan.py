@@ -1,6 +1,6 @@
 import pytest
 
-from hpsearch.analysis.study_trials import Evidence
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
@@ -11,7 +11,7 @@ LR = FloatRange(1e-6, 1e-3, log=True)
 
 
 def evidence(ranges, *observations, name="coarse"):
-    return Evidence(StudyRow(1, name, ("maximize",)), [], "maximize", ranges, list(observations))
+    return StudyTrials(StudyRow(1, name, ("maximize",)), [], "maximize", ranges, list(observations))
 
 
 def finished(number, value, **params):

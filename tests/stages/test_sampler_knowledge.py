@@ -13,9 +13,9 @@ from hpsearch.search import stage_run as fleet
 from hpsearch.search.session import look_ahead, run_stage
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.plan import plan_coarse
-from hpsearch.stages.sampler_knowledge import learning_of, stored_learning
+from hpsearch.stages.sampler_knowledge import knowledge_of, stored_knowledge
 from hpsearch.storage import find_study
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.worker.stopping import Stop
 
 
@@ -31,14 +31,14 @@ from hpsearch.worker.stopping import Stop
     ],
 )
 def test_what_a_sampler_knows_is_said_in_a_line(sampler, trials, width, workers, words):
-    learning = learning_of(StageConfig(sampler=sampler, trials=trials), width, workers)
+    learning = knowledge_of(StageConfig(sampler=sampler, trials=trials), width, workers)
     assert words in str(learning)
-    assert stored_learning(json.loads(json.dumps(learning.as_dict()))) == learning
+    assert stored_knowledge(json.loads(json.dumps(learning.as_dict()))) == learning
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 def test_samplers_that_learn_nothing_say_nothing(sampler):
-    assert learning_of(StageConfig(sampler=sampler), 17, 2) is None
+    assert knowledge_of(StageConfig(sampler=sampler), 17, 2) is None
 
 
 class Started(Listener):
@@ -52,7 +52,7 @@ def test_a_stage_says_at_its_start_what_it_does_and_keeps_it(db, tiny):
     plan = plan_coarse(settings)
     outlook = look_ahead(plan, settings.run)
     listener = Started()
-    evidence = run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run), listener)
+    evidence = run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
     learning = listener.event.learning
     assert (learning.batch, learning.lag) == (5, 4)
     assert learning == outlook.learning
@@ -68,7 +68,7 @@ def test_a_random_stage_says_nothing(db, tiny):
     settings = tiny()
     plan = plan_coarse(settings)
     listener = Started()
-    evidence = run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run), listener)
+    evidence = run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
     assert listener.event.learning is None
     assert attributes.LEARNING not in evidence.study.attrs
     assert look_ahead(plan, settings.run).as_dict()["learning"] is None
@@ -81,7 +81,7 @@ def test_a_ray_fleet_says_it_before_its_workers_begin(db, tiny, monkeypatch, gpu
 
     class RayFleet:
         def __init__(self, _db, _url, study, *_rest):
-            told.append(stored_learning(study.attrs[attributes.LEARNING]))
+            told.append(stored_knowledge(study.attrs[attributes.LEARNING]))
 
         def run(self):
             pass
@@ -91,6 +91,6 @@ def test_a_ray_fleet_says_it_before_its_workers_begin(db, tiny, monkeypatch, gpu
     monkeypatch.setattr(fleet, "RayFleet", RayFleet)
     settings = tiny(coarse__sampler="tpe", coarse__trials=300, run__fleet="ray", run__device="auto")
     plan = plan_coarse(settings)
-    fleet.run_fleet(db, plan, settings.run, load_data(plan.trial_config, settings.run), 2, (), Listener(), Stop())
+    fleet.run_fleet(db, plan, settings.run, load_images(plan.trial_config, settings.run), 2, (), Listener(), Stop())
     assert [(learning.batch, learning.lag) for learning in told] == [(batch, lag)]
-    assert stored_learning(find_study(db, "coarse").attrs[attributes.LEARNING]) == told[0]
+    assert stored_knowledge(find_study(db, "coarse").attrs[attributes.LEARNING]) == told[0]

@@ -15,7 +15,7 @@ from hpsearch.cli.output import outlook_lines
 from hpsearch.search.session import Outlook, look_ahead, run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.training.fused.engine import FusedEngine
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.tuning import timing_cache, tuning
 from hpsearch.tuning.choosing import LEAST_GAIN, LOOP_MARGIN, REPEATS, Workload, candidates, choose, compare
@@ -245,7 +245,7 @@ def no_search_is_small(monkeypatch):
 def prepared(tiny, **other):
     settings = tiny(**other)
     plan = plan_coarse(settings)
-    return plan, load_data(plan.trial_config, settings.run), settings.run
+    return plan, load_images(plan.trial_config, settings.run), settings.run
 
 
 def refuse(*_arguments, **_options):

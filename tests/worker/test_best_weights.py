@@ -11,13 +11,13 @@ from hpsearch.errors import StorageError
 from hpsearch.search.session import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.worker.best_weights import announce_portrait, load_portrait
 
 
 def run(db, settings):
     plan = plan_coarse(settings)
-    return run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run))
+    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_kept_weights_are_those_that_were_trained(db, tiny):
     evidence = run(db, settings)
     portrait = load_portrait(find_study(db, "coarse"))
     plan = plan_coarse(settings)
-    data = load_data(plan.trial_config, settings.run)
+    data = load_images(plan.trial_config, settings.run)
     net = build(plan.trial_config.model, data.shape, data.num_classes).eval()
     weights = {n.removeprefix("weights/"): t for n, t in load_file(portrait.path).items() if n.startswith("weights/")}
     net.load_state_dict(weights)
@@ -67,7 +67,7 @@ def test_silent_units_are_found(db, tiny):
     from hpsearch.training.sparsity import unit_sparsity
 
     plan = plan_coarse(tiny())
-    data = load_data(plan.trial_config, tiny().run)
+    data = load_images(plan.trial_config, tiny().run)
     state = build(plan.trial_config.model, data.shape, data.num_classes).state_dict()
     state["fc1.bias"] = torch.tensor([-1e3, 1e3, -1e3, 1e3, 1e3, 1e3])
     share = unit_sparsity(plan.trial_config.model, state, data.train_images(), data.num_classes)

@@ -12,7 +12,7 @@ from hpsearch.stages.listener import Listener
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials
 from hpsearch.training import Pack
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.worker.best_weights import load_portrait
 from hpsearch.worker.failures import PoisonedDeviceError
 
@@ -27,7 +27,7 @@ class Notes(Listener):
 
 def run(db, settings, listener=None):
     plan = plan_coarse(settings)
-    return run_stage(db, plan, settings.run, load_data(plan.trial_config, settings.run), listener)
+    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_passed_over(db, tiny, undisturbed):
             raise KeyboardInterrupt
 
     plan = plan_coarse(settings)
-    data = load_data(plan.trial_config, settings.run)
+    data = load_images(plan.trial_config, settings.run)
     with pytest.raises(KeyboardInterrupt):
         run_stage(db, plan, settings.run, data, Once())
     for path in Path("studies").rglob("*.safetensors"):

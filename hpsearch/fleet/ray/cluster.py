@@ -31,16 +31,16 @@ class Demand:
         return f"1 GPU and {cpus}" if self.num_gpus else cpus
 
 
-def check_request(run: RunConfig, devices: Sequence[str]) -> None:
+def check_request(run: RunConfig) -> None:
     """Refuse what is known to be wrong before anything is read or written.
 
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigError: devices were asked for by number, which Ray assigns.
     """
-    if devices:
+    if run.devices:
         raise ConfigError(
-            f"--devices {','.join(devices)} is not for --engine ray, which assigns the GPUs.\nAllowed: --workers N."
+            f"--devices {','.join(run.devices)} is not for --engine ray, which assigns the GPUs.\nAllowed: --workers N."
         )
     if run.device not in DEVICES:
         raise ConfigError(

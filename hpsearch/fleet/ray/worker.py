@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpsearch.config import RunConfig
-from hpsearch.config.usercode import names_in, refuse_untrusted, trust
-from hpsearch.errors import HpsearchError, RefusedError
+from hpsearch.config.usercode import trust
+from hpsearch.errors import HpsearchError
 from hpsearch.worker.stopping import DRAIN_SECONDS, Stop, Stopped
 
 
 @dataclass(frozen=True)
-class Job:
+class RemoteJob:
     """What a worker has to know. Paths in `run` are absolute; its storage holds the password."""
 
     study: str
@@ -38,7 +38,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ended:
+class Ending:
     """How a worker ended without dying."""
 
     how: Literal["done", "stopped", "poisoned", "gave up"]
@@ -57,21 +57,21 @@ class WorkerActor:
         """Where it is placed: answered as soon as the process is there."""
         return socket.gethostname()
 
-    def work(self, job: Job) -> Ended:
+    def work(self, job: RemoteJob) -> Ending:
         """Work on the stage until nothing is left to take. Errors are returned: Ray keeps those that are raised."""
         try:
             with self._lock:
                 self._thread = threading.get_ident()
             _work(job, self.stop)
-            return Ended("done")
+            return Ending("done")
         except Stopped:
-            return Ended("stopped")
+            return Ending("stopped")
         except HpsearchError as error:
             from hpsearch.worker.failures import PoisonedDeviceError
 
-            return Ended("poisoned" if isinstance(error, PoisonedDeviceError) else "gave up", str(error))
+            return Ending("poisoned" if isinstance(error, PoisonedDeviceError) else "gave up", str(error))
         except Exception as error:
-            return Ended("gave up", f"{type(error).__name__}: {error}")
+            return Ending("gave up", f"{type(error).__name__}: {error}")
         finally:
             with self._lock:
                 self._thread = None
@@ -85,26 +85,13 @@ class WorkerActor:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Stopped))
 
 
-def _work(job: Job, stop: Stop) -> None:
+def _work(job: RemoteJob, stop: Stop) -> None:
     os.environ.update(job.environment, OMP_NUM_THREADS=str(job.run.threads))
     if os.path.isdir(job.folder):  # noqa: PTH112
         os.chdir(job.folder)
     trust(*filter(None, job.trusted.split(",")))
 
-    from hpsearch.analysis import attributes
-    from hpsearch.stages.opening import stored_plan
-    from hpsearch.storage import find_study, open_database
-    from hpsearch.training.images import load_data
-    from hpsearch.worker.worker import Worker
+    from hpsearch.stages.listener import Listener
+    from hpsearch.worker.joining import join_stage
 
-    db = open_database(job.run.storage)
-    try:
-        row = find_study(db, job.study)
-        plan = stored_plan(row)
-        refuse_untrusted(names_in(plan.config.plain()))
-        data = load_data(plan.trial_config, job.run)
-        if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
-            raise RefusedError(f"{job.study!r} was begun on other images than {plan.config.data.source} has here.")
-        Worker(db, row, plan, data, job.run, stop=stop).run()
-    finally:
-        db.close()
+    join_stage(job.study, job.run, Listener(), stop)

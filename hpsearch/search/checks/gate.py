@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from hpsearch.config import StudyConfig
@@ -10,7 +11,6 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
-from hpsearch.search.session import check_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, find_study
 from hpsearch.storage.studies import check_name
@@ -32,14 +32,22 @@ def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
     return CheckReport((check_data(data), initial_loss, regularization, overfit))
 
 
-def check_before_search(db: Database, plan: StagePlan, data: TrainingData) -> CheckReport | None:
+def check_before_search(
+    db: Database, plan: StagePlan, data: TrainingData, tell: Callable[[str], None] = lambda _what: None
+) -> CheckReport | None:
     """The quick checks for a coarse stage that is not in the storage yet; None for any other.
 
     A stage that is there already, by this name, goes on (or is refused) without them. The caller refuses to search
     when one failed: `CheckReport.refuse_if_failed`.
 
+    Args:
+        db: the storage.
+        plan: the stage, validated.
+        data: its images.
+        tell: hears what is being checked.
+
     Raises:
-        ConfigError: see `session.check_plan`, or the name is not allowed.
+        ConfigError: the name is not allowed.
     """
     if plan.kind != "coarse":
         return None
@@ -49,5 +57,5 @@ def check_before_search(db: Database, plan: StagePlan, data: TrainingData) -> Ch
         return None
     except StudyNotFoundError:
         pass
-    check_plan(plan, data)
+    tell("20 images by heart")
     return quick_checks(plan.trial_config, data)

@@ -16,7 +16,7 @@ from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused.convolutions import Convolutions
 from hpsearch.training.fused.layers import Linear
 from hpsearch.training.fused.nets import hand_layers
-from hpsearch.training.fused.update import LARGE, TorchUpdate, large_update
+from hpsearch.training.fused.update import LARGE, LargeUpdate
 from hpsearch.training.noise import seed_noise
 from hpsearch.training.optimizers import Stacked
 from hpsearch.training.state import PackState
@@ -69,12 +69,16 @@ class FusedEngine(StackedEngine):
         super().keep(slots)
         self._prepare()
 
+    def weights_changed(self) -> None:
+        """See Engine."""
+        self._prepare()
+
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
-        self._layers = hand_layers(self.module, self.state)
+        self._layers = hand_layers(self.module, self.state, follows=self._large)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
-        self._update_large = large_update(self.state) if self._large else TorchUpdate(self.state)
+        self._update_large = LargeUpdate(self.state) if self._large else None
         on_cuda = self.state.lr_K.device.type == "cuda"
         self._run: Step = GraphedStep(self._advance) if on_cuda else self._advance
 
@@ -83,17 +87,18 @@ class FusedEngine(StackedEngine):
         state = self.state
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
-        weights = state.weights
-        squares = self._update_large.squares({name: weights[name] for name in self._large})
-        frozen_K = state.admit(loss_K, state.penalty.cost(weights, squares))
+        large = self._update_large
+        squares = large.squares(self._large) if large else {}
+        frozen_K = state.admit(loss_K, state.penalty.cost(state.weights, squares))
         for layer in self._linears:
             gradient = layer.weight_gradient()
-            if layer.weight_name in self._large:
-                self._update_large(layer.weight_name, gradient, frozen_K, layer.rounded)
+            if large and layer.weight_name in self._large:
+                large(layer.weight_name, gradient, frozen_K, layer.rounded)
             else:
                 gradients[layer.weight_name] = gradient.to(loss_K.dtype)
         for name in self._large & gradients.keys():
-            self._update_large(name, gradients.pop(name), frozen_K)
+            assert large is not None
+            large(name, gradients.pop(name), frozen_K)
         state.update(gradients, frozen_K)
         state.store(buffers, frozen_K)
 

@@ -1,4 +1,4 @@
-"""One trial's update of one weight in a single pass through memory, compiled by numba, which this module needs.
+"""One trial's update of one weight in a single pass through memory, compiled by numba.
 
 PyTorch's kernels pass through it five times: the gradient in the weight's precision, the update, the sum of squares
 for the next cost, and the rounded weight for the next product. For 25 weights of 50 x 3072 and products in bfloat16

@@ -67,16 +67,16 @@ class Layer(ABC):
 
 
 class Linear(Layer):
-    """nn.Linear. The gradient of its weight is left for later: `weight_gradient` writes it where it is used up."""
+    """nn.Linear. The gradient of its weight is left for later: `weight_gradient` writes it where it is used up.
 
-    def __init__(self, state: PackState, name: str, *, bfloat16: bool) -> None:
+    With `follows`, whoever changes the weight changes `rounded` with it.
+    """
+
+    def __init__(self, state: PackState, name: str, *, bfloat16: bool, follows: bool) -> None:
         super().__init__(state, name)
-        self._bfloat16 = bfloat16
+        self._bfloat16, self._follows = bfloat16, follows
         self._work: dict[tuple[str, int, int], Tensor] = {}
         self._rounded: Tensor | None = None
-        self._rounded_version = -1
-        # PyTorch counts no changes that a replayed CUDA graph makes.
-        self._counts_changes = state.lr_K.device.type == "cpu"
         self._input = self._delta = torch.empty(0)
 
     @property
@@ -91,15 +91,13 @@ class Linear(Layer):
 
     @property
     def rounded(self) -> Tensor | None:
-        """The weight in bfloat16, if the products are; follows all changes but those by kernels, which change both."""
-        weight_KOI = self.weight
+        """The weight in bfloat16, if the products are: as the last update left it behind, else rounded now."""
         if not self._bfloat16:
             return None
         if self._rounded is None:
-            self._rounded = torch.empty_like(weight_KOI, dtype=torch.bfloat16)
-        if not self._counts_changes or self._rounded_version != weight_KOI._version:
-            self._rounded.copy_(weight_KOI)
-            self._rounded_version = weight_KOI._version
+            self._rounded = self.weight.bfloat16()
+        elif not self._follows:
+            self._rounded.copy_(self.weight)
         return self._rounded
 
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:

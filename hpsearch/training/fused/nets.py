@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from torch import nn
@@ -15,8 +16,10 @@ from hpsearch.training.state import PackState
 Named = list[tuple[str, nn.Module]]
 
 
-def hand_layers(module: nn.Module, state: PackState) -> list[Layer]:
+def hand_layers(module: nn.Module, state: PackState, follows: Collection[str]) -> list[Layer]:
     """The layers of a net that is a sequence: convolutions and pools, Flatten, then fully connected layers.
+
+    `follows` names the weights whose rounded copies are changed with them.
 
     Raises:
         EngineError: it is none, or has a layer of another kind.
@@ -29,7 +32,7 @@ def hand_layers(module: nn.Module, state: PackState) -> list[Layer]:
     place = next((index for index, (_, layer) in enumerate(named) if type(layer) is nn.Flatten), len(named))
     before, after = named[:place], named[place + 1 :]
     bfloat16 = not before and state.train.precision == "bfloat16"
-    layers = _fully_connected(after, state, bfloat16=bfloat16)
+    layers = _fully_connected(after, state, follows, bfloat16=bfloat16)
     if before:
         make = partial(_convolutional, before, state)
         make(slice(None))  # raises here if it does
@@ -57,12 +60,13 @@ def _convolutional(named: Named, state: PackState, trials: slice) -> list[Layer]
     return [*layers, Flatten(state, "", trials)]
 
 
-def _fully_connected(named: Named, state: PackState, *, bfloat16: bool) -> list[Layer]:
+def _fully_connected(named: Named, state: PackState, follows: Collection[str], *, bfloat16: bool) -> list[Layer]:
     layers: list[Layer] = []
     for name, layer in named:
         first = not any(isinstance(each, Linear) for each in layers)
         if type(layer) is nn.Linear:
-            layers.append(Linear(state, name, bfloat16=first and bfloat16))
+            linear = Linear(state, name, bfloat16=first and bfloat16, follows=f"{name}.weight" in follows)
+            layers.append(linear)
         elif type(layer) is nn.BatchNorm1d and not first:
             layers.append(BatchNorm(state, name, slice(None), layer))
         elif type(layer) is Dropout:

@@ -16,9 +16,7 @@ from hpsearch.training.choice import ENGINES
 from hpsearch.training.cuda_graph import WARM_UP, GraphedStep
 from hpsearch.training.fused import convolutions as fused_conv
 from hpsearch.training.fused import engine as fused
-from hpsearch.training.fused import kernels as compiled_update
 from hpsearch.training.fused.engine import FusedEngine
-from hpsearch.training.fused.update import CompiledUpdate, TorchUpdate, large_update
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU)
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
@@ -38,17 +36,11 @@ def data():
     return make_data(num_train=23, num_val=9, shape=(2, 5, 4), num_classes=3)
 
 
-WAYS_OF_UPDATE = {  # all weights by stacked operators, or all of them trial by trial
-    "stacked": (10**9, large_update),
-    "torch": (0, TorchUpdate),
-    "compiled": (0, lambda state: CompiledUpdate(state, compiled_update)),
-}
+WAYS_OF_UPDATE = {"stacked": 10**9, "compiled": 0}  # all weights by stacked operators, or all of them trial by trial
 
 
 def update_by(way, monkeypatch):
-    large, make = WAYS_OF_UPDATE[way]
-    monkeypatch.setattr(fused, "LARGE", large)
-    monkeypatch.setattr(fused, "large_update", make)
+    monkeypatch.setattr(fused, "LARGE", WAYS_OF_UPDATE[way])
 
 
 @pytest.fixture(params=WAYS_OF_UPDATE)

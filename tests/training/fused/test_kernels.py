@@ -14,18 +14,12 @@ from plain_training import make_config, make_data
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
 from hpsearch.training.fused import engine as fused
-from hpsearch.training.fused import kernels as compiled_update
+from hpsearch.training.fused import kernels as kernels_module
 from hpsearch.training.fused.kernels import CHUNK, adam, sgd, squares
-from hpsearch.training.fused.update import (
-    LONG,
-    CompiledUpdate,
-    TorchUpdate,
-    _in_long_rows,
-    compile_kernels,
-    large_update,
-)
+from hpsearch.training.fused.update import LONG, _in_long_rows, compile_kernels
 
 ZERO = np.float32(0)
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
 def arrays(seed, shape, *, dtype=np.float32):
@@ -82,20 +76,18 @@ def test_a_gradient_in_bfloat16_counts_as_the_number_that_it_is(gap):
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 32, 32), (1, 32, 33)])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
-def test_both_kinds_of_update_train_alike_in_bfloat16(optimizer, shape, monkeypatch):
+def test_kernels_and_stacked_operators_train_alike_in_bfloat16(optimizer, shape, monkeypatch):
     data = make_data(dtype=torch.float32, shape=shape)
     config = make_config(3, 1e9, train__optimizer=optimizer, train__precision="bfloat16", model__hidden=(16,))
     specs = [TrialSpec(0, {"lr": 1e-3, "reg": 1e-2, "train.l1": 1e-3}), TrialSpec(1, {"lr": 3e-4})]
-    monkeypatch.setattr(fused, "LARGE", 0)
-    costs = {}
-    for make in (TorchUpdate, lambda state: CompiledUpdate(state, compiled_update)):
-        monkeypatch.setattr(fused, "large_update", make)
+    costs = []
+    for large in (10**9, 0):
+        monkeypatch.setattr(fused, "LARGE", large)
         pack = Pack(config, data, specs, engine="fused")
-        costs[make] = [result.cost for _ in range(3) for result in pack.run_epoch().results]
+        costs.append([result.cost for _ in range(3) for result in pack.run_epoch().results])
         layer = pack._engine._linears[0]
         assert torch.equal(layer.rounded, layer.weight.bfloat16())
-    by_torch, by_numba = costs.values()
-    assert by_numba == pytest.approx(by_torch, rel=1e-4)
+    assert costs[1] == pytest.approx(costs[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("num_images", [6, 32, 33])
@@ -124,19 +116,12 @@ def test_a_weight_that_another_changes_is_rounded_and_summed_again(monkeypatch):
     pack = Pack(config, data, [TrialSpec(0, {"reg": 0.1})], engine="fused")
     pack.run_epoch()
     engine = pack._engine
-    (layer, *_) = engine._linears
-    layer.weight.mul_(3)
+    engine._linears[0].weight.mul_(3)
+    engine.weights_changed()
+    layer = engine._linears[0]
     assert torch.equal(layer.rounded, layer.weight.bfloat16())
-    (found,) = engine._update_large.squares({layer.weight_name: layer.weight}).values()
+    (found,) = engine._update_large.squares([layer.weight_name]).values()
     assert float(found) == pytest.approx(float(layer.weight.square().sum()), rel=1e-5)
-
-
-def test_without_numba_pytorch_updates(monkeypatch):
-    pack = Pack(make_config(), make_data(), [TrialSpec(0)], engine="fused")
-    assert isinstance(large_update(pack._state), CompiledUpdate)
-    monkeypatch.delattr("hpsearch.training.fused.kernels")
-    monkeypatch.setitem(sys.modules, "hpsearch.training.fused.kernels", None)
-    assert isinstance(large_update(pack._state), TorchUpdate)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
@@ -161,7 +146,7 @@ def test_a_trial_that_goes_on_alone_has_the_same_bits(optimizer, precision, monk
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_compiled_ahead_is_all_that_a_step_needs(optimizer, precision, monkeypatch):
     compile_kernels(optimizer)
-    kernels = (compiled_update.sgd, compiled_update.adam, compiled_update.squares)
+    kernels = (kernels_module.sgd, kernels_module.adam, kernels_module.squares)
     before = [len(kernel.signatures) for kernel in kernels]
     monkeypatch.setattr(fused, "LARGE", 0)
     config = make_config(1, 1e9, train__optimizer=optimizer, train__precision=precision, model__hidden=(16,))
@@ -169,15 +154,13 @@ def test_what_is_compiled_ahead_is_all_that_a_step_needs(optimizer, precision, m
     assert [len(kernel.signatures) for kernel in kernels] == before
 
 
-def test_where_changes_are_not_counted_the_weight_is_rounded_each_time():
-    """As on CUDA, where a replayed graph changes weights without PyTorch's knowing."""
+def test_a_small_weight_is_rounded_each_time():
+    """As on CUDA, where stacked operators in a replayed graph change it."""
     config = make_config(1, 1e9, train__precision="bfloat16", model__hidden=(16,))
     pack = Pack(config, make_data(dtype=torch.float32), [TrialSpec(0)], engine="fused")
     (layer, *_) = pack._engine._linears
     assert torch.equal(layer.rounded, layer.weight.bfloat16())
-    layer.weight.numpy()[:] *= 3  # uncounted
-    assert not torch.equal(layer.rounded, layer.weight.bfloat16())
-    layer._counts_changes = False
+    layer.weight.mul_(3)
     assert torch.equal(layer.rounded, layer.weight.bfloat16())
 
 
@@ -191,7 +174,7 @@ def test_a_net_without_large_weights_imports_no_numba():
         "pack.run_epoch()\n"
         "print(pack.engine, 'numba' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=SUPPORT, capture_output=True, text=True)
     assert done.stdout.split() == ["fused", "False"], done.stderr
 
 

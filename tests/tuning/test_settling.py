@@ -12,7 +12,7 @@ from hpsearch.search import session
 from hpsearch.search.session import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, open_database
-from hpsearch.training.images import load_data
+from hpsearch.training.images import load_images
 from hpsearch.tuning import precision
 
 
@@ -43,7 +43,7 @@ def _search(tiny, db, wanted):
     """Run the stage; the precision that is stored with it, and the values of its trials."""
     given = tiny(train__precision=wanted)
     plan = plan_coarse(given, "coarse")
-    evidence = run_stage(db, plan, given.run, load_data(plan.trial_config, given.run))
+    evidence = run_stage(db, plan, given.run, load_images(plan.trial_config, given.run))
     kept = find_study(db, "coarse").attrs[attributes.CONFIG]["train"]["precision"]
     return kept, [trial.value for trial in evidence.trials]
 

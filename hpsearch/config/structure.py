@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hpsearch.config import StudyConfig, canonical_name, is_vector
-from hpsearch.config.study import SEARCHABLE, is_vector_key
+from hpsearch.config.study import SEARCHABLE, StudyConfig, canonical_name, is_vector, is_vector_key
 from hpsearch.results import TrialSpec
 
 

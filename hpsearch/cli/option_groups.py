@@ -1,0 +1,216 @@
+"""Options that several commands share, each of them once: dataclasses that stand for many parameters of a command.
+
+A command declares what is its own, and takes groups: `def coarse(searched: Searched, ..., name: NameOption = None)`.
+`with_groups` shows the command line their fields as options, in panels of --help, and gives the command the groups.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
+
+import typer
+from typer.models import OptionInfo
+
+from hpsearch.cli.options import read_settings
+from hpsearch.config import RunConfig, Settings
+from hpsearch.errors import ConfigError
+from hpsearch.logs import configure_logging
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class OptionGroup:
+    """Base of dataclasses whose fields are options."""
+
+    PANEL: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Output(OptionGroup):
+    """What is said, and how."""
+
+    PANEL: ClassVar[str] = "Output"
+
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")] = False
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Logs, and tracebacks of errors; twice for everything.")
+    ] = 0
+
+    def __post_init__(self) -> None:
+        configure_logging(self.verbose if not self.quiet else -1)
+
+    @property
+    def silent(self) -> bool:
+        """Whether people are told nothing on the way."""
+        return self.quiet or self.as_json
+
+
+@dataclass(frozen=True)
+class Searched(OptionGroup):
+    """What is searched: the study file, and what differs from it."""
+
+    PANEL: ClassVar[str] = "What is searched"
+
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", metavar="FILE", help="Study file (TOML); - reads standard input.")
+    ] = None
+    data: Annotated[
+        str | None, typer.Option(help="digits, cifar10, folder:PATH, npz:PATH, ... See: hpsearch data list.")
+    ] = None
+    model: Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet, resnet, or MODULE:FUNCTION.")] = None
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: train.batch_size=50. Repeatable."),
+    ] = None
+    space: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=RANGE", help="A range: 'lr=log(1e-6,1e-3)'; NAME=none takes one out. Repeatable."),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws hyperparameters, initial weights, minibatches and noise.")
+    ] = None
+
+    def flags(self, *stages: str) -> dict[str, Any]:
+        """By the keys that they set; the seed also draws the hyperparameters of these stages."""
+        seeds = {f"{stage}.seed": self.seed for stage in stages}
+        return {**seeds, "train.seed": self.seed, "data.source": self.data, "model.name": self.model}
+
+
+@dataclass(frozen=True)
+class Budget(OptionGroup):
+    """How much a stage trains, and who proposes."""
+
+    PANEL: ClassVar[str] = "Budget"
+
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each trial.")] = None
+    trials: Annotated[int | None, typer.Option(min=1, help="The budget: exactly so many trials.")] = None
+    sampler: Annotated[str | None, typer.Option(help="random, qmc, grid, tpe, gp or cmaes.")] = None
+    pruner: Annotated[str | None, typer.Option(help="none, or one of Optuna's: median, hyperband, ...")] = None
+
+    def flags(self, stage: str) -> dict[str, Any]:
+        """By the keys of a stage that they set."""
+        return {f"{stage}.{field.name}": getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Storage(OptionGroup):
+    """Where studies are."""
+
+    PANEL: ClassVar[str] = "Where studies are"
+
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database of the studies: sqlite:///FILE or postgresql://user@host/name."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Training(Storage):
+    """How and where it is trained, and what is kept."""
+
+    PANEL: ClassVar[str] = "How and where it is trained"
+
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes; 0 lets hpsearch choose.")] = None
+    devices: Annotated[str | None, typer.Option(metavar="A,B", help="Devices of the workers: cuda:0,cuda:1.")] = None
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto, loop, vmap or fused; ray puts the workers on a Ray cluster."),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The Ray cluster; without it: RAY_ADDRESS, one on this host, or a new one."
+        ),
+    ] = None
+    keep: Annotated[
+        str | None, typer.Option(metavar="WHOSE", help="Whose weights are kept: best, all (that complete), or none.")
+    ] = None
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
+    ] = None
+
+    def flags(self) -> dict[str, Any]:
+        """By the keys that they set. Ray is no engine of a pack, but an address alone asks for it, too.
+
+        Raises:
+            ConfigError: there is no such engine.
+        """
+        engines = get_args(RunConfig.model_fields["engine"].annotation)
+        if self.engine not in (None, "ray", *engines):
+            raise ConfigError(f"--engine {self.engine} is not known.\nAllowed: {', '.join(engines)}, ray.")
+        devices = [name.strip() for name in (self.devices or "").split(",") if name.strip()]
+        return {
+            "run.device": self.device,
+            "run.workers": self.workers,
+            "run.devices": devices or None,
+            "run.engine": None if self.engine == "ray" else self.engine,
+            "run.fleet": "ray" if self.engine == "ray" or self.ray_address else None,
+            "run.ray_address": self.ray_address,
+            "run.keep": self.keep,
+        }
+
+
+def settings_of(
+    searched: Searched,
+    training: Training,
+    flags: dict[str, Any],
+    *,
+    stored: dict[str, Any] | None = None,
+) -> Settings:
+    """The settings of a command that trains: `flags` are its own, by the keys that they set."""
+    return read_settings(
+        searched.config,
+        searched.sets,
+        searched.space,
+        storage=training.storage,
+        stored=stored,
+        flags={**training.flags(), **flags},
+        trusted=training.trust,
+    )
+
+
+def with_groups(command: Command) -> Command:
+    """A command whose parameters may be groups, as one whose parameters are all options."""
+    hints = get_type_hints(command, include_extras=True)
+    shown: list[inspect.Parameter] = []
+    groups: dict[str, type[OptionGroup]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        hint = hints[name]
+        if isinstance(hint, type) and issubclass(hint, OptionGroup):
+            groups[name] = hint
+            shown += _parameters(hint)
+        else:
+            shown.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        made = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})  # type: ignore[arg-type]
+            for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return called  # type: ignore[return-value]
+
+
+def _parameters(group: type[OptionGroup]) -> Sequence[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    parameters = []
+    for field in fields(group):  # type: ignore[arg-type]
+        hint = hints[field.name]
+        (option,) = (each for each in hint.__metadata__ if isinstance(each, OptionInfo))
+        option.rich_help_panel = group.PANEL
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        )
+    return parameters

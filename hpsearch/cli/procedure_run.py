@@ -1,0 +1,146 @@
+"""What `hpsearch run` does, and what it prints at its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from hpsearch.analysis.decision import Limits
+from hpsearch.analysis.summary import trial_as_dict
+from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
+from hpsearch.cli.output import line, params_text, print_plan, value_text
+from hpsearch.cli.search_progress import SearchProgress
+from hpsearch.cli.signals import stopped
+from hpsearch.errors import ConfigError
+from hpsearch.search.procedure import Procedure, first_plan, run_procedure
+from hpsearch.search.stage_run import check_devices, open_search, preview_stage
+from hpsearch.storage import Database
+from hpsearch.worker.stopping import Stop
+
+UNITS = {"h": 3600, "m": 60, "s": 1}  # seconds
+
+
+def run_whole_procedure(
+    searched: Searched,
+    training: Training,
+    output: Output,
+    *,
+    name: str | None,
+    gain: float | None,
+    max_stages: int,
+    time_budget: str | None,
+    checks: bool,
+    report: Path | None,
+    dry_run: bool,
+) -> None:
+    """`hpsearch run`."""
+    start, stop = time.monotonic(), Stop()
+    seconds = parse_duration(time_budget) if time_budget is not None else None
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ConfigError(f"--report {report}: there is no folder {report.parent}.")
+    settings = settings_of(searched, training, searched.flags("coarse", "fine"))
+    check_devices(settings.run)
+    progress = SearchProgress(
+        quiet=output.quiet, as_json=output.as_json, shorter=lambda _settled: "shorter with --time 10m"
+    )
+    if dry_run:
+        plan = first_plan(settings, name)
+        with progress:
+            settled = preview_stage(plan, settings.run, progress)
+        if output.as_json:
+            typer.echo(json.dumps({**plan.as_dict(), **settled.as_dict()}))
+        else:
+            print_plan(plan, settled)
+            line("then", "fine stages around what worked, until the best is inside every range and stops improving")
+        return
+    try:
+        db = open_search(settings.run)
+        limits = Limits(gain, max_stages, seconds)
+        with progress, stop.on_signals():
+            procedure = run_procedure(
+                db, settings, name=name, limits=limits, checks=checks, listener=progress, stop=stop
+            )
+        if report is not None:
+            _write_report(db, procedure, report)
+    except KeyboardInterrupt as interruption:
+        raise stopped(interruption) from None
+    document = _as_dict(procedure, time.monotonic() - start, report)
+    if output.as_json:
+        typer.echo(json.dumps(document))
+    else:
+        _print_end(procedure, document)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `10m`, `1h30m`, `1.5h`; a bare number is in seconds.
+
+    Raises:
+        ConfigError: it is none of these, or nothing.
+    """
+    amount = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{amount}h)?(?:{amount}m)?(?:{amount}s?)?", text.strip().lower())
+    parts = match.groups() if match else ()
+    seconds = sum(float(part) * unit for part, unit in zip(parts, UNITS.values(), strict=False) if part)
+    if seconds <= 0:
+        raise ConfigError(f"--time {text} is not a time.\nAllowed: 90s, 10m, 1h30m, or a number of seconds.")
+    return seconds
+
+
+def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
+    from hpsearch.report.search_report import make_report
+
+    made = make_report(db, [stage.name for stage in procedure.stages])
+    try:
+        path.write_text(made.html, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"--report {path} cannot be written: {error.strerror}.") from None
+
+
+def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[str, Any]:
+    stages = [
+        {**summary.as_dict(), "go_on": decision.go_on, "reason": decision.reason}
+        for summary, decision in zip(procedure.summaries, procedure.decisions, strict=True)
+    ]
+    best = None
+    if procedure.best_stage is not None and procedure.best is not None:
+        epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].epochs
+        best = {"study": procedure.best_stage.name, "epochs": epochs, **trial_as_dict(procedure.best)}
+    return {
+        "stages": stages,
+        "ending": procedure.ending.ending,
+        "reason": procedure.ending.reason,
+        "best": best,
+        "next": f"hpsearch test {best['study']}" if best else None,
+        "report": str(report) if report is not None else None,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print_end(procedure: Procedure, document: dict[str, Any]) -> None:
+    best, trial = document["best"], procedure.best
+    if best is not None and trial is not None:
+        head = (
+            f"trial {trial.number} of {best['study']}  val_acc {value_text(trial.value)} after {best['epochs']} epochs"
+        )
+        line("best", f"{head}  {params_text(trial)}")
+        others = [
+            f"{summary.study} {value_text(summary.best.value)} after {summary.epochs}"
+            for summary in procedure.summaries
+            if summary.best is not None and summary.study != best["study"]
+        ]
+        if others:
+            line("others", " · ".join(others))
+    line("time", f"{document['seconds']:.1f} s")
+    if procedure.ending.ending == "time":
+        line("go on", f"with: {shlex.join(['hpsearch', *sys.argv[1:]])}")
+    if document["report"] is not None:
+        line("report", document["report"])
+    if best is not None:
+        line("next", document["next"])

@@ -1,0 +1,147 @@
+"""What people see while a stage, or a whole procedure, runs: images, checks, how long it takes, trials, decisions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from rich.status import Status
+
+from hpsearch.analysis.decision import Decision
+from hpsearch.analysis.summary import StageSummary
+from hpsearch.cli.output import console, duration_text, line, print_changes, print_stage
+from hpsearch.cli.progress import TrialProgress, data_progress, make_progress
+from hpsearch.search.checks.findings import CheckReport
+from hpsearch.search.procedure import ProcedureListener
+from hpsearch.stages.listener import StageStarted, TrialFinished
+from hpsearch.stages.plan import StagePlan
+from hpsearch.tuning.settling import Settled
+
+WORTH_SAYING = 60.0  # seconds of a search from which on its time is told before it begins
+
+
+class SearchProgress(ProcedureListener):
+    """Within a stage, a bar or lines of its trials; closed before anything else is printed.
+
+    Args:
+        quiet: show nothing but errors.
+        as_json: leave standard output alone.
+        shorter: says how a search that takes long is made shorter.
+    """
+
+    def __init__(
+        self, *, quiet: bool, as_json: bool, shorter: Callable[[Settled], str] = lambda settled: shorter_text(settled)
+    ) -> None:
+        self.quiet, self.as_json, self._shorter = quiet, as_json, shorter
+        self._silent = quiet or as_json
+        self._trials: TrialProgress | None = None
+        self._open = ExitStack()
+        self._reading: tuple[Callable[[int, int], None] | None] | None = None
+        self._checking: Status | None = None
+        self._lock = threading.Lock()  # files are decoded by several threads
+        self._estimate: float | None = None
+
+    def __enter__(self) -> SearchProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def planned(self, plan: StagePlan) -> None:
+        """See SearchListener."""
+        if plan.changes and not self._silent:
+            print_changes(plan.changes)
+
+    def reading_images(self, done: int, total: int) -> None:
+        """See SearchListener."""
+        with self._lock:
+            if self._reading is None:
+                self._reading = (self._open.enter_context(data_progress(self._silent)),)
+            (update,) = self._reading
+        if update is not None:
+            update(done, total)
+
+    def images_read(self, notes: Sequence[str]) -> None:
+        """See SearchListener."""
+        self._close()
+        if not self._silent:
+            for note in notes:
+                line("images", note)
+
+    def checking(self, what: str) -> None:
+        """See SearchListener."""
+        terminal = console(stderr=True)
+        if self._silent or not terminal.is_terminal:
+            return
+        if self._checking is None:
+            self._checking = self._open.enter_context(terminal.status("checking"))
+        self._checking.update(f"checking {what}")
+
+    def checked(self, report: CheckReport) -> None:
+        """See SearchListener."""
+        self._close()
+        if not self._silent:
+            line("checks", report.line())
+
+    def settled(self, settled: Settled) -> None:
+        """See SearchListener."""
+        self._close()
+        self._estimate = settled.seconds
+        if self._silent:
+            return
+        if settled.precision == "bfloat16" and settled.tuning is not None:
+            line("note", "products in bfloat16, which is faster here; --set train.precision=float32 for none of it")
+        if settled.seconds is not None and settled.seconds > WORTH_SAYING:
+            line("time", f"about {duration_text(settled.seconds)}; {self._shorter(settled)}")
+
+    def stage_started(self, event: StageStarted) -> None:
+        """See Listener."""
+        self._trials = self._open.enter_context(
+            make_progress(quiet=self.quiet, as_json=self.as_json, estimate=self._estimate)
+        )
+        self._trials.stage_started(event)
+
+    def epoch_finished(self, num_trials: int) -> None:
+        """See Listener."""
+        if self._trials is not None:
+            self._trials.epoch_finished(num_trials)
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """See Listener."""
+        if self._trials is not None:
+            self._trials.trial_finished(event)
+
+    def note(self, text: str) -> None:
+        """See Listener."""
+        if self._trials is not None:
+            self._trials.note(text)
+        elif not self.quiet:
+            console(stderr=True).print(f"note: {text}")
+
+    def stage_decided(self, summary: StageSummary, decision: Decision) -> None:
+        """See ProcedureListener."""
+        self._close()
+        if self.as_json:
+            return
+        if summary.best is not None or decision.ending != "time":
+            print_stage(summary, quiet=True)
+        line("go on" if decision.go_on else "stop", decision.reason)
+
+    def _close(self) -> None:
+        """End whatever is drawn now."""
+        self._open.close()
+        self._trials, self._reading, self._checking = None, None, None
+
+
+def shorter_text(settled: Settled) -> str:
+    """How the search of a command is made shorter, with numbers that fit it."""
+    settings = settled.plan.settings
+    ways = []
+    if settings.trials > 10:
+        ways.append(f"--trials {max(10, settings.trials // 4)}")
+    if settings.epochs > 2:
+        ways.append(f"--epochs {max(2, settings.epochs // 2)}")
+    if settled.plan.config.data.limit is None:
+        ways.append("--set data.limit=N for fewer images")
+    return f"shorter with {', '.join(ways)}" if ways else "Ctrl-C keeps what is finished"

@@ -1,0 +1,45 @@
+"""How long a search still takes, from what is done of it: pure arithmetic, told smoothly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRIOR = 0.05  # of the work: how much of it has to be done before the estimate made beforehand counts half
+
+
+@dataclass
+class TimeLeft:
+    """Follows work that is done in jumps, as whole epochs of packs.
+
+    The speed is that of all that was done since the start, not of the last jump, and at first that of the estimate: so
+    what is left falls with the clock, and is put right a little at each jump.
+
+    Args:
+        begun: when, in seconds of any clock.
+        done: share of the work that was done before.
+        estimate: seconds that what is left was thought to take; None if nobody knows.
+    """
+
+    begun: float
+    done: float = 0.0
+    estimate: float | None = None
+
+    def __post_init__(self) -> None:
+        self._first = self.done
+        self._end = None if self.estimate is None else self.begun + self.estimate
+
+    def advance(self, done: float, now: float) -> None:
+        """So much is done now."""
+        if done <= self.done:
+            return
+        self.done = done
+        worked, took = done - self._first, now - self.begun
+        speed = took / worked
+        if self.estimate is not None and self._first < 1:
+            weight = PRIOR * (1 - self._first)
+            speed = (took + weight * self.estimate / (1 - self._first)) / (worked + weight)
+        self._end = now + speed * (1 - done)
+
+    def seconds(self, now: float) -> float | None:
+        """What is left; None where it is not known yet."""
+        return None if self._end is None else max(0.0, self._end - now)

@@ -1,0 +1,174 @@
+"""Workers as processes of this machine, forked from multiprocessing's server, which has everything imported.
+
+A worker is up in some 30 ms, and its death is heard of at once. The server is started as soon as it is known that
+workers will be wanted; it imports torch while this process does something else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection, forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from hpsearch.config import RunConfig
+from hpsearch.config.usercode import trusted
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.sharing import SharedImages, share
+from hpsearch.fleet.launcher import Ended, Launcher, Note
+from hpsearch.fleet.worker_process import EX_TEMPFAIL, Job, run_worker
+from hpsearch.logs import verbosity
+
+KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
+PRELOADED = "hpsearch.fleet.preloaded"
+# Pools of OpenMP or BLAS would not live in forked workers, which set their own number.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def start_server() -> None:
+    """Start the server of workers, unless it runs; it gets ready by itself."""
+    if forks():
+        with _environment(ONE_THREAD):
+            multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+            forkserver.ensure_running()
+
+
+def forks() -> bool:
+    """Whether workers are forked here; else each one has an interpreter of its own."""
+    return "forkserver" in multiprocessing.get_all_start_methods()
+
+
+class ProcessLauncher(Launcher):
+    """Starts one worker per device.
+
+    Args:
+        study: the stage.
+        run: settings that the workers share; its storage has the password.
+        devices: of the workers, by place.
+        threads: of each worker.
+        images: those of the stage, mapped by the workers; without them, each one loads its own.
+    """
+
+    def __init__(
+        self, study: str, run: RunConfig, devices: Sequence[str], threads: int, images: TrainingData | None = None
+    ) -> None:
+        self._study, self._run, self._devices, self._threads = study, run, devices, threads
+        self._images: SharedImages | None = share(images) if images is not None and SharedImages.possible() else None
+        self._context: BaseContext = multiprocessing.get_context("forkserver" if forks() else "spawn")
+        self._workers: dict[int, tuple[BaseProcess, Connection, str]] = {}
+        self._num_started = 0
+        self._events: deque[Ended | Note] = deque()
+        start_server()
+
+    def start(self, place: int) -> int:
+        """See Launcher."""
+        self._num_started += 1
+        device = self._devices[place]
+        run = self._run.model_copy(update={"device": device, "threads": self._threads})
+        job = Job(self._study, run, trusted(), verbosity())
+        received, sent = self._context.Pipe(duplex=False)
+        process: BaseProcess = self._context.Process(target=run_worker, args=(job, self._images, sent))  # type: ignore[attr-defined]
+        with _without_main(), _environment(ONE_THREAD):
+            process.start()
+        sent.close()
+        self._workers[self._num_started] = (process, received, device)
+        return self._num_started
+
+    def next_event(self, seconds: float) -> Ended | Note | None:
+        """See Launcher."""
+        if not self._events and self._workers:
+            self._wait(seconds)
+        elif not self._events and seconds:
+            time.sleep(seconds)
+        return self._events.popleft() if self._events else None
+
+    def unplaced(self) -> Sequence[int]:
+        """See Launcher."""
+        return ()
+
+    def end_all(self) -> None:
+        """See Launcher."""
+        for process, _, _ in self._workers.values():
+            process.terminate()
+        deadline = time.monotonic() + KILL_SECONDS
+        while self._workers and (left := deadline - time.monotonic()) > 0:
+            self._wait(left)
+        for process, _, _ in self._workers.values():
+            process.kill()
+        while self._workers:
+            self._wait(None)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Hear what workers say, and of those that are gone, waiting so long for the first news."""
+        of: dict[Any, int] = {}
+        for number, (process, received, _) in self._workers.items():
+            of |= {process.sentinel: number, received: number}
+        for ready in connection.wait(list(of), seconds):
+            number = of[ready]
+            if number not in self._workers:
+                continue
+            process, received, device = self._workers[number]
+            last_words = self._hear(received)
+            if ready == process.sentinel:
+                process.join()
+                received.close()
+                del self._workers[number]
+                self._events.append(_ended(number, process.exitcode or 0, device, last_words))
+
+    def _hear(self, received: Connection) -> str:
+        """Take in what a worker has sent; why it gave up, if it did."""
+        last_words = ""
+        try:
+            while received.poll():
+                kind, text = received.recv()
+                if kind == "note":
+                    self._events.append(Note(text))
+                else:
+                    last_words = text
+        except (EOFError, OSError):  # it is gone, maybe in the middle of a word
+            pass
+        return last_words
+
+
+def _ended(number: int, code: int, device: str, last_words: str) -> Ended:
+    if code == 0:
+        return Ended(number, "done", where=device)
+    if code in (1, 2, 3):  # another one would say the same
+        return Ended(number, "gave up", last_words or f"exit code {code}; see its message above", device)
+    if code == EX_TEMPFAIL:
+        return Ended(number, "died", "a device that refuses further work", device)
+    return Ended(number, "died", f"signal {-code}" if code < 0 else f"exit code {code}", device)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A new worker would import the main module again, which runs a script that has no `if __name__ == ...`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _environment(changed: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
