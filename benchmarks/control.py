@@ -15,7 +15,7 @@ from benchmarks import pages
 from benchmarks.peers.work import MODELS, Work, write_random_images
 from hpsearch.config import load_settings
 from hpsearch.config.schema import SAMPLERS
-from hpsearch.search.session import run_stage
+from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import Queue, open_database
 from hpsearch.training import Pack
@@ -118,7 +118,7 @@ def _search(given: argparse.Namespace, folder: Path, sampler: str, number: int) 
     data = load_images(plan.trial_config, settings.run)
     db = open_database(url, create=True)
     with watched() as spent:
-        run_stage(db, plan, settings.run, data)
+        run_stage(db, plan, settings.run, images=data, checks=False)
     db.close()
     return spent
 

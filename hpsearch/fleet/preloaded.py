@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 
+import hpsearch.training.images
+import hpsearch.worker.joining  # noqa: F401
+
 with contextlib.suppress(ImportError):
     import psycopg  # noqa: F401
 

@@ -65,6 +65,8 @@ class ProcessLauncher(Launcher):
         self._images: SharedImages | None = share(images) if images is not None and SharedImages.possible() else None
         self._context: BaseContext = multiprocessing.get_context("forkserver" if forks() else "spawn")
         self._workers: dict[int, tuple[BaseProcess, Connection, str]] = {}
+        self._last_words: dict[int, str] = {}
+        """Why workers gave up."""
         self._num_started = 0
         self._events: deque[Ended | Note] = deque()
         start_server()
@@ -117,26 +119,25 @@ class ProcessLauncher(Launcher):
             if number not in self._workers:
                 continue
             process, received, device = self._workers[number]
-            last_words = self._hear(received)
+            self._hear(number, received)
             if ready == process.sentinel:
                 process.join()
                 received.close()
                 del self._workers[number]
+                last_words = self._last_words.pop(number, "")
                 self._events.append(_ended(number, process.exitcode or 0, device, last_words))
 
-    def _hear(self, received: Connection) -> str:
-        """Take in what a worker has sent; why it gave up, if it did."""
-        last_words = ""
+    def _hear(self, number: int, received: Connection) -> None:
+        """Take in what a worker has sent."""
         try:
             while received.poll():
                 kind, text = received.recv()
                 if kind == "note":
                     self._events.append(Note(text))
                 else:
-                    last_words = text
+                    self._last_words[number] = text
         except (EOFError, OSError):  # it is gone, maybe in the middle of a word
             pass
-        return last_words
 
 
 def _ended(number: int, code: int, device: str, last_words: str) -> Ended:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn
 
@@ -109,7 +110,15 @@ def _images(plan: StagePlan, run: RunConfig, images: SharedImages | None) -> Tra
 
 
 def _end_with_parent() -> None:
-    """Have the system send SIGTERM to this worker when whoever forked it ends, whatever ended that."""
+    """Have the system send SIGTERM to this worker when whoever forked it ends, whatever ended that.
+
+    The server of workers ends with the command, which it sees by a pipe's end. Each child is given that end, too, so
+    that it could ask for children itself: unless it is closed, workers keep their server, and each other, alive.
+    """
+    server = vars(forkserver._forkserver)
+    if (fd := server.get("_forkserver_alive_fd")) is not None:
+        os.close(fd)
+        server["_forkserver_alive_fd"] = None
     parent = os.getppid()
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))

@@ -21,6 +21,7 @@ SLOWER = 2.5  # times as slow as the default that another way is expected to be,
 # Of a first epoch's predicted seconds that its first step may take: a way that is so much slower than thought is left
 # at once (products in bfloat16 take 17 times as long where the processor has none).
 FIRST_STEP = 1.0
+WARM_UP = 0.3  # seconds that it may take, whatever was predicted: first calls trace, allocate and import
 
 log = get_logger(__name__)
 
@@ -172,7 +173,7 @@ def compare(
         if clock() + 2 * prediction + MIN_REPEATS * round_seconds <= end:  # one round more than needed: to spare
             try:
                 pack = make()
-                took = pack.run_epoch(FIRST_STEP * prediction)
+                took = pack.run_epoch(max(WARM_UP, FIRST_STEP * prediction))
                 if clock() + took + (MIN_REPEATS - 1) * round_seconds <= end:
                     took = pack.run_epoch()
                     timed.append(pack)

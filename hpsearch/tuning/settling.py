@@ -134,7 +134,7 @@ def settle(
     large = share * arithmetic(plan, data) > WORTH_TIMING
     threads = set_threads(run.threads or 1)
     known, unknown = _time_default(plan, data, run, clock) if large or estimates else (None, "the search is small")
-    devices = _asked_devices(run) or _chosen_devices(run, known, workload(plan, data), share)
+    devices = _asked_devices(run) or _chosen_devices(plan, run, known, workload(plan, data), share)
     workers = len(devices)
     if known is not None and workers == 1 and not run.threads and num_cores() > 1 and devices == ("cpu",) and large:
         threads = set_threads(0)
@@ -169,10 +169,15 @@ def _asked_devices(run: RunConfig) -> tuple[str, ...]:
     return ()
 
 
-def _chosen_devices(run: RunConfig, known: Timing | None, work: Workload, share: float) -> tuple[str, ...]:
-    """One worker on the CPU, or one per core where that ends the search clearly sooner."""
+def _chosen_devices(
+    plan: StagePlan, run: RunConfig, known: Timing | None, work: Workload, share: float
+) -> tuple[str, ...]:
+    """One worker on the CPU, or one per core where that ends the search clearly sooner.
+
+    A sampler or pruner that learns gets one: with several, its proposals depend on the machine's cores, and on luck.
+    """
     device = str(resolve_device(run.device))
-    worth = known is not None and share * work.seconds(known) > WORTH_WORKERS
+    worth = known is not None and not needs_mirror(plan.settings) and share * work.seconds(known) > WORTH_WORKERS
     return (device,) * (num_cores() if worth else 1)
 
 

@@ -1,7 +1,7 @@
+import multiprocessing
 import os
-import subprocess
-import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,17 +9,18 @@ import torch
 
 from hpsearch.config import load_settings
 from hpsearch.datasets.memory import SharedMemory
-from hpsearch.datasets.sharing import adopt, share
+from hpsearch.datasets.sharing import SharedImages, share
 from hpsearch.training.images import load_images
 
 pytestmark = pytest.mark.skipif(not SharedMemory.possible(), reason="the system has no anonymous files")
 
-CHILD = """
-import sys, torch
-from hpsearch.datasets.sharing import adopt
-data = adopt(sys.argv[1], torch.device("cpu"))
-print(data.fingerprint, data.num_train, float(data.x_train_NCHW.double().sum()))
-"""
+CPU = torch.device("cpu")
+
+
+def tell(shared, sent):
+    """What another process sees."""
+    data = shared.adopt(CPU)
+    sent.send((data.fingerprint, data.num_train, float(data.x_train_NCHW.double().sum())))
 
 
 @pytest.fixture(params=["floats", "bytes"])
@@ -35,15 +36,21 @@ def images(request, tmp_path):
     return load_images(settings.study, settings.run)
 
 
+def received(shared):
+    """As another process gets it, which maps the memory for itself."""
+    make, (_, places, rest) = shared.__reduce__()
+    return make(SimpleNamespace(detach=lambda: os.dup(shared._memory.fd)), places, rest).adopt(CPU)
+
+
 @pytest.mark.parametrize("prepared", ["in shared memory", "elsewhere"])
 def test_everything_comes_back(images, prepared):
     shared = share(images if prepared == "in shared memory" else replace(images, memory=None))
-    found = adopt(shared.path, torch.device("cpu"))
+    found = received(shared)
     for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):
         assert torch.equal(getattr(found, name), getattr(images, name)), name
         assert getattr(found, name).dtype == getattr(images, name).dtype
     assert torch.equal(found.train_images(), images.train_images())
-    for name in ("shape", "class_names", "augment", "fingerprint"):
+    for name in ("shape", "class_names", "augment", "fingerprint", "notes"):
         assert getattr(found, name) == getattr(images, name), name
     assert np.array_equal(found.normalization.mean, images.normalization.mean)
     assert np.array_equal(found.normalization.std, images.normalization.std)
@@ -54,25 +61,37 @@ def test_everything_comes_back(images, prepared):
 
 
 def test_images_on_a_cpu_are_shared_without_a_copy(images):
-    assert share(images) is images.memory
-    assert share(images) is images.memory  # again, for the next stage
-    found = adopt(images.memory.path, torch.device("cpu"))
+    for _ in range(2):  # again, for the next stage
+        assert share(images)._memory is images.memory
+    found = received(share(images))
     images.x_train_NCHW[0, 0, 0, 0] = 217
     assert found.x_train_NCHW[0, 0, 0, 0] == 217
 
 
 def test_what_a_worker_writes_stays_its_own(images):
-    mine, others = (adopt(share(images).path, torch.device("cpu")) for _ in range(2))
+    mine, others = (received(share(images)) for _ in range(2))
     mine.x_train_NCHW.zero_()
     assert torch.equal(others.x_train_NCHW, images.x_train_NCHW)
 
 
-def test_another_process_sees_them(images):
-    child = [sys.executable, "-c", CHILD, share(images).path]
-    out = subprocess.run(child, stdout=subprocess.PIPE, text=True, timeout=600, check=True).stdout
-    fingerprint, number, total = out.split()
-    assert (fingerprint, int(number)) == (images.fingerprint, images.num_train)
-    assert float(total) == pytest.approx(float(images.x_train_NCHW.double().sum()))
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_another_process_sees_them(images, method):
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=tell, args=(share(images), there))
+    process.start()
+    fingerprint, number, total = here.recv()
+    process.join()
+    here.close()
+    there.close()
+    assert (fingerprint, number) == (images.fingerprint, images.num_train)
+    assert total == pytest.approx(float(images.x_train_NCHW.double().sum()))
+
+
+def test_a_system_without_such_memory_says_so(monkeypatch):
+    assert SharedImages.possible()
+    monkeypatch.setattr(SharedMemory, "possible", staticmethod(lambda: False))
+    assert not SharedImages.possible()
 
 
 def test_nothing_is_left_open():

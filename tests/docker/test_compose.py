@@ -80,7 +80,7 @@ def test_who_runs_without_being_asked(compose):
 
 
 def test_a_stopped_worker_has_time_for_its_epoch_and_gets_the_signal(compose):
-    from hpsearch.fleet.forking import KILL_SECONDS
+    from hpsearch.fleet.processes import KILL_SECONDS
     from hpsearch.worker.stopping import DRAIN_SECONDS
 
     for name in ("worker", "worker-gpu", "search"):

@@ -32,7 +32,7 @@ epochs = 60
 SLOW = """
 import sys, time
 
-if {"coarse", "worker", "fork-server"} & set(sys.orig_argv):
+if {"coarse", "worker"} & set(sys.orig_argv) or any("forkserver" in each for each in sys.orig_argv):
     from hpsearch.training import Pack
 
     _run_epoch = Pack.run_epoch

@@ -6,34 +6,39 @@ import time
 
 import pytest
 
-from hpsearch.cli.fleet_options import fleet_flags
+from hpsearch.cli.option_groups import Training
 from hpsearch.config import RunConfig
 from hpsearch.errors import ConfigError, MissingExtraError
 from hpsearch.fleet.ray import worker as ray_worker
 from hpsearch.fleet.ray.cluster import Demand, check_request, choose_demand, choose_workers, room
-from hpsearch.fleet.ray.fleet import make_job
+from hpsearch.fleet.ray.launcher import make_job
 from hpsearch.worker.failures import PoisonedDeviceError
 
 
 def test_devices_by_number_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="--devices cuda:0,cuda:1 is not for --engine ray"):
-        check_request(RunConfig(fleet="ray"), ["cuda:0", "cuda:1"])
+        check_request(RunConfig(fleet="ray", devices=("cuda:0", "cuda:1")))
     with pytest.raises(ConfigError, match=r"run.device = 'cuda:1'(.|\n)*Allowed: auto, cpu, cuda\."):
-        check_request(RunConfig(fleet="ray", device="cuda:1"), [])
+        check_request(RunConfig(fleet="ray", device="cuda:1"))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError):
-        check_request(RunConfig(fleet="ray"), [])
+        check_request(RunConfig(fleet="ray"))
 
 
 def test_engine_takes_the_engines_of_packs_and_ray():
-    assert fleet_flags("loop", None)["run.engine"] == "loop"
-    assert fleet_flags("loop", None)["run.fleet"] is None
-    assert fleet_flags("ray", None)["run.engine"] is None
-    assert fleet_flags("ray", None)["run.fleet"] == "ray"
-    both = fleet_flags("vmap", "head:6379", "all")
-    assert both == {"run.engine": "vmap", "run.fleet": "ray", "run.ray_address": "head:6379", "run.keep": "all"}
+    loop, ray = Training(engine="loop").flags(), Training(engine="ray").flags()
+    assert (loop["run.engine"], loop["run.fleet"]) == ("loop", None)
+    assert (ray["run.engine"], ray["run.fleet"]) == (None, "ray")
+    both = Training(engine="vmap", ray_address="head:6379", keep="all").flags()
+    given = {key: value for key, value in both.items() if value is not None}
+    assert given == {
+        "run.engine": "vmap",
+        "run.fleet": "ray",
+        "run.ray_address": "head:6379",
+        "run.keep": "all",
+    }
     with pytest.raises(ConfigError, match=r"--engine rey is not known\.\nAllowed: auto, .*ray\."):
-        fleet_flags("rey", None)
+        Training(engine="rey").flags()
 
 
 @pytest.mark.parametrize("epoch_seconds", [0.01, 1e6])
@@ -55,15 +60,15 @@ def test_a_long_epoch_is_not_waited_for_when_a_worker_is_drained(monkeypatch, ep
     begun.wait()
     actor.drain()
     thread.join(30)
-    assert ended == [ray_worker.Ended("stopped")]
+    assert ended == [ray_worker.Ending("stopped")]
 
 
 @pytest.mark.parametrize(
     ("error", "ended"),
     [
-        (ConfigError("no"), ray_worker.Ended("gave up", "no")),
-        (PoisonedDeviceError("no"), ray_worker.Ended("poisoned", "no")),
-        (ValueError("no"), ray_worker.Ended("gave up", "ValueError: no")),
+        (ConfigError("no"), ray_worker.Ending("gave up", "no")),
+        (PoisonedDeviceError("no"), ray_worker.Ending("poisoned", "no")),
+        (ValueError("no"), ray_worker.Ending("gave up", "ValueError: no")),
     ],
 )
 def test_a_worker_s_errors_are_told_not_raised(monkeypatch, error, ended):
@@ -78,11 +83,11 @@ def test_a_worker_s_errors_are_told_not_raised(monkeypatch, error, ended):
 
 def test_a_job_has_absolute_paths_and_hides_its_password(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job = make_job("coarse", "sqlite:///studies/a.db", RunConfig(), Demand(3, 1))
+    job = make_job("coarse", RunConfig(storage="sqlite:///studies/a.db"), Demand(3, 1))
     assert job.run.storage == f"sqlite:///{tmp_path}/studies/a.db"
     assert (job.run.data_dir, job.run.artifact_dir) == (f"{tmp_path}/data", f"{tmp_path}/studies/artifacts")
     assert (job.run.device, job.run.threads) == ("cuda:0", 3)
-    job = make_job("coarse", "postgresql://me:canary@db/x", RunConfig(), Demand(1, 0))
+    job = make_job("coarse", RunConfig(storage="postgresql://me:canary@db/x"), Demand(1, 0))
     assert "canary" in job.run.storage
     assert "canary" not in repr(job)
 

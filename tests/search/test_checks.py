@@ -19,7 +19,7 @@ from hpsearch.search.checks.gate import check_before_search, quick_checks
 from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
 from hpsearch.search.checks.learning_rate import RATES, FirstBatches, rate_finding, rough_range, try_rates
 from hpsearch.search.checks.study import activation_finding, plan_check, run_check
-from hpsearch.search.session import run_stage
+from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
 from hpsearch.training.activations import compare_inits
@@ -393,9 +393,9 @@ def test_coarse_takes_its_rates_from_a_check(db, tiny):
         "reason": found["reason"],
     }
     assert provenance["ranges"][1]["reason"] == "given"
-    evidence = run_stage(db, plan, settings.run, images(settings))
+    evidence = run_stage(db, plan, settings.run, images=images(settings), checks=False)
     assert all(found["low"] <= trial.params["lr"] <= found["high"] for trial in evidence.trials)
-    assert len(run_stage(db, plan, settings.run, images(settings)).trials) == 12  # found again
+    assert len(run_stage(db, plan, settings.run, images=images(settings), checks=False).trials) == 12  # found again
 
 
 def test_a_range_given_by_hand_wins_over_the_check(db, tiny):
@@ -407,7 +407,7 @@ def test_a_range_given_by_hand_wins_over_the_check(db, tiny):
 
 def test_only_a_check_with_a_range_can_be_taken_from(db, tiny):
     settings = tiny()
-    run_stage(db, plan_coarse(settings), settings.run, images(settings))
+    run_stage(db, plan_coarse(settings), settings.run, images=images(settings), checks=False)
     with pytest.raises(ConfigError, match="'coarse' is no check"):
         plan_coarse(settings, "b", find_study(db, "coarse"))
     check = checked(db, settings).study
@@ -422,7 +422,7 @@ def test_only_a_new_coarse_stage_is_checked(db, tiny):
     settings = tiny()
     plan, data = plan_coarse(settings), images(settings)
     assert check_before_search(db, plan, data).ok
-    run_stage(db, plan, settings.run, data)
+    run_stage(db, plan, settings.run, images=data, checks=False)
     assert check_before_search(db, plan, data) is None
 
 

@@ -3,22 +3,22 @@
 import pytest
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.stored_comparisons import list_comparisons, read_comparison
 from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.search.compare_samplers import list_comparisons, plan_comparison, read_comparison, run_comparison
-from hpsearch.stages.listener import Listener
+from hpsearch.search.compare_samplers import plan_comparison, run_comparison
+from hpsearch.search.listener import SearchListener
 from hpsearch.storage import find_study, list_studies, read_trials
-from hpsearch.training.images import load_images
 
 
 def run(db, plan, settings, listener=None, finished=None):
-    return run_comparison(db, plan, settings.run, load_images(plan.config, settings.run), listener, finished)
+    return run_comparison(db, plan, settings.run, listener, finished)
 
 
 def trials(db, name):
     return read_trials(db, find_study(db, name))
 
 
-class Count(Listener):
+class Count(SearchListener):
     def __init__(self, stop_after=None):
         self.num, self.stop_after = 0, stop_after
 

@@ -15,7 +15,7 @@ from hpsearch.models import build
 from hpsearch.results import TrialSpec
 from hpsearch.search import final_measurement as final_test
 from hpsearch.search.final_measurement import confusion_matrix, joined, wilson_interval
-from hpsearch.search.session import run_stage
+from hpsearch.search.stage_run import run_stage
 from hpsearch.search.stored_trials import retrain
 from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study
@@ -27,7 +27,7 @@ SETTINGS = {"data__synthetic__test": 60, "data__synthetic__noise": 2.0}
 
 def search(db, settings, name="coarse"):
     plan = plan_coarse(settings, name)
-    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
+    return run_stage(db, plan, settings.run, checks=False)
 
 
 def measure(db, settings, study="coarse", number=None, **options):
@@ -125,7 +125,7 @@ def test_each_use_is_kept_and_counted_over_the_family(db, tiny):
     settings = tiny(**SETTINGS)
     coarse = search(db, settings)
     plan = plan_fine(coarse, settings)
-    run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
+    run_stage(db, plan, settings.run, checks=False)
     search(db, settings, "stranger")
     counts = []
     for study in ("fine", "coarse", "fine", "stranger"):

@@ -7,7 +7,7 @@ from hpsearch.analysis.decision import Limits
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import RefusedError
 from hpsearch.search.procedure import ProcedureListener, run_procedure
-from hpsearch.search.session import run_stage
+from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_trials
 from hpsearch.training.images import load_images
@@ -15,11 +15,11 @@ from hpsearch.training.images import load_images
 
 class Recorder(ProcedureListener):
     def __init__(self, interrupt_at=None):
-        self.planned, self.checks, self.decisions, self.trials = [], [], [], []
+        self.names, self.checks, self.decisions, self.trials = [], [], [], []
         self.interrupt_at = interrupt_at
 
-    def stage_planned(self, plan):
-        self.planned.append(plan.name)
+    def planned(self, plan):
+        self.names.append(plan.name)
 
     def checked(self, report):
         self.checks.append(report)
@@ -41,7 +41,7 @@ def test_it_goes_from_coarse_to_fine_until_a_decision_ends_it(db, tiny):
     listener = Recorder()
     procedure = run_procedure(db, tiny(), limits=Limits(max_stages=3), listener=listener)
     names = [stage.name for stage in procedure.stages]
-    assert names == ["coarse", "fine", "fine-2"][: len(names)] == listener.planned
+    assert names == ["coarse", "fine", "fine-2"][: len(names)] == listener.names
     assert [study for study, _ in listener.decisions] == names
     assert all(decision.go_on for decision in procedure.decisions[:-1])
     assert procedure.ending.ending in ("settled", "stages")
@@ -57,8 +57,8 @@ def test_it_is_the_commands_by_hand(db, tiny, tmp_path):
     procedure = run_procedure(db, settings, limits=Limits(max_stages=2))
     other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
     coarse, data = plan_coarse(settings), load_images(plan_coarse(settings).trial_config, settings.run)
-    by_hand = [run_stage(other, coarse, settings.run, data)]
-    by_hand.append(run_stage(other, plan_fine(by_hand[0], settings), settings.run, data))
+    by_hand = [run_stage(other, coarse, settings.run, images=data, checks=False)]
+    by_hand.append(run_stage(other, plan_fine(by_hand[0], settings), settings.run, images=data, checks=False))
     for evidence, stage in zip(by_hand, procedure.stages, strict=True):
         assert evidence.study.attrs["hpsearch.fingerprint"] == stage.evidence.study.attrs["hpsearch.fingerprint"]
         assert [trial.value for trial in evidence.trials] == [trial.value for trial in stage.trials]

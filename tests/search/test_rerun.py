@@ -11,7 +11,7 @@ from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
 from hpsearch.search.rerun import best_gap, compare, rerun
-from hpsearch.search.session import run_stage
+from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, read_trials, write_attrs
 from hpsearch.training.images import load_images
@@ -19,7 +19,7 @@ from hpsearch.training.images import load_images
 
 def search(db, settings):
     plan = plan_coarse(settings)
-    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
+    return run_stage(db, plan, settings.run, checks=False)
 
 
 def complete(evidence):
@@ -155,8 +155,7 @@ def test_what_cannot_be_trained_again_is_refused(db, tiny):
         rerun(db, settings.run, "coarse", 0)
     plan = plan_coarse(settings, "waiting")
     from hpsearch.stages.opening import open_stage
-    from hpsearch.training import structure_key
 
-    open_stage(db, plan, load_images(plan.trial_config, settings.run), structure_key)
+    open_stage(db, plan, load_images(plan.trial_config, settings.run))
     with pytest.raises(RefusedError, match="has not been trained yet"):
         rerun(db, settings.run, "waiting", 0)

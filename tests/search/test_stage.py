@@ -1,7 +1,6 @@
 """A stage from plan to results, with real training on small synthetic images and a real SQLite database."""
 
 import math
-from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -10,10 +9,9 @@ import torch
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import stage_summary
-from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
-from hpsearch.search.session import look_ahead, run_stage
-from hpsearch.stages.listener import Listener
+from hpsearch.search.listener import SearchListener
+from hpsearch.search.stage_run import preview_stage, run_stage
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
@@ -23,10 +21,10 @@ from hpsearch.worker.worker import Worker
 
 
 def run(db, plan, settings, listener=None):
-    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
+    return run_stage(db, plan, settings.run, listener=listener, checks=False)
 
 
-class Recorder(Listener):
+class Recorder(SearchListener):
     def __init__(self):
         self.events = []
 
@@ -99,7 +97,7 @@ def test_interrupted_work_goes_back_to_the_queue_and_is_finished_with_the_same_n
 
     settings = tiny(run__width=4)
 
-    class Interrupting(Listener):
+    class Interrupting(SearchListener):
         num_epochs = 0
 
         def epoch_finished(self, num_trials):
@@ -138,14 +136,13 @@ def test_explosions_end_pruned_with_reason_epoch_and_step(db, tiny):
 
 def test_the_planted_step_of_an_explosion_is_the_one_recorded(db, tiny):
     """The first cost above three times the first one (at least ln C) of a plain loop over the same batches."""
-    import torch
 
     from hpsearch.models import build, initialize
 
     settings = tiny(coarse__trials=1, space=["lr=log(2e2,2.0001e2)", "reg=none"], train__optimizer="sgd")
     plan = plan_coarse(settings)
     data = load_images(plan.trial_config, settings.run)
-    trial = run_stage(db, plan, settings.run, data).trials[0]
+    trial = run_stage(db, plan, settings.run, images=data, checks=False).trials[0]
 
     config = plan.trial_config.with_params(trial.params)
     net = build(config.model, data.shape, data.num_classes).double()
@@ -232,7 +229,7 @@ def test_fine_narrows_trains_longer_and_keeps_its_provenance(db, tiny):
 def test_a_fine_stage_keeps_its_ranges_when_its_source_goes_on(db, tiny):
     settings = tiny(run__width=4, coarse__trials=16)
 
-    class Once(Listener):
+    class Once(SearchListener):
         epochs = 0
 
         def epoch_finished(self, num_trials):
@@ -299,9 +296,8 @@ def test_trials_left_running_by_a_killed_process_are_taken_again(db, tiny):
     plan = plan_coarse(settings)
     data = load_images(plan.trial_config, settings.run)
     from hpsearch.stages.opening import open_stage
-    from hpsearch.training import structure_key
 
-    worker = Worker(db, open_stage(db, plan, data, structure_key), plan, data, settings.run)
+    worker = Worker(db, open_stage(db, plan, data), plan, data, settings.run)
     worker.queue.worker = worker.queue.worker.replace(str(__import__("os").getpid()), "4194305")  # no such process
     assert worker.queue.take(5)
     assert [trial.state for trial in read_trials(db, find_study(db, "coarse"))].count("RUNNING") == 5
@@ -309,8 +305,8 @@ def test_trials_left_running_by_a_killed_process_are_taken_again(db, tiny):
     assert evidence.num_finished == 12
 
 
-def test_a_look_ahead_writes_nothing_and_estimates_the_time(db, tiny):
-    outlook = look_ahead(plan_coarse(tiny()), tiny().run)
+def test_a_preview_stage_writes_nothing_and_estimates_the_time(db, tiny):
+    outlook = preview_stage(plan_coarse(tiny()), tiny().run)
     assert outlook.num_trials == 12
     assert outlook.num_packs == 1
     assert outlook.seconds is not None
@@ -318,9 +314,9 @@ def test_a_look_ahead_writes_nothing_and_estimates_the_time(db, tiny):
     assert list_studies(db) == []
 
 
-def test_a_look_ahead_downloads_nothing(tiny, tmp_path):
+def test_a_preview_stage_downloads_nothing(tiny, tmp_path):
     settings = tiny(data__source="cifar10", run__data_dir=str(tmp_path))
-    outlook = look_ahead(plan_coarse(settings), settings.run)
+    outlook = preview_stage(plan_coarse(settings), settings.run)
     assert outlook.seconds is None
     assert "cifar10" in (outlook.unknown or "")
     assert list(tmp_path.iterdir()) == []
@@ -343,38 +339,3 @@ def test_tpe_in_fine_does_not_keep_proposing_the_exploding_region(db, tiny):
     exploded = [trial.attrs.get(attributes.REASON) == "exploded" for trial in evidence.trials]
     assert sum(exploded[:10]) >= 3
     assert sum(exploded[20:]) <= 4
-
-
-def test_a_small_search_takes_one_thread_and_a_large_one_all_cores(tiny):
-    from hpsearch.tuning.workload import choose_threads
-
-    settings = tiny(run__threads=0)
-    plan = plan_coarse(settings)
-    data = load_images(plan.trial_config, settings.run)
-    assert choose_threads(plan, data, settings.run) == 1
-    large = plan_coarse(tiny(run__threads=0, coarse__trials=100_000, coarse__epochs=100_000))
-    assert choose_threads(large, data, settings.run) == 0
-    assert choose_threads(plan, data, tiny(run__threads=3).run) == 3
-
-
-def as_large_as(num_train, shape, num_classes):
-    """Images as far as the rules for cores look at them: how many there are, of which shape, where."""
-    return SimpleNamespace(
-        num_train=num_train, shape=shape, num_classes=num_classes, x_train_NCHW=torch.empty(0, *shape)
-    )
-
-
-def test_lenet_on_cifar10_takes_all_cores_and_digits_one_thread(monkeypatch):
-    from hpsearch.tuning import workload as width
-
-    monkeypatch.setattr(width, "num_cores", lambda: 8)
-    sets = ["model.name=lenet", "coarse.trials=20", "coarse.epochs=5", "run.device=cpu"]
-    lenet, cifar10 = load_settings(sets=sets), as_large_as(50_000, (3, 32, 32), 10)
-    plan = plan_coarse(lenet)
-    assert width.arithmetic(plan, cifar10) == 6 * 651_720 * 50_000 * 5 * 20
-    assert width.choose_devices(plan, cifar10, lenet.run, 0, []) == ["cpu"] * 8
-    assert width.choose_threads(plan, cifar10, lenet.run) == 0
-    digits = load_settings(sets=["run.device=cpu"])  # 100 trials x 10 epochs of 64-50-10
-    plan, images = plan_coarse(digits), as_large_as(1797, (1, 8, 8), 10)
-    assert width.choose_devices(plan, images, digits.run, 0, []) == ["cpu"]
-    assert width.choose_threads(plan, images, digits.run) == 1

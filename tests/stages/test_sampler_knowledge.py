@@ -8,15 +8,14 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.output import outlook_lines
 from hpsearch.config import StageConfig
+from hpsearch.fleet.ray import cluster, launcher
 from hpsearch.fleet.stage_follower import StageFollower
-from hpsearch.search import stage_run as fleet
-from hpsearch.search.session import look_ahead, run_stage
-from hpsearch.stages.listener import Listener
+from hpsearch.search import stage_run
+from hpsearch.search.listener import SearchListener
+from hpsearch.search.stage_run import preview_stage, run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.stages.sampler_knowledge import knowledge_of, stored_knowledge
 from hpsearch.storage import find_study
-from hpsearch.training.images import load_images
-from hpsearch.worker.stopping import Stop
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_samplers_that_learn_nothing_say_nothing(sampler):
     assert knowledge_of(StageConfig(sampler=sampler), 17, 2) is None
 
 
-class Started(Listener):
+class Started(SearchListener):
     def stage_started(self, event):
         self.event = event
 
@@ -50,12 +49,12 @@ def test_a_stage_says_at_its_start_what_it_does_and_keeps_it(db, tiny):
     """The dry run, the worker, the study's attributes and whoever follows it say the same; the worker keeps to it."""
     settings = tiny(coarse__sampler="tpe", coarse__trials=30)
     plan = plan_coarse(settings)
-    outlook = look_ahead(plan, settings.run)
+    outlook = preview_stage(plan, settings.run)
     listener = Started()
-    evidence = run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
+    evidence = run_stage(db, plan, settings.run, listener=listener, checks=False)
     learning = listener.event.learning
     assert (learning.batch, learning.lag) == (5, 4)
-    assert learning == outlook.learning
+    assert learning == outlook.knowledge
     assert ("sampler", str(learning)) in outlook_lines(outlook)
     assert outlook.as_dict()["learning"] == learning.as_dict() == stage_summary(evidence).as_dict()["learning"]
     followed = Started()
@@ -68,10 +67,10 @@ def test_a_random_stage_says_nothing(db, tiny):
     settings = tiny()
     plan = plan_coarse(settings)
     listener = Started()
-    evidence = run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
+    evidence = run_stage(db, plan, settings.run, listener=listener, checks=False)
     assert listener.event.learning is None
     assert attributes.LEARNING not in evidence.study.attrs
-    assert look_ahead(plan, settings.run).as_dict()["learning"] is None
+    assert preview_stage(plan, settings.run).as_dict()["learning"] is None
 
 
 @pytest.mark.parametrize(("gpus", "batch", "lag"), [(0, 30, 59), (1, 50, 99)])
@@ -79,18 +78,19 @@ def test_a_ray_fleet_says_it_before_its_workers_begin(db, tiny, monkeypatch, gpu
     """The width is that of the workers' devices, which this machine need not have."""
     told = []
 
-    class RayFleet:
-        def __init__(self, _db, _url, study, *_rest):
+    class NoFleet:
+        def __init__(self, _db, study, *_rest):
             told.append(stored_knowledge(study.attrs[attributes.LEARNING]))
 
         def run(self):
             pass
 
-    monkeypatch.setattr(fleet, "connected", lambda _address: nullcontext())
-    monkeypatch.setattr(fleet, "nodes", lambda: [{"CPU": 2, "GPU": gpus}, {"CPU": 2, "GPU": gpus}])
-    monkeypatch.setattr(fleet, "RayFleet", RayFleet)
-    settings = tiny(coarse__sampler="tpe", coarse__trials=300, run__fleet="ray", run__device="auto")
+    monkeypatch.setattr(cluster, "connected", lambda _address: nullcontext())
+    monkeypatch.setattr(cluster, "nodes", lambda: [{"CPU": 2, "GPU": gpus}, {"CPU": 2, "GPU": gpus}])
+    monkeypatch.setattr(launcher, "RayLauncher", lambda *_: None)
+    monkeypatch.setattr(stage_run, "Fleet", NoFleet)
+    settings = tiny(coarse__sampler="tpe", coarse__trials=300, run__fleet="ray", run__device="auto", run__workers=2)
     plan = plan_coarse(settings)
-    fleet.run_fleet(db, plan, settings.run, load_images(plan.trial_config, settings.run), 2, (), Listener(), Stop())
+    run_stage(db, plan, settings.run, checks=False)
     assert [(learning.batch, learning.lag) for learning in told] == [(batch, lag)]
     assert stored_knowledge(find_study(db, "coarse").attrs[attributes.LEARNING]) == told[0]

@@ -5,13 +5,12 @@ import math
 import pytest
 
 from hpsearch.config import FloatRange, StageConfig
-from hpsearch.search.session import run_stage
+from hpsearch.search.stage_run import run_stage
 from hpsearch.space import draw_random
 from hpsearch.stages import windowed_storage as window
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import TrialRow, read_trials
-from hpsearch.training.images import load_images
 from hpsearch.worker import trial_source as supply
 
 SPACE = {"lr": FloatRange(1e-6, 1.0, log=True), "reg": FloatRange(1e-6, 1.0, log=True)}
@@ -155,7 +154,7 @@ def test_a_worker_reads_what_is_new_not_the_whole_study(db, tiny, monkeypatch):
     monkeypatch.setattr(supply, "read_trials", counted)
     settings = tiny(coarse__sampler="tpe", coarse__trials=60, coarse__epochs=1, run__width=5)
     plan = plan_coarse(settings)
-    evidence = run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run))
+    evidence = run_stage(db, plan, settings.run, checks=False)
     assert evidence.num_finished == 60
     assert len(num_read) == 60 / 5
     assert max(num_read) <= 2 * 5

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.search.session import run_stage
-from hpsearch.stages.listener import Listener
+from hpsearch.search.listener import SearchListener
+from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials
 from hpsearch.training import Pack
@@ -17,7 +17,7 @@ from hpsearch.worker.best_weights import load_portrait
 from hpsearch.worker.failures import PoisonedDeviceError
 
 
-class Notes(Listener):
+class Notes(SearchListener):
     def __init__(self):
         self.notes = []
 
@@ -27,7 +27,7 @@ class Notes(Listener):
 
 def run(db, settings, listener=None):
     plan = plan_coarse(settings)
-    return run_stage(db, plan, settings.run, load_images(plan.trial_config, settings.run), listener)
+    return run_stage(db, plan, settings.run, listener=listener, checks=False)
 
 
 @pytest.fixture
@@ -98,14 +98,14 @@ def test_checkpoints_that_cannot_be_written_cost_no_results(db, tiny, monkeypatc
 def test_a_damaged_checkpoint_is_passed_over(db, tiny, undisturbed):
     settings = tiny(run__checkpoint_seconds=0.0)
 
-    class Once(Listener):
+    class Once(SearchListener):
         def epoch_finished(self, num_trials):
             raise KeyboardInterrupt
 
     plan = plan_coarse(settings)
     data = load_images(plan.trial_config, settings.run)
     with pytest.raises(KeyboardInterrupt):
-        run_stage(db, plan, settings.run, data, Once())
+        run_stage(db, plan, settings.run, images=data, listener=Once(), checks=False)
     for path in Path("studies").rglob("*.safetensors"):
         path.write_bytes(b"cut off")
     evidence = run(db, settings)

@@ -1,0 +1,84 @@
+"""What a pack takes: the packs that are timed, and what of their time is a step's."""
+
+import pytest
+
+from hpsearch.stages.plan import plan_coarse
+from hpsearch.training.fused.engine import FusedEngine
+from hpsearch.training.images import load_images
+from hpsearch.training.update_ratio import UpdateRatio
+from hpsearch.tuning import measuring
+from hpsearch.tuning.timing import Candidate, TimedPack, Timing, TooSlowError, estimate, harmless
+
+
+def test_timed_packs_do_the_arithmetic_of_the_search(tiny):
+    config = plan_coarse(tiny(space=["lr=log(1e-5,1)", "reg=log(1e-5,1e5)", "dropout=uniform(0,0.5)"])).trial_config
+    still = harmless(config)
+    assert (still.train.lr, still.train.reg, still.model.dropout) == (1e-12, 1e-9, 0.5)
+    assert still.train.l1 == 0.0  # not searched: no pass over the weights for it
+    assert still.train.batch_size == config.train.batch_size
+
+
+def test_a_large_net_is_known_as_such_by_a_crumb():
+    made = []
+
+    class SlowPack:
+        def __init__(self, candidate, *, num_steps, batch_size):
+            self.engine = candidate.engine
+            made.append((candidate.width, batch_size))
+            self.steps, self.evaluations = [0.1 * candidate.width * batch_size], [0.01 * candidate.width]
+
+        def run_epoch(self):
+            return 0.0
+
+    found = estimate(SlowPack, Candidate("loop", 10), 100, 0.5, 10)
+    assert made == [(1, 4)]
+    assert (found.width, found.step, found.evaluation) == (10, pytest.approx(100.0), pytest.approx(0.1))
+
+
+def test_what_the_last_step_of_an_epoch_does_beside_training_is_none_of_a_step_s_time(tiny, monkeypatch):
+    """It copies all weights to measure itself: a tenth of a timed epoch's steps would count it as if each did."""
+    plan = plan_coarse(tiny())
+    data = load_images(plan.trial_config, tiny().run)
+    now = 0.0
+    step, begin = FusedEngine.step, UpdateRatio.begin
+
+    def clocked(seconds, work):
+        def call(*given):
+            nonlocal now
+            now += seconds
+            work(*given)
+
+        return call
+
+    monkeypatch.setattr(FusedEngine, "step", clocked(2.0, step))
+    monkeypatch.setattr(UpdateRatio, "begin", clocked(100.0, begin))
+    pack = TimedPack(plan.trial_config, data, "fused", 2, num_steps=3, clock=lambda: now)
+    assert [pack.run_epoch() for _ in range(3)] == [106.0] * 3
+    assert pack.timing() == Timing("fused", 2, 2.0, 0.0)
+    one = TimedPack(plan.trial_config, data, "fused", 2, num_steps=1, clock=lambda: now)
+    one.run_epoch()
+    one.run_epoch()
+    assert one.timing().step == 102.0  # there is no other one
+
+
+def test_engines_are_compared_in_narrow_packs_where_steps_are_long():
+    assert measuring.affordable_width(Timing("loop", 25, 0.25, 0.0), 1.2, 3) == 3  # 12 epochs of 3 steps, 10 ms a trial
+    assert measuring.affordable_width(Timing("fused", 25, 0.1, 0.0), -0.1, 3) == 0
+    assert Timing("vmap", 3, 0.06, 0.003).scaled(8) == Timing("vmap", 24, pytest.approx(0.48), pytest.approx(0.024))
+
+
+def test_an_epoch_whose_first_step_is_too_slow_ends_with_it(tiny, monkeypatch):
+    plan = plan_coarse(tiny())
+    data = load_images(plan.trial_config, tiny().run)
+    num_steps, step = 0, FusedEngine.step
+
+    def counted(*given):
+        nonlocal num_steps
+        num_steps += 1
+        step(*given)
+
+    monkeypatch.setattr(FusedEngine, "step", counted)
+    pack = TimedPack(plan.trial_config, data, "fused", 2, num_steps=3, clock=lambda: float(num_steps))
+    with pytest.raises(TooSlowError, match="first step"):
+        pack.run_epoch(most_seconds=0.5)
+    assert num_steps == 1
