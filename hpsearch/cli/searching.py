@@ -102,6 +102,8 @@ def _search(
             print_changes(plan.changes)
         with data_progress(silent) as progress:
             data = load_data(plan.trial_config, run, progress)
+        for note in () if silent else data.notes:
+            line("images", note)
         if not on_ray:
             devices = choose_devices(plan, data, run, workers, devices)
             if len(devices) > 1:

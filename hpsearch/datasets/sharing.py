@@ -44,6 +44,7 @@ def share(data: TrainingData) -> SharedMemory:
         "class_names": data.class_names,
         "augment": data.augment,
         "fingerprint": data.fingerprint,
+        "notes": data.notes,
     }
     content = json.dumps(described).encode()
     memory.append(content + len(content).to_bytes(8, "little"))
@@ -77,5 +78,6 @@ def adopt(path: str, device: torch.device) -> TrainingData:
         ),
         augment=tuple(header["augment"]),
         fingerprint=header["fingerprint"],
+        notes=tuple(header["notes"]),
         memory=None,
     )

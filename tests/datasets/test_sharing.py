@@ -37,13 +37,14 @@ def images(request, tmp_path):
 
 @pytest.mark.parametrize("prepared", ["in shared memory", "elsewhere"])
 def test_everything_comes_back(images, prepared):
+    images = replace(images, notes=("squeezed", "left out"))
     shared = share(images if prepared == "in shared memory" else replace(images, memory=None))
     found = adopt(shared.path, torch.device("cpu"))
     for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):
         assert torch.equal(getattr(found, name), getattr(images, name)), name
         assert getattr(found, name).dtype == getattr(images, name).dtype
     assert torch.equal(found.train_images(), images.train_images())
-    for name in ("shape", "class_names", "augment", "fingerprint"):
+    for name in ("shape", "class_names", "augment", "fingerprint", "notes"):
         assert getattr(found, name) == getattr(images, name), name
     assert np.array_equal(found.normalization.mean, images.normalization.mean)
     assert np.array_equal(found.normalization.std, images.normalization.std)
