@@ -64,7 +64,7 @@ def show(
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: data.size=64. Repeatable."),
     ] = None,
 ) -> None:
-    """Show a training split: shape, images per class, mean and std before and after normalization. Test stays unread.
+    """Show a training split: shape, images per class, mean and std before and after normalization; nothing of test.
 
     Example: `hpsearch data show folder:photos --set data.size=64`
     """
@@ -82,6 +82,8 @@ def show(
     line("source", shown["source"])
     line("shape", f"{' x '.join(map(str, shown['shape']))} {shown['dtype']}")
     line("split", f"{shown['num_train']} to train, {shown['num_val']} held out for validation")
+    for note in shown["notes"]:
+        line("images", note)
     for when in ("before", "after"):
         numbers = shown[when]
         line(when, f"mean {numbers['mean']:.4g}, std {numbers['std']:.4g}  (normalize = {shown['normalize']})")

@@ -84,17 +84,20 @@ class DataConfig(Section):
     options: OptionsField = Options()
     """Keyword arguments of the function, where source is MODULE:FUNCTION."""
     val: float = Field(0.2, gt=0)
-    """Validation images held out of the training split: a share below 1, or a count."""
+    """Validation images held out of the training split: a share below 1, or a count. A folder's val/ goes before."""
     normalize: Literal["channel", "pixel", "feature", "none"] = "channel"
     """channel: mean and std per channel; pixel: subtract the mean image; feature: and divide by each pixel's std."""
     scale: float = Field(1.0, gt=0)
-    """Value of a white pixel of images stored as bytes, before normalization: 1, or 255 to keep the bytes."""
+    """Value of a white pixel of images stored as bytes, before normalization: 1, or 255 to keep the bytes.
+
+    White in files of 16 bits is the greatest value of the training images.
+    """
     augment: tuple[str, ...] = ()
     """hflip, and crop:N (shift by up to N pixels, zeros come in)."""
     size: int | None = Field(None, ge=1)
-    """Height and width that the images of a folder are resized to; 32 where not given."""
+    """Height and width that a folder's images are squeezed to; without it their median short side, from 8 to 64."""
     limit: int | None = Field(None, ge=2)
-    """Use only this many images of the training split, stratified."""
+    """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
     seed: int = Field(0, ge=0)
     """Draws the hold-out; apart from train.seed, so that trials of different seeds see the same split."""
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)

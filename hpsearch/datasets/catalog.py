@@ -75,7 +75,7 @@ def list_sources(data_dir: Path = DATA_DIR) -> list[SourceInfo]:
 
 
 def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> dict[str, Any]:
-    """Shape, counts and statistics of the training split, as plain data; the test split is not read.
+    """Shape, counts and statistics of the training split, as plain data; nothing of the test split is in it.
 
     `per_class` counts the whole split. `before` and `after` are mean and std over all pixels of the training part,
     before and after normalization; the first with data.scale applied.
@@ -84,7 +84,7 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         ConfigError, DataError: as `device.prepare`.
     """
     images = load_train(config, data_dir, progress)
-    train, val = divide(config, images.y)
+    train, val = divide(config, images.y, images.val_rows)
     x_train = images.x[train]
     counts = np.bincount(images.y, minlength=images.num_classes)
     return {
@@ -95,6 +95,7 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         "per_class": dict(zip(images.class_names, counts.tolist(), strict=True)),
         "num_train": len(train),
         "num_val": len(val),
+        "notes": list(images.notes),
         "normalize": config.normalize,
         "before": _mean_and_std(x_train, fit("none", x_train, config.scale)),
         "after": _mean_and_std(x_train, fit(config.normalize, x_train, config.scale)),

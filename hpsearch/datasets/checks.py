@@ -14,7 +14,7 @@ def check_images(images: Images, where: str, *, every_class: bool = True) -> Non
     """Look for wrong shapes, NaN or inf, labels out of range, and classes without an image.
 
     `where` is the split, train or test, as messages name it: `x_train[17, 0, 3, 4] is nan`; empty for both in one.
-    A test split may lack classes (`every_class=False`).
+    A test split may lack classes (`every_class=False`), and so may a hold-out that is given.
 
     Raises:
         DataError: the first thing that is wrong, with row and value.
@@ -31,7 +31,8 @@ def check_images(images: Images, where: str, *, every_class: bool = True) -> Non
     if num_classes < 2:
         raise DataError(f"{where}: {num_classes} class is too few.\nAllowed: at least 2 classes.")
     check_labels(y, num_classes, y_name)
-    if every_class and (empty := np.flatnonzero(np.bincount(y, minlength=num_classes) == 0)).size:
+    learnt = y if images.val_rows is None else np.delete(y, images.val_rows)
+    if every_class and (empty := np.flatnonzero(np.bincount(learnt, minlength=num_classes) == 0)).size:
         name = images.class_names[empty[0]]
         raise DataError(
             f"{where}: class {empty[0]} ({name}) has no image.\n"

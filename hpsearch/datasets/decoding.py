@@ -1,114 +1,147 @@
-"""Image files as one array of bytes, decoded once and kept on disk by their content."""
+"""One image file as an array of bytes, by a recipe that is the same for all images of a data set."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import statistics
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hpsearch.datasets.atomic import replacing
-from hpsearch.datasets.images import Array, Progress
-from hpsearch.errors import DataError
-from hpsearch.runtime import num_cores
+from hpsearch.datasets.images import Array
 
-CACHE_VERSION = 1  # goes up when decoding changes
-CHUNK = 512  # images decoded ahead of writing
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Of the size that is taken from the images, in pixels. A coarse search with the convnet on 2,400 images would take 6
+# minutes on two cores at 32, 40 at 64, 100 at 96 and 150 at 128 (`--dry-run`, see docs/log.md).
+SMALLEST, LARGEST = 8, 64
+GRAY = ("1", "L", "LA")  # Pillow's modes of one channel
 
 
-def decoded(
-    files: Sequence[Path], root: Path, size: int, channels: int | None, cache_dir: Path, progress: Progress | None
-) -> Array:
-    """The images as N,C,size,size uint8, memory-mapped from the cache; 1 or 3 channels, None lets the files decide.
+class Header(NamedTuple):
+    """What a file says of its image before anything is decoded."""
 
-    Raises:
-        DataError: a file is not an image that can be read, or the cache cannot be written.
+    mode: str  # Pillow's
+    width: int
+    height: int
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether its pixels are integers of 16 or 32 bits; such images are gray."""
+        return self.mode.startswith("I")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How images are decoded; all of it is taken from the training images, and holds for those of every split."""
+
+    size: int  # height and width
+    channels: int  # 1 or 3
+    smallest: tuple[int, int]  # width and height in the files
+    largest: tuple[int, int]
+    num_deep: int = 0  # training images of 16 or 32 bits
+    black: int = 0  # value of a deep pixel that becomes 0
+    white: int = 2**16 - 1  # value of a deep pixel that becomes 255
+
+
+def make_recipe(headers: Sequence[Header], extremes: Sequence[tuple[int, int]], size: int | None) -> Recipe:
+    """The recipe for training images with these headers; `extremes` are least and greatest pixel of each deep one.
+
+    Where no size is given it is the median of their short sides, from 8 to 64. There is one channel if all are gray.
+    Deep pixels are spread over the values in use, as 12 bits in files of 16 would be nearly black otherwise; 0 stays
+    black where nothing is below it.
     """
-    with ThreadPoolExecutor(num_cores()) as pool:
-        path = cache_dir / f"folder-{_content_key(files, root, size, channels, pool)}.npy"
-        if not path.exists():
-            channels = channels or _num_channels(files, pool)
-            try:
-                _decode_all(files, size, channels, path, pool, progress)
-            except OSError as error:
-                raise DataError(f"the cache {path} cannot be written: {error}") from error
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    except (OSError, ValueError) as error:
-        raise DataError(f"the cache {path} cannot be read: {error}\nDelete it; it is written anew.") from error
+    by_area = sorted(headers, key=lambda header: (header.width * header.height, header.width))
+    recipe = Recipe(
+        size=size or min(max(SMALLEST, statistics.median_low(min(header[1:]) for header in headers)), LARGEST),
+        channels=1 if all(header.mode in GRAY or header.is_deep for header in headers) else 3,
+        smallest=by_area[0][1:],
+        largest=by_area[-1][1:],
+        num_deep=len(extremes),
+    )
+    if not extremes:
+        return recipe
+    black = min(0, *(low for low, _ in extremes))
+    return replace(recipe, black=black, white=max(black + 1, *(high for _, high in extremes)))
 
 
-def _content_key(files: Sequence[Path], root: Path, size: int, channels: int | None, pool: ThreadPoolExecutor) -> str:
-    # Not by times of change: copies keep them and checkouts renew them. Reading is far cheaper than decoding.
-    key = hashlib.blake2b(f"{CACHE_VERSION} {size} {channels}".encode(), digest_size=16)
-    for path, digest in zip(files, pool.map(_file_digest, files), strict=True):
-        key.update(f"\n{path.relative_to(root).as_posix()} ".encode(errors="surrogateescape") + digest)
-    return key.hexdigest()
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    return hashlib.blake2b(content, digest_size=32).digest()
-
-
-def _decode_all(
-    files: Sequence[Path], size: int, channels: int, path: Path, pool: ThreadPoolExecutor, progress: Progress | None
-) -> None:
-    # Written in order rather than through a memory map: on a full disk that would be a signal, not an error.
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), channels, size, size)}
-    with replacing(path) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(files), CHUNK):
-            for done, image in enumerate(
-                pool.map(partial(decode, size=size, channels=channels), files[start : start + CHUNK]), start + 1
-            ):
-                file.write(image.tobytes())
-                if progress:
-                    progress(done, len(files))
-
-
-def _num_channels(files: Sequence[Path], pool: ThreadPoolExecutor) -> int:
-    return 1 if all(mode in ("L", "1") for mode in pool.map(_mode, files)) else 3
-
-
-def _mode(path: Path) -> str:
+@contextmanager
+def pillow_warnings() -> Iterator[None]:
+    """In it Pillow raises where an image is too large, in any thread, and is silent about oddities that it can read."""
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return image.mode
-    except Exception as error:
-        raise _not_an_image(path, error) from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
-def decode(path: Path, size: int, channels: int) -> Array:
-    """One image as C,size,size uint8: upright, squeezed into a square, bilinear with antialiasing.
+def read_header(path: Path) -> Header:
+    """Mode and size of an image. Raises whatever Pillow does."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return Header(image.mode, *image.size)
+
+
+def read_extremes(path: Path) -> tuple[int, int]:
+    """Least and greatest pixel of a deep image. Raises whatever Pillow does."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    return int(pixels.min()), int(pixels.max())
+
+
+def decode(path: Path, recipe: Recipe) -> Array:
+    """One image as C,size,size uint8: upright, on white, squeezed into a square, bilinear with antialiasing.
+
+    Squeezed rather than cropped, since what tells a class may be at the border.
 
     Raises:
-        DataError: it cannot be decoded whole.
+        Exception: of any kind; Pillow's decoders raise all kinds for damaged files. `why_not` puts it in words.
     """
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"pixels of mode {image.mode}, not of 8 bits")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "P" and "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-            plain = upright.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(plain.resize((size, size), Image.Resampling.BILINEAR))
-    except Exception as error:  # Pillow's decoders raise all kinds of errors for damaged files
-        raise _not_an_image(path, error) from error
-    return pixels.reshape(size, size, channels).transpose(2, 0, 1)
+    square = (recipe.size, recipe.size)
+    with Image.open(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.asarray(_eight_bits(image, recipe).resize(square, Image.Resampling.BILINEAR))
+    return pixels.reshape(*square, recipe.channels).transpose(2, 0, 1)
 
 
-def _not_an_image(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be decoded: {error}.\nAllowed: whole images of 8 bits; repair or remove the file.")
+def _eight_bits(image: Image, recipe: Recipe) -> Image:
+    """Gray or RGB, without transparency."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    if image.mode.startswith("I"):
+        scale = 255 / (recipe.white - recipe.black)
+        pixels = np.rint((np.asarray(image).astype(np.float64) - recipe.black) * scale)
+        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    elif image.has_transparency_data:
+        # As viewers show it. What is under transparent pixels is whatever the program that wrote them left there.
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    mode = "L" if recipe.channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def why_not(error: Exception) -> str:
+    """Why an image cannot be decoded, in words."""
+    from PIL import Image, UnidentifiedImageError
+
+    match error:
+        case UnidentifiedImageError():
+            return "it is no image, or of a kind that Pillow does not know"
+        case Image.DecompressionBombWarning() | Image.DecompressionBombError():
+            return f"it claims more than the {Image.MAX_IMAGE_PIXELS:,} pixels that an image may have"
+        case OSError(strerror=str(reason)):
+            return reason
+    return str(error) or type(error).__name__

@@ -37,7 +37,7 @@ class TrainingData:
     The hold-out is normalized. So are the training images, but on a CPU those that are bytes stay bytes, which take a
     quarter of the memory and of the time to prepare: they are normalized as they are used, to the same numbers.
 
-    `fingerprint` is a hash of the training split as it was loaded, before data.limit and the hold-out.
+    `fingerprint` is a hash of the training split as it was loaded, before data.limit and the hold-out that it draws.
     """
 
     x_train_NCHW: Tensor
@@ -114,7 +114,7 @@ def prepare(
 ) -> TrainingData:
     """Load the training split, check it, hold out, fit the normalization on the training part, move to the device.
 
-    `dtype` is float32 or float64. The test split is not touched.
+    `dtype` is float32 or float64. Nothing here comes from the test split.
 
     Raises:
         DataError: the images cannot be read or are not fit to train on.
@@ -131,7 +131,7 @@ def prepare(
 
 def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype) -> TrainingData:
     """All but the fingerprint."""
-    train, val = divide(config, images.y)
+    train, val = divide(config, images.y, images.val_rows)
     bytes_stay = images.x.dtype == np.uint8 and device.type == "cpu"
     tensors, memory = _place(
         {
@@ -147,12 +147,13 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
     for name in ("x_val_NCHW",) if bytes_stay else ("x_train_NCHW", "x_val_NCHW"):
         normalizer(normalization, tensors[name])(tensors[name])
     return TrainingData(
-        **tensors,  # type: ignore[arg-type]
+        **tensors,
         shape=images.shape,
         class_names=images.class_names,
         normalization=normalization,
         augment=config.augment,
         fingerprint="",
+        notes=images.notes,
         memory=memory,
     )
 
@@ -182,7 +183,7 @@ def prepare_test(
     data_dir: Path = DATA_DIR,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The test split as (x N,C,H,W, y N), normalized and placed like the training data. Nothing else loads it.
+    """The test split as (x N,C,H,W, y N), normalized and placed like the training data. Nothing else gives it.
 
     Raises:
         DataError: there is none, it cannot be read, or it does not match the training split.

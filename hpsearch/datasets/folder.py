@@ -1,57 +1,46 @@
-"""folder:PATH - one folder of images per class, of any sizes, decoded once into a cache.
+"""folder:PATH - one folder of images per class, of any sizes and kinds, as people have them.
 
-Layouts: PATH/train/<class>/... with PATH/test/<class>/... (or val in place of test); or PATH/<class>/..., of which 20%
-are always set aside as the test split. That draw depends on the sorted file names alone.
+`layout` says which folders are splits, `listing` which files are images, `decoding` what becomes of their pixels, and
+`decoded` keeps that on disk. The draw of the test share depends on the sorted file names alone.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from hpsearch.datasets.decoding import decoded
-from hpsearch.datasets.images import Images, Labels, Progress, Source
+from hpsearch.datasets import notes
+from hpsearch.datasets.decoded import decoded
+from hpsearch.datasets.decoding import Recipe
+from hpsearch.datasets.images import Images, Progress, Source
+from hpsearch.datasets.layout import Layout, find_layout
+from hpsearch.datasets.listing import SUFFIXES, Listing, list_classes, num_loose, subfolders
 from hpsearch.datasets.splits import test_share
 from hpsearch.errors import DataError
 
-DEFAULT_SIZE = 32  # pixels
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The image files of one split, sorted by class and name, with their labels."""
-
-    files: list[Path]
-    y: Labels
-
 
 class Folder(Source):
-    """Images resized to squares of `size`; RGB, or grayscale if all training images are."""
+    """Images squeezed into squares of `size`, or of their own size; RGB, or grayscale if all training images are."""
 
     def __init__(self, path: Path, size: int | None, data_dir: Path, progress: Progress | None = None) -> None:
         self.path = path
-        self.size = size or DEFAULT_SIZE
+        self.size = size
         self.cache_dir = data_dir / "cache"
         self.progress = progress
         self.description = f"images in {path}"
+        self._own = {data_dir.resolve(), self.cache_dir.resolve()}
 
     @cached_property
-    def train_dir(self) -> Path:
-        """Where the classes of the training split are."""
-        train = self.path / "train"
-        return train if train.is_dir() and _subfolders(train) else self.path
+    def layout(self) -> Layout:
+        """Which folders are splits.
 
-    @cached_property
-    def test_dir(self) -> Path | None:
-        """Where the classes of the test split are; None where it is a share of the one folder."""
-        candidates = [self.path / name for name in ("test", "val")] if self.train_dir != self.path else []
-        return next((folder for folder in candidates if folder.is_dir()), None)
+        Raises:
+            DataError: see `find_layout`.
+        """
+        return find_layout(self.path, self._own)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -60,61 +49,81 @@ class Folder(Source):
         Raises:
             DataError: there are fewer than two.
         """
-        if not self.path.is_dir():
-            raise DataError(f"{self.path} is not a folder.\nAllowed: a folder with one folder of images per class.")
-        names = tuple(_subfolders(self.train_dir))
+        folder = self.layout.train
+        names = tuple(subfolders(folder, self._own))
         if len(names) < 2:
-            raise DataError(f"{self.train_dir} has {len(names)} class folders.\nAllowed: at least 2.")
+            inside = [name for name in names if len(subfolders(folder / name)) >= 2]
+            hint = f"; those of {folder / inside[0]} are one level down" if inside else ""
+            num = "1 class folder" if names else "no class folders"
+            raise DataError(f"{folder} has {num}.\nAllowed: at least 2{hint}.")
         return names
 
     def _load(self, *, train: bool) -> Images:
-        channels = None if train else self.load_train().x.shape[1]
-        listing = self._listing(train=train)
-        x_NCHW = decoded(listing.files, self.path, self.size, channels, self.cache_dir, self.progress)
-        return Images(x_NCHW, listing.y, self.class_names)
+        found = self._found()
+        splits = found if "test" in found else _with_test_share(found)
+        files = {split: listing.files for split, listing in splits.items()}
+        x_NCHW, recipe = decoded(files, self.path, self.size, self.cache_dir, self.progress)
+        test = splits.pop("test")
+        num, num_train = len(x_NCHW) - len(test.y), len(splits["train"].y)
+        if not train:
+            return Images(x_NCHW[num:], test.y, self.class_names)
+        y = np.concatenate([listing.y for listing in splits.values()])
+        val_rows = np.arange(num_train, num) if "val" in splits else None
+        return Images(x_NCHW[:num], y, self.class_names, val_rows=val_rows, notes=self._notes(found, recipe))
 
-    def _listing(self, *, train: bool) -> Listing:
-        if self.test_dir and not train:
-            unknown = set(_subfolders(self.test_dir)) - set(self.class_names)
-            if unknown:
-                raise DataError(
-                    f"{self.test_dir / min(unknown)} is a class without training images.\n"
-                    f"Allowed: {', '.join(self.class_names)}."
-                )
-            return self._list_classes(self.test_dir, every_class=False)
-        listing = self._list_classes(self.train_dir, every_class=True)
-        if self.test_dir:
-            return listing
-        rows = test_share(listing.y)[0 if train else 1]
-        return Listing([listing.files[row] for row in rows], listing.y[rows])
+    def _found(self) -> dict[str, Listing]:
+        """What the folders of the splits hold: train, perhaps val, perhaps test, in this order."""
+        layout = self.layout
+        found = {"train": self._training()}
+        if layout.val:
+            found["val"] = self._beside(layout.val, "data.val draws the hold-out")
+        if layout.test:
+            found["test"] = self._beside(layout.test, "20% of the training images are set aside")
+        return found
 
-    def _list_classes(self, folder: Path, *, every_class: bool) -> Listing:
-        files: list[Path] = []
-        labels: list[int] = []
-        for label, name in enumerate(self.class_names):
-            found = sorted(_image_files(folder / name), key=lambda path: path.relative_to(folder).as_posix())
-            if every_class and not found:
-                raise DataError(f"{folder / name} has no image.\nAllowed: files {', '.join(sorted(SUFFIXES))}.")
-            files += found
-            labels += [label] * len(found)
-        if not files:
-            raise DataError(f"{folder} has no image.\nAllowed: files {', '.join(sorted(SUFFIXES))}.")
-        return Listing(files, np.array(labels, dtype=np.int64))
+    def _training(self) -> Listing:
+        folder = self.layout.train
+        listing = list_classes(folder, self.class_names)
+        empty = np.flatnonzero(np.bincount(listing.y, minlength=len(self.class_names)) == 0)
+        if empty.size:
+            name = self.class_names[empty[0]]
+            there = notes.left_out_note(list_classes(folder, [name]).left_out)
+            raise DataError(
+                f"{folder / name} has no image.\n"
+                f"Allowed: files {', '.join(sorted(SUFFIXES))}{f'; {there}' if there else ''}."
+            )
+        return listing
+
+    def _beside(self, folder: Path, otherwise: str) -> Listing:
+        """A split that lies beside the training split; `otherwise` is what happens without its folder."""
+        if unknown := set(subfolders(folder)) - set(self.class_names):
+            raise DataError(
+                f"{folder / min(unknown)} is a class without training images.\nAllowed: {', '.join(self.class_names)}."
+            )
+        listing = list_classes(folder, self.class_names)
+        if not listing.files:
+            raise DataError(
+                f"{folder} has no image in a class folder.\n"
+                f"Allowed: class folders as in {self.layout.train}; or no {folder.name}/, and {otherwise}."
+            )
+        return listing
+
+    def _notes(self, found: dict[str, Listing], recipe: Recipe) -> tuple[str, ...]:
+        layout = self.layout
+        lines = [notes.size_note(recipe, given=self.size is not None), notes.depth_note(recipe)]
+        if layout.val:
+            num_without = len(self.class_names) - len(np.unique(found["val"].y))
+            lines.append(notes.hold_out_note(layout.val.name, len(found["val"].y), num_without))
+        if not layout.test:
+            lines.append(notes.test_share_note("" if layout.train == self.path else layout.train.name))
+        left_out = sum((listing.left_out for listing in found.values()), Counter[str]())
+        loose = num_loose({self.path, *(folder for folder in (layout.train, layout.val, layout.test) if folder)})
+        lines += [notes.left_out_note(left_out), notes.loose_note(loose)]
+        return tuple(line for line in lines if line)
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()  # symlinks may run in circles
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(parent, name)
+def _with_test_share(found: dict[str, Listing]) -> dict[str, Listing]:
+    """The same with a test split, of a share of the training images."""
+    whole = found["train"]
+    train, test = test_share(whole.y)
+    return {**found, "train": whole.take(train), "test": whole.take(test)}

@@ -32,6 +32,10 @@ class Images:
     x: Array
     y: Labels
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What there is to say about them: short plain sentences."""
+    val_rows: Array | None = None
+    """Of a training split: rows of the hold-out, ascending, where the source gives it; else it is drawn."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,17 +52,19 @@ class Images:
         return len(self.x)
 
     def fingerprint(self) -> str:
-        """A hash of shape, type, pixels, labels and class names: 32 hexadecimal digits."""
+        """A hash of shape, type, pixels, labels, class names and a given hold-out: 32 hexadecimal digits."""
         described = f"{self.x.shape} {self.x.dtype.str} {self.class_names}"
         digest = hashlib.blake2b(described.encode(errors="surrogateescape"), digest_size=16)
         for start in range(0, len(self), FINGERPRINT_CHUNK):
             digest.update(np.ascontiguousarray(self.x[start : start + FINGERPRINT_CHUNK]).data)
         digest.update(np.ascontiguousarray(self.y).data)
+        if self.val_rows is not None:
+            digest.update(np.ascontiguousarray(self.val_rows, dtype=np.int64).data)
         return digest.hexdigest()
 
 
 class Source(ABC):
-    """A data set that can be loaded. Loading the training split reads nothing of the test split."""
+    """A data set that can be loaded. What it gives of the training split comes from nothing of the test split."""
 
     description: str
 
@@ -80,4 +86,4 @@ class Source(ABC):
 
     @abstractmethod
     def _load(self, *, train: bool) -> Images:
-        """One split; nothing of the other is read."""
+        """One split, which owes nothing to the other's images."""

@@ -50,7 +50,9 @@ def open_source(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progres
 
 
 def load_train(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> Images:
-    """The whole training split, checked. Reads nothing of the test split.
+    """The whole training split, checked; with the hold-out, where the source gives one.
+
+    A folder's test images are decoded with it, so that a damaged one is found now, but nothing of them is in it.
 
     Raises:
         DataError: it cannot be read or is not fit to train on.

@@ -116,12 +116,17 @@ def _two_sides(y: Array, num: int, seed: int) -> tuple[Array, Array]:
     return np.setdiff1d(np.arange(len(y)), taken, assume_unique=True), taken
 
 
-def divide(config: DataConfig, y: Labels) -> tuple[Array, Array]:
+def divide(config: DataConfig, y: Labels, val_rows: Array | None = None) -> tuple[Array, Array]:
     """Rows of the training part and of the hold-out of a training split, after data.limit.
+
+    A hold-out that the source gives is taken as it is, whole: data.val does not draw, data.limit leaves it alone.
 
     Raises:
         ConfigError, DataError: as `limited` and `holdout`.
     """
+    if val_rows is not None:
+        rest = np.setdiff1d(np.arange(len(y)), val_rows)
+        return rest[limited(y[rest], config.limit, config.seed)], val_rows
     kept = limited(y, config.limit, config.seed)
     train, val = holdout(y[kept], config.val, config.seed)
     return kept[train], kept[val]

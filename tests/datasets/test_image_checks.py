@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,20 @@ def test_an_empty_class_is_named() -> None:
     with pytest.raises(DataError, match=r"train: class 2 \(c2\) has no image"):
         check_images(bad, "train")
     check_images(bad, "test", every_class=False)
+
+
+def test_a_hold_out_that_is_given_may_lack_classes_and_the_rest_may_not() -> None:
+    whole = images()
+    check_images(replace(whole, val_rows=np.flatnonzero(whole.y == 2)[:3]), "train")
+    with pytest.raises(DataError, match=r"train: class 2 \(c2\) has no image"):
+        check_images(replace(whole, val_rows=np.flatnonzero(whole.y == 2)), "train")
+
+
+def test_the_fingerprint_covers_a_hold_out_that_is_given() -> None:
+    whole = images()
+    one, other = (replace(whole, val_rows=np.array(rows)) for rows in ([0, 1, 2, 3], [4, 5, 6, 7]))
+    assert len({whole.fingerprint(), one.fingerprint(), other.fingerprint()}) == 3
+    assert replace(whole, notes=("said",)).fingerprint() == whole.fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def received(shared):
 
 @pytest.mark.parametrize("prepared", ["in shared memory", "elsewhere"])
 def test_everything_comes_back(images, prepared):
+    images = replace(images, notes=("squeezed", "left out"))
     shared = share(images if prepared == "in shared memory" else replace(images, memory=None))
     found = received(shared)
     for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):

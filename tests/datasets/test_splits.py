@@ -96,6 +96,18 @@ def test_holdout_comes_out_of_the_limit() -> None:
     assert set(train) | set(val) == set(limited(y, 40, 0))
 
 
+def test_a_hold_out_that_is_given_is_taken_as_it_is() -> None:
+    y = (np.arange(100) % 4).astype(np.int64)
+    given = np.array([3, 4, 50, 99])
+    train, val = divide(DataConfig(val=0.5), y, given)
+    assert val.tolist() == given.tolist()
+    assert sorted([*train, *val]) == list(range(100))
+    train, val = divide(DataConfig(limit=40), y, given)
+    assert (len(train), val.tolist()) == (40, given.tolist())
+    assert np.bincount(y[train]).tolist() == [10] * 4
+    assert set(train).isdisjoint(val)
+
+
 def test_sample_may_be_smaller_than_the_number_of_classes() -> None:
     assert len(sample(np.arange(100) % 10, 3, 0)) == 3
     assert len(sample(np.arange(5) % 2, 1000, 0)) == 5
