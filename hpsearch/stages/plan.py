@@ -30,6 +30,29 @@ StageKind = Literal["check", "coarse", "fine", "compare"]
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What was asked for, of a stage that has been made to fit a time.
+
+    Attributes:
+        trials, epochs: asked for.
+        seconds: that the stage had.
+    """
+
+    trials: int
+    epochs: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As kept with the study."""
+        return {"trials": self.trials, "epochs": self.epochs, "seconds": round(self.seconds, 1)}
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Self:
+        """From what is kept with a study."""
+        return cls(stored["trials"], stored["epochs"], stored["seconds"])
+
+
+@dataclass(frozen=True)
 class StagePlan:
     """One Optuna study to be: a fixed space, a budget, a provenance."""
 
@@ -41,6 +64,8 @@ class StagePlan:
     changes: tuple[Narrowing, ...] = ()
     problem: str | None = None
     """Why this plan can be shown but not run."""
+    fitted: Fitted | None = None
+    """What was asked for, where the stage has fewer trials or epochs to fit a time."""
 
     @property
     def settings(self) -> StageConfig:
@@ -58,7 +83,7 @@ class StagePlan:
 
     def own_attributes(self) -> dict[str, Any]:
         """What the study keeps beside that of every stage."""
-        return {}
+        return {attributes.FITTED: self.fitted.as_dict()} if self.fitted is not None else {}
 
     def with_precision(self, precision: str) -> Self:
         """The same stage, trained in this precision."""
@@ -105,6 +130,7 @@ class StagePlan:
             "sampler": settings.sampler,
             "pruner": settings.pruner,
             "ranges": self.ranges(),
+            "fitted_from": self.fitted and self.fitted.as_dict(),
             "problem": self.problem,
         }
 
