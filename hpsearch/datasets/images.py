@@ -32,6 +32,8 @@ class Images:
     x: Array
     y: Labels
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """Plain sentences on how the images were read."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
