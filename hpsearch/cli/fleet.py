@@ -43,10 +43,9 @@ def worker(
     run = read_settings(storage=storage, flags=flags, trusted=trust).run
 
     from hpsearch.cli.progress import make_listener
-    from hpsearch.search import attributes
     from hpsearch.search.images import load_data
     from hpsearch.search.patience import insist
-    from hpsearch.search.stages import stored_plan
+    from hpsearch.search.stages import is_same_search, stored_plan
     from hpsearch.search.stopping import Stop, Stopped
     from hpsearch.search.supervised import NotesToSupervisor, images_of_supervisor, on_parent_death
     from hpsearch.search.worker import Worker
@@ -66,7 +65,7 @@ def worker(
     with stop.on_signals():
         data = images_of_supervisor(plan, run) if supervised else load_data(plan.trial_config, run)
         run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})
-        if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
+        if not is_same_search(row, plan, data):
             raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")
         try:
             with make_listener(quiet=quiet, as_json=False) as listener:

@@ -43,12 +43,13 @@ TrustOption = Annotated[
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
 
 _verbosity = 0
+_quiet = False
 
 
 def set_verbosity(verbose: int, quiet: bool = False) -> None:
-    """Apply -v and -q to the logs."""
-    global _verbosity
-    _verbosity = verbose
+    """Apply -v and -q to the logs, and -q to the notes on settings."""
+    global _verbosity, _quiet
+    _verbosity, _quiet = verbose, quiet
     configure_logging(verbose if not quiet else -1)
 
 
@@ -67,9 +68,12 @@ def read_settings(
     flags: Mapping[str, Any] | None = None,
     trusted: Sequence[str] | None = None,
 ) -> Settings:
-    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`."""
+    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`.
+
+    What was given and does nothing is noted on stderr, where the command is about a search: it has flags for one then.
+    """
     trust(*(trusted or ()))
-    return load_settings(
+    settings = load_settings(
         config,
         stored=stored,
         environment={name: value for name, value in os.environ.items() if name.startswith("HPSEARCH_")},
@@ -77,3 +81,7 @@ def read_settings(
         spaces=spaces or (),
         flags={"run.storage": storage, **(flags or {})},
     )
+    if not _quiet and not all(path.startswith("run.") for path in flags or ()):
+        for note in settings.notes:
+            typer.echo(f"note: {note}", err=True)
+    return settings

@@ -155,6 +155,8 @@ def fine(
     flags |= fleet_flags(engine, ray_address, keep)
     settings = read_settings(config, sets, space, storage=storage, stored=stored, flags=flags, trusted=trust)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
+    for note in () if quiet else plan.notes:
+        typer.echo(f"note: {note}", err=True)
     if dry_run:
         show_plan(plan, settings, as_json, workers, split_devices(devices))
         return

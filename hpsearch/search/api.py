@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.config import Settings, StudyConfig, load_settings
-from hpsearch.config.usercode import names_in, trust
+from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult
 from hpsearch.search.evidence import Evidence, gather
 from hpsearch.search.plan import StagePlan, plan_coarse, plan_fine
@@ -20,6 +20,8 @@ from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 
 if TYPE_CHECKING:
     import optuna
+
+log = get_logger(__name__)
 
 ConfigLike = StudyConfig | Mapping[str, Any] | str | Path | None
 
@@ -101,7 +103,6 @@ def coarse(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
-    vouch(config)
     settings = _settings("coarse", config, storage, trials, epochs, sampler, sets, space)
     db = open_database(settings.run.storage, create=True)
     return _run(db, plan_coarse(settings, name), settings, listener, skip_checks)
@@ -124,13 +125,11 @@ def fine(
 
     Arguments and errors as for `coarse`; without `config`, data, model and training are those of the source.
     """
-    vouch(config)
     base = _settings("fine", config, storage, None, None, None, None, None)
     db = open_database(base.run.storage, create=True)
     evidence = gather(db, source)
-    if config is None:
-        config = stored_config(evidence)
-    settings = _settings("fine", config, storage, trials, epochs, sampler, sets, space)
+    stored = stored_config(evidence) if config is None else None
+    settings = _settings("fine", config, storage, trials, epochs, sampler, sets, space, stored)
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, settings, name), settings.ranges_given)
     return _run(db, plan, settings, listener)
 
@@ -145,12 +144,6 @@ def load(name: str, storage: str | None = None) -> Stage:
     return Stage(db, gather(db, name))
 
 
-def vouch(config: ConfigLike) -> None:
-    """Trust the code that a dict of the caller's names; a StudyConfig may be one of the database: `hpsearch.trust`."""
-    if isinstance(config, Mapping):
-        trust(*names_in(config))
-
-
 def _settings(
     kind: str,
     config: ConfigLike,
@@ -160,13 +153,17 @@ def _settings(
     sampler: str | None,
     sets: Mapping[str, Any] | None,
     space: Mapping[str, Any] | None,
+    stored: Mapping[str, Any] | None = None,
 ) -> Settings:
+    """A file or dict is the caller's, who vouches for the code that it names; the rest may come from the database."""
     file = config if isinstance(config, str | Path) else None
-    stored = config.plain() if isinstance(config, StudyConfig) else config if file is None else None
+    document = config if isinstance(config, Mapping) else None
+    stored = config.plain() if isinstance(config, StudyConfig) else stored
     given = {f"{kind}.trials": trials, f"{kind}.epochs": epochs, f"{kind}.sampler": sampler, "run.storage": storage}
     return load_settings(
         file,
-        stored=stored,  # type: ignore[arg-type]
+        document=document,
+        stored=stored,
         spaces=_range_flags(space or {}),
         flags={**given, **(sets or {})},
     )
@@ -189,6 +186,8 @@ def _run(
     from hpsearch.search.images import load_data
     from hpsearch.search.session import run_stage
 
+    for note in (*settings.notes, *plan.notes):
+        listener.note(note) if listener is not None else log.warning(note)
     data = load_data(plan.trial_config, settings.run)
     if not skip_checks and (checks := check_before_search(db, plan, data)) is not None:
         checks.refuse_if_failed()

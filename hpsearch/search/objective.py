@@ -9,7 +9,6 @@ from typing import Any
 import optuna
 
 from hpsearch.config import RunConfig, Settings, StudyConfig, load_settings
-from hpsearch.config.usercode import names_in, trust
 from hpsearch.results import TrialSpec
 from hpsearch.search.attributes import BEST_EPOCH, LAST_VALUE
 from hpsearch.search.images import load_data
@@ -73,6 +72,5 @@ def as_settings(config: StudyConfig | Mapping[str, Any] | str | Path | None) -> 
     if isinstance(config, StudyConfig):
         return Settings(config, RunConfig(), frozenset(), frozenset())
     if isinstance(config, Mapping):
-        trust(*names_in(config))
-        return load_settings(stored=config)
+        return load_settings(document=config)
     return load_settings(config)

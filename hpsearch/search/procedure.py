@@ -14,7 +14,7 @@ from typing import Any
 
 from hpsearch.config import DataConfig, RunConfig, Settings, StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.search.api import ConfigLike, Stage, _settings, vouch
+from hpsearch.search.api import ConfigLike, Stage, _settings
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.decision import MAX_STAGES, Decision, Limits, best_stage, decide
@@ -97,7 +97,6 @@ def run(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
-    vouch(config)
     settings = _settings("coarse", config, storage, None, None, None, sets, space)
     db = open_database(settings.run.storage, create=True)
     limits = Limits(gain, max_stages, seconds)

@@ -91,9 +91,8 @@ def _work(job: Job, stop: Stop) -> None:
         os.chdir(job.folder)
     trust(*filter(None, job.trusted.split(",")))
 
-    from hpsearch.search import attributes
     from hpsearch.search.images import load_data
-    from hpsearch.search.stages import stored_plan
+    from hpsearch.search.stages import is_same_search, stored_plan
     from hpsearch.search.worker import Worker
     from hpsearch.storage import find_study, open_database
 
@@ -103,7 +102,7 @@ def _work(job: Job, stop: Stop) -> None:
         plan = stored_plan(row)
         refuse_untrusted(names_in(plan.config.plain()))
         data = load_data(plan.trial_config, job.run)
-        if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
+        if not is_same_search(row, plan, data):
             raise RefusedError(f"{job.study!r} was begun on other images than {plan.config.data.source} has here.")
         Worker(db, row, plan, data, job.run, stop=stop).run()
     finally:
