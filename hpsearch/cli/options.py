@@ -10,6 +10,7 @@ import typer
 
 from hpsearch.config import Settings, load_settings
 from hpsearch.config.usercode import trust
+from hpsearch.logs import verbosity
 
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
 
@@ -24,9 +25,12 @@ def read_settings(
     flags: Mapping[str, Any] | None = None,
     trusted: Sequence[str] | None = None,
 ) -> Settings:
-    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`."""
+    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`.
+
+    What was given and does nothing is noted on stderr, where the command is about a search: it has flags for one then.
+    """
     trust(*(trusted or ()))
-    return load_settings(
+    settings = load_settings(
         config,
         stored=stored,
         environment={name: value for name, value in os.environ.items() if name.startswith("HPSEARCH_")},
@@ -34,3 +38,7 @@ def read_settings(
         spaces=spaces or (),
         flags={"run.storage": storage, **(flags or {})},
     )
+    if verbosity() >= 0 and not all(path.startswith("run.") for path in flags or ()):
+        for note in settings.notes:
+            typer.echo(f"note: {note}", err=True)
+    return settings

@@ -50,6 +50,8 @@ class SearchProgress(ProcedureListener):
 
     def planned(self, plan: StagePlan) -> None:
         """See SearchListener."""
+        for note in plan.notes:
+            self.note(note)
         if plan.changes and not self._silent:
             print_changes(plan.changes)
 

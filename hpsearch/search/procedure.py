@@ -17,7 +17,7 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, best_or_refuse, stage_summary
 from hpsearch.config import DataConfig, Settings
 from hpsearch.datasets.device import TrainingData
-from hpsearch.search.api import ConfigLike, Stage, python_settings
+from hpsearch.search.api import ConfigLike, Stage, python_settings, tell
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import open_search, read_images, run_stage
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
@@ -91,6 +91,7 @@ def run(
     """
     settings = python_settings(config, {"run.storage": storage, **(sets or {})}, space)
     db = open_search(settings.run)
+    tell(settings.notes, listener)
     limits = Limits(gain, max_stages, seconds)
     return run_procedure(db, settings, name=name, limits=limits, checks=checks, listener=listener)
 

@@ -21,6 +21,7 @@ from hpsearch.config import (
     hard_limits,
 )
 from hpsearch.config.study import validate
+from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.proposals import drawn_params
@@ -64,6 +65,8 @@ class StagePlan:
     changes: tuple[Narrowing, ...] = ()
     problem: str | None = None
     """Why this plan can be shown but not run."""
+    notes: tuple[str, ...] = ()
+    """What became of parameters that are not searched on: a sentence for each."""
     fitted: Fitted | None = None
     """What was asked for, where the stage has fewer trials or epochs to fit a time."""
 
@@ -150,7 +153,8 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
         check: a study made by `hpsearch check`, to take the range of lr from, unless --space says something of lr.
 
     Raises:
-        ConfigError: there is nothing to search, or sampler, pruner and space do not fit each other, or `check` is none.
+        ConfigError: there is nothing to search, or what nothing uses; sampler, pruner and space do not fit each other;
+            or `check` is none.
         RefusedError: the check found no rate at which the loss goes down.
     """
     config = settings.study
@@ -161,6 +165,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
         config = validate(StudyConfig, {**dict(config), "space": {**config.space, "lr": new}})
     if not config.space:
         raise ConfigError("[space] is empty: nothing to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
+    refuse_unused_ranges(config, config.space)
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
 
@@ -191,6 +196,8 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         name: of the new stage; `fine`, `fine-2`, ... where not given.
         strict: refuse parameters that hpsearch cannot train with; False only to show the plan.
 
+    A parameter that nothing in the new stage uses is left out, with a note: its trials say nothing of it.
+
     Raises:
         RefusedError: no trial finished, so there is nothing to narrow by.
         ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
@@ -209,15 +216,21 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         changes[param] = Narrowing(param, evidence.ranges.get(param, given), given, "given with --space")
     if not changes:
         raise ConfigError(f"{source!r} has no parameter left to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
-    config, problem = settings.study, None
+    config, problem, unused = settings.study, None, {}
     try:
         space = _named_as_hyperparameters(source, {param: change.new for param, change in changes.items()})
         config = validate(StudyConfig, {**dict(config), "space": space})
+        if unused := unused_ranges(config):
+            changes = {param: change for param, change in changes.items() if canonical_name(param) not in unused}
+            config = config.model_copy(update={"space": {n: r for n, r in config.space.items() if n not in unused}})
+        if not config.space:
+            raise ConfigError(f"{source!r} has no parameter left to search: {'; '.join(map(str, unused.values()))}.")
     except ConfigError as error:
         if strict:
             raise
         problem = str(error)
-    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem)
+    notes = tuple(f"{each}, so it is not searched on" for each in unused.values())
+    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
 
 
 def _nothing_finished(evidence: StudyTrials) -> str:
