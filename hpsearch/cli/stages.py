@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TrialsOption = Annotated[int | None, typer.Option(min=1, help="The budget: exactly so many trials.")]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of each trial.")]
 SamplerOption = Annotated[str | None, typer.Option(help="random, qmc, grid, tpe, gp or cmaes.")]
-PrunerOption = Annotated[str | None, typer.Option(help="none, or one of Optuna's: median, hyperband, ...")]
+PrunerOption = Annotated[str | None, typer.Option(help="none, or one of Optuna's: median, hyperband, patient, ...")]
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 DataOption = Annotated[
     str | None, typer.Option(help="digits, cifar10, folder:PATH, npz:PATH, ... See: hpsearch data list.")

@@ -221,9 +221,9 @@ class StageConfig(Section):
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "random"
     """Who proposes the hyperparameters. random, qmc and grid are drawn from the seed before the first trial."""
     pruner: str = "none"
-    """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, threshold, ..."""
+    """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
     pruner_options: dict[str, Any] = {}
-    """The pruner's own arguments, as Optuna names them."""
+    """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
     seed: int = Field(0, ge=0)
     """Draws the hyperparameters."""
     set: dict[str, Any] = {}

@@ -16,9 +16,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
-from hpsearch.errors import ConfigError
 from hpsearch.search import attributes
 from hpsearch.search.evidence import best_trial, observe
+from hpsearch.search.pruners import make_pruner as make_pruner
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
 from hpsearch.storage import State, TrialRow
 
@@ -217,32 +217,6 @@ def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) ->
 def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
     """The part of some hyperparameters that CMA-ES searches; it leaves choices to random."""
     return {k: v for k, v in params.items() if isinstance(v, int | float) and not isinstance(v, bool)} or None
-
-
-def make_pruner(settings: StageConfig) -> optuna.pruners.BasePruner:
-    """An Optuna pruner by its name: `median` for MedianPruner, `successive-halving`, `HyperbandPruner`, ...
-
-    Raises:
-        ConfigError: there is none of that name, or it does not take the given options.
-    """
-    import optuna
-
-    def short(name: str) -> str:
-        return name.lower().replace("-", "").replace("_", "").removesuffix("pruner")
-
-    if settings.pruner == "none":
-        return optuna.pruners.NopPruner()
-    classes = {short(name): getattr(optuna.pruners, name) for name in optuna.pruners.__all__ if name != "BasePruner"}
-    chosen = classes.get(short(settings.pruner))
-    if chosen is None:
-        raise ConfigError(f"pruner = {settings.pruner!r} is not known.\nAllowed: none, {', '.join(sorted(classes))}.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            pruner: optuna.pruners.BasePruner = chosen(**settings.pruner_options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"pruner {settings.pruner} with {settings.pruner_options}: {error}") from None
-    return pruner
 
 
 def explosion_attributes(epoch: int, step: int, cost: float, first_cost: float) -> dict[str, Any]:
