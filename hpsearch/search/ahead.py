@@ -84,6 +84,7 @@ class Ahead:
         plan: of the stage.
         images: those at hand, by what they were made from.
         engine: of the packs.
+        keeps_best: see `Pack`.
     """
 
     def __init__(
@@ -94,7 +95,10 @@ class Ahead:
         plan: StagePlan,
         images: Mapping[DataConfig, TrainingData],
         engine: str,
+        *,
+        keeps_best: bool = True,
     ) -> None:
+        self._keeps_best = keeps_best
         self._queue, self._writer, self._checkpoints = queue, writer, checkpoints
         self._plan, self._images, self._engine = plan, images, engine
         self._next = Next()
@@ -169,7 +173,8 @@ class Ahead:
         [(config, numbers), *others] = packs_of(self._plan.trial_config, held)
         if others or config.data not in self._images:
             return None
-        return create_pack(config, self._images[config.data], numbers, held, self._engine)
+        images = self._images[config.data]
+        return create_pack(config, images, numbers, held, self._engine, keeps_best=self._keeps_best)
 
 
 def has_noise(plan: StagePlan) -> bool:

@@ -27,6 +27,6 @@ FIRST_COST = "first_cost"
 BEST_EPOCH = "best_epoch"
 LAST_VALUE = "last_val_acc"
 TRACEBACK = "traceback"
-WEIGHTS = "weights"  # file with its weights after the last epoch, where all are kept
+WEIGHTS = "weights"  # file with the weights of its best epoch, where all are kept
 
 EXPLODED = "exploded"

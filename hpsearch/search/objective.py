@@ -48,7 +48,7 @@ class Objective:
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
         if config.data not in self._images:
             self._images[config.data] = load_data(config, self.run)
-        pack = Pack(config, self._images[config.data], specs, engine=self.run.engine)
+        pack = Pack(config, self._images[config.data], specs, engine=self.run.engine, keeps_best=False)
         values: list[float] = []
         while not pack.done:
             report = pack.run_epoch()

@@ -11,7 +11,7 @@ from typing import Any
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
-from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.search import attributes
 from hpsearch.search.checkpointing import Checkpointer
 from hpsearch.search.progress import Listener
@@ -36,11 +36,17 @@ class HeldTrial:
     @property
     def best(self) -> EpochResult:
         """Its best epoch, the earliest among equals."""
-        return max(self.results, key=lambda result: (result.val_acc, -result.epoch))
+        return best_epoch(self.results)
 
 
 def create_pack(
-    config: StudyConfig, data: TrainingData, numbers: Sequence[int], held: Mapping[int, HeldTrial], engine: str
+    config: StudyConfig,
+    data: TrainingData,
+    numbers: Sequence[int],
+    held: Mapping[int, HeldTrial],
+    engine: str,
+    *,
+    keeps_best: bool = True,
 ) -> Pack:
     """The pack of some trials, at its beginning or where their checkpoints are.
 
@@ -50,10 +56,11 @@ def create_pack(
         numbers: of the trials, by slot.
         held: those trials, and maybe others, by number.
         engine: auto, loop, vmap or fused.
+        keeps_best: whether weights may be kept of them.
     """
     snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}
     specs = [TrialSpec(number, held[number].lease.params) for number in numbers]
-    return Pack(config, data, specs, engine=engine, snapshots=snapshots)
+    return Pack(config, data, specs, engine=engine, snapshots=snapshots, keeps_best=keeps_best)
 
 
 class PackRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
 from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.search import attributes
 from hpsearch.search.evidence import Evidence
 from hpsearch.search.images import load_data
@@ -40,7 +41,7 @@ class StoredTrial:
 
 @dataclass(frozen=True)
 class Training:
-    """What one more training gave. `state` holds the weights after the last epoch; None if it exploded."""
+    """What one more training gave. `state` holds the weights that were asked for; None if it exploded."""
 
     seed: int
     results: list[EpochResult]
@@ -48,9 +49,14 @@ class Training:
     state: Mapping[str, Tensor] | None
 
     @property
+    def best(self) -> EpochResult | None:
+        """Its best epoch; None if it exploded."""
+        return best_epoch(self.results) if self.explosion is None else None
+
+    @property
     def value(self) -> float | None:
         """The value that a stage would give it: its best val_acc; None if it exploded."""
-        return max(result.val_acc for result in self.results) if self.explosion is None else None
+        return self.best.val_acc if self.best is not None else None
 
 
 def stored_trial(evidence: Evidence, number: int) -> StoredTrial:
@@ -100,6 +106,7 @@ def retrain(
     seed: int,
     *,
     epochs: int | None = None,
+    which: Literal["best", "last"] = "best",
     engine: str = "auto",
 ) -> Training:
     """Train one trial alone.
@@ -109,9 +116,11 @@ def retrain(
         data: on the device on which to train.
         seed: train.seed.
         epochs: stop after so many; schedules stay those of the config's own number.
+        which: the weights to keep, of the best epoch or of the last.
         engine: as run.engine.
     """
-    pack = Pack(config.with_params({"train.seed": seed}), data, [TrialSpec(0)], engine=engine)
+    config = config.with_params({"train.seed": seed})
+    pack = Pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
     results: list[EpochResult] = []
     explosion: Explosion | None = None
     last = config.train.epochs if epochs is None else min(epochs, config.train.epochs)
@@ -119,4 +128,4 @@ def retrain(
         report = pack.run_epoch()
         results += report.results
         explosion = next(iter(report.explosions), None)
-    return Training(seed, results, explosion, pack.state(0) if explosion is None else None)
+    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None)

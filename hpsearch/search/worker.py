@@ -94,7 +94,8 @@ class Worker:
         self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
         self.spool_folder = Path(run.artifact_dir) / "spool"
         folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
-        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder)
+        self.keeps_best = run.keep != "none"
+        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder, needs_best=self.keeps_best)
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror: Mirror | None = None
@@ -137,7 +138,10 @@ class Worker:
             )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
         self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
-        self.ahead = Ahead(self.queue, self.writer, self.checkpoints, self.plan, self.images, self.run_config.engine)
+        self.ahead = Ahead(
+            self.queue, self.writer, self.checkpoints, self.plan, self.images, self.run_config.engine,
+            keeps_best=self.keeps_best,
+        )  # fmt: skip
         self.supply = Supply(
             self.queue, self.writer, self.checkpoints, self.ahead, self.plan, self.mirror, self._insist,
             self.listener.note,
@@ -194,7 +198,10 @@ class Worker:
         numbers = [number for number in numbers if number in self.held]
         try:
             if made is None or list(made.numbers) != numbers:
-                made = create_pack(config, self._images(config), numbers, self.held, self.run_config.engine)
+                made = create_pack(
+                    config, self._images(config), numbers, self.held, self.run_config.engine,
+                    keeps_best=self.keeps_best,
+                )  # fmt: skip
             self.current = run = PackRun(
                 made,
                 self.held,

@@ -129,7 +129,7 @@ def test_a_pack_that_cannot_be_made_ahead_is_made_afterwards(db, tiny, makers, i
     tried = []
     in_last_epoch(lambda pack: wait_for(lambda: tried or pack.numbers[0] != 0))
 
-    def fails(*arguments):
+    def fails(*arguments, **_options):
         tried.append(arguments)
         raise error
 
