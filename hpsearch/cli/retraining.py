@@ -96,7 +96,7 @@ def _print_test(result: FinalTest) -> None:
         "trial",
         f"{result.number} of {result.study}: val_acc {value_text(result.val_acc)}, {plain_params(result.params)}",
     )
-    line("trained", f"{result.epochs} epochs on {result.num_train} {images} images; {_weights_text(result)}")
+    line("trained", f"{_epochs_text(result)} on {result.num_train} {images} images; {_weights_text(result)}")
     low, high = result.interval
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
     if result.std is not None:
@@ -125,6 +125,15 @@ def _print_test(result: FinalTest) -> None:
             f"all that descends from {result.family}: an accuracy that anything was chosen by is too high",
             "red",
         )
+
+
+def _epochs_text(result: FinalTest) -> str:
+    early = any(
+        epochs < result.epochs
+        for epochs, accuracy in zip(result.trained_epochs, result.accuracies, strict=True)
+        if accuracy is not None
+    )
+    return f"{'up to ' if early else ''}{result.epochs} epochs"
 
 
 def _weights_text(result: FinalTest) -> str:

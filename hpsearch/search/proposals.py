@@ -89,6 +89,8 @@ class Mirror:
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self.best_value: float | None = None
+        """The highest value of the trials that are COMPLETE."""
         self.ended: set[int] = set()
         self.first_open = 0
         """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
@@ -171,6 +173,8 @@ class Mirror:
         import optuna
 
         self.ended.add(number)
+        if value is not None:
+            self.best_value = value if self.best_value is None else max(self.best_value, value)
         if exploded and self.tells_explosions_as_complete:
             value = EXPLODED_VALUE
         if value is not None:

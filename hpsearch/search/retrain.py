@@ -20,6 +20,7 @@ from hpsearch.search.images import load_data
 from hpsearch.search.stages import stored_plan
 from hpsearch.storage import StudyRow, TrialRow
 from hpsearch.training import Pack
+from hpsearch.training.early_stopping import stopped_early
 
 SEARCHES = ("coarse", "fine")  # the kinds of studies whose best trial is a result
 
@@ -37,6 +38,18 @@ class StoredTrial:
     def seed(self) -> int:
         """The seed it was trained with."""
         return self.config.train.seed
+
+    @property
+    def last_epoch(self) -> int | None:
+        """That in which it ended before its time; None if it went through all, or raised."""
+        epoch = self.trial.attrs.get(attributes.EPOCH)
+        return int(epoch) if epoch is not None else None
+
+    @property
+    def epochs(self) -> int:
+        """Those that any seed gets: up to where a pruner or an explosion ended it, but not up to where patience did."""
+        is_early = self.trial.attrs.get(attributes.REASON) == attributes.STOPPED_EARLY
+        return self.config.train.epochs if is_early or self.last_epoch is None else self.last_epoch
 
 
 @dataclass(frozen=True)
@@ -106,20 +119,23 @@ def retrain(
     seed: int,
     *,
     epochs: int | None = None,
+    stops_early: bool = True,
     which: Literal["best", "last"] = "best",
     engine: str = "auto",
 ) -> Training:
-    """Train one trial alone.
+    """Train one trial alone, as a stage trains it.
 
     Args:
         config: of the trial, all its hyperparameters included.
         data: on the device on which to train.
         seed: train.seed.
         epochs: stop after so many; schedules stay those of the config's own number.
+        stops_early: whether train.patience counts.
         which: the weights to keep, of the best epoch or of the last.
         engine: as run.engine.
     """
     config = config.with_params({"train.seed": seed})
+    patience = config.train.patience if stops_early else None
     pack = Pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
     results: list[EpochResult] = []
     explosion: Explosion | None = None
@@ -128,4 +144,6 @@ def retrain(
         report = pack.run_epoch()
         results += report.results
         explosion = next(iter(report.explosions), None)
+        if patience is not None and stopped_early([result.val_acc for result in results], patience):
+            break
     return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None)

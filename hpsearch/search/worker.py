@@ -206,6 +206,7 @@ class Worker:
                 made,
                 self.held,
                 pruner=self.plan.settings.pruner,
+                keep=partial(self.keeper.keep, made, config, self._images(config), writer=self.writer),
                 writer=self.writer,
                 checkpointer=self.checkpointer,
                 checkpoint_seconds=self.run_config.checkpoint_seconds,
@@ -215,9 +216,7 @@ class Worker:
                 before_last_epoch=partial(self._look_ahead, made),
                 after_epoch=self._hear_news,
             )
-            completed = run.run()
-            weights = self.keeper.keep(run.pack, config, self._images(config), completed, self.writer)
-            run.complete(completed, weights)
+            run.complete(run.run())
             self.failures.clear()
         except StorageError:
             raise  # no trial's fault

@@ -107,7 +107,7 @@ def test_test_reports_and_counts_its_uses(ran):
     assert "this is use" not in first.stdout
     assert re.search(r"^trained .*; the weights of the best epochs, \d, \d$", first.stdout, re.MULTILINE)
     second = ran.json("test", "fine", "--train-on-val")
-    assert second["measured_epochs"] == [second["epochs"]]
+    assert second["measured_epochs"] == second["trained_epochs"] == [second["epochs"]]
     assert (second["use"], second["family_use"], second["family"]) == (2, 2, "coarse")
     assert len(second["confusion"]) == len(second["per_class"]) == 3
     third = ran("test", "coarse")

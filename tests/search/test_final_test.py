@@ -56,7 +56,7 @@ def test_the_best_trial_is_trained_again_and_measured_as_plain_pytorch_would(db,
     result = measure(db, settings)
     assert (result.number, result.params, result.val_acc) == (best.number, best.params, best.value)
     assert (result.epochs, result.num_test, result.seeds) == (2, 60, (0,))
-    assert result.measured_epochs == (best.attrs[attributes.BEST_EPOCH],)
+    assert (result.trained_epochs, result.measured_epochs) == ((2,), (best.attrs[attributes.BEST_EPOCH],))
 
     config = plan_coarse(settings).trial_config.with_params(best.params)
     data = load_data(config, settings.run)
@@ -86,7 +86,7 @@ def test_the_weights_are_those_of_the_epoch_that_is_the_best_on_the_validation_i
     measured, predict = [], final_test.predict
     monkeypatch.setattr(final_test, "predict", lambda c, state, x, n: measured.append(state) or predict(c, state, x, n))
     result = measure(db, settings, number=early.number)
-    assert (result.epochs, result.measured_epochs) == (4, (2,))
+    assert (result.trained_epochs, result.measured_epochs) == ((4,), (2,))
     assert result.as_dict()["measured_epochs"] == [2]
     expected = pack.state(0, "last")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in measured[0].items())
