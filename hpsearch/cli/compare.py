@@ -33,6 +33,7 @@ from hpsearch.cli.stages import (
     PrunerOption,
     TrialsOption,
 )
+from hpsearch.wording import duration_text
 
 if TYPE_CHECKING:
     from hpsearch.config import Settings
@@ -132,7 +133,7 @@ def _print_comparison(comparison: Comparison, seconds: float, output: Path | Non
     from hpsearch.search.comparison import band
     from hpsearch.search.comparison_text import band_text, budget_text, importance_text, notes, wins_text
 
-    line("compare", f"{', '.join(comparison.samplers)} · {budget_text(comparison)} · {seconds:.1f} s")
+    line("compare", f"{', '.join(comparison.samplers)} · {budget_text(comparison)} · {duration_text(seconds)}")
     if not quiet:
         for note in notes(comparison):
             line("note", note)
@@ -187,6 +188,7 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, as_json: bool) -> None:
     line("compare", f"{', '.join(plan.samplers)}: {plan.num_repeats} repeats, {searches} searches of {each}")
     for param, range_ in plan.config.space.items():
         line(param, format_range(range_))
-    line("time", f"about {seconds:.0f} s" if seconds is not None else f"not known: {described['estimate_unknown']}")
+    about = f"about {duration_text(seconds)}" if seconds is not None else None
+    line("time", about or f"not known: {described['estimate_unknown']}")
     if plan.num_asked != plan.settings.trials:
         line("note", f"the largest balanced grid within {plan.num_asked} trials has {plan.settings.trials} points")

@@ -7,9 +7,10 @@ from typing import TextIO
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hpsearch.cli.output import console, value_text
+from hpsearch.cli.output import console
 from hpsearch.search.compare import ComparisonPlan, RepeatPlan
 from hpsearch.search.progress import Listener, StageStarted, TrialFinished
+from hpsearch.wording import value_text
 
 
 def make_progress(plan: ComparisonPlan, stream: TextIO, *, quiet: bool) -> SearchProgress:

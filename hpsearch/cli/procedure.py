@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hpsearch.cli.fleet_options import DevicesOption, WorkersOption, split_devices
+from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.options import (
     ConfigOption,
     JsonOption,
@@ -36,6 +37,7 @@ from hpsearch.cli.stages import (
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hpsearch.search.advice import Advice
     from hpsearch.search.procedure import Procedure
     from hpsearch.storage import Database
 
@@ -125,11 +127,12 @@ def run(
             _write_report(db, procedure, report)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
-    document = _as_dict(procedure, time.monotonic() - start, report)
+    advice = _advise(db, procedure, gain).at(storage_flag(settings.run.storage))
+    document = _as_dict(procedure, advice, time.monotonic() - start, report)
     if as_json:
         typer.echo(json.dumps(document))
     else:
-        _print_end(procedure, document)
+        _print_end(procedure, advice, document)
 
 
 def parse_duration(text: str) -> float:
@@ -157,7 +160,18 @@ def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
         raise ConfigError(f"--report {path} cannot be written: {error.strerror}.") from None
 
 
-def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[str, Any]:
+def _advise(db: Database, procedure: Procedure, gain: float | None) -> Advice:
+    """What the stages say; where the time is up, the same command goes on."""
+    from hpsearch.search.lineage import advise
+
+    again = ["hpsearch", *sys.argv[1:]]
+    advice = advise(db, procedure.stages[-1].evidence, again=again, gain=gain)
+    if procedure.ending.ending == "time" and advice.go_on:
+        return replace(advice, text="the same command goes on", words=tuple(again))
+    return advice
+
+
+def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path | None) -> dict[str, Any]:
     from hpsearch.search.summary import trial_as_dict
 
     stages = [
@@ -170,17 +184,19 @@ def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[
         best = {"study": procedure.best_stage.name, "epochs": epochs, **trial_as_dict(procedure.best)}
     return {
         "stages": stages,
+        **advice.as_dict(),
         "ending": procedure.ending.ending,
         "reason": procedure.ending.reason,
         "best": best,
-        "next": f"hpsearch test {best['study']}" if best else None,
         "report": str(report) if report is not None else None,
         "seconds": round(seconds, 3),
     }
 
 
-def _print_end(procedure: Procedure, document: dict[str, Any]) -> None:
-    from hpsearch.cli.output import line, params_text, value_text
+def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -> None:
+    from hpsearch.cli.output import line, print_advice
+    from hpsearch.search.evidence import params_text
+    from hpsearch.wording import duration_text, value_text
 
     best, trial = document["best"], procedure.best
     if best is not None and trial is not None:
@@ -195,10 +211,7 @@ def _print_end(procedure: Procedure, document: dict[str, Any]) -> None:
         ]
         if others:
             line("others", " · ".join(others))
-    line("time", f"{document['seconds']:.1f} s")
-    if procedure.ending.ending == "time":
-        line("go on", f"with: {shlex.join(['hpsearch', *sys.argv[1:]])}")
+    line("time", duration_text(document["seconds"]))
     if document["report"] is not None:
         line("report", document["report"])
-    if best is not None:
-        line("next", document["next"])
+    print_advice(replace(advice, reason=""))  # why it stopped stands above

@@ -69,5 +69,5 @@ class ProcedureProgress(ProcedureListener):
         if self.as_json:
             return
         if summary.best is not None or decision.ending != "time":
-            print_stage(summary, quiet=True)
+            print_stage(summary)
         line("go on" if decision.go_on else "stop", decision.reason)

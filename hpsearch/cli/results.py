@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from hpsearch.cli.opening import find_latest, gather_latest, open_storage
+from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
 from hpsearch.cli.options import (
     JsonOption,
     QuietOption,
     StorageOption,
     StudyArgument,
     VerboseOption,
+    read_settings,
     set_verbosity,
 )
 from hpsearch.errors import ConfigError
@@ -63,12 +64,16 @@ def status(
         follow(Watcher(db, find_latest(db, study)), interval, as_json=as_json)
         return
 
+    from collections import Counter
+
     from hpsearch.cli.fleet_status import print_workers
-    from hpsearch.cli.output import print_stage, show_table, value_text
+    from hpsearch.cli.output import print_stage, show_table
     from hpsearch.search import attributes
+    from hpsearch.search.lineage import advise
     from hpsearch.search.summary import stage_summary
-    from hpsearch.storage import read_epochs, read_overview
+    from hpsearch.storage import count_exploded, read_epochs, read_overview
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
+    from hpsearch.wording import value_text
 
     if study is not None:
         db = open_storage(storage)
@@ -76,17 +81,21 @@ def status(
         summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
         activity = read_activity(db, evidence.study)
         workers, again = workers_of(activity), num_taken_again(activity)
+        advice = advise(db, evidence).at(storage_flag(read_settings(storage=storage).run.storage))
         if as_json:
             fleet = {"workers": [worker.as_dict() for worker in workers], "taken_again": again}
-            typer.echo(json.dumps({**summary.as_dict(), **fleet}))
+            typer.echo(json.dumps({**summary.as_dict(), **fleet, **advice.as_dict()}))
         else:
-            print_stage(summary, quiet=quiet)
+            print_stage(summary, None if quiet else advice)
             if not quiet:
                 print_workers(workers, again)
         return
     rows: list[dict[str, Any]] = []
-    for row in read_overview(open_storage(storage)):
+    db = open_storage(storage)
+    exploded = count_exploded(db, attributes.REASON, attributes.EXPLODED)
+    for row in read_overview(db):
         attrs, total = row.study.attrs, sum(row.counts.values())
+        runaway = exploded.get(row.study.study_id, Counter())
         rows.append(
             {
                 "study": row.study.name,
@@ -95,7 +104,8 @@ def status(
                 "trials": total,
                 "finished": total - row.counts.get("WAITING", 0) - row.counts.get("RUNNING", 0),
                 "running": row.counts.get("RUNNING", 0),
-                "pruned": row.counts.get("PRUNED", 0),
+                "pruned": row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
+                "exploded": sum(runaway.values()),
                 "failed": row.counts.get("FAIL", 0),
                 "best": row.best,
             }
@@ -103,7 +113,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "failed", "best")
+    columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "exploded", "failed", "best")
     cells = (
         (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]))
         for row in rows
@@ -127,9 +137,11 @@ def best(
     """
     set_verbosity(verbose, quiet)
 
-    from hpsearch.cli.output import line, params_text, value_text
+    from hpsearch.cli.output import line
+    from hpsearch.search.evidence import params_text
     from hpsearch.search.export import best_study_file
     from hpsearch.search.summary import best_or_refuse, trial_as_dict, value_name
+    from hpsearch.wording import value_text
 
     evidence = gather_latest(open_storage(storage), study)
     found = best_or_refuse(evidence)

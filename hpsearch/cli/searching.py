@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.signals import stopped
 
 if TYPE_CHECKING:
@@ -39,15 +41,19 @@ def run_stage(
 
     from hpsearch.cli.output import print_stage
     from hpsearch.search import attributes
+    from hpsearch.search.lineage import advise
     from hpsearch.search.summary import stage_summary
+    from hpsearch.storage import open_database
 
     is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
     summary = stage_summary(evidence, seconds=time.monotonic() - start)
+    db = open_database(settings.run.storage)
+    advice = advise(db, evidence, again=["hpsearch", *sys.argv[1:]]).at(storage_flag(settings.run.storage))
     if as_json:
         found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
-        typer.echo(json.dumps({**summary.as_dict(), **found}))
+        typer.echo(json.dumps({**summary.as_dict(), **found, **advice.as_dict()}))
     else:
-        print_stage(summary, quiet=quiet)
+        print_stage(summary, None if quiet else advice)
     if summary.counts.get("FAIL", 0) == summary.num_trials:
         raise typer.Exit(code=1)
 

@@ -27,6 +27,8 @@ WIDEST = 110  # columns; curves stretched further are no easier to read
 COLUMNS = ("epoch", "cost", "train_loss", "val_loss", "train_acc", "val_acc", "update_ratio", "lr")
 VERDICT_STYLES = {
     "exploded": "bold red",
+    "dead": "red",
+    "lr too high": "red",
     "lr too low": "yellow",
     "overfitting": "yellow",
     "underfitting": "yellow",
@@ -55,7 +57,7 @@ def trial(
 
     from hpsearch.cli.output import finite
     from hpsearch.search import attributes
-    from hpsearch.search.diagnosis import diagnose_trials
+    from hpsearch.search.diagnosis import diagnose_study
     from hpsearch.search.evidence import gather
     from hpsearch.search.summary import trial_as_dict
     from hpsearch.storage import read_epochs
@@ -67,11 +69,11 @@ def trial(
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     epochs = read_epochs(db, evidence.study, [number])
     num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
-    diagnosis = diagnose_trials(evidence.trials, epochs, num_classes).get(number)
+    diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
     own = epochs.get(number, [])
     if as_json:
         curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
-        judged = {**asdict(diagnosis), "notes": list(diagnosis.notes)} if diagnosis else None
+        judged = diagnosis.as_dict() if diagnosis else None
         typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
         return
     _print_facts(evidence, row)
@@ -82,9 +84,11 @@ def trial(
 
 
 def _print_facts(evidence: Evidence, row: TrialRow) -> None:
-    from hpsearch.cli.output import line, params_text, value_text
+    from hpsearch.cli.output import line
     from hpsearch.search import attributes
+    from hpsearch.search.evidence import params_text
     from hpsearch.search.summary import value_name
+    from hpsearch.wording import value_text
 
     attrs = {name: value for name, value in row.attrs.items() if name != "structure" and "hpsearch" not in name}
     ending: str = row.state
@@ -152,7 +156,8 @@ def _print_curves(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
 
 
 def _print_table(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
-    from hpsearch.cli.output import show_table, value_text
+    from hpsearch.cli.output import show_table
+    from hpsearch.wording import value_text
 
     if epochs:
         cells = (

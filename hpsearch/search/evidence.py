@@ -15,7 +15,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.search import attributes
 from hpsearch.search.learning import Learning
 from hpsearch.search.progress import StageStarted, TrialFinished
-from hpsearch.space import Observation
+from hpsearch.space import Observation, format_value
 from hpsearch.storage import Database, Outcome, StudyRow, TrialRow, find_study, read_trials
 
 Direction = Literal["maximize", "minimize"]
@@ -45,6 +45,11 @@ class Evidence:
     def num_exploded(self) -> int:
         """Trials stopped because their cost ran away."""
         return sum(observation.outcome == "exploded" for observation in self.observations)
+
+    @property
+    def num_pruned(self) -> int:
+        """Trials that a pruner stopped: explosions are none of them, whatever their state is called."""
+        return num_pruned(self.trials, self.direction)
 
 
 def gather(db: Database, name: str, rename: Mapping[str, str | None] | None = None) -> Evidence:
@@ -112,6 +117,18 @@ def best_trial(trials: Sequence[TrialRow], direction: Direction) -> TrialRow | N
     return min(finished, key=lambda t: (sign * (t.value or 0.0), t.number), default=None)
 
 
+def params_text(trial: TrialRow, separator: str = "  ") -> str:
+    """`lr 3.4e-01  reg 2.1e-04`."""
+    return separator.join(
+        f"{name} {format_value(value, trial.ranges.get(name))}" for name, value in trial.params.items()
+    )
+
+
+def num_pruned(trials: Sequence[TrialRow], direction: Direction) -> int:
+    """How many of some trials a pruner stopped; explosions are counted apart."""
+    return sum(trial.state == "PRUNED" and observe(trial, direction).outcome == "pruned" for trial in trials)
+
+
 def _renamed(trial: TrialRow, rename: Mapping[str, str | None]) -> TrialRow:
     names = {name: new for name in trial.params if (new := rename.get(name, name)) is not None}
     return replace(
@@ -137,7 +154,7 @@ def standing(
         study=study,
         num_trials=len(rows),
         num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
-        num_pruned=sum(row.state == "PRUNED" for row in rows),
+        num_pruned=num_pruned(rows, "maximize"),
         num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
         num_epochs=num_epochs,
         best_value=best.value if best else None,

@@ -12,7 +12,8 @@ from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
 from hpsearch.search import attributes
-from hpsearch.search.diagnosis import diagnose_trials
+from hpsearch.search.chance import KeptImages, kept_images
+from hpsearch.search.diagnosis import diagnose_study
 from hpsearch.search.evidence import Evidence
 from hpsearch.space import Verdict, boundary_verdicts
 from hpsearch.storage import TrialRow
@@ -71,6 +72,18 @@ class StageSummary:
     """The user's code that the config names."""
     learning: Mapping[str, Any] | None = None
     """What an adaptive sampler knew when it proposed, see `search.learning`."""
+    num_pruned: int = 0
+    """Trials that a pruner stopped; explosions are counted apart."""
+    config: Mapping[str, Any] | None = None
+    """The study file as it was resolved, in its plain form."""
+    images: KeptImages = field(default_factory=KeptImages)
+    num_tests: int = 0
+    """Uses of the test set."""
+
+    @property
+    def num_complete(self) -> int:
+        """Trials that were trained to the end."""
+        return self.counts.get("COMPLETE", 0)
 
     @property
     def num_finished(self) -> int:
@@ -86,6 +99,7 @@ class StageSummary:
             "trials": self.num_trials,
             "epochs": self.epochs,
             "states": dict(self.counts),
+            "pruned": self.num_pruned,
             "exploded": self.num_exploded,
             "failures": dict(self.failures),
             "best": trial_as_dict(self.best) if self.best else None,
@@ -123,6 +137,10 @@ def stage_summary(
         failures=_count_failures(evidence),
         code=tuple(sorted(names_in(config))),
         learning=attrs.get(attributes.LEARNING),
+        num_pruned=evidence.num_pruned,
+        config=attrs.get(attributes.CONFIG),
+        images=kept_images(attrs, evidence.trials),
+        num_tests=len(attrs.get(attributes.TESTS) or ()),
     )
 
 
@@ -133,8 +151,7 @@ def _count_failures(evidence: Evidence) -> dict[str, int]:
 
 def _count_diagnoses(evidence: Evidence, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:
     """The most frequent verdict first."""
-    num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
-    found = diagnose_trials(evidence.trials, epochs, num_classes).values()
+    found = diagnose_study(evidence.study, evidence.trials, epochs).values()
     return dict(Counter(diagnosis.verdict for diagnosis in found).most_common())
 
 

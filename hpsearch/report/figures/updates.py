@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from hpsearch.report import style
-from hpsearch.report.stage import StageData, params_text, value_text
-from hpsearch.search.diagnosis import HEALTHY_RATIO
+from hpsearch.report.stage import StageData
+from hpsearch.search.evidence import params_text
+from hpsearch.search.trial_curves import HEALTHY_RATIO
+from hpsearch.wording import value_text
 
 
 @dataclass(frozen=True)
