@@ -294,6 +294,10 @@ class TestBrowser:
         assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 12
         page.wait_for_function("!document.documentElement.classList.contains('printing')")
         assert page.locator(".stage:visible").count() == 1
+        plot = page.locator('[data-figure="ranges-lr"]')
+        plot.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
+        plot.locator(".main-svg").first.wait_for()
+        assert plot.evaluate("e => Math.abs(e._fullLayout.width - e.clientWidth)") < 2
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("width", [390, 1440])

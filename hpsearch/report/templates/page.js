@@ -66,30 +66,33 @@ const hpsearchPage = (() => {
       element.replaceChildren(Object.assign(new Image(), { src: picture.source, alt: "" }));
       continue;
     }
-    element.style.minHeight = `${figure.layout.height}px`;
     plots.push(element);
+    reserve(element);
+  }
+
+  // Room for a figure until it comes into view.
+  function reserve(element) {
+    element.style.minHeight = `${page.figures[element.dataset.figure].layout.height}px`;
     nearby.observe(element);
   }
+
   darkTheme.addEventListener("change", () => drawn.forEach(draw));
 
   // On paper, all stages are shown, each figure as wide as the sheet (.printing in page.css) and in light colours.
   addEventListener("beforeprint", () => {
     printing = true;
     document.documentElement.classList.add("printing");
-    plots.forEach(draw);
+    plots.filter((element) => element.clientWidth).forEach(draw);
   });
   addEventListener("afterprint", () => {
     printing = false;
     document.documentElement.classList.remove("printing");
-    drawn.forEach((element) => (element.clientWidth ? draw(element) : forget(element)));
+    for (const element of [...drawn]) {
+      Plotly.purge(element); // it would keep its width; it is drawn again when it comes into view
+      drawn.delete(element);
+      reserve(element);
+    }
   });
-
-  // Drawn while it is hidden otherwise: it is drawn again, as wide as it is then, when it comes into view.
-  function forget(element) {
-    Plotly.purge(element);
-    drawn.delete(element);
-    nearby.observe(element);
-  }
 
   // Of panels that share a switch, one is shown: <button data-shows="ID" aria-pressed>.
   for (const button of document.querySelectorAll("[data-shows]")) {
