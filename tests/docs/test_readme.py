@@ -68,7 +68,9 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "digits.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
-    exec(compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "own-code.md", "exec"), {})
+    exec(
+        compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "own-code.md", "exec"), {}
+    )
 
 
 def test_the_example_of_an_own_net_runs(tmp_path):
