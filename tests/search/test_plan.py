@@ -2,6 +2,7 @@ import pytest
 
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.search.attributes import CHECKS, STAGE
 from hpsearch.search.evidence import Evidence
 from hpsearch.search.plan import fine_name, plan_coarse, plan_fine
 from hpsearch.space import Observation
@@ -99,3 +100,35 @@ def test_hard_limits_hold_for_narrowed_ranges():
     trials = [finished(i, 0.1 * i, momentum=0.5 + 0.07 * i) for i in range(8)]
     plan = plan_fine(evidence({"momentum": momentum}, *trials), load_settings())
     assert plan.config.space["train.momentum"].high < 1
+
+
+def checked(low, high, images=49_000):
+    """A check that found this rough range of lr in 100 steps."""
+    rates = {"steps": 100, "low": low, "high": high, "reason": "the loss goes down from here on"}
+    findings = [
+        {"name": "data", "measured": {"images": images}},
+        {"name": "learning rate", "measured": rates},
+    ]
+    return StudyRow(1, "check", ("maximize",), attrs={STAGE: "check", CHECKS: {"findings": findings}})
+
+
+@pytest.mark.parametrize(
+    ("flags", "low", "words"),
+    [
+        ({}, 1e-5, "; 10 times lower, as a trial takes 2,450 steps and the check took 100"),
+        (
+            {"coarse.epochs": 1, "train.batch_size": 250},
+            1e-4 * 100 / 196,
+            "; 2 times lower, as a trial takes 196 steps",
+        ),
+        ({"train.batch_size": 49_000}, 1e-4, "the loss goes down from here on"),  # five steps a trial
+        ({"coarse.set": {"train.batch_size": 49_000}}, 1e-4, "the loss goes down from here on"),
+    ],
+)
+def test_a_coarse_stage_goes_on_to_the_lower_rates_that_its_trials_can_use(flags, low, words):
+    plan = plan_coarse(load_settings(flags=flags), check=checked(1e-4, 3.162e-4))
+    new = plan.config.space["lr"]
+    assert (new.low, new.high, new.log) == (pytest.approx(low, rel=1e-3), 3.162e-4, True)
+    reason = plan.provenance()["ranges"][0]["reason"]
+    assert words in reason
+    assert (new.low == 1e-4) == ("times lower" not in reason)
