@@ -139,3 +139,5 @@ def _print_rates(report: CheckReport) -> None:
     show_table(("lr", "verdict", "loss", "val_acc"), rows)
     needed, steps = measured["needed"], measured["steps"]
     line("rates", f"goes down: the loss on training images is below {needed:.3f} after {steps} steps")
+    if "low" in measured:
+        line("", "coarse --from this check goes on to lower rates where its trials take more steps")

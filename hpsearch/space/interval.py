@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from hpsearch.config import IntRange, NumberRange
 from hpsearch.space.explosions import Edges
+from hpsearch.space.moving import move_past_end
 from hpsearch.space.scale import from_place, grid_value, position, to_place, with_ends
 
 Limits: TypeAlias = tuple[float | None, float | None]
@@ -15,7 +16,6 @@ Side: TypeAlias = Literal["inside", "lower", "upper"]
 
 MIN_PAD = 0.05  # of the old width, on each side of the top
 BOUNDARY_SHARE = 0.05  # of the width: a best that close to an end is on the boundary
-MOVE_SHARE = 0.5  # of the old width: how far a range moves past an end that holds the best
 MIN_LOG_WIDTH = math.log10(2)  # decades
 MIN_LINEAR_WIDTH = 0.1  # of the old width
 
@@ -28,19 +28,20 @@ def side_of(unit: float) -> Side:
 
 
 def narrow_interval(
-    old: NumberRange, values: Sequence[float], num_trials: int, edges: Edges, limits: Limits
+    old: NumberRange, values: Sequence[float], num_top: int, edges: Edges, limits: Limits
 ) -> NumberRange:
     """The range around the top trials' values that stays between the edges and within the limits.
 
     Args:
         old: the range that was searched; more than one value, and its high end on its grid.
-        values: of the top trials, best first. The first lies in the result unless the limits exclude it.
-        num_trials: how many trials the top was chosen from.
+        values: of the trials that the top was chosen from, best first. The first lies in the result unless the limits
+            exclude it.
+        num_top: how many of them are the top.
         edges: beyond which every trial exploded; the best lies between them.
         limits: beyond which the parameter has no meaning.
     """
     limits = _meaningful(old, limits)
-    low, high = _around_top(old, values, num_trials)
+    low, high = _around_top(old, values, num_top)
     low, high = (_clip(old, _clip(old, place, edges), limits) for place in (low, high))
     low, high = _widen_to_floor(old, low, high, edges, limits)
     if old.step is not None:
@@ -50,19 +51,20 @@ def narrow_interval(
     return with_ends(old, _within(min(new_low, values[0]), limits), _within(max(new_high, values[0]), limits))
 
 
-def _around_top(old: NumberRange, values: Sequence[float], num_trials: int) -> tuple[float, float]:
+def _around_top(old: NumberRange, values: Sequence[float], num_top: int) -> tuple[float, float]:
     """Places of the ends before edges and limits: the top, padded; past the end where the best is on it."""
     first, last = _places(old)
     width = last - first
     # n points thrown on a line leave gaps of width / (n + 1) on average: the optimum may lie one gap off the top.
-    pad = width * max(MIN_PAD, 1 / (num_trials + 1))
-    places = [to_place(old, value) for value in values]
-    low, high = max(first, min(places) - pad), min(last, max(places) + pad)
-    match side_of(position(old, values[0])):
+    pad = width * max(MIN_PAD, 1 / (len(values) + 1))
+    units = [position(old, value) for value in values]
+    top = [to_place(old, value) for value in values[:num_top]]
+    low, high = max(first, min(top) - pad), min(last, max(top) + pad)
+    match side_of(units[0]):
         case "lower":
-            low = min(first, places[0]) - MOVE_SHARE * width
+            low = min(first, top[0]) - move_past_end(width, old.log, units, num_top)
         case "upper":
-            high = max(last, places[0]) + MOVE_SHARE * width
+            high = max(last, top[0]) + move_past_end(width, old.log, [1 - unit for unit in units], num_top)
     return low, high
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from hpsearch.config import Choice, NumberRange, Range
 from hpsearch.space.explosions import Edges, explosion_edges
 from hpsearch.space.interval import Limits, narrow_interval, side_of
-from hpsearch.space.observation import Direction, Observation, Top, find_top
+from hpsearch.space.natural import natural_limits
+from hpsearch.space.observation import Direction, Observation, Top, find_top, rank
 from hpsearch.space.scale import choice_index, format_value, num_values, on_grid, plain_range, position
 
 
@@ -50,14 +51,16 @@ def narrow(
     In the parameter's own scale: the span of the top trials, padded by the expected gap between two trials, so
     that an optimum between the best and its untried neighbour stays inside; within the old range and the edges
     where everything explodes; never narrower than a factor of 2 (log) or a tenth of the old width (linear). Where
-    the best lies on a boundary, the range moves past that end, unless trials explode there or `limits` ends.
-    Choices keep the values found among the top.
+    the best lies on a boundary, the range moves past that end, unless trials explode there or it is the last value
+    that is allowed or natural (see `space.natural`); how far, says `space.moving`. Choices keep the values found
+    among the top.
 
     Args:
         ranges: the space that was searched.
         observations: its trials, in any order. Only those that have a parameter count for it.
         direction: which values are better.
-        limits: the lowest and highest value that a parameter can have at all; None where there is no end.
+        limits: the lowest and highest value that a parameter can have at all; None where there is no end. What has no
+            end on either side, as if nothing were known of it, has natural limits.
     """
     return [_narrow_one(name, old, observations, direction, limits(name)) for name, old in ranges.items()]
 
@@ -83,15 +86,15 @@ def _narrow_one(
         return Narrowing(param, old, old, "a single value")
     if top is None:
         return Narrowing(param, old, old, _why_no_top(trials))
-    values = [o.params[param] for o in top.trials]
     new: Range
     if isinstance(old, Choice):
-        new, reason = _narrow_choice(old, values, top)
+        new, reason = _narrow_choice(old, [o.params[param] for o in top.trials], top)
     else:
         exploded = [o.params[param] for o in trials if o.outcome == "exploded"]
         survived = [o.params[param] for o in trials if o.outcome != "exploded"]
+        ranked = [o.params[param] for o in rank(trials, "pruned" if top.pruned else "complete", direction)]
         edges = explosion_edges(old, exploded, survived)
-        new, reason = _narrow_number(old, values, top, edges, limits)
+        new, reason = _narrow_number(old, ranked, top, edges, limits)
     return Narrowing(param, old, new, f"no trial finished; {reason}" if top.pruned else reason)
 
 
@@ -114,14 +117,28 @@ def _narrow_choice(old: Choice, values: Sequence[Any], top: Top) -> tuple[Choice
 
 
 def _narrow_number(
-    old: NumberRange, values: Sequence[float], top: Top, edges: Edges, limits: Limits
+    old: NumberRange, ranked: Sequence[float], top: Top, edges: Edges, limits: Limits
 ) -> tuple[NumberRange, str]:
     old = on_grid(old)
-    new = narrow_interval(old, values, top.num_ranked, edges, limits)
-    return new, _why(old, new, values, top, edges)
+    known = limits != (None, None)
+    if not known:
+        limits = _natural_limits(old, ranked)
+    new = narrow_interval(old, ranked, len(top.trials), edges, limits)
+    return new, _why(old, new, ranked[: len(top.trials)], top, edges, "allowed" if known else "natural for it")
 
 
-def _why(old: NumberRange, new: NumberRange, values: Sequence[float], top: Top, edges: Edges) -> str:
+def _natural_limits(old: NumberRange, ranked: Sequence[float]) -> Limits:
+    """Those of the range, but for the end that a trial lies beyond: somebody knew that it is none."""
+    low, high = natural_limits(old)
+    return (
+        low if low is None or low <= min(ranked) else None,
+        high if high is None or high >= max(ranked) else None,
+    )
+
+
+def _why(
+    old: NumberRange, new: NumberRange, values: Sequence[float], top: Top, edges: Edges, within_limits: str
+) -> str:
     low, high = format_value(min(values), old), format_value(max(values), old)
     verb = "lies" if len(values) == 1 else "lie"
     parts = [f"{top} {verb} at {low}" if low == high else f"{top} {verb} in [{low}, {high}]"]
@@ -129,11 +146,11 @@ def _why(old: NumberRange, new: NumberRange, values: Sequence[float], top: Top, 
         parts.append(f"below {format_value(edges.low, old)} every trial exploded")
     if edges.high is not None:
         parts.append(f"above {format_value(edges.high, old)} every trial exploded")
-    parts += _why_boundary(old, new, values[0], edges)
+    parts += _why_boundary(old, new, values[0], edges, within_limits)
     return "; ".join(parts)
 
 
-def _why_boundary(old: NumberRange, new: NumberRange, best: float, edges: Edges) -> list[str]:
+def _why_boundary(old: NumberRange, new: NumberRange, best: float, edges: Edges, within_limits: str) -> list[str]:
     match side_of(position(old, best)):
         case "inside":
             return []
@@ -146,5 +163,5 @@ def _why_boundary(old: NumberRange, new: NumberRange, best: float, edges: Edges)
     elif exploding:
         consequence = "the range ends where trials explode"
     else:
-        consequence = f"no {'lower' if side == 'lower' else 'higher'} value is allowed"
+        consequence = f"no {'lower' if side == 'lower' else 'higher'} value is {within_limits}"
     return [f"the best, {format_value(best, old)}, is on the {side} boundary: {consequence}"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.rate_verdicts import pad_for_training
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import (
@@ -160,7 +162,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     config = settings.study
     changes: tuple[Narrowing, ...] = ()
     if check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
-        new, reason = _checked_rates(check)
+        new, reason = _checked_rates(check, config.for_stage("coarse"))
         changes = (Narrowing("lr", config.space.get("lr", new), new, reason),)
         config = validate(StudyConfig, {**dict(config), "space": {**config.space, "lr": new}})
     if not config.space:
@@ -169,8 +171,8 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
 
-def _checked_rates(check: StudyRow) -> tuple[Range, str]:
-    """The range of lr that a check found, and why."""
+def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
+    """The range of lr that a check found, with the lower rates that trials of this config can use, and why."""
     stored = check.attrs.get(attributes.CHECKS)
     if stored is None or check.attrs.get(attributes.STAGE) != "check":
         raise ConfigError(
@@ -184,7 +186,16 @@ def _checked_rates(check: StudyRow) -> tuple[Range, str]:
             "Give lr a range: --space 'lr=log(1e-4, 1e-1)', or check again with more --steps under another --name."
         )
     measured = found["measured"]
-    return FloatRange(measured["low"], measured["high"], log=True), measured["reason"]
+    rough, steps = FloatRange(measured["low"], measured["high"], log=True), measured["steps"]
+    num_images = next(each["measured"]["images"] for each in stored["findings"] if each["name"] == "data")
+    trial_steps = config.train.epochs * math.ceil(num_images / config.train.batch_size)
+    padded = pad_for_training(rough, steps, trial_steps)
+    if padded == rough:
+        return rough, measured["reason"]
+    lower = (
+        f"{rough.low / padded.low:.2g} times lower, as a trial takes {trial_steps:,} steps and the check took {steps}"
+    )
+    return padded, f"{measured['reason']}; {lower}"
 
 
 def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:

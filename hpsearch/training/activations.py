@@ -18,7 +18,7 @@ from hpsearch.config import ModelConfig
 from hpsearch.config.usercode import is_user_code
 from hpsearch.models import build_initialized, weight_names
 
-Verdict = Literal["healthy", "collapsing", "dead", "saturated"]
+Verdict = Literal["healthy", "collapsing", "growing", "dead", "saturated", "dead units"]
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid)
 INITS = ("small:0.01", "lecun", "xavier", "he")
@@ -28,9 +28,14 @@ OWN = "its own"  # initialization of a net of the user's
 
 COLLAPSING = 0.1  # std of the last hidden layer over that of the first: below, learning starts late
 DEAD = 1e-6  # std of the last hidden layer over that of the input: below, nothing of the image reaches the classes
-GROWING = 1e2  # std of any hidden layer over that of the input: above, an unbounded activation runs away
+GROWING = 10.0  # std of a hidden layer over that of the first or of the input: above, the signal blows up
 SATURATED = 0.5  # share of a tanh or sigmoid layer's outputs at their ends, where gradients vanish
 END = 0.01  # of the activation's span: nearer to an end is at it
+# Share of a layer's units that are 0 for every image. Fresh MLPs and convnets of up to 12 layers have 0.36 at most, on
+# digits, faces and CIFAR-10, 5 seeds, whatever the size of their weights; MLPs of 20 layers up to 0.43, and as much
+# where all inputs are far from 0 on one side.
+DEAD_UNITS = 0.4
+NORMALIZING = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,13 @@ class LayerActivations:
     std: float
     at_ends: float
     """Share of outputs at the ends of a tanh or sigmoid; 0 for unbounded activations."""
+    dead: float = 0.0
+    """Share of ReLU units (channels, in a convolution) that are 0 for every image, and everywhere in it."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, to three digits."""
-        return {"layer": self.layer, **{key: float(f"{getattr(self, key):.3g}") for key in ("mean", "std", "at_ends")}}
+        numbers = ("mean", "std", "at_ends", "dead")
+        return {"layer": self.layer, **{key: float(f"{getattr(self, key):.3g}") for key in numbers}}
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,9 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
         for hook in hooks:
             hook.remove()
     init = OWN if is_user_code(config.name) else config.init
-    return Activations(init, judge(layers, spread(x_BCHW)), tuple(layers))
+    normalized = any(isinstance(module, NORMALIZING) for module in net.modules())
+    input_std = layers[0].std if normalized and layers else spread(x_BCHW)  # which says nothing behind a normalization
+    return Activations(init, judge(layers, input_std), tuple(layers))
 
 
 def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int) -> list[Activations]:
@@ -117,17 +127,23 @@ def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: i
 def judge(layers: Sequence[LayerActivations], input_std: float) -> Verdict:
     """What the hidden layers say, in order.
 
-    saturated: half of a tanh or sigmoid layer sits at its ends, or a layer has 100 times the input's std; dead: the
-    last one has less than a millionth of the input's std; collapsing: it has less than a tenth of the first one's;
-    else healthy. A net without hidden layers is healthy: its initial loss says the rest.
+    saturated: half of a tanh or sigmoid layer sits at its ends; growing: a layer has more than 10 times the std of the
+    first one or of the input; dead: the last one has less than a millionth of the input's std; collapsing: it has less
+    than a tenth of the first one's; dead units: 40% of a layer's are 0 for every image; else healthy. A net without
+    hidden layers is healthy: its initial loss says the rest.
     """
-    if any(layer.at_ends >= SATURATED or not layer.std <= GROWING * input_std for layer in layers):
+    if not layers:
+        return "healthy"
+    first, last = layers[0].std, layers[-1].std
+    if any(layer.at_ends >= SATURATED for layer in layers):
         return "saturated"
-    if layers and layers[-1].std <= DEAD * input_std:
+    if not all(layer.std <= GROWING * input_std and layer.std <= GROWING * first for layer in layers):  # true for nan
+        return "growing"
+    if last <= DEAD * input_std:
         return "dead"
-    if layers and layers[-1].std < COLLAPSING * layers[0].std:
+    if last < COLLAPSING * first:
         return "collapsing"
-    return "healthy"
+    return "dead units" if any(layer.dead >= DEAD_UNITS for layer in layers) else "healthy"
 
 
 def spread(x_B: Tensor) -> float:
@@ -141,4 +157,7 @@ def _measure(name: str, module: nn.Module, output: Tensor) -> LayerActivations:
         low = -1.0 if isinstance(module, nn.Tanh) else 0.0
         near = END * (1.0 - low)
         at_ends = float(((output < low + near) | (output > 1.0 - near)).double().mean())
-    return LayerActivations(name, float(output.mean()), spread(output), at_ends)
+    dead = 0.0
+    if isinstance(module, nn.ReLU):
+        dead = float((output.transpose(0, 1).flatten(1) == 0).all(1).double().mean())
+    return LayerActivations(name, float(output.mean()), spread(output), at_ends, dead)

@@ -7,12 +7,15 @@ DEAD = ("--set", "model.init=small:1e-12", "--set", "model.hidden=[20, 20, 20]")
 
 
 def test_check_then_coarse(hpsearch):
+    study = hpsearch.folder / "tiny.toml"  # small weights learn at fewer rates: a range that can be padded
+    study.write_text(study.read_text().replace("hidden = [6]", 'hidden = [6]\ninit = "small:1e-4"'))
     done = hpsearch("check", "-c", "tiny.toml")
     for name in ("data", "initial loss", "regularization", "overfit", "activations", "learning rate"):
         assert re.search(rf"^{name} +ok ", done.stdout, re.MULTILINE), name
     assert re.search(r"^verdict +healthy", done.stdout, re.MULTILINE)
     assert re.search(r"^1\.0e-06 +barely moves", done.stdout, re.MULTILINE)
     assert re.search(r"^1\.0e\+01 +explodes", done.stdout, re.MULTILINE)
+    assert "coarse --from this check goes on to lower rates" in done.stdout
     assert re.search(r"^overfit +lr .* cost .*[▁█]", done.stdout, re.MULTILINE)
     assert "hpsearch coarse --from check" in done.stdout
 
@@ -30,6 +33,12 @@ def test_check_then_coarse(hpsearch):
     plan = hpsearch.json("coarse", "--from", "check", "--dry-run")
     [lr, reg] = plan["ranges"]
     assert (plan["from"], lr["new"], reg["reason"]) == ("check", [rates["low"], rates["high"]], "given")
+    long = hpsearch.json("coarse", "--from", "check", "--dry-run", "--set", "train.batch_size=4", "--epochs", "40")
+    padded = long["ranges"][0]  # 18 steps an epoch: 720 in a trial, of which the check made 100
+    assert padded["new"][0] < rates["low"]
+    assert padded["new"][1] == rates["high"]
+    assert padded["reason"].startswith("the loss goes down from ")
+    assert padded["reason"].endswith(" times lower, as a trial takes 720 steps and the check took 100")
     coarse = hpsearch("coarse", "--from", "check")  # the check's own config
     assert re.search(r"^lr +\[1e-05, 1e\+00\] -> \[.*\] +the loss goes down from", coarse.stdout, re.MULTILINE)
     assert coarse.stdout.count("\nchecks ") == 1

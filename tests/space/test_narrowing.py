@@ -11,6 +11,7 @@ from hpsearch.space.scale import on_grid
 
 LR = FloatRange(1e-6, 1e-3, log=True)
 UNIT = FloatRange(0.0, 1.0)
+ANY = FloatRange(-1.0, 1.0)  # of what may be anything: no end is natural for it
 
 COARSE_TABLE = [  # PROCEDURE: val_acc, lr, reg
     (0.412, 1.405206e-04, 4.793564e-01),
@@ -109,7 +110,7 @@ def test_best_of_equal_values_is_the_first():
     values = [(0.5, 1), (1.0, 1), (0.0, 1)]
     assert narrow_x(UNIT, trials(values)).new == UNIT
     assert narrow_x(UNIT, list(reversed(trials(values)))).new == UNIT
-    assert narrow_x(UNIT, trials([(1.0, 1), (0.5, 1), (0.0, 1)])).new == FloatRange(0.0, 1.5)
+    assert narrow_x(ANY, trials([(1.0, 1), (0.0, 1), (-1.0, 1)])).new == FloatRange(-1.0, 2.0)
 
 
 def test_floor_of_a_log_range_is_a_factor_of_two():
@@ -137,18 +138,18 @@ class TestBoundary:
     @pytest.mark.parametrize(
         ("best", "low", "high"),
         [
-            (0.0, -0.5, 0.5),
-            (0.05, -0.5, 0.55),
-            (0.06, 0.0, 0.56),
-            (0.94, 0.44, 1.0),
-            (0.95, 0.45, 1.5),
-            (1.0, 0.5, 1.5),
+            (-1.0, -2.0, 0.0),
+            (-0.9, -2.0, 0.1),
+            (-0.88, -1.0, 0.12),
+            (0.88, -0.12, 1.0),
+            (0.9, -0.1, 2.0),
+            (1.0, 0.0, 2.0),
         ],
     )
     def test_range_moves_past_the_end(self, best, low, high):
-        result = narrow_x(UNIT, trials([(best, 1)]))
+        result = narrow_x(ANY, trials([(best, 1)]))
         assert (result.new.low, result.new.high) == pytest.approx((low, high))
-        assert ("the range moves past it" in result.reason) == (low < 0 or high > 1)
+        assert ("the range moves past it" in result.reason) == (low < -1 or high > 1)
 
     def test_log_ranges_move_in_decades(self):
         new = narrow_x(FloatRange(1e-4, 1e-2, log=True), trials([(1e-4, 1), (1e-3, 0)])).new
@@ -161,13 +162,47 @@ class TestBoundary:
             (UNIT, 0.01, (-0.25, None), -0.25, "moves past it"),
             (FloatRange(1e-2, 1.0, log=True), 1e-2, (0.0, None), 1e-3, "moves past it"),
             (IntRange(1, 9), 1, (1.0, None), 1, "no lower value is allowed"),
-            (IntRange(1, 64, log=True), 1, (None, None), 1, "no lower value is allowed"),
+            (IntRange(1, 64, log=True), 1, (None, 99.0), 1, "no lower value is allowed"),
         ],
     )
     def test_hard_limits(self, range_, best, limits, low, words):
         result = narrow_x(range_, trials([(best, 1)]), limits=limits)
         assert result.new.low == pytest.approx(low)
         assert words in result.reason
+
+    @pytest.mark.parametrize(
+        ("range_", "best", "ends", "words"),
+        [
+            (IntRange(1, 6), 1, (1, 4), "no lower value is natural for it"),
+            (IntRange(1, 6), 6, (3, 9), "moves past it"),
+            (IntRange(0, 1), 1, (0, 1), "no higher value is natural for it"),
+            (IntRange(1, 64, log=True), 1, (1, 8), "no lower value is natural for it"),
+            (FloatRange(0.0, 0.99), 0.99, (0.495, 0.999), "moves past it"),
+            (UNIT, 1.0, (0.5, 1.0), "no higher value is natural for it"),
+            (UNIT, 0.0, (0.0, 0.5), "no lower value is natural for it"),
+            (FloatRange(0.5, 2.5), 0.5, (0.05, 1.5), "moves past it"),
+            (FloatRange(0.0, 1.0, step=0.25), 0.0, (0.0, 0.5), "no lower value is natural for it"),
+        ],
+    )
+    def test_what_is_natural_holds_where_nothing_else_is_known(self, range_, best, ends, words):
+        result = narrow_x(range_, trials([(best, 1)]))
+        assert (result.new.low, result.new.high) == pytest.approx(ends)
+        assert result.reason.endswith(words)
+
+    def test_what_is_known_of_a_parameter_wins_over_what_is_natural(self):
+        assert narrow_x(UNIT, trials([(1.0, 1)]), limits=(0.0, None)).new.high == 1.5  # a scale, say, not a share
+
+    def test_a_log_range_moves_by_a_decade_where_few_trials_speak_for_more(self):
+        """Three trials of four near the low end were reason enough to search 2.5 decades lower."""
+        values = [(1.1e-5, 4), (1.3e-5, 3), (2e-5, 2), (1e-2, 1)]
+        result = narrow_x(FloatRange(1e-5, 1.0, log=True), trials(values))
+        assert result.new.low == pytest.approx(1e-6)
+        assert "moves past it" in result.reason
+
+    def test_a_log_range_moves_by_half_of_itself_where_the_top_crowds_at_its_end(self):
+        values = [(10 ** (-i / 20), -i) for i in range(101)]  # five decades, the better the higher
+        assert narrow_x(FloatRange(1e-5, 1.0, log=True), trials(values)).new.high == pytest.approx(10**2.5)
+        assert narrow_x(IntRange(1, 10**4, log=True), trials([(10**4, 2), (10, 1)])).new.high == pytest.approx(1e5)
 
     def test_open_limit_below_one(self):
         result = narrow_x(FloatRange(0.5, 0.99), trials([(0.99, 1)]), limits=(0.0, 1 - 1e-6))
@@ -426,6 +461,39 @@ def test_hard_limits_hold(search, low, high):
         assert limits[0] - tolerance(range_) <= new.low <= new.high <= limits[1] + tolerance(range_)
         if range_.step is None:
             assert limits[0] <= new.low <= new.high <= limits[1]
+
+
+@settings(deadline=None, max_examples=200)
+@given(searches())
+def test_natural_limits_hold_where_all_trials_do(search):
+    range_, observations = search
+    new, slack = narrow_x(range_, observations).new, tolerance(range_)
+    if isinstance(range_, IntRange):
+        for least in (0, 1):
+            assert new.low >= least or range_.low < least
+    elif not range_.log:
+        assert new.low >= 0 or range_.low < 0
+        assert new.low > 0 or range_.low <= 0
+        if range_.low >= 0 and range_.high <= 1:
+            assert new.high <= 1
+            assert new.high < 1 or range_.high == 1
+    if range_.log:
+        furthest = 5 if len(observations) >= 7 else 1  # decades; half of ten, where the top crowds
+        step = 1 if isinstance(range_, IntRange) else 0
+        assert new.low * 10**furthest >= range_.low - slack
+        assert new.high <= range_.high * 10**furthest * (1 + 1e-9) + step
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(0, 0.9), st.floats(0.05, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_no_number_of_stages_leads_out_of_what_is_natural(low, width, units):
+    """Each stage has its best anywhere in the range of the one before: on an end, over and over, too."""
+    range_ = FloatRange(low, min(1.0, low + width))
+    excluded = range_.low > 0, range_.high < 1
+    for unit in units * 3:
+        range_ = narrow_x(range_, trials([(value_at(range_, unit), 1)])).new
+        assert 0 <= range_.low <= range_.high <= 1
+        assert (range_.low > 0, range_.high < 1) >= excluded
 
 
 @settings(deadline=None, max_examples=200)

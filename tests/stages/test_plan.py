@@ -1,10 +1,12 @@
 import pytest
 
-from hpsearch.analysis.stage_names import fine_name, plan_coarse, plan_fine
+from hpsearch.analysis.attributes import CHECKS, STAGE
+from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
+from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import StudyRow
 
 LR = FloatRange(1e-6, 1e-3, log=True)
@@ -121,3 +123,35 @@ def test_a_parameter_that_nothing_uses_is_not_searched_on():
     assert kept.notes == ()
     with pytest.raises(ConfigError, match=r"'coarse' has no parameter left to search: train\.beta2 is not used by"):
         plan_fine(evidence(beta2, *trials), load_settings())
+
+
+def checked(low, high, images=49_000):
+    """A check that found this rough range of lr in 100 steps."""
+    rates = {"steps": 100, "low": low, "high": high, "reason": "the loss goes down from here on"}
+    findings = [
+        {"name": "data", "measured": {"images": images}},
+        {"name": "learning rate", "measured": rates},
+    ]
+    return StudyRow(1, "check", ("maximize",), attrs={STAGE: "check", CHECKS: {"findings": findings}})
+
+
+@pytest.mark.parametrize(
+    ("flags", "low", "words"),
+    [
+        ({}, 1e-5, "; 10 times lower, as a trial takes 2,450 steps and the check took 100"),
+        (
+            {"coarse.epochs": 1, "train.batch_size": 250},
+            1e-4 * 100 / 196,
+            "; 2 times lower, as a trial takes 196 steps",
+        ),
+        ({"train.batch_size": 49_000}, 1e-4, "the loss goes down from here on"),  # five steps a trial
+        ({"coarse.set": {"train.batch_size": 49_000}}, 1e-4, "the loss goes down from here on"),
+    ],
+)
+def test_a_coarse_stage_goes_on_to_the_lower_rates_that_its_trials_can_use(flags, low, words):
+    plan = plan_coarse(load_settings(flags=flags), check=checked(1e-4, 3.162e-4))
+    new = plan.config.space["lr"]
+    assert (new.low, new.high, new.log) == (pytest.approx(low, rel=1e-3), 3.162e-4, True)
+    reason = plan.provenance()["ranges"][0]["reason"]
+    assert words in reason
+    assert (new.low == 1e-4) == ("times lower" not in reason)

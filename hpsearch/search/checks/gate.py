@@ -18,8 +18,16 @@ from hpsearch.storage.studies import check_name
 MOST_SECONDS = 20.0  # for 20 images by heart; only a deep net on a CPU needs more
 
 
-def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
+def quick_checks(
+    config: StudyConfig,
+    data: TrainingData,
+    seconds: float = MOST_SECONDS,
+    listener: Callable[[str], None] = lambda _what: None,
+) -> CheckReport:
     """Images, initial loss, regularization, and 20 images by heart: a second or two, however large the data set.
+
+    A deep net on a CPU needs minutes for the 20 images: after `seconds` it is not known whether it learns them.
+    `listener` hears how far they are.
 
     Raises:
         ConfigError: the net does not fit the images, or the user's net raises.
@@ -28,7 +36,7 @@ def quick_checks(config: StudyConfig, data: TrainingData) -> CheckReport:
     name = config.model.name
     with blame(name, "training its net on a few images") if is_user_code(name) else nullcontext():
         initial_loss, regularization = check_initial_cost(config, data)
-        overfit = check_overfit(config, data, seconds=MOST_SECONDS)
+        overfit = check_overfit(config, data, seconds=seconds, listener=listener)
     return CheckReport((check_data(data), initial_loss, regularization, overfit))
 
 
@@ -58,4 +66,4 @@ def check_before_search(
     except StudyNotFoundError:
         pass
     tell("20 images by heart")
-    return quick_checks(plan.trial_config, data)
+    return quick_checks(plan.trial_config, data, seconds=MOST_SECONDS)

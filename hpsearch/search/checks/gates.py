@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from hpsearch.config import Choice, StudyConfig
 from hpsearch.config.ranges import freeze
+from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.device import TrainingData
 from hpsearch.results import EpochResult, TrialSpec
+from hpsearch.search.checks.advice import either, more_capacity, other_training, scaled_inputs, smaller_weights
 from hpsearch.search.checks.findings import Finding, plain
 from hpsearch.search.checks.learning_rate import half_decades
 from hpsearch.training import Pack
@@ -33,6 +36,8 @@ NUM_OVERFIT = 20
 OVERFIT_EPOCHS = 200  # one minibatch each
 OVERFIT_COST = 0.05  # nats
 OVERFIT_RATES = half_decades(-5, 1)
+FIRST_RATES = OVERFIT_RATES[1::3]  # 3e-5, 1e-3, 3e-2, 1: one of them works for most nets
+FIRST_EPOCHS = 30  # in which one of the first must be on its way, or all rates are tried
 IMBALANCE = 3.0  # images of the largest class over those of the smallest
 UNSCALED = (0.1, 10.0)  # std of the inputs: outside, it needs rates and initial weights of its own
 STILL = 1e-12  # learning rate that moves no weight
@@ -100,99 +105,151 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
     costs |= {explosion.number: explosion.cost for explosion in report.explosions}
     without, with_reg = costs[0], costs[1]
     guessing = math.log(data.num_classes)
-    return _initial_loss(without, data.num_classes, guessing), _regularization(without, with_reg)
+    return _initial_loss(config, without, data.num_classes, guessing), _regularization(config, without, with_reg)
 
 
-def _initial_loss(loss: float, num_classes: int, guessing: float) -> Finding:
+def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: float) -> Finding:
     text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f})"
     lowest, highest = LEAST_INITIAL * guessing, MOST_INITIAL * guessing
     bounds = {"guessing": plain(guessing), "lowest": plain(lowest), "highest": plain(highest)}
     measured = {"loss": plain(loss), **bounds}
     if not loss <= highest:
-        advice = (
-            f"at most {highest:.1f} is healthy: scale the inputs (data.normalize = channel),"
-            " or begin with smaller weights (model.init = small:0.01)"
-        )
+        smaller = either(*scaled_inputs(config), *smaller_weights(config.model))
+        advice = f"at most {highest:.1f} is healthy, which inputs and weights that are not too large give: {smaller}"
         return Finding("initial loss", "failed", text, advice, measured)
     if loss < lowest:
         advice = (
             f"at least {lowest:.2f} is what a net that knows nothing has: look whether the images"
-            " give their labels away, and whether the net puts out logits"
+            " give their labels away"
         )
+        if is_user_code(config.model.name):
+            advice += f", and whether {config.model.name} puts out logits"
         return Finding("initial loss", "failed", text, advice, measured)
     return Finding("initial loss", "ok", text, "", measured)
 
 
-def _regularization(without: float, with_reg: float) -> Finding:
+def _regularization(config: StudyConfig, without: float, with_reg: float) -> Finding:
     text = f"reg 1e3 -> {with_reg:.2f}" if with_reg < 1e4 else f"reg 1e3 -> {with_reg:.1e}"
     measured = {"reg": STRONG_REG, "cost": plain(with_reg), "cost_without": plain(without)}
     if with_reg > without * (1 + RISE):
         return Finding("regularization", "ok", text, "", measured)
-    advice = "the cost must go up with regularization: the initial weights are next to 0 (model.init, model.init_scale)"
+    name = config.model.name
+    advice = "the cost must go up with regularization: the initial weights are next to 0 "
+    advice += f"in {name}, or it has none" if is_user_code(name) else "(model.init, model.init_scale)"
     return Finding("regularization", "failed", text, advice, measured)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """Some rates, trained on the few images until one has learned them, the time is over, or all have had their epochs.
+
+    The curves of rates that exploded at once are empty.
+    """
+
+    curves: dict[int, list[EpochResult]]
+    learned: EpochResult | None
+    """The end of the rate that has learned them, the one with the lowest cost if there are several."""
+    out_of_time: bool = False
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The end of the best rate; None where all exploded at once."""
+        ends = [curve[-1] for curve in self.curves.values() if curve]
+        return self.learned or min(ends, key=lambda end: end.cost, default=None)
+
+
 def check_overfit(
-    config: StudyConfig, data: TrainingData, epochs: int = OVERFIT_EPOCHS, seconds: float = math.inf
+    config: StudyConfig,
+    data: TrainingData,
+    epochs: int = OVERFIT_EPOCHS,
+    seconds: float = math.inf,
+    listener: Callable[[str], None] = lambda _what: None,
 ) -> Finding:
     """Learn 20 images by heart, without regularization, dropout and augmentation, at several rates as one pack.
 
-    Done as soon as one rate has train accuracy 1 and a cost below 0.05; slow ones stop once others lead. The optimizer
-    is the search's own, for which the net was chosen: a net that only adam gets off the ground is fine where adam
-    will train it. After `seconds` it gives up with a note: a deep net on a CPU needs minutes.
+    Done as soon as one rate has all of them right and a cost below 0.05; slow ones stop once others lead. Four rates
+    are tried first; all thirteen only where none of the four learns, since a deep net takes minutes for them. The
+    optimizer is the search's own, for which the net was chosen: a net that only adam gets off the ground is fine where
+    adam will train it. After `seconds` it gives up with a note. `listener` hears how far it is.
     """
     deadline = time.monotonic() + seconds
     tiny = _sampled(data, NUM_OVERFIT)
     num = tiny.num_train
-    pack = Pack(
-        _bare(config, {"batch_size": num, "epochs": epochs}),
-        tiny,
-        [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(OVERFIT_RATES)],
-        keeps_best=False,
-    )
-    curves: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
-    learned: list[EpochResult] = []
-    while not pack.done and not learned:
-        results = pack.run_epoch().results
-        for result in results:
-            curves[result.number].append(result)
-        learned = [result for result in results if result.train_acc == 1.0 and result.cost < OVERFIT_COST]
-        leading = sorted(results, key=lambda result: result.cost)
-        if leading and leading[0].cost < 0.5 * math.log(data.num_classes):
-            pack.drop(result.number for result in leading[NUM_LEADING:])
-        if time.monotonic() > deadline:
-            break
-    ends = learned or [curve[-1] for curve in curves.values() if curve]
-    if not ends:
-        text = f"overfits {num}: no, all {len(OVERFIT_RATES)} rates exploded"
-        advice = (
-            "even 1e-5 is too high a rate: scale the inputs (data.normalize = channel), or begin with smaller weights"
-        )
-        return Finding("overfit", "failed", text, advice, {"images": num, "rates": list(OVERFIT_RATES)})
-    best = min(ends, key=lambda result: result.cost)
+    bare = _bare(config, {"batch_size": num, "epochs": epochs})
+    rates, attempt = FIRST_RATES, _attempt(bare, tiny, FIRST_RATES, FIRST_EPOCHS, deadline, listener)
+    if not (attempt.learned or attempt.out_of_time):
+        rates, attempt = OVERFIT_RATES, _attempt(bare, tiny, OVERFIT_RATES, epochs, deadline, listener)
+    if (best := attempt.best) is None:
+        text = f"overfits {num}: no, all {len(rates)} rates exploded"
+        options = either(*scaled_inputs(config), *smaller_weights(config.model))
+        advice = f"even {rates[0]:.0e} is too high a rate: {options}"
+        return Finding("overfit", "failed", text, advice, {"images": num, "rates": list(rates)})
     measured = {
         "images": num,
         "lr": best.lr,
         "epochs": best.epoch,
         "cost": best.cost,
-        "train_acc": best.train_acc,
-        "rates": list(OVERFIT_RATES),
-        "curve": _thinned(curves[best.number]),
+        "train_acc": 1.0 if attempt.learned else best.train_acc,
+        "rates": list(rates),
+        "curve": _thinned(attempt.curves[best.number]),
     }
-    if learned:
+    if attempt.learned:
         return Finding("overfit", "ok", f"overfits {num} in {best.epoch} epochs", "", measured)
-    if not pack.done and pack.numbers:
+    if attempt.out_of_time:
         text = f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}"
         return Finding("overfit", "note", text, "hpsearch check takes the time that it needs", measured)
     text = (
-        f"overfits {num}: no, the best of {len(OVERFIT_RATES)} rates has cost {best.cost:.3f}"
+        f"overfits {num}: no, the best of {len(rates)} rates has cost {best.cost:.3f}"
         f" and accuracy {best.train_acc:.2f} after {best.epoch} epochs"
     )
+    options = either(more_capacity(config.model), *other_training(config))
     advice = (
-        "a net that cannot learn so few by heart learns nothing: more capacity (model.hidden, model.name), another"
-        " model.init or train.optimizer, or look at images and labels (hpsearch data show)"
+        f"a net that cannot learn so few by heart learns nothing: {options}; or look at images and labels"
+        " (hpsearch data show)"
     )
     return Finding("overfit", "failed", text, advice, measured)
+
+
+def _attempt(
+    config: StudyConfig,
+    tiny: TrainingData,
+    rates: Sequence[float],
+    patience: int,
+    deadline: float,
+    listener: Callable[[str], None],
+) -> _Attempt:
+    """Train them as one pack; after `patience` epochs only where one is on its way: at half of what guessing costs."""
+    pack = Pack(config, tiny, [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(rates)], keeps_best=False)
+    curves: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
+    cost, on_its_way = math.inf, 0.5 * math.log(tiny.num_classes)
+    while not pack.done:
+        known = f", cost {cost:.2f}" if pack.epoch else ""
+        listener(f"{tiny.num_train} images by heart, epoch {pack.epoch + 1} of {pack.num_epochs}{known}")
+        results = pack.run_epoch().results
+        for result in results:
+            curves[result.number].append(result)
+        leading = sorted(results, key=lambda result: result.cost)
+        cost = leading[0].cost if leading else math.inf
+        if learned := next((result for result in leading if _has_learned(result, tiny.num_train)), None):
+            return _Attempt(curves, learned)
+        if cost < on_its_way:
+            pack.drop(result.number for result in leading[NUM_LEADING:])
+        elif pack.epoch >= patience:
+            break
+        if time.monotonic() > deadline and not pack.done:
+            return _Attempt(curves, None, out_of_time=True)
+    return _Attempt(curves, None)
+
+
+def _has_learned(result: EpochResult, num_images: int) -> bool:
+    """Cost near 0 and all images right.
+
+    A batch normalization takes some dozen epochs of one minibatch until its running statistics are those that the net
+    trains with, and only then is the accuracy right. A mean cost below ln 2 / N needs none: no image has a probability
+    below one half.
+    """
+    certain = result.cost < math.log(2) / num_images
+    return certain or (result.train_acc == 1.0 and result.cost < OVERFIT_COST)
 
 
 def _sampled(data: TrainingData, num: int) -> TrainingData:

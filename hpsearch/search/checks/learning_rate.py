@@ -6,22 +6,30 @@ Source: CS231n, "babysitting the learning process": the loss barely moves: too l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import islice
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hpsearch.config import FloatRange, StudyConfig
+from hpsearch.analysis.rate_verdicts import (
+    MOVES,
+    RateVerdict,
+    first_too_high,
+    is_hopeless,
+    judge_rate,
+    judge_together,
+    rough_range,
+)
+from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.datasets.splits import sample
 from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.search.checks.advice import rate_advice
 from hpsearch.search.checks.findings import Finding, plain
 from hpsearch.training import Pack
-
-RateVerdict = Literal["barely moves", "goes down", "explodes"]
 
 
 def half_decades(low: int, high: int) -> tuple[float, ...]:
@@ -33,13 +41,14 @@ RATES = half_decades(-6, 1)
 STEPS = 100  # of each rate
 LOOKS = 10  # at each curve
 SMALL_REG = 1e-6
-MOVES = 0.05  # share of ln C, or of the initial loss where that is lower: less is barely moving
-GRID_STEP = math.sqrt(math.sqrt(10))  # half the way to the next rate
 
 
 @dataclass(frozen=True)
 class RateTrial:
-    """One rate after its steps. The curve has a look every few steps; one that exploded has those before."""
+    """One rate after its steps. The curve has a look every few steps; one that exploded has those before.
+
+    So has a rate too low to move the weights at all, which was let go at the first look.
+    """
 
     lr: float
     verdict: RateVerdict
@@ -62,22 +71,28 @@ class RateTrial:
 
 @dataclass(frozen=True, eq=False)
 class FirstBatches(TrainingData):
-    """Epochs that end after some minibatches; the next one begins with others, of all images in a new order."""
+    """Epochs of so many minibatches: the first of an epoch of all images, or of as many epochs as it takes.
 
-    most_batches: int
+    The next one begins with others, of all images in a new order.
+    """
+
+    whole: TrainingData
+    num: int
 
     @classmethod
-    def of(cls, data: TrainingData, most_batches: int) -> FirstBatches:
+    def of(cls, data: TrainingData, num: int) -> FirstBatches:
         """The same images."""
-        return cls(**{field.name: getattr(data, field.name) for field in fields(data)}, most_batches=most_batches)
+        return cls(**{field.name: getattr(data, field.name) for field in fields(data)}, whole=data, num=num)
 
     def num_batches(self, batch_size: int) -> int:
         """See TrainingData."""
-        return min(super().num_batches(batch_size), self.most_batches)
+        return self.num
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See TrainingData."""
-        return islice(super().batches(seed, epoch, batch_size), self.most_batches)
+        rounds = math.ceil(self.num / self.whole.num_batches(batch_size))
+        epochs = range((epoch - 1) * rounds + 1, epoch * rounds + 1)
+        return islice(chain.from_iterable(self.whole.batches(seed, each, batch_size) for each in epochs), self.num)
 
 
 @dataclass(frozen=True)
@@ -91,17 +106,22 @@ class RateSearch:
 
 
 def try_rates(
-    config: StudyConfig, data: TrainingData, initial_loss: float, *, steps: int = STEPS, engine: str = "auto"
+    config: StudyConfig,
+    data: TrainingData,
+    initial_loss: float,
+    *,
+    steps: int = STEPS,
+    engine: str = "auto",
+    listener: Callable[[str], None] = lambda _what: None,
 ) -> RateSearch:
     """Train each of RATES for `steps` steps on all images with reg 1e-6, as one pack, at a constant rate.
 
-    A rate explodes by the rule of every trial (train.explosion); it goes down if its loss on training images ends 5%
-    below that of guessing, ln C, or below the initial loss where that is lower; else it barely moves. Initial weights
-    that are not small begin above ln C, and a net killed by too high a rate ends at ln C: neither counts as learning.
-    Accuracies are measured on at most 1,000 validation images.
+    A rate explodes by the rule of every trial (train.explosion); what else it does, says `rate_verdicts`. Those whose
+    steps are too small to change the net are let go at the first look, since a deep net takes minutes for the others.
+    Accuracies are measured on at most 1,000 validation images. `listener` hears how far it is.
     """
     few = FirstBatches.of(_few_validation_images(data), max(1, steps // LOOKS))
-    epochs = math.ceil(steps / few.num_batches(config.train.batch_size))
+    epochs = math.ceil(steps / few.num)
     train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
     config = config.model_copy(update={"train": config.train.model_copy(update=train)})
     specs = [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)]
@@ -109,58 +129,41 @@ def try_rates(
     looks: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
     explosions: dict[int, Explosion] = {}
     while not pack.done:
+        listener(f"learning rates, step {pack.epoch * few.num} of {steps}, {len(pack.numbers)} of {len(RATES)} left")
         report = pack.run_epoch()
         for result in report.results:
             looks[result.number].append(result)
         explosions |= {explosion.number: explosion for explosion in report.explosions}
-    needed = (1 - MOVES) * min(math.log(data.num_classes), initial_loss)
-    trials = []
-    for number, rate in enumerate(RATES):
-        explosion, seen = explosions.get(number), tuple(looks[number])
-        verdict: RateVerdict = "explodes" if explosion is not None else "barely moves"
-        if verdict != "explodes" and seen[-1].train_loss < needed:
-            verdict = "goes down"
-        trials.append(RateTrial(rate, verdict, seen, explosion))
-    return RateSearch(tuple(trials), steps, needed)
+        if pack.epoch == 1:
+            pack.drop(result.number for result in report.results if is_hopeless(result, steps))
+    guessing = math.log(data.num_classes)
+    verdicts = judge_together(
+        [
+            "explodes" if number in explosions else judge_rate(looks[number], initial_loss, guessing)
+            for number in range(len(RATES))
+        ]
+    )
+    trials = [
+        RateTrial(rate, verdict, tuple(looks[number]), explosions.get(number))
+        for number, (rate, verdict) in enumerate(zip(RATES, verdicts, strict=True))
+    ]
+    return RateSearch(tuple(trials), steps, needed=(1 - MOVES) * min(guessing, initial_loss))
 
 
-def rough_range(verdicts: Sequence[tuple[float, RateVerdict]]) -> FloatRange | None:
-    """From the lowest rate that goes down to the last one before the first that explodes above it.
-
-    Where none explodes, to the highest that goes down. A single rate is widened to half the way to its neighbours;
-    None where no rate goes down.
-
-    Args:
-        verdicts: (rate, what it did), rates ascending.
-    """
-    down = [rate for rate, verdict in verdicts if verdict == "goes down"]
-    if not down:
-        return None
-    low = down[0]
-    exploding = next((rate for rate, verdict in verdicts if verdict == "explodes" and rate > low), None)
-    high = down[-1] if exploding is None else max(rate for rate, _ in verdicts if rate < exploding)
-    if low == high:
-        low, high = (float(f"{end:.4g}") for end in (low / GRID_STEP, high * GRID_STEP))
-    return FloatRange(low, high, log=True)
-
-
-def rate_finding(search: RateSearch) -> Finding:
+def rate_finding(search: RateSearch, config: StudyConfig) -> Finding:
     """The rough range as a check; it stops nothing, since a net may need more steps to get going."""
-    steps, found = search.steps, rough_range([(trial.lr, trial.verdict) for trial in search.trials])
+    steps, verdicts = search.steps, [(trial.lr, trial.verdict) for trial in search.trials]
+    found = rough_range(verdicts)
     measured: dict[str, Any] = {"steps": steps, "needed": plain(search.needed)}
     measured["rates"] = [trial.as_dict() for trial in search.trials]
     if found is None:
-        advice = "more steps (--steps), another model.init or train.optimizer"
-        return Finding("learning rate", "note", f"no rate goes down in {steps} steps", advice, measured)
-    measured |= {"low": found.low, "high": found.high, "reason": _reason(search.trials)}
+        text = f"no rate goes down in {steps} steps"
+        return Finding("learning rate", "note", text, rate_advice(verdicts, config), measured)
+    down = [rate for rate, verdict in verdicts if verdict == "goes down"]
+    too_high = first_too_high(verdicts, down[0])
+    above = f"{dict(verdicts)[too_high]} at {too_high:.1e}" if too_high else f"no more above {down[-1]:.1e}"
+    measured |= {"low": found.low, "high": found.high, "reason": f"the loss goes down from {down[0]:.1e} on, {above}"}
     return Finding("learning rate", "ok", f"lr from {found.low:.1e} to {found.high:.1e}", "", measured)
-
-
-def _reason(trials: Sequence[RateTrial]) -> str:
-    down = [trial.lr for trial in trials if trial.verdict == "goes down"]
-    exploding = next((t.lr for t in trials if t.verdict == "explodes" and t.lr > down[0]), None)
-    above = f"explodes at {exploding:.1e}" if exploding else f"no more above {down[-1]:.1e}"
-    return f"the loss goes down from {down[0]:.1e} on, {above}"
 
 
 def _few_validation_images(data: TrainingData) -> TrainingData:

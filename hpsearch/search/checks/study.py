@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +11,9 @@ from hpsearch.analysis import attributes
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
+from hpsearch.search.checks.advice import activation_advice
 from hpsearch.search.checks.findings import CheckReport, Finding
+from hpsearch.search.checks.findings import Outcome as FindingOutcome
 from hpsearch.search.checks.gate import quick_checks
 from hpsearch.search.checks.gates import NUM_SAMPLE, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
@@ -37,11 +40,13 @@ from hpsearch.training.activations import Activations, compare_inits
 KIND: Literal["check"] = "check"
 SPACE = {"lr": FloatRange(RATES[0], RATES[-1], log=True)}
 
-ACTIVATION_ADVICE = {
-    "dead": "nothing of the images reaches the classes: larger initial weights (model.init = he)",
-    "saturated": "gradients vanish where units are saturated: smaller initial weights (model.init = xavier), or scale"
-    " the inputs (data.normalize = channel)",
-    "collapsing": "the signal fades from layer to layer, so learning starts late: model.init = he, or model.batch_norm",
+NOTED_DEAD = 0.2  # share of a layer's units that are 0 for every image: said, though many deep nets learn with it
+ACTIVATION_OUTCOMES: dict[str, FindingOutcome] = {
+    "dead": "failed",
+    "saturated": "failed",
+    "collapsing": "note",
+    "growing": "note",
+    "dead units": "note",
 }
 
 
@@ -119,29 +124,30 @@ def run_check(
     except StudyNotFoundError:
         pass
     config = checked_config(plan.trial_config)
-    listener("20 images by heart")
-    quick = quick_checks(config, data)
+    listener("images and initial loss")
+    quick = quick_checks(config, data, seconds=math.inf, listener=listener)
     listener("activations")
     x_BCHW, _ = data.train_sample(NUM_SAMPLE)
     inits = compare_inits(config.model, config.train.seed, x_BCHW, data.num_classes)
-    listener("learning rates")
     initial_loss = float(quick["initial loss"].measured["loss"])
-    search = try_rates(config, data, initial_loss, steps=plan.steps, engine=engine)
-    report = CheckReport((*quick.findings, activation_finding(inits), rate_finding(search)))
+    search = try_rates(config, data, initial_loss, steps=plan.steps, engine=engine, listener=listener)
+    report = CheckReport((*quick.findings, activation_finding(inits, config), rate_finding(search, config)))
     return Check(report, _store(db, plan, data, report, search.trials) if report.ok else None, fresh=True)
 
 
-def activation_finding(inits: Sequence[Activations]) -> Finding:
-    """The chosen initialization's verdict; `inits` has it first."""
+def activation_finding(inits: Sequence[Activations], config: StudyConfig) -> Finding:
+    """The verdict of the config's own initialization; `inits` has it first."""
     chosen = inits[0]
     stds = [layer.std for layer in chosen.layers]
     text = f"activations of {chosen.init} {chosen.verdict}"
     if stds:
         text += f", std {stds[0]:.2g}" + (f" to {stds[-1]:.2g} in {len(stds)} layers" if len(stds) > 1 else "")
-    outcome = {"dead": "failed", "saturated": "failed", "collapsing": "note"}.get(chosen.verdict, "ok")
+        worst = max(chosen.layers, key=lambda layer: layer.dead)
+        if worst.dead >= NOTED_DEAD:
+            text += f", {worst.dead:.0%} of the units of {worst.layer} are 0 for every image"
     measured = {"inits": [each.as_dict() for each in inits]}
-    advice = ACTIVATION_ADVICE.get(chosen.verdict, "")
-    return Finding("activations", outcome, text, advice, measured)  # type: ignore[arg-type]
+    outcome = ACTIVATION_OUTCOMES.get(chosen.verdict, "ok")
+    return Finding("activations", outcome, text, activation_advice(chosen.verdict, config), measured)
 
 
 def _is_finished(db: Database, study: StudyRow) -> bool:

@@ -1,0 +1,143 @@
+"""What to change where a check finds something: keys that this net has, and nothing that is set already.
+
+Each function gives options in the order in which to try them, in the words of a study file: `model.init = he`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpsearch.analysis.rate_verdicts import TOO_HIGH, RateVerdict
+from hpsearch.config import ModelConfig, StudyConfig
+from hpsearch.config.usercode import is_user_code
+
+MOST_OPTIONS = 3  # in one sentence
+WITH_ACTIVATION = ("mlp", "lenet", "convnet")
+WITH_BATCH_NORM = ("mlp", "convnet")
+BOUNDED = ("tanh", "sigmoid")
+BY_SIZE = ("lecun", "xavier", "he")  # the weights of mostly narrowing layers
+
+
+def either(*options: str) -> str:
+    """`a, b or c`: the first three of these that are not empty, none twice."""
+    listed = list(dict.fromkeys(option for option in options if option))[:MOST_OPTIONS]
+    return " or ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
+
+
+def scaled_inputs(config: StudyConfig) -> list[str]:
+    """Inputs of mean 0 and std 1, unless they are."""
+    return ["data.normalize = channel"] if config.data.normalize in ("none", "pixel") else []
+
+
+def fitting_init(model: ModelConfig) -> str:
+    """The initialization that keeps the signal for this net's activation."""
+    return "xavier" if model.name in WITH_ACTIVATION and model.activation in BOUNDED else "he"
+
+
+def smaller_weights(model: ModelConfig) -> list[str]:
+    """At the beginning."""
+    if is_user_code(model.name):
+        return [f"smaller initial weights in {model.name}"]
+    plain_scale = ["model.init_scale = 1"] if model.init_scale > 1 else []
+    kind, _, std = model.init.partition(":")
+    return [*plain_scale, f"model.init = small:{float(std) / 10 if kind == 'small' else 0.01:g}"]
+
+
+def fitting_weights(model: ModelConfig, too_small: bool) -> list[str]:
+    """Of the size that keeps the signal: a scale of 1, the fitting initialization, unless both are set."""
+    if is_user_code(model.name):
+        return [f"{'larger' if too_small else 'smaller'} initial weights in {model.name}"]
+    options = []
+    if model.init_scale < 1 if too_small else model.init_scale > 1:
+        options.append("model.init_scale = 1")
+    init = fitting_init(model)
+    wrong = BY_SIZE[: BY_SIZE.index(init)] if too_small else BY_SIZE[BY_SIZE.index(init) + 1 :]
+    if model.init in wrong or model.init not in BY_SIZE:
+        options.append(f"model.init = {init}")
+    return options
+
+
+def another_scale(model: ModelConfig, too_small: bool) -> list[str]:
+    """Of the initial weights, where nothing better is left to set."""
+    if is_user_code(model.name):
+        return []
+    return [f"model.init_scale = {model.init_scale * (2 if too_small else 0.5):g}"]
+
+
+def help_through_layers(model: ModelConfig) -> list[str]:
+    """What lets a signal through many layers, whatever the weights."""
+    if is_user_code(model.name):
+        return [f"normalization layers or fewer layers in {model.name}"]
+    options = []
+    if model.name in WITH_BATCH_NORM and not model.batch_norm:
+        options.append("model.batch_norm = true")
+    if model.name in WITH_ACTIVATION and model.activation in BOUNDED:
+        options.append("model.activation = relu")
+    if model.name == "mlp" and len(model.hidden) > 1:
+        options.append("fewer layers (model.hidden)")
+    if model.name == "convnet" and len(model.channels) * model.convs + len(model.hidden) > 1:
+        options.append("fewer layers (model.channels, model.convs, model.hidden)")
+    return options
+
+
+def more_capacity(model: ModelConfig) -> str:
+    """A larger net; empty for the deepest ResNet."""
+    larger = {
+        "linear": "model.name = mlp",
+        "mlp": "model.hidden",
+        "lenet": "model.name = convnet",
+        "convnet": "model.channels, model.hidden",
+        "resnet": "model.depth = 50" if model.depth < 50 else "",
+    }.get(model.name, f"more units in {model.name}")
+    return f"more capacity ({larger})" if larger else ""
+
+
+def other_training(config: StudyConfig) -> list[str]:
+    """Another beginning, another update rule."""
+    name = config.model.name
+    init = f"other initial weights in {name}" if is_user_code(name) else "another model.init"
+    optimizer = "sgd" if config.train.optimizer in ("adam", "adamw") else "adam"
+    return [init, f"train.optimizer = {optimizer}"]
+
+
+def activation_advice(verdict: str, config: StudyConfig) -> str:
+    """What to do about hidden layers of this verdict; empty where there is nothing to do."""
+    match verdict:
+        case "dead":
+            return f"nothing of the images reaches the classes: {_clearer_signal(config, too_small=True)}"
+        case "collapsing":
+            late = "the signal fades from layer to layer, so learning starts late"
+            return f"{late}: {_clearer_signal(config, too_small=True)}"
+        case "growing":
+            wild = "the signal grows from layer to layer, so the first steps are wild"
+            return f"{wild}: {_clearer_signal(config, too_small=False)}"
+        case "saturated":
+            return f"gradients vanish where units are saturated: {_clearer_signal(config, too_small=False)}"
+        case "dead units":
+            return f"a unit that is 0 for every image learns nothing: {either(*_livelier_units(config))}"
+    return ""
+
+
+def _clearer_signal(config: StudyConfig, too_small: bool) -> str:
+    """The weights that fit first; another scale last, where those are set."""
+    model, weights = config.model, fitting_weights(config.model, too_small)
+    inputs = [] if too_small else scaled_inputs(config)
+    scale = [] if weights else another_scale(model, too_small)
+    return either(*weights, *inputs, *help_through_layers(model), *scale)
+
+
+def _livelier_units(config: StudyConfig) -> list[str]:
+    """Their share does not depend on the size of the weights: inputs to both sides of 0, or no flat side at all."""
+    model = config.model
+    layers = help_through_layers(model)
+    gelu = ["model.activation = gelu"] if model.name in WITH_ACTIVATION and model.activation == "relu" else []
+    return [*scaled_inputs(config), *layers[:1], *gelu, *layers[1:], "a low lr, which lets no more of them die"]
+
+
+def rate_advice(verdicts: Sequence[tuple[float, RateVerdict]], config: StudyConfig) -> str:
+    """What to do where no learning rate goes down; `verdicts` are of (rate, what it did), rates ascending."""
+    lowest, verdict = verdicts[0]
+    if verdict in TOO_HIGH:
+        smaller = either(*scaled_inputs(config), *smaller_weights(config.model))
+        return f"even {lowest:.0e} is too high a rate: {smaller}"
+    return either("more steps (--steps)", *other_training(config))
