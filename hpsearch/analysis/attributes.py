@@ -3,8 +3,10 @@
 Study attributes are sent whole with each refresh of the dashboard, so they stay at a few kB.
 """
 
+from typing import Final
+
 # of a study
-STAGE = "hpsearch.stage"  # coarse or fine
+STAGE = "hpsearch.stage"  # check, coarse, fine, compare or train
 CONFIG = "hpsearch.config"  # the resolved study file
 IDENTITY = "hpsearch.identity"  # what the fingerprint is taken of
 FINGERPRINT = "hpsearch.fingerprint"
@@ -30,3 +32,4 @@ TRACEBACK = "traceback"
 WEIGHTS = "weights"  # file with its weights after the last epoch, where all are kept
 
 EXPLODED = "exploded"
+TRAIN: Final = "train"  # the kind of study whose trials have given values, and differ by their seed alone

@@ -94,7 +94,8 @@ def _curve_point(point: EpochResult) -> dict[str, Any]:
 def best_study_file(evidence: StudyTrials) -> str:
     """The config of a study with the hyperparameters of its best trial, as TOML that -c reads.
 
-    The space stays as it was searched, so that the file describes the same search around its best values.
+    Epochs and whatever else its stage had of its own are in [train], [model] and [data], too: `hpsearch train` repeats
+    the trial. The space stays as it was searched, so that the file describes the same search around its best values.
 
     Raises:
         RefusedError: no trial has finished.
@@ -105,6 +106,8 @@ def best_study_file(evidence: StudyTrials) -> str:
     stage = evidence.study.attrs.get(attributes.STAGE)
     try:
         config = validate(StudyConfig, {"space": evidence.ranges} if stored is None else stored)
+        if stage in ("coarse", "fine"):
+            config = config.for_stage(stage)
         config = config.with_params(best.params)
     except ConfigError as error:
         raise ConfigError(f"the best trial of {evidence.study.name!r} is no study file: {error}") from None

@@ -19,8 +19,15 @@ from hpsearch.storage import TrialRow
 
 
 def verdicts(evidence: StudyTrials) -> list[Verdict]:
-    """For each parameter: where the best trial lies in its range, and what to search next."""
+    """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
+    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+        return []
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
+
+
+def next_stage(kind: str | None) -> str:
+    """The command that goes on from a study with --from: fine narrows what was searched, coarse begins a search."""
+    return "coarse" if kind in ("check", attributes.TRAIN) else "fine"
 
 
 def best_or_refuse(evidence: StudyTrials) -> TrialRow:

@@ -23,8 +23,12 @@ def read_settings(
     stored: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     trusted: Sequence[str] | None = None,
+    searches: bool = True,
 ) -> Settings:
-    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`."""
+    """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`.
+
+    The other arguments are those of `load_settings`.
+    """
     trust(*(trusted or ()))
     return load_settings(
         config,
@@ -33,4 +37,5 @@ def read_settings(
         sets=sets or (),
         spaces=spaces or (),
         flags={"run.storage": storage, **(flags or {})},
+        searches=searches,
     )

@@ -132,13 +132,16 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
         return
     best = summary.best
     line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
-    boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
-    for position, verdict in enumerate(summary.verdicts):
-        boundary.append(" · " if position else "")
-        boundary.append_text(verdict_text(verdict))
-    console().print(boundary)
+    if summary.verdicts:
+        boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
+        for position, verdict in enumerate(summary.verdicts):
+            boundary.append(" · " if position else "")
+            boundary.append_text(verdict_text(verdict))
+        console().print(boundary)
     if not quiet:
-        command = f"hpsearch {'coarse' if summary.stage == 'check' else 'fine'} --from {summary.study}"
+        from hpsearch.analysis.summary import next_stage
+
+        command = f"hpsearch {next_stage(summary.stage)} --from {summary.study}"
         line("next", command + "".join(f" --trust {name}" for name in summary.code))
 
 

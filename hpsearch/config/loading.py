@@ -49,6 +49,7 @@ def load_settings(
     sets: Sequence[str] = (),
     spaces: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    searches: bool = True,
 ) -> Settings:
     """Put a config together; each argument wins over those before it.
 
@@ -59,6 +60,7 @@ def load_settings(
         sets: `section.key=value`, as given to --set.
         spaces: `name=log(a, b)`, as given to --space; `name=none` takes a hyperparameter out of the space.
         flags: values by dotted path; None means not given.
+        searches: refuse to set what has a range; False where ranges are not used.
 
     User code that any of these names is trusted from then on, but for what only `stored` names.
 
@@ -95,7 +97,7 @@ def load_settings(
     study: StudyConfig = validate(StudyConfig, values)
     for path in assigned:
         name = SHORT_NAMES.get(path, path)
-        if name in study.space:
+        if searches and name in study.space:
             raise ConfigError(
                 f"{path} is set, but space.{name} searches it.\nTake it out of the space: --space {name}=none."
             )

@@ -11,7 +11,7 @@ from typing import Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import stage_summary
+from hpsearch.analysis.summary import next_stage, stage_summary
 from hpsearch.space import format_range, format_value
 
 END = "*hpsearch writes what is above; what is below is yours.*"
@@ -54,7 +54,8 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis]) -> str
             found = diagnoses[best.number]
             parts.append(f"**The best one is {found.verdict}:** {as_markdown('; '.join([found.advice, *found.notes]))}")
     if best is not None:
-        parts.append(f"**Next:** {as_markdown(shlex.join(['hpsearch', 'fine', '--from', summary.study]))}")
+        command = ["hpsearch", next_stage(summary.stage), "--from", summary.study]
+        parts.append(f"**Next:** {as_markdown(shlex.join(command))}")
     return "\n\n".join(parts)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
+from hpsearch.analysis.summary import next_stage
 from hpsearch.report.stage import StageData, value_text
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
@@ -128,6 +130,8 @@ def _next(lineage: Sequence[StageData]) -> tuple[str, str | None]:
         if last.evidence.num_exploded:
             return "Everything that ended exploded: search lower learning rates.", None
         return f"No trial of {last.name} finished: look at why before searching on.", None
+    if last.kind == attributes.TRAIN:
+        return "Search around these values.", f"hpsearch {next_stage(last.kind)} --from {_quoted(last.name)}"
     fine = f"hpsearch fine --from {_quoted(last.name)}"
     if last.kind not in ("coarse", "fine"):
         return "Narrow the ranges to where trials did well, and search there.", fine

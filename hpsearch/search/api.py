@@ -1,4 +1,4 @@
-"""The commands as Python functions: `hpsearch.coarse(...)`, `hpsearch.fine(...)`, `hpsearch.load(...)`."""
+"""The commands as Python functions: `hpsearch.train(...)`, `hpsearch.coarse(...)`, `hpsearch.fine(...)`, and `load`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, stored_config, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
 from hpsearch.config.usercode import names_in, trust
+from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import open_search, run_stage
+from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import plan_coarse, plan_fine
+from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 
 if TYPE_CHECKING:
@@ -135,6 +138,40 @@ def fine(
     return Stage(db, run_stage(db, plan, settings.run, listener=listener))
 
 
+def train(
+    config: ConfigLike = None,
+    *,
+    seeds: int = 1,
+    name: str = "train",
+    storage: str | None = None,
+    epochs: int | None = None,
+    sets: Mapping[str, Any] | None = None,
+    listener: SearchListener | None = None,
+) -> Stage:
+    """Train with the values of [train] and [model] once, or once per seed, or go on with the training of that name.
+
+    Trial k of the study has the seed train.seed + k. More seeds than before join those that are there.
+
+    Args:
+        config: as for `coarse`; its ranges are not used.
+        seeds: runs that differ by their seed alone: initial weights, order of the minibatches, noise.
+        name: of the study.
+        storage: as for `coarse`.
+        epochs: of each run.
+        sets: other keys by dotted path, as {"train.lr": 1e-3}.
+        listener: hears of each epoch.
+
+    Raises:
+        ConfigError, DataError, RefusedError, StorageError: as the command.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds = {seeds} is not allowed.\nAllowed: a whole number from 1 on.")
+    flags = {"train.epochs": epochs, "run.storage": storage, **(sets or {})}
+    settings = python_settings(config, flags, searches=False)
+    db = open_search(settings.run)
+    return Stage(db, run_training(db, plan_training(settings.study, name, seeds), settings.run, listener=listener))
+
+
 def load(name: str, storage: str | None = None) -> Stage:
     """A study in the storage, whoever made it.
 
@@ -151,6 +188,7 @@ def python_settings(
     space: Mapping[str, Any] | None = None,
     *,
     vouch: bool = True,
+    searches: bool = True,
 ) -> Settings:
     """Whatever form of config a caller in Python has, as settings; the environment is not read.
 
@@ -159,15 +197,16 @@ def python_settings(
         flags: values by dotted path; None means not given.
         space: ranges that replace or join those of the config.
         vouch: trust the code that a dict names. A StudyConfig may be one of the database: `hpsearch.trust`.
+        searches: see `load_settings`.
     """
     spaces = _range_flags(space or {})
     if config is None or isinstance(config, str | Path):
-        return load_settings(config, spaces=spaces, flags=flags)
+        return load_settings(config, spaces=spaces, flags=flags, searches=searches)
     if isinstance(config, StudyConfig):
-        return load_settings(stored=config.plain(), spaces=spaces, flags=flags)
+        return load_settings(stored=config.plain(), spaces=spaces, flags=flags, searches=searches)
     if vouch:
         trust(*names_in(config))
-    return load_settings(stored=config, spaces=spaces, flags=flags)
+    return load_settings(stored=config, spaces=spaces, flags=flags, searches=searches)
 
 
 def _stage_flags(

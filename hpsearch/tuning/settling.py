@@ -135,6 +135,8 @@ def settle(
     threads = set_threads(run.threads or 1)
     known, unknown = _time_default(plan, data, run, clock) if large or estimates else (None, "the search is small")
     devices = _asked_devices(run) or _chosen_devices(plan, run, known, workload(plan, data), share)
+    if not (run.devices or run.workers):
+        devices = devices[:trials]  # others would have nothing to do
     workers = len(devices)
     if known is not None and workers == 1 and not run.threads and num_cores() > 1 and devices == ("cpu",) and large:
         threads = set_threads(0)

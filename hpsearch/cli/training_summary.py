@@ -1,0 +1,191 @@
+"""The end of a training: what each run gave, what its curves say, where its weights are, what to do next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.diagnosis import Diagnosis, diagnose_trials
+from hpsearch.analysis.remedy import remedy
+from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.summary import StageSummary, next_stage, stage_summary
+from hpsearch.cli.again import command_again, next_name
+from hpsearch.cli.output import console, finite, line, plain_line, show_table, value_text
+from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
+from hpsearch.cli.trial import print_diagnosis, text_width
+from hpsearch.results import EpochResult
+from hpsearch.stages.opening import stored_plan
+from hpsearch.stages.training_plan import SEED
+from hpsearch.storage import Database, TrialRow, list_studies, read_epochs
+
+FACTS = 10  # lines below the curves
+SHORT = 6  # rows of a plot that is still easy to read
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training as it stands."""
+
+    evidence: StudyTrials
+    summary: StageSummary
+    epochs: Mapping[int, Sequence[EpochResult]]
+    """By number of the trial."""
+    diagnoses: Mapping[int, Diagnosis]
+    next: tuple[tuple[str, str], ...]
+    """What to type, each with its reason."""
+
+    @property
+    def values(self) -> list[float]:
+        """Best validation accuracy of each run that completed."""
+        return [trial.value for trial in self.evidence.trials if trial.state == "COMPLETE" and trial.value is not None]
+
+    @property
+    def std(self) -> float | None:
+        """Of the values over seeds (n - 1); None below two."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def weights(self) -> Mapping[str, Any] | None:
+        """Path, number and value of the run whose weights are kept."""
+        kept: Mapping[str, Any] | None = self.evidence.study.attrs.get(attributes.PORTRAIT)
+        return kept
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        values = self.values
+        document = {
+            **self.summary.as_dict(),
+            "runs": [self._run_as_dict(trial) for trial in self.evidence.trials],
+            "mean": fmean(values) if values else None,
+            "std": self.std,
+            "min": min(values, default=None),
+            "max": max(values, default=None),
+            "weights": self.weights and self.weights["path"],
+            "next": [command for command, _ in self.next],
+        }
+        return dict(finite(document))
+
+    def _run_as_dict(self, trial: TrialRow) -> dict[str, Any]:
+        diagnosis = self.diagnoses.get(trial.number)
+        curves = [{k: v for k, v in asdict(e).items() if k != "number"} for e in self.epochs.get(trial.number, ())]
+        return {
+            "seed": trial.params.get(SEED),
+            "trial": trial.number,
+            "state": trial.state,
+            "value": trial.value,
+            "best_epoch": trial.attrs.get(attributes.BEST_EPOCH),
+            "last": trial.attrs.get(attributes.LAST_VALUE),
+            "verdict": diagnosis and diagnosis.verdict,
+            "advice": diagnosis and diagnosis.advice,
+            "notes": list(diagnosis.notes) if diagnosis else [],
+            "epochs": curves,
+        }
+
+
+def read_training(db: Database, name: str, seconds: float, arguments: Sequence[str]) -> Trained:
+    """A training in the storage.
+
+    Args:
+        db: an open database.
+        name: of the study.
+        seconds: that the command took.
+        arguments: of the command, itself first: what is proposed next begins with them.
+    """
+    evidence = read_study(db, name)
+    epochs = read_epochs(db, evidence.study)
+    diagnoses = diagnose_trials(evidence.trials, epochs, evidence.study.attrs[attributes.DATASET]["classes"])
+    summary = stage_summary(evidence, seconds=seconds, epochs=epochs)
+    steps = _next(evidence, epochs, diagnoses, [study.name for study in list_studies(db)], arguments)
+    return Trained(evidence, summary, epochs, diagnoses, steps)
+
+
+def print_training(trained: Trained, *, quiet: bool) -> None:
+    """Curves, where people look, then the facts."""
+    runs = {number: epochs for number, epochs in trained.epochs.items() if epochs}
+    if sys.stdout.isatty() and not quiet and runs:
+        room = max(2 * (SHORT + ROUND), min(2 * (HIGHEST + ROUND), shutil.get_terminal_size().lines - FACTS))
+        for drawn in training_charts(runs, text_width(), room):
+            console().print(drawn)
+    summary, trials = trained.summary, trained.evidence.trials
+    took = f" · {summary.seconds:.1f} s" if summary.seconds is not None else ""
+    if len(trials) == 1:
+        line(summary.study, f"seed {trials[0].params[SEED]} x {summary.epochs} epochs{took}")
+        line("val_acc", ending_text(trials[0]), "" if trials[0].state == "COMPLETE" else "red")
+    else:
+        _print_seeds(trained)
+        line(summary.study, f"{summary.num_finished} of {summary.num_trials} seeds x {summary.epochs} epochs{took}")
+        if trained.values:
+            spread = f", std {trained.std:.4f}" if trained.std is not None else ""
+            text = f"{fmean(trained.values):.4f}{spread}, from {min(trained.values):.4f} to {max(trained.values):.4f}"
+            line("val_acc", f"{text} over {len(trained.values)} seeds")
+    if (shown := _typical(trained.evidence, trained.diagnoses)) is not None:
+        print_diagnosis(trained.diagnoses[shown.number], shown, trained_here=True)
+    if quiet:
+        return
+    if trained.weights is not None:
+        of = f" of seed {trials[trained.weights['number']].params[SEED]}" if len(trials) > 1 else ""
+        line("weights", f"{trained.weights['path']}{of}")
+    for label, (command, reason) in zip(("next", "or", ""), trained.next, strict=False):
+        line(label, f"{command}   # {reason}")
+
+
+def ending_text(trial: TrialRow) -> str:
+    """`0.9757 at epoch 18, 0.9722 at the end`, or how else a run ended."""
+    if trial.state == "COMPLETE":
+        last = value_text(trial.attrs[attributes.LAST_VALUE])
+        return f"{value_text(trial.value)} at epoch {trial.attrs[attributes.BEST_EPOCH]}, {last} at the end"
+    if trial.attrs.get(attributes.REASON) == attributes.EXPLODED:
+        return f"none: exploded in epoch {trial.attrs[attributes.EPOCH]}"
+    if trial.state == "FAIL":
+        return f"none: failed, {plain_line(str(trial.attrs.get(attributes.REASON)))}"
+    return "none yet"
+
+
+def _print_seeds(trained: Trained) -> None:
+    rows = []
+    for trial in trained.evidence.trials:
+        diagnosis = trained.diagnoses.get(trial.number)
+        rows.append((trial.params[SEED], ending_text(trial), diagnosis.verdict if diagnosis else "-"))
+    show_table(("seed", "val_acc", "verdict"), rows, right=frozenset({"seed"}))
+
+
+def _typical(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis]) -> TrialRow | None:
+    """The best of the runs with the most frequent verdict: the one whose advice counts."""
+    if not diagnoses:
+        return None
+    best = evidence.best
+    counts = Counter(diagnosis.verdict for diagnosis in diagnoses.values())
+    of_best = diagnoses[best.number].verdict if best is not None else None
+    verdict = max(counts, key=lambda name: (counts[name], name == of_best))
+    found = [trial for trial in evidence.trials if trial.number in diagnoses]
+    found = [trial for trial in found if diagnoses[trial.number].verdict == verdict]
+    return max(found, key=lambda trial: (trial.value or 0.0, -trial.number))
+
+
+def _next(
+    evidence: StudyTrials,
+    epochs: Mapping[int, Sequence[EpochResult]],
+    diagnoses: Mapping[int, Diagnosis],
+    names: Sequence[str],
+    arguments: Sequence[str],
+) -> tuple[tuple[str, str], ...]:
+    name, trial = evidence.study.name, _typical(evidence, diagnoses)
+    if trial is None:
+        return ()
+    verdict = diagnoses[trial.number].verdict
+    plan = stored_plan(evidence.study)
+    if changes := remedy(verdict, epochs.get(trial.number, ()), plan.config):
+        return ((command_again(arguments, next_name(name, names), changes), f"the curves say: {verdict}"),)
+    coarse = f"hpsearch {next_stage(plan.kind)} --from {name}"
+    if "coarse" in names:
+        coarse += f" --name {next_name('coarse', names)}"
+    return (
+        (coarse, "searches around these values"),
+        (f"hpsearch test {name}", "once, where nothing is left to choose"),
+    )
