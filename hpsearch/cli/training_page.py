@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
@@ -64,10 +64,19 @@ class Page:
             lines += self._rows(max(FEWEST_RUNS, min(self.num_runs, height - 1 - 2 * 8)))
         runs = {number: [epochs[e] for e in sorted(epochs)] for number, epochs in sorted(self.runs.copy().items())}
         if runs:
-            lines += training_charts(runs, width, height - len(lines) - 1, end=self.num_epochs)
+            lines += training_charts(
+                runs, width, height - len(lines) - 1, end=self.num_epochs, focus=self._focus(list(runs))
+            )
         for text in lines:
             text.no_wrap, text.overflow = True, "crop"
             yield text
+
+    def _focus(self, numbers: Sequence[int]) -> tuple[int, str] | None:
+        """Of several seeds, one that trains: the mean of curves that end at different epochs would mislead."""
+        if self.num_runs == 1:
+            return None
+        number = min((n for n in numbers if n not in self.ended), default=numbers[-1])
+        return number, f"seed {self.first_seed + number}"
 
     def _done(self) -> float:
         """Share of all epochs; those that an ended run did not train count."""

@@ -107,7 +107,8 @@ def read_training(db: Database, name: str, seconds: float, arguments: Sequence[s
 
 def print_training(trained: Trained, *, quiet: bool) -> None:
     """Curves, where people look, then the facts."""
-    runs = {number: epochs for number, epochs in trained.epochs.items() if epochs}
+    ended = {trial.number for trial in trained.evidence.trials if trial.state == "COMPLETE"}
+    runs = {number: epochs for number, epochs in trained.epochs.items() if number in ended or not ended}
     if sys.stdout.isatty() and not quiet and runs:
         room = max(2 * (SHORT + ROUND), min(2 * (HIGHEST + ROUND), shutil.get_terminal_size().lines - FACTS))
         for drawn in training_charts(runs, text_width(), room):
