@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import tomli_w
-
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
 from hpsearch.config import StudyConfig
+from hpsearch.config.concise import as_trained, concise
 from hpsearch.config.study import thaw_all, validate
+from hpsearch.config.template import as_toml
+from hpsearch.config.usage import STAGES, unused_ranges
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
@@ -92,10 +93,10 @@ def _curve_point(point: EpochResult) -> dict[str, Any]:
 
 
 def best_study_file(evidence: StudyTrials) -> str:
-    """The config of a study with the hyperparameters of its best trial, as TOML that -c reads.
+    """The best trial of a study as TOML that -c reads: to train this configuration again, or to search around it.
 
-    Epochs and whatever else its stage had of its own are in [train], [model] and [data], too: `hpsearch train` repeats
-    the trial. The space stays as it was searched, so that the file describes the same search around its best values.
+    [data], [model] and [train] are what the trial was trained with, its stage's epochs and own settings included. The
+    space stays as it was searched, so the file describes the same search around these values.
 
     Raises:
         RefusedError: no trial has finished.
@@ -104,22 +105,22 @@ def best_study_file(evidence: StudyTrials) -> str:
     best = best_or_refuse(evidence)
     stored = evidence.study.attrs.get(attributes.CONFIG)
     stage = evidence.study.attrs.get(attributes.STAGE)
+    searched = stage if stage in STAGES else None
     try:
-        config = validate(StudyConfig, {"space": evidence.ranges} if stored is None else stored)
-        if stage in ("coarse", "fine"):
-            config = config.for_stage(stage)
-        config = config.with_params(best.params)
+        config: StudyConfig = validate(StudyConfig, {"space": evidence.ranges} if stored is None else stored)
+        config = as_trained(config, searched, best.params) if searched else config.with_params(best.params)
     except ConfigError as error:
         raise ConfigError(f"the best trial of {evidence.study.name!r} is no study file: {error}") from None
-    head = f"# Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, value {best.value!r}"
-    head += f", stage {stage}\n" if stage else "\n"
+    head = [f"Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, value {best.value!r}"]
+    if stage:
+        head[0] += f", stage {stage}"
+    if stage == attributes.TRAIN:
+        head.append("[data], [model] and [train] are as it was trained; [space] was not used.")
+    elif searched:
+        head.append("[data], [model] and [train] are as it was trained; [space] is as it was searched.")
+    else:
+        head.append("How it was trained is not kept in its study: what is not one of its parameters is as by default.")
+    head += [f"Not in [space]: {unused}." for unused in unused_ranges(config).values()]
     if code := names_in(config.plain()):
-        head += f"# It runs this code: {', '.join(sorted(code))}. Whoever searches with this file says that it may.\n"
-    return head + tomli_w.dumps(_without_none(config.plain()))
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null: a key that is not set is left out."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return value
+        head.append(f"It runs this code: {', '.join(sorted(code))}. Whoever searches with this file says that it may.")
+    return "".join(f"# {line}\n" for line in head) + as_toml(concise(config, searched))

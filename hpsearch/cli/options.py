@@ -10,6 +10,7 @@ import typer
 
 from hpsearch.config import Settings, load_settings
 from hpsearch.config.usercode import trust
+from hpsearch.logs import verbosity
 
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
 
@@ -27,10 +28,11 @@ def read_settings(
 ) -> Settings:
     """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`.
 
-    The other arguments are those of `load_settings`.
+    What was given and does nothing is noted on stderr, where the command is about a search: it has flags for one then.
+    `searches` is said in `load_settings`.
     """
     trust(*(trusted or ()))
-    return load_settings(
+    settings = load_settings(
         config,
         stored=stored,
         environment={name: value for name, value in os.environ.items() if name.startswith("HPSEARCH_")},
@@ -39,3 +41,7 @@ def read_settings(
         flags={"run.storage": storage, **(flags or {})},
         searches=searches,
     )
+    if verbosity() >= 0 and not all(path.startswith("run.") for path in flags or ()):
+        for note in settings.notes:
+            typer.echo(f"note: {note}", err=True)
+    return settings

@@ -21,6 +21,7 @@ from hpsearch.cli.signals import stopped
 from hpsearch.errors import ConfigError
 from hpsearch.search.procedure import Procedure, first_plan, run_procedure
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage
+from hpsearch.stages.time_budget import share_of_stage
 from hpsearch.storage import Database
 from hpsearch.worker.stopping import Stop
 
@@ -53,7 +54,9 @@ def run_whole_procedure(
     if dry_run:
         plan = first_plan(settings, name)
         with progress:
-            settled = preview_stage(plan, settings.run, progress)
+            own = seconds * share_of_stage(0, max_stages) if seconds is not None else None
+            settled = preview_stage(plan, settings.run, progress, own)
+        plan = settled.plan
         if output.as_json:
             typer.echo(json.dumps({**plan.as_dict(), **settled.as_dict()}))
         else:

@@ -15,7 +15,7 @@ from hpsearch.cli.progress import TrialProgress, data_progress, make_progress
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.procedure import ProcedureListener
 from hpsearch.stages.listener import StageStarted, TrialFinished
-from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.plan import Fitted, StagePlan
 from hpsearch.tuning.settling import Settled
 
 WORTH_SAYING = 60.0  # seconds of a search from which on its time is told before it begins
@@ -50,6 +50,8 @@ class SearchProgress(ProcedureListener):
 
     def planned(self, plan: StagePlan) -> None:
         """See SearchListener."""
+        for note in plan.notes:
+            self.note(note)
         if plan.changes and not self._silent:
             print_changes(plan.changes)
 
@@ -90,6 +92,8 @@ class SearchProgress(ProcedureListener):
         self._estimate = settled.seconds
         if self._silent:
             return
+        if (fitted := settled.plan.fitted) is not None:
+            line("fitted", fitted_text(settled.plan, fitted))
         if settled.precision == "bfloat16" and settled.tuning is not None:
             line("note", "products in bfloat16, which is faster here; --set train.precision=float32 for none of it")
         if settled.seconds is not None and settled.seconds > WORTH_SAYING:
@@ -132,6 +136,15 @@ class SearchProgress(ProcedureListener):
         """End whatever is drawn now."""
         self._open.close()
         self._trials, self._reading, self._checking = None, None, None
+
+
+def fitted_text(plan: StagePlan, asked: Fitted) -> str:
+    """What a stage has been given of what was asked for."""
+    settings = plan.settings
+    return (
+        f"to the time ({duration_text(asked.seconds)} for {plan.name}): {settings.trials} of {asked.trials} trials, "
+        f"{settings.epochs} of {asked.epochs} epochs"
+    )
 
 
 def shorter_text(settled: Settled) -> str:

@@ -130,6 +130,8 @@ def _show_plan(plan: StagePlan, settings: Settings, output: Output) -> None:
     """What the stage would do, for --dry-run."""
     check_devices(settings.run)
     with SearchProgress(quiet=output.quiet, as_json=output.as_json) as progress:
+        for note in plan.notes:
+            progress.note(note)
         settled = preview_stage(plan, settings.run, progress)
     if output.as_json:
         typer.echo(json.dumps({**plan.as_dict(), **settled.as_dict()}))

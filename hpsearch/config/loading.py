@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.messages import nearest
 from hpsearch.config.ranges import dump_range, parse_range, parse_value
 from hpsearch.config.schema import RunConfig
 from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
-from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, nearest, resolve_path, validate
+from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, resolve_path, validate
+from hpsearch.config.usage import refuse_unused_ranges, unused_keys
 from hpsearch.config.usercode import names_in, trust
 from hpsearch.errors import ConfigError
+from hpsearch.logs import get_logger
+
+log = get_logger(__name__)
 
 ENVIRONMENT = {
     "HPSEARCH_STORAGE": "run.storage",
@@ -39,11 +44,14 @@ class Settings:
     """Hyperparameters whose range came from a flag."""
     ranges_removed: frozenset[str]
     """Hyperparameters that a flag took out of the space."""
+    notes: tuple[str, ...] = ()
+    """What was given and does nothing: a sentence for each key."""
 
 
 def load_settings(
     file: str | Path | None = None,
     *,
+    document: Mapping[str, Any] | None = None,
     stored: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     sets: Sequence[str] = (),
@@ -55,53 +63,71 @@ def load_settings(
 
     Args:
         file: a study file; a name without ending is looked up in studies/; `-` is standard input.
+        document: what a study file holds, from a caller who has it already; not with `file`.
         stored: the plain config of an earlier stage, used where no file is given.
         environment: HPSEARCH_* variables, those that name files with secrets among them.
         sets: `section.key=value`, as given to --set.
         spaces: `name=log(a, b)`, as given to --space; `name=none` takes a hyperparameter out of the space.
         flags: values by dotted path; None means not given.
-        searches: refuse to set what has a range; False where ranges are not used.
+        searches: whether ranges are used; where they are not, nothing is said of them.
 
-    User code that any of these names is trusted from then on, but for what only `stored` names.
+    User code that any of these names is trusted from then on, but for what only `stored` names. Nor is anything said
+    of keys that only `stored` has and that do nothing: whoever made that study was told.
 
     Raises:
-        ConfigError: anything that is not allowed, by key, value and what is.
+        ConfigError: anything that is not allowed, by key, value and what is; a range that nothing uses is not.
     """
-    values: dict[str, Any] = _read(file) if file is not None else deepcopy(dict(stored or {}))
     if file is not None:
+        document = _read(file)
+    values: dict[str, Any] = deepcopy(dict(document if document is not None else stored or {}))
+    assigned: list[str] = []
+    if document is not None:
         trust(*names_in(values))
+        assigned += _keys(values)
     trust(*filter(None, map(str.strip, (environment or {}).get("HPSEARCH_TRUST", "").split(","))))
     environment = environment or {}
     for name, text in sorted(environment.items()):
         if (path := _environment_path(name)) is not None:
-            _assign(values, path, parse_value(text), where=name)
+            assigned.append(_assign(values, path, parse_value(text), where=name))
     storage_is_flag = (flags or {}).get("run.storage") is not None
     if not storage_is_flag and (url := read_storage_file(environment)) is not None:
         _assign(values, "run.storage", url, where="HPSEARCH_STORAGE_FILE")
-    assigned: list[str] = []
+    flagged: list[str] = []
     for text in sets:
         path, sign, value = text.partition("=")
         if not sign:
             raise ConfigError(
                 f"--set {text} has no value.\nAllowed: --set section.key=value, as --set train.batch_size=50."
             )
-        assigned.append(_assign(values, path.strip(), parse_value(value), where=f"--set {text}"))
+        flagged.append(_assign(values, path.strip(), parse_value(value), where=f"--set {text}"))
     for path, value in (flags or {}).items():
         if value is not None:
-            assigned.append(_assign(values, path, value, where=path))
+            flagged.append(_assign(values, path, value, where=path))
     given, removed = _assign_spaces(values, spaces)
     run = validate(RunConfig, values.pop("run", {}), prefix="run")
     if PASSWORD_FILE in environment:
         url = add_password(run.storage, environment[PASSWORD_FILE], is_flag=storage_is_flag)
         run = run.model_copy(update={"storage": url})
     study: StudyConfig = validate(StudyConfig, values)
-    for path in assigned:
+    for path in flagged:
         name = SHORT_NAMES.get(path, path)
         if searches and name in study.space:
             raise ConfigError(
                 f"{path} is set, but space.{name} searches it.\nTake it out of the space: --space {name}=none."
             )
-    return Settings(study, run, frozenset(given), frozenset(removed))
+    if searches:
+        searched = given | {canonical_name(name) for name in (document or {}).get("space", {})}
+        refuse_unused_ranges(study, searched)
+    used_in = study if searches else study.model_copy(update={"space": {}})
+    notes = tuple(map(str, unused_keys(used_in, [*assigned, *flagged])))
+    for note in notes:
+        log.info(note)
+    return Settings(study, run, frozenset(given), frozenset(removed), notes)
+
+
+def _keys(values: Mapping[str, Any]) -> list[str]:
+    """The dotted paths of all keys in the tables of a study file."""
+    return [f"{name}.{key}" for name, table in values.items() if isinstance(table, Mapping) for key in table]
 
 
 def _read(file: str | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The study file as types: every key, its bounds, its default and one line on what it means.
+"""The study file as types: every key, its bounds, its default, one line on what it means, and who uses it.
 
 `Vector` marks numbers that fit a tensor of shape [K]: trials that differ only in them train in one pack. All other
 keys are structural: they change the program or its shapes.
@@ -6,57 +6,37 @@ keys are structural: they change the program or its shapes.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from hpsearch.config.ranges import thaw
-from hpsearch.config.usercode import is_user_code
+from hpsearch.config.data_sources import (
+    FOLDER,
+    FUNCTION,
+    NOT_YET,
+    NPZ,
+    PREFIXES,
+    SOURCES,
+    is_user_code,
+    not_yet,
+    parse_source,
+)
+from hpsearch.config.fields import Known, OneOrMore, Options, OptionsField, Positive, Section, UsedBy, Vector
 
-SOURCES = ("digits", "faces", "cifar10", "cifar100", "mnist", "fashion-mnist", "svhn", "synthetic")
-SOURCE_PREFIXES = ("folder:", "npz:")
 MODELS = ("linear", "mlp", "lenet", "convnet", "resnet")
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
 
-Vector = "vector"
-"""Metadata of a field that packs hold as one tensor of shape [K]."""
-
-
-class Section(BaseModel):
-    """A frozen table of a study file: unknown keys are errors, numbers are finite.
-
-    The default of a key that is a table is a factory, so that nothing is validated, and no validator built, at import.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
-
-
-class Options(dict[str, Any]):
-    """Keyword arguments of the user's function: a table that is not changed, so that it can be hashed."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(json.dumps(self, sort_keys=True))
-
-
-def _plain_options(given: dict[str, Any]) -> Options:
-    for key, value in given.items():
-        if not key.isidentifier():
-            raise ValueError(f"{key!r} cannot be the name of an argument")
-        flat = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(v, bool | int | str) or (isinstance(v, float) and math.isfinite(v)) for v in flat):
-            raise ValueError(f"{key} = {value!r}: allowed are finite numbers, text, true, false, and lists of these")
-    return Options({key: thaw(value) for key, value in given.items()})
-
-
-OptionsField = Annotated[dict[str, Any], AfterValidator(_plain_options)]
+SOURCE_FORMS = Known(SOURCES, (FOLDER, NPZ, FUNCTION))
+AUGMENTATIONS = Known(("hflip",), ("crop:N (as crop:4)",))
+MODEL_FORMS = Known(MODELS, (FUNCTION,))
+INIT_FORMS = Known(("lecun", "xavier", "he"), ("small:STD (as small:1e-4)",))
 
 
 class SyntheticConfig(Section):
     """Learnable class templates plus noise: for tests and benchmarks."""
 
-    shape: tuple[int, int, int] = (3, 32, 32)
+    shape: tuple[Positive, Positive, Positive] = (3, 32, 32)
     """Channels, height, width."""
     classes: int = Field(10, ge=2)
     """Number of classes."""
@@ -67,21 +47,25 @@ class SyntheticConfig(Section):
     noise: float = Field(1.0, ge=0)
     """Standard deviation of the noise; the templates have 1."""
 
-    @field_validator("shape")
-    @classmethod
-    def _positive(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        if min(shape) < 1:
-            raise ValueError("channels, height and width must be at least 1")
-        return shape
+
+def _source(source: str) -> str:
+    return str(parse_source(source))
+
+
+def _augmentation(kind: str) -> str:
+    name, _, amount = kind.partition(":")
+    if kind == "hflip" or (name == "crop" and amount.isdecimal() and int(amount) > 0):
+        return kind
+    raise ValueError(f"allowed: {AUGMENTATIONS}")
 
 
 class DataConfig(Section):
     """Which images, how they are split and prepared."""
 
-    source: str = "digits"
+    source: Annotated[str, AfterValidator(_source), SOURCE_FORMS] = "digits"
     """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH, npz:PATH, MODULE:FUNCTION.
     """
-    options: OptionsField = Options()
+    options: Annotated[OptionsField, UsedBy("data.source", FUNCTION)] = Options()
     """Keyword arguments of the function, where source is MODULE:FUNCTION."""
     val: float = Field(0.2, gt=0)
     """Validation images held out of the training split: a share below 1, or a count. A folder's val/ goes before."""
@@ -92,89 +76,80 @@ class DataConfig(Section):
 
     White in files of 16 bits is the greatest value of the training images.
     """
-    augment: tuple[str, ...] = ()
+    augment: Annotated[
+        tuple[Annotated[str, AfterValidator(_augmentation), AUGMENTATIONS], ...],
+        OneOrMore,
+        Field(examples=[["hflip", "crop:4"]]),
+    ] = ()
     """hflip, and crop:N (shift by up to N pixels, zeros come in)."""
-    size: int | None = Field(None, ge=1)
+    size: Annotated[int | None, UsedBy("data.source", FOLDER), Field(ge=1)] = None
     """Height and width that a folder's images are squeezed to; without it their median short side, from 8 to 64."""
     limit: int | None = Field(None, ge=2)
     """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
     seed: int = Field(0, ge=0)
     """Draws the hold-out; apart from train.seed, so that trials of different seeds see the same split."""
-    synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)
-
-    @field_validator("source")
-    @classmethod
-    def _known_source(cls, source: str) -> str:
-        if source in SOURCES or any(source.startswith(p) and len(source) > len(p) for p in SOURCE_PREFIXES):
-            return source
-        if is_user_code(source) and not source.startswith(SOURCE_PREFIXES):
-            return source
-        raise ValueError(f"allowed: {', '.join(SOURCES)}, folder:PATH, npz:PATH, MODULE:FUNCTION")
+    synthetic: Annotated[SyntheticConfig, UsedBy("data.source", "synthetic")] = Field(default_factory=SyntheticConfig)
+    """How many images of which size, where source is synthetic."""
 
     @field_validator("val")
     @classmethod
     def _share_or_count(cls, val: float) -> float:
         if val >= 1 and val != int(val):
-            raise ValueError("a share below 1, or a whole number of images")
+            raise ValueError("allowed: a share below 1, or a whole number of images")
         return val
 
-    @field_validator("augment")
-    @classmethod
-    def _known_augmentations(cls, augment: tuple[str, ...]) -> tuple[str, ...]:
-        for kind in augment:
-            name, _, amount = kind.partition(":")
-            if not (kind == "hflip" or (name == "crop" and amount.isdecimal() and int(amount) > 0)):
-                raise ValueError(f"{kind!r} is not known; allowed: hflip, crop:N")
-        return augment
+
+def _model(name: str) -> str:
+    if name in MODELS or is_user_code(name):
+        return name
+    prefix, sign, _ = name.partition(":")
+    if sign and prefix.lower() in NOT_YET:
+        raise ValueError(not_yet(prefix.lower()))
+    hint = f"; {prefix}: is for data.source" if sign and prefix.lower() in PREFIXES else ""
+    raise ValueError(f"allowed: {MODEL_FORMS}{hint}")
+
+
+def _init(init: str) -> str:
+    kind, _, std = init.partition(":")
+    if init in INIT_FORMS.values:
+        return init
+    try:
+        if kind == "small" and 0 < float(std) < math.inf:
+            return init
+    except ValueError:
+        pass
+    raise ValueError(f"allowed: {INIT_FORMS}")
 
 
 class ModelConfig(Section):
-    """Which net. Keys that the named net does not use are ignored by it."""
+    """Which net."""
 
-    name: str = "mlp"
+    name: Annotated[str, AfterValidator(_model), MODEL_FORMS] = "mlp"
     """linear, mlp, lenet, convnet or resnet; or MODULE:FUNCTION, called with (shape, num_classes, **options)."""
-    options: OptionsField = Options()
+    options: Annotated[OptionsField, UsedBy("model.name", FUNCTION)] = Options()
     """Keyword arguments of the function, where name is MODULE:FUNCTION; each can be searched: "model.options.width"."""
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (50,)
+    hidden: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "mlp", "convnet")] = (50,)
     """mlp: units of each hidden layer. convnet: units of the fully connected layers before the last."""
-    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
+    activation: Annotated[
+        Literal["relu", "tanh", "sigmoid", "gelu"], UsedBy("model.name", "mlp", "lenet", "convnet")
+    ] = "relu"
     """Between the layers of mlp, lenet and convnet."""
-    channels: tuple[Annotated[int, Field(ge=1)], ...] = (32, 64)
+    channels: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "convnet")] = (32, 64)
     """convnet: channels of each of the M blocks."""
-    convs: int = Field(1, ge=1)
+    convs: Annotated[int, UsedBy("model.name", "convnet"), Field(ge=1)] = 1
     """convnet: CONV-RELU pairs in a block (N)."""
-    pool: bool = True
+    pool: Annotated[bool, UsedBy("model.name", "convnet")] = True
     """convnet: a 2x2 max pool at the end of a block."""
-    batch_norm: bool = False
+    batch_norm: Annotated[bool, UsedBy("model.name", "mlp", "convnet")] = False
     """mlp and convnet: batch normalization before each activation."""
-    depth: Literal[18, 34, 50] = 18
+    depth: Annotated[Literal[18, 34, 50], UsedBy("model.name", "resnet")] = 18
     """resnet: layers, as torchvision names them."""
     dropout: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
     """Share of units dropped before each fully connected layer but the first (the only one in linear and resnet)."""
-    init: str = "he"
+    init: Annotated[str, AfterValidator(_init), INIT_FORMS, UsedBy("model.name", *MODELS)] = "he"
     """Initial weights: small:STD, lecun, xavier or he. Biases start at 0. A net of MODULE:FUNCTION has its own."""
     init_scale: Annotated[float, Vector, Field(gt=0)] = 1.0
     """Multiplies the initial weights."""
-
-    @field_validator("name")
-    @classmethod
-    def _known_model(cls, name: str) -> str:
-        if name in MODELS or is_user_code(name):
-            return name
-        raise ValueError(f"allowed: {', '.join(MODELS)}, MODULE:FUNCTION")
-
-    @field_validator("init")
-    @classmethod
-    def _known_init(cls, init: str) -> str:
-        kind, _, std = init.partition(":")
-        if init in ("lecun", "xavier", "he"):
-            return init
-        try:
-            if kind == "small" and 0 < float(std) < float("inf"):
-                return init
-        except ValueError:
-            pass
-        raise ValueError("allowed: small:STD (as small:1e-4), lecun, xavier, he")
 
 
 class TrainConfig(Section):
@@ -188,23 +163,25 @@ class TrainConfig(Section):
     """The update rule."""
     lr: Annotated[float, Vector, Field(gt=0)] = 1e-2
     """Learning rate of the first epoch."""
-    momentum: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[
+        float, Vector, UsedBy("train.optimizer", "momentum", "nesterov", "adam", "adamw"), Field(ge=0, lt=1)
+    ] = 0.9
     """momentum and nesterov: share of the last update kept. adam and adamw: beta1."""
-    beta2: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.999
+    beta2: Annotated[float, Vector, UsedBy("train.optimizer", "adam", "adamw"), Field(ge=0, lt=1)] = 0.999
     """adam and adamw: decay of the squared gradients' average."""
     reg: Annotated[float, Vector, Field(ge=0)] = 0.0
     """L2 regularization: reg/2 * sum W^2 is added to the cost; weights only, not biases."""
     l1: Annotated[float, Vector, Field(ge=0)] = 0.0
     """L1 regularization: l1 * sum |W| is added to the cost; weights only, not biases."""
-    weight_decay: Annotated[float, Vector, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Vector, UsedBy("train.optimizer", "adamw"), Field(ge=0)] = 0.0
     """adamw: decoupled decay, lr * weight_decay * W off each step; weights only, not biases."""
     label_smoothing: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
     """Mass moved off the true class, spread over all classes."""
     lr_schedule: Literal["exponential", "cosine", "step"] = "exponential"
     """exponential: times lr_decay each epoch; step: every lr_step epochs; cosine: half a wave down over the epochs."""
-    lr_decay: Annotated[float, Vector, Field(gt=0, le=1)] = 0.95
+    lr_decay: Annotated[float, Vector, UsedBy("train.lr_schedule", "exponential", "step"), Field(gt=0, le=1)] = 0.95
     """Factor of the exponential and step schedules."""
-    lr_step: int = Field(10, ge=1)
+    lr_step: Annotated[int, UsedBy("train.lr_schedule", "step"), Field(ge=1)] = 10
     """step: epochs between two decays."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
@@ -225,11 +202,11 @@ class StageConfig(Section):
     """Who proposes the hyperparameters. random, qmc and grid are drawn from the seed before the first trial."""
     pruner: str = "none"
     """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, threshold, ..."""
-    pruner_options: dict[str, Any] = {}
+    pruner_options: dict[str, Any] = Field(default_factory=dict)
     """The pruner's own arguments, as Optuna names them."""
     seed: int = Field(0, ge=0)
     """Draws the hyperparameters."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
 
     @field_validator("set", mode="before")

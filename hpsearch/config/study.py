@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
+from hpsearch.config.fields import Section, Vector
+from hpsearch.config.messages import describe, nearest, true_for_a_number
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
     DataConfig,
     FineConfig,
     ModelConfig,
-    Section,
     StageConfig,
     TrainConfig,
-    Vector,
 )
+from hpsearch.config.wishes import wish_of_key
 from hpsearch.errors import ConfigError
 
 SEARCHABLE: dict[str, type[Section]] = {"train": TrainConfig, "model": ModelConfig, "data": DataConfig}
@@ -65,9 +65,9 @@ def resolve_path(name: str) -> str:
         return found[0]
     if found:
         raise ConfigError(f"space.{name}: the name is not clear. Allowed: {', '.join(found)}.")
-    raise ConfigError(
-        f"space.{name}: no hyperparameter is called {name!r}.{nearest(name, [*paths, *SHORT_NAMES.values()])}"
-    )
+    wish = wish_of_key(name)
+    allowed = f"\n{wish[:1].upper()}{wish[1:]}." if wish else nearest(name, [*paths, *SHORT_NAMES.values()])
+    raise ConfigError(f"space.{name}: no hyperparameter is called {name!r}.{allowed}")
 
 
 def canonical_name(name: str) -> str:
@@ -110,14 +110,6 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
             case annotated_types.Lt(lt=value):
                 high = float(value) * (1 - 1e-6)  # type: ignore[arg-type]
     return low, high
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """` Did you mean ...?` and what is allowed, as the end of a message."""
-    options = list(allowed)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{hint}\nAllowed: {', '.join(options)}."
 
 
 class StudyConfig(Section):
@@ -255,23 +247,12 @@ def validate(model: type[Section], values: Mapping[str, Any], prefix: str = "") 
     Raises:
         ConfigError: of the first thing that is wrong.
     """
+    if wrong := true_for_a_number(model, values, prefix):
+        raise ConfigError(wrong)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_describe(model, error, prefix)) from None
-
-
-def _describe(model: type[Section], error: ValidationError, prefix: str) -> str:
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    key = ".".join([*([prefix] if prefix else []), *location])
-    if first["type"] == "extra_forbidden":
-        owner: Any = model
-        for part in location[:-1]:
-            owner = owner.model_fields[part].annotation
-        return f"{key} is not a key of a study file.{nearest(location[-1], owner.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key} = {first['input']!r} is not allowed.\n{message[:1].upper()}{message[1:]}."
+        raise ConfigError(describe(model, values, error, prefix)) from None
 
 
 def fingerprint(plain: Mapping[str, Any]) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 import tomli_w
 
+from hpsearch.config.fields import Section
 from hpsearch.config.ranges import thaw
-from hpsearch.config.schema import RunConfig, Section
-from hpsearch.config.study import StudyConfig, thaw_all
+from hpsearch.config.schema import RunConfig
+from hpsearch.config.study import StudyConfig
 
 HEAD = """\
 # A study file for hpsearch. Every key is here with its default; keep what you change.
@@ -40,38 +38,33 @@ def commented_study_file() -> str:
     return "\n".join(parts)
 
 
+def as_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Plain tables as TOML, one line a key; what is None is left out, as TOML has no null."""
+    return "\n".join(
+        f"[{name}]\n"
+        + "".join(f"{_key(key)} = {_inline(value)}\n" for key, value in table.items() if value is not None)
+        for name, table in tables.items()
+    )
+
+
 def _section(name: str, section: Section) -> str:
     summary = (type(section).__doc__ or "").splitlines()[0]
     lines = [f"[{name}]  # {summary}"]
     tables = []
-    meanings = _meanings(type(section))
-    for key in type(section).model_fields:
+    for key, field in type(section).model_fields.items():
         value = getattr(section, key)
         if isinstance(value, Section):
             tables.append(_section(f"{name}.{key}", value))
             continue
         setting = f"# {key} = ..." if value is None else f"{key} = {_inline(value)}"
-        lines += [f"# {meanings[key]}", setting]
+        lines += [f"# {' '.join((field.description or '').split())}", setting]
     return "\n".join(lines) + "\n" + "".join(f"\n{table}" for table in tables)
-
-
-def _meanings(section: type[Section]) -> dict[str, str]:
-    """The docstrings of a section's keys. Pydantic would collect them, too, but at every start of every command."""
-    meanings: dict[str, str] = {}
-    for owner in reversed(section.__mro__[: section.__mro__.index(Section)]):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(definition, ast.ClassDef)
-        for statement, text in pairwise(definition.body):
-            match statement, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                    meanings[name] = " ".join(meaning.split())
-    return meanings
 
 
 def _inline(value: Any) -> str:
     """One value as TOML on one line."""
     if isinstance(value, dict):
-        inner = ", ".join(f"{_key(key)} = {_inline(item)}" for key, item in thaw_all(value).items())
+        inner = ", ".join(f"{_key(key)} = {_inline(item)}" for key, item in value.items() if item is not None)
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_inline(item) for item in thaw(value))}]"
@@ -79,4 +72,4 @@ def _inline(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"'
+    return tomli_w.dumps({key: 0}).removesuffix(" = 0\n")

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.data_sources import PREFIXES
+from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
 KEYS = ("name", "source")
@@ -31,12 +33,6 @@ class UserCodeError(ConfigError):
     """The user's code cannot be imported, raises, or gives something else than it should."""
 
 
-def is_user_code(name: str) -> bool:
-    """Whether a name has the form `dotted.module:attribute`."""
-    module, sign, attribute = name.partition(":")
-    return bool(sign) and all(part.isidentifier() for part in (*module.split("."), attribute))
-
-
 def trust(*names: str) -> None:
     """Let this process import them: `module` for all functions that it defines, or `module:function`.
 
@@ -44,6 +40,8 @@ def trust(*names: str) -> None:
         ConfigError: it is no such name.
     """
     for name in names:
+        if (prefix := name.partition(":")[0]).lower() in PREFIXES:
+            raise ConfigError(f"{name!r} is no code, so it need not be trusted: {prefix!r} is a prefix, not a module.")
         if not is_user_code(name if ":" in name else f"{name}:x"):
             raise ConfigError(f"{name!r} cannot be trusted.\nAllowed: a module (mynets) or a function (mynets:small).")
     _trusted.update(names)

@@ -17,8 +17,8 @@ from typing import IO
 
 import numpy as np
 
-from hpsearch.datasets.checks import check_labels
-from hpsearch.datasets.images import Array, Images, Labels, Source
+from hpsearch.datasets.images import Array, Images, Source
+from hpsearch.datasets.labels import read_classes
 from hpsearch.errors import DataError
 
 MAX_BYTES = 32 << 30  # largest array that is loaded, however much memory there is
@@ -31,7 +31,7 @@ class Npz(Source):
 
     Images: N,C,H,W, N,H,W,C, N,H,W or N,D (one row of D pixels), in uint8 (0 ... 255) or floats. Channels are taken to
     be last where the last axis is 1, 3 or 4 and the second is none of these; in every other case they are first.
-    Labels: integers 0 ... C-1, as N or N,1.
+    Labels: integers, whole floats, booleans or text, as N or N,1, or one-hot, N,C; see `labels.read_classes`.
     """
 
     def __init__(self, path: Path, max_bytes: int | None = None) -> None:
@@ -40,22 +40,18 @@ class Npz(Source):
         self.description = f"arrays in {path}"
 
     def _load(self, *, train: bool) -> Images:
-        y = self._labels("train")
-        class_names = self._class_names(y)
-        if train:
-            return Images(self._images("train"), y, class_names)
-        return Images(self._images("test"), self._labels("test"), class_names)
+        y, name = self._member("y_train"), f"{self.path}: y_train"
+        classes = read_classes(y, name, self._class_names(), f"{self.path}: ")
+        split = "train" if train else "test"
+        x = as_images(self._member(f"x_{split}"), f"{self.path}: x_{split}")
+        if not train:
+            y, name = self._member("y_test"), f"{self.path}: y_test"
+        return Images(x, classes.number(y, name), classes.names, notes=classes.notes)
 
-    def _images(self, split: str) -> Array:
-        return as_images(self._member(f"x_{split}"), f"{self.path}: x_{split}")
-
-    def _labels(self, split: str) -> Labels:
-        return as_labels(self._member(f"y_{split}"), f"{self.path}: y_{split}", first=split == "train")
-
-    def _class_names(self, y_train: Labels) -> tuple[str, ...]:
+    def _class_names(self) -> Array | None:
         with self._open() as archive:
             named = "class_names.npy" in archive.namelist()
-        return as_class_names(self._member("class_names") if named else None, y_train, f"{self.path}: ")
+        return self._member("class_names") if named else None
 
     def _open(self) -> zipfile.ZipFile:
         try:
@@ -132,39 +128,6 @@ def as_images(x: Array, name: str) -> Array:
     if x.ndim not in (2, 3, 4):
         raise DataError(f"{name} has shape {x.shape}.\nAllowed: N,C,H,W or N,H,W,C or N,H,W or N,D.")
     return channels_first(x)
-
-
-def as_labels(y: Array, name: str, *, first: bool = False) -> Labels:
-    """N in int64; `first` for the labels that say how many classes there are.
-
-    Raises:
-        DataError: they are no integers, or not one an image; a first one is below 0 or above what there can be.
-    """
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer):
-        raise DataError(f"{name} holds {y.dtype} in shape {y.shape}.\nAllowed: integers 0 ... C-1, one an image.")
-    if first:
-        # No more classes than images, since each needs one: a bound before anything is counted out.
-        check_labels(y, len(y), name)
-    return y.astype(np.int64)
-
-
-def as_class_names(names: Array | None, y_train: Labels, where: str) -> tuple[str, ...]:
-    """One for each class; its number where none are given.
-
-    Raises:
-        DataError: there are more or fewer of them, or they are no text.
-    """
-    num_classes = int(y_train.max()) + 1
-    if names is None:
-        return tuple(map(str, range(num_classes)))
-    if names.dtype.kind != "U" or names.shape != (num_classes,):
-        raise DataError(
-            f"{where}class_names holds {names.dtype} in shape {names.shape}.\n"
-            f"Allowed: text in shape ({num_classes},), as y_train has the labels 0 ... {num_classes - 1}."
-        )
-    return tuple(names.tolist())
 
 
 def memory_limit() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpsearch.config import DataConfig
-from hpsearch.config.usercode import is_user_code
+from hpsearch.config.data_sources import FolderPath, Named, NpzPath, UserFunction, parse_source
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.checks import check_images
 from hpsearch.datasets.embedded import Digits, Faces, Synthetic
@@ -29,24 +29,40 @@ DOWNLOADABLE: dict[str, type[TorchvisionSource]] = {
 
 
 def open_source(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> Source:
-    """The source of a data set; nothing is read yet. Downloads and caches go below `data_dir`."""
-    kind, _, path = config.source.partition(":")
-    if kind in DOWNLOADABLE:
-        return DOWNLOADABLE[kind](kind, data_dir, progress)
-    match kind:
-        case "digits":
+    """The source of a data set; nothing is read yet. Downloads and caches go below `data_dir`.
+
+    Raises:
+        DataError: there is nothing at the path that data.source names.
+    """
+    match parse_source(config.source):
+        case FolderPath(path):
+            return Folder(_found(path, config.source, "is not a folder"), config.size, data_dir, progress)
+        case NpzPath(path):
+            return Npz(_found(path, config.source, "cannot be read"))
+        case UserFunction(name):
+            return UserArrays(name, config.options)
+        case Named("digits"):
             return Digits()
-        case "faces":
+        case Named("faces"):
             return Faces()
-        case "synthetic":
+        case Named("synthetic"):
             return Synthetic(config.synthetic)
-        case "folder":
-            return Folder(Path(path).expanduser(), config.size, data_dir, progress)
-        case "npz":
-            return Npz(Path(path).expanduser())
-    if is_user_code(config.source):
-        return UserArrays(config.source, config.options)
-    raise AssertionError(f"DataConfig lets {config.source!r} through")
+        case Named(name):
+            return DOWNLOADABLE[name](name, data_dir, progress)
+
+
+def _found(path: str, source: str, what: str) -> Path:
+    """Where a path of data.source is; a relative one starts at the working folder."""
+    found = Path(path).expanduser()
+    if found.exists():
+        return found
+    hints = []
+    if (longer := found.with_name(f"{found.name}.npz")).exists():
+        hints.append(f"There is a file {longer.name}: say '{source}.npz'.")
+    if not found.is_absolute():
+        hints.append("A relative path starts at the working folder: go on where the search was begun.")
+    hint = " ".join(hints) or "Check the path."
+    raise DataError(f"{path} {what}: data.source = {source!r} was looked for in {found.absolute()}.\n{hint}")
 
 
 def load_train(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> Images:

@@ -6,15 +6,16 @@ Shape suffixes: N = images, C = channels, H = height, W = width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hpsearch.config.usercode import UserCodeError, blame, load
-from hpsearch.datasets.arrays import as_class_names, as_images, as_labels
+from hpsearch.datasets.arrays import as_images
 from hpsearch.datasets.checks import check_images
 from hpsearch.datasets.images import Array, Images, Source
+from hpsearch.datasets.labels import read_classes
 from hpsearch.datasets.splits import test_share
 from hpsearch.errors import DataError
 
@@ -59,21 +60,19 @@ class UserArrays(Source):
 
     def _choose(self, arrays: Mapping[str, Array], *, train: bool) -> Images:
         if "x" in arrays:
-            whole = self._split(arrays, "")
+            whole = self._split(arrays, "", "")
             check_images(whole, "")  # here, where rows are still those of the user's
             rows = test_share(whole.y)[0 if train else 1]
-            return Images(whole.x[rows], whole.y[rows], whole.class_names)
-        if train:
-            return self._split(arrays, "_train")
-        if "x_test" not in arrays or "y_test" not in arrays:
+            return replace(whole, x=whole.x[rows], y=whole.y[rows])
+        if not train and ("x_test" not in arrays or "y_test" not in arrays):
             raise DataError("it returns no test split.\nAllowed: x_test and y_test beside x_train and y_train.")
-        class_names = as_class_names(arrays.get("class_names"), as_labels(arrays["y_train"], "y_train", first=True), "")
-        return Images(as_images(arrays["x_test"], "x_test"), as_labels(arrays["y_test"], "y_test"), class_names)
+        return self._split(arrays, "_train", "_train" if train else "_test")
 
-    def _split(self, arrays: Mapping[str, Array], suffix: str) -> Images:
-        y = as_labels(arrays[f"y{suffix}"], f"y{suffix}", first=True)
-        class_names = as_class_names(arrays.get("class_names"), y, "")
-        return Images(as_images(arrays[f"x{suffix}"], f"x{suffix}"), y, class_names)
+    def _split(self, arrays: Mapping[str, Array], train: str, wanted: str) -> Images:
+        """One split; the labels of the training split say what the classes are."""
+        classes = read_classes(arrays[f"y{train}"], f"y{train}", arrays.get("class_names"))
+        y = classes.number(arrays[f"y{wanted}"], f"y{wanted}")
+        return Images(as_images(arrays[f"x{wanted}"], f"x{wanted}"), y, classes.names, notes=classes.notes)
 
     def _by_name(self, made: Any) -> dict[str, Array]:
         names = ("x_train", "y_train", "x_test", "y_test", "class_names")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, stored_config, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
-from hpsearch.config.usercode import names_in, trust
 from hpsearch.errors import ConfigError
+from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import open_search, run_stage
@@ -24,6 +24,8 @@ from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 
 if TYPE_CHECKING:
     import optuna
+
+log = get_logger(__name__)
 
 ConfigLike = StudyConfig | Mapping[str, Any] | str | Path | None
 
@@ -107,6 +109,7 @@ def coarse(
     """
     settings = python_settings(config, _stage_flags("coarse", trials, epochs, sampler, storage, sets), space)
     db = open_search(settings.run)
+    tell(settings.notes, listener)
     evidence = run_stage(db, plan_coarse(settings, name), settings.run, listener=listener, checks=not skip_checks)
     return Stage(db, evidence)
 
@@ -129,12 +132,12 @@ def fine(
     Arguments and errors as for `coarse`; without `config`, data, model and training are those of the source.
     """
     db = open_search(python_settings(config, {"run.storage": storage}).run)
-    evidence, given = read_study(db, source), config is not None
-    if config is None:
-        config = stored_config(evidence)
-    # A config that comes from the database vouches for no code.
-    settings = python_settings(config, _stage_flags("fine", trials, epochs, sampler, storage, sets), space, vouch=given)
+    evidence = read_study(db, source)
+    stored = stored_config(evidence) if config is None else None
+    flags = _stage_flags("fine", trials, epochs, sampler, storage, sets)
+    settings = python_settings(config, flags, space, stored)
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, settings, name), settings.ranges_given)
+    tell((*settings.notes, *plan.notes), listener)
     return Stage(db, run_stage(db, plan, settings.run, listener=listener))
 
 
@@ -186,27 +189,29 @@ def python_settings(
     config: ConfigLike,
     flags: Mapping[str, Any] | None = None,
     space: Mapping[str, Any] | None = None,
+    stored: Mapping[str, Any] | None = None,
     *,
-    vouch: bool = True,
     searches: bool = True,
 ) -> Settings:
     """Whatever form of config a caller in Python has, as settings; the environment is not read.
+
+    A file or dict is the caller's, who vouches for the code that it names; the rest may come from the database.
 
     Args:
         config: a study file, a StudyConfig, a dict in the form of a study file, or None for the defaults.
         flags: values by dotted path; None means not given.
         space: ranges that replace or join those of the config.
-        vouch: trust the code that a dict names. A StudyConfig may be one of the database: `hpsearch.trust`.
+        stored: the config of a study in the storage, where none is given.
         searches: see `load_settings`.
     """
-    spaces = _range_flags(space or {})
-    if config is None or isinstance(config, str | Path):
-        return load_settings(config, spaces=spaces, flags=flags, searches=searches)
-    if isinstance(config, StudyConfig):
-        return load_settings(stored=config.plain(), spaces=spaces, flags=flags, searches=searches)
-    if vouch:
-        trust(*names_in(config))
-    return load_settings(stored=config, spaces=spaces, flags=flags, searches=searches)
+    return load_settings(
+        config if isinstance(config, str | Path) else None,
+        document=config if isinstance(config, Mapping) else None,
+        stored=config.plain() if isinstance(config, StudyConfig) else stored,
+        spaces=_range_flags(space or {}),
+        flags=flags,
+        searches=searches,
+    )
 
 
 def _stage_flags(
@@ -229,3 +234,12 @@ def _range_flags(space: Mapping[str, Any]) -> Sequence[str]:
         return f"{form}({', '.join(map(repr, ends))})"
 
     return [f"{name}={text(value)}" for name, value in space.items()]
+
+
+def tell(notes: Iterable[str], listener: SearchListener | None) -> None:
+    """What was given and does nothing: to the listener, or into the log."""
+    for note in notes:
+        if listener is not None:
+            listener.note(note)
+        else:
+            log.warning(note)

@@ -17,11 +17,12 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, best_or_refuse, stage_summary
 from hpsearch.config import DataConfig, Settings
 from hpsearch.datasets.device import TrainingData
-from hpsearch.search.api import ConfigLike, Stage, python_settings
+from hpsearch.search.api import ConfigLike, Stage, python_settings, tell
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import open_search, read_images, run_stage
-from hpsearch.stages.opening import keep_stored_ranges
+from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
+from hpsearch.stages.time_budget import least_share, share_of_stage
 from hpsearch.storage import Database, TrialRow
 from hpsearch.worker.stopping import Stop, TimeIsUp
 
@@ -90,6 +91,7 @@ def run(
     """
     settings = python_settings(config, {"run.storage": storage, **(sets or {})}, space)
     db = open_search(settings.run)
+    tell(settings.notes, listener)
     limits = Limits(gain, max_stages, seconds)
     return run_procedure(db, settings, name=name, limits=limits, checks=checks, listener=listener)
 
@@ -124,13 +126,18 @@ def run_procedure(
         if data_config not in images:
             images[data_config] = read_images(plan, settings.run, listener)
         data = images[data_config]
+        share = share_of_stage(len(walked), limits.max_stages)
+        until = start + share * (deadline - start) if deadline is not None else None
         try:
-            evidence = run_stage(db, plan, settings.run, listener=listener, stop=stop, images=data, checks=checks)
+            evidence = run_stage(
+                db, plan, settings.run, listener=listener, stop=stop, images=data, checks=checks, until=until
+            )
         except TimeIsUp:
             evidence = read_study(db, plan.name)
+        seconds = time.monotonic() - start
         walked.append(evidence)
-        summaries.append(stage_summary(evidence, seconds=time.monotonic() - start))
-        time_is_up = deadline is not None and time.monotonic() >= deadline
+        summaries.append(stage_summary(evidence, seconds=seconds))
+        time_is_up = deadline is not None and _next_seconds(evidence, seconds, settings) > deadline - time.monotonic()
         decisions.append(decide(summaries, len(data.y_val_N), limits, time_is_up=time_is_up))
         listener.stage_decided(summaries[-1], decisions[-1])
         if decisions[-1].ending == "nothing":
@@ -144,6 +151,16 @@ def run_procedure(
 def first_plan(settings: Settings, name: str | None) -> StagePlan:
     """The coarse stage of the procedure of this name."""
     return plan_coarse(settings, f"{name}-coarse" if name else "coarse")
+
+
+def _next_seconds(evidence: StudyTrials, seconds: float, settings: Settings) -> float:
+    """What the smallest next stage takes, if a trial's epoch takes as long as in the last one.
+
+    Where a part of that was trained by an earlier call, this is too little: then the next stage may be left unfinished.
+    """
+    stage = settings.study.fine
+    last = stored_plan(evidence.study).settings
+    return seconds * stage.trials * stage.epochs * least_share(stage) / (last.trials * last.epochs)
 
 
 def _next_plan(db: Database, evidence: StudyTrials, settings: Settings) -> StagePlan:

@@ -6,6 +6,7 @@ the study, the workers. Nothing is written before everything that can be known t
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.sampler_knowledge import knowledge_of
+from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_plan
 from hpsearch.storage import (
     Database,
@@ -36,7 +38,7 @@ from hpsearch.storage import (
     write_attrs,
 )
 from hpsearch.training.images import load_images
-from hpsearch.tuning.settling import Settled, settle
+from hpsearch.tuning.settling import Settled, get_ready, settle
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.worker import Worker
@@ -75,6 +77,7 @@ def run_stage(
     stop: Stop | None = None,
     images: TrainingData | None = None,
     checks: bool = True,
+    until: float | None = None,
 ) -> StudyTrials:
     """Create or resume a stage and work on it until its budget is spent.
 
@@ -86,6 +89,7 @@ def run_stage(
         stop: asked whether to go on.
         images: those of the stage, if they are read already.
         checks: see before a new coarse stage that the net can learn.
+        until: on `time.monotonic`'s clock, when a new stage should be over: it gets the trials and epochs that fit.
 
     Raises:
         ConfigError, DataError: before anything is written.
@@ -98,15 +102,23 @@ def run_stage(
     if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
         processes.start_server()  # which imports torch while this process reads images
     data = images if images is not None else read_images(plan, run, listener)
+    plan = as_fitted_before(db, plan)
     validate_plan(plan, data)
-    settled = settle(
-        plan, data, run, stored_precision=stored_precision(db, plan.name), share=_share_left(db, plan.name)
-    )
-    if len(settled.devices) > 1:
+    if get_ready(plan, data, run):
         processes.start_server()  # while this process checks
     if checks and (report := check_before_search(db, plan, data, listener.checking)) is not None:
         listener.checked(report)
         report.refuse_if_failed()
+    share = _share_left(db, plan.name)
+    seconds = until - time.monotonic() if until is not None and share is None else None
+    settled = settle(
+        plan,
+        data,
+        run,
+        stored_precision=stored_precision(db, plan.name),
+        share=1.0 if share is None else share,
+        seconds=seconds,
+    )
     study, settled = _open(db, plan, settled, data)
     listener.settled(settled)
     for module, (then, now) in changed_code(study).items():  # no reason to stop, but to be told
@@ -125,7 +137,9 @@ def run_stage(
     return read_study(db, plan.name)
 
 
-def preview_stage(plan: StagePlan, run: RunConfig, listener: SearchListener | None = None) -> Settled:
+def preview_stage(
+    plan: StagePlan, run: RunConfig, listener: SearchListener | None = None, seconds: float | None = None
+) -> Settled:
     """How a stage would be trained, and how long that takes; nothing is downloaded, no study is written.
 
     Raises:
@@ -141,7 +155,8 @@ def preview_stage(plan: StagePlan, run: RunConfig, listener: SearchListener | No
     run = _on_this_process_device(run)
     data = read_images(plan, run, listener)
     validate_plan(plan, data)
-    return settle(plan, data, run, estimates=True)
+    get_ready(plan, data, run)
+    return settle(plan, data, run, estimates=True, seconds=seconds)
 
 
 def read_images(plan: StagePlan, run: RunConfig, listener: SearchListener) -> TrainingData:
@@ -162,12 +177,12 @@ def _on_this_process_device(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"device": run.devices[0]}) if len(run.devices) == 1 else run
 
 
-def _share_left(db: Database, name: str) -> float:
-    """Of the trials of a stage, those still to do."""
+def _share_left(db: Database, name: str) -> float | None:
+    """Of the trials of a stage, those still to do; None where there is no such stage yet."""
     try:
         counts = count_states(db, find_study(db, name))
     except StudyNotFoundError:
-        return 1.0
+        return None
     return (counts["WAITING"] + counts["RUNNING"]) / max(1, sum(counts.values()))
 
 

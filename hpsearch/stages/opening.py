@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 from hpsearch.analysis import attributes
 from hpsearch.config import StudyConfig, differences
+from hpsearch.config.data_sources import one_spelling
 from hpsearch.config.structure import structure_key
 from hpsearch.config.study import validate
+from hpsearch.config.usage import unused_ranges
 from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.errors import RefusedError
 from hpsearch.space import Narrowing
@@ -83,13 +85,26 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
         raise RefusedError(
             f"the study {plan.name!r} in {db.url} was not made by hpsearch.\nGive this search another name: --name."
         )
-    if study.attrs.get(attributes.FINGERPRINT) != plan.fingerprint(images.fingerprint):
+    if not is_same_search(study, plan, images):
         lines = differences(stored, plan.identity(images.fingerprint))
         raise RefusedError(
             f"the study {plan.name!r} in {db.url} is another search: {'; '.join(lines)}.\n"
             "Give this one another name (--name NAME), or repeat the command that made it."
         )
     return study
+
+
+def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo) -> bool:
+    """Whether a study of ours was made from this plan and these images.
+
+    A data.source may have been stored with more than one spelling of a path; it is compared as it is written now.
+    """
+    if study.attrs.get(attributes.FINGERPRINT) == plan.fingerprint(images.fingerprint):
+        return True
+    stored = dict(study.attrs.get(attributes.IDENTITY) or {})
+    if source := (stored.get("data") or {}).get("source"):
+        stored["data"] = {**stored["data"], "source": one_spelling(source)}
+    return not differences(stored, plan.identity(images.fingerprint))
 
 
 def _create(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
@@ -176,7 +191,8 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
     if study.attrs.get(attributes.STAGE) != plan.kind:
         return plan, []
     old = stored_plan(study)
-    if old.source != plan.source or ranges_given or set(old.config.space) != set(plan.config.space):
+    searched = set(old.config.space) - unused_ranges(old.config).keys()
+    if old.source != plan.source or ranges_given or searched != set(plan.config.space):
         return plan, []
     moved = [name for name, range_ in plan.config.space.items() if old.config.space[name] != range_]
     reasons = {row["param"]: row["reason"] for row in study.attrs[attributes.PROVENANCE].get("ranges", [])}

@@ -21,6 +21,7 @@ from hpsearch.config import (
     hard_limits,
 )
 from hpsearch.config.study import validate
+from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.proposals import drawn_params
@@ -29,6 +30,29 @@ from hpsearch.storage import StudyRow
 AROUND = {"lr": 10**1.5, "reg": 100.0}  # times less and more than the value of a training: what coarse looks through
 
 StageKind = Literal["check", "coarse", "fine", "compare", "train"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was asked for, of a stage that has been made to fit a time.
+
+    Attributes:
+        trials, epochs: asked for.
+        seconds: that the stage had.
+    """
+
+    trials: int
+    epochs: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As kept with the study."""
+        return {"trials": self.trials, "epochs": self.epochs, "seconds": round(self.seconds, 1)}
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Self:
+        """From what is kept with a study."""
+        return cls(stored["trials"], stored["epochs"], stored["seconds"])
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,10 @@ class StagePlan:
     changes: tuple[Narrowing, ...] = ()
     problem: str | None = None
     """Why this plan can be shown but not run."""
+    notes: tuple[str, ...] = ()
+    """What became of parameters that are not searched on: a sentence for each."""
+    fitted: Fitted | None = None
+    """What was asked for, where the stage has fewer trials or epochs to fit a time."""
 
     @property
     def settings(self) -> StageConfig:
@@ -68,7 +96,7 @@ class StagePlan:
 
     def own_attributes(self) -> dict[str, Any]:
         """What the study keeps beside that of every stage."""
-        return {}
+        return {attributes.FITTED: self.fitted.as_dict()} if self.fitted is not None else {}
 
     def with_precision(self, precision: str) -> Self:
         """The same stage, trained in this precision."""
@@ -115,6 +143,7 @@ class StagePlan:
             "sampler": settings.sampler,
             "pruner": settings.pruner,
             "ranges": self.ranges(),
+            "fitted_from": self.fitted and self.fitted.as_dict(),
             "problem": self.problem,
         }
 
@@ -135,8 +164,8 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
             its lr and reg. What --space says goes before.
 
     Raises:
-        ConfigError: there is nothing to search, or sampler, pruner and space do not fit each other, or `check` is
-            another kind of study.
+        ConfigError: there is nothing to search, or what nothing uses; sampler, pruner and space do not fit each other;
+            or `check` is another kind of study.
         RefusedError: the check found no rate at which the loss goes down.
     """
     config = settings.study
@@ -158,6 +187,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
             "[space] is empty: nothing to search.\n"
             "Give a range: --space 'lr=log(1e-6, 1e-3)'; or train with the given values: hpsearch train."
         )
+    refuse_unused_ranges(config, config.space)
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
 
@@ -201,6 +231,8 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         name: of the new stage; `fine`, `fine-2`, ... where not given.
         strict: refuse parameters that hpsearch cannot train with; False only to show the plan.
 
+    A parameter that nothing in the new stage uses is left out, with a note: its trials say nothing of it.
+
     Raises:
         RefusedError: no trial finished, or nothing was searched, so there is nothing to narrow by.
         ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
@@ -224,15 +256,21 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         changes[param] = Narrowing(param, evidence.ranges.get(param, given), given, "given with --space")
     if not changes:
         raise ConfigError(f"{source!r} has no parameter left to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
-    config, problem = settings.study, None
+    config, problem, unused = settings.study, None, {}
     try:
         space = _named_as_hyperparameters(source, {param: change.new for param, change in changes.items()})
         config = validate(StudyConfig, {**dict(config), "space": space})
+        if unused := unused_ranges(config):
+            changes = {param: change for param, change in changes.items() if canonical_name(param) not in unused}
+            config = config.model_copy(update={"space": {n: r for n, r in config.space.items() if n not in unused}})
+        if not config.space:
+            raise ConfigError(f"{source!r} has no parameter left to search: {'; '.join(map(str, unused.values()))}.")
     except ConfigError as error:
         if strict:
             raise
         problem = str(error)
-    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem)
+    notes = tuple(f"{each}, so it is not searched on" for each in unused.values())
+    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
 
 
 def _nothing_finished(evidence: StudyTrials) -> str:

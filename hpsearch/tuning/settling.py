@@ -21,6 +21,7 @@ from hpsearch.runtime import num_cores, resolve_device, set_threads
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror, num_trials
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge, knowledge_of
+from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.tuning.choosing import Tuning, Workload, choose
 from hpsearch.tuning.measuring import compare_ways, time_bfloat16, time_default, why_not_compared, workload
 from hpsearch.tuning.timing import Clock, Timing
@@ -42,7 +43,7 @@ class Settled:
     """A stage with all that is decided about its training.
 
     Attributes:
-        plan: its precision is no longer auto.
+        plan: its precision is no longer auto, and it fits the time that it has.
         run: settings of each worker; engine and width are said in it where others than the defaults are taken.
         devices: of the workers, one each; none where Ray places them.
         threads: CPU threads of each worker.
@@ -99,6 +100,20 @@ class Settled:
         }
 
 
+def get_ready(plan: StagePlan, data: TrainingData, run: RunConfig) -> bool:
+    """Set the threads of this process for what comes before the decision; whether several workers are likely.
+
+    A second thread costs a small search on busy cores several times its time.
+    """
+    large = arithmetic(plan, data) > WORTH_TIMING
+    set_threads(run.threads or (0 if large else 1))
+    if run.fleet == "ray":
+        return False
+    asked = _asked_devices(run)
+    several = large and num_cores() > 1 and plan.settings.trials > 1
+    return len(asked) > 1 or (not asked and several and not needs_mirror(plan.settings))
+
+
 def settle(
     plan: StagePlan,
     data: TrainingData,
@@ -107,6 +122,7 @@ def settle(
     stored_precision: str | None = None,
     share: float = 1.0,
     estimates: bool = False,
+    seconds: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> Settled:
     """Decide how a stage is trained here. This process gets the threads of a worker.
@@ -120,6 +136,7 @@ def settle(
         stored_precision: that of the study, if it exists.
         share: of the trials that are still to do.
         estimates: time small searches, too.
+        seconds: that the stage may take: it gets as many trials and epochs as fit.
         clock: seconds.
 
     Raises:
@@ -133,7 +150,8 @@ def settle(
         return Settled(plan, run, (), run.threads or 1, trials, unknown="the workers are on other machines")
     large = share * arithmetic(plan, data) > WORTH_TIMING
     threads = set_threads(run.threads or 1)
-    known, unknown = _time_default(plan, data, run, clock) if large or estimates else (None, "the search is small")
+    timed = large or estimates or seconds is not None
+    known, unknown = _time_default(plan, data, run, clock) if timed else (None, "the search is small")
     devices = _asked_devices(run) or _chosen_devices(plan, run, known, workload(plan, data), share)
     if not (run.devices or run.workers):
         devices = devices[:trials]  # others would have nothing to do
@@ -143,6 +161,9 @@ def settle(
         known, unknown = _time_default(plan, data, run, clock)
     elif workers > 1:
         threads = set_threads(run.threads, workers)
+    if known is not None and seconds is not None:
+        plan = fit_to_time(plan, workload(plan, data, workers).seconds(known), seconds)
+        trials = num_trials(plan.config.space, plan.settings)
     run = _with_shared_width(plan, data, run, workers, share)
     tuning = None
     if known is not None and len({name.partition(":")[0] for name in devices}) == 1:  # devices of one kind

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hpsearch.analysis import attributes
 from hpsearch.config import RunConfig
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import RefusedError
 from hpsearch.stages.listener import Listener
-from hpsearch.stages.opening import stored_plan
+from hpsearch.stages.opening import is_same_search, stored_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import find_study, open_database
 from hpsearch.training.images import load_images
@@ -57,7 +56,7 @@ def join_stage(
         refuse_untrusted(names_in(plan.config.plain()))
         data = images_of(plan, run)
         run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})
-        if plan.fingerprint(data.fingerprint) != row.attrs[attributes.FINGERPRINT]:
+        if not is_same_search(row, plan, data):
             raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")
         worker = Worker(db, row, plan, data, run, listener, stop)
         worker.on_tick = on_tick or worker.on_tick

@@ -43,10 +43,10 @@ class Stop:
 
     @property
     def requested(self) -> Stopped | None:
-        """What asked for the end; None if nothing did."""
-        if self._requested is None and self.deadline is not None and time.monotonic() >= self.deadline:
-            return TimeIsUp()
-        return self._requested
+        """What asked for the end; None if nothing did. An epoch that would not end in time is not begun."""
+        if self._requested is not None or self.deadline is None:
+            return self._requested
+        return TimeIsUp() if time.monotonic() + self.epoch_seconds >= self.deadline else None
 
     def request(self, signum: int | None = None) -> None:
         """Ask the work to end at the next epoch's end."""

@@ -15,11 +15,11 @@ def complain(hpsearch, *arguments, code=2, **options):
     ("arguments", "words"),
     [
         (("coarse", "--set", "train.batchsize=5"), ["train.batchsize", "batch_size"]),
-        (("coarse", "--set", "train.batch_size=0"), ["train.batch_size = 0", "greater than or equal to 1"]),
+        (("coarse", "--set", "train.batch_size=0"), ["train.batch_size = 0", "a whole number of at least 1"]),
         (("coarse", "--set", "train.batch_size"), ["train.batch_size", "section.key=value"]),
         (("coarse", "--space", "lr=log(0,1)"), ["space.lr", "above 0"]),
         (("coarse", "--space", "rl=log(1,2)"), ["rl", "lr"]),
-        (("coarse", "--sampler", "annealing"), ["coarse.sampler = 'annealing'", "'tpe'"]),
+        (("coarse", "--sampler", "annealing"), ["coarse.sampler = 'annealing'", "tpe"]),
         (("coarse", "--data", "cifar11"), ["data.source = 'cifar11'", "cifar10"]),
         (("coarse", "-c", "nowhere.toml"), ["nowhere.toml", "does not exist"]),
         (("coarse", "--storage", "mysql://x/y"), ["mysql", "sqlite:///"]),

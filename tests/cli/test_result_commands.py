@@ -56,6 +56,9 @@ def test_best_as_toml_is_a_study_file_with_the_best_values(searched):
     assert document["train"]["lr"] == best["params"]["lr"]
     assert document["train"]["reg"] == best["params"]["reg"]
     assert document["data"]["source"] == "synthetic"
+    assert document["train"]["epochs"] == 3  # those of the stage, not the default
+    assert document["fine"]["trials"] == 6
+    assert "lr_step" not in document["train"]
 
 
 def test_without_a_name_the_latest_study_is_meant(searched):

@@ -1,11 +1,24 @@
+import datetime
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from hpsearch.config import FloatRange, StudyConfig, differences, fingerprint, hard_limits, is_vector, load_settings
+from hpsearch.config import (
+    FloatRange,
+    RunConfig,
+    StudyConfig,
+    differences,
+    fingerprint,
+    hard_limits,
+    is_vector,
+    load_settings,
+)
+from hpsearch.config.fields import Known
 from hpsearch.config.study import canonical_name, hyperparameter_paths
 from hpsearch.config.template import commented_study_file
+from hpsearch.config.wishes import VALUES, wish_of_key, wish_of_value
 from hpsearch.errors import ConfigError
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -19,7 +32,9 @@ def write(tmp_path, text):
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
 def test_the_shipped_study_files_are_valid(file):
-    assert load_settings(file).study.space
+    settings = load_settings(file)
+    assert settings.study.space
+    assert settings.notes == ()  # each of their keys does something
 
 
 def test_no_study_file_means_digits():
@@ -70,30 +85,42 @@ def test_space_flags_join_replace_and_remove():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[train]\nlrr = 1\n", ["train.lrr", "Did you mean 'lr'", "batch_size"]),
+        ("[train]\nlrr = 1\n", ["train.lrr", "Did you mean 'lr'", "Nearest: lr, ", "hpsearch init shows all keys"]),
         ("[trian]\nlr = 1\n", ["trian", "Did you mean 'train'"]),
-        ("[train]\nlr = -1\n", ["train.lr = -1", "greater than 0"]),
-        ("[train]\nlr = nan\n", ["train.lr", "finite"]),
-        ("[train]\noptimizer = 'adamm'\n", ["train.optimizer = 'adamm'", "'adam'"]),
-        ("[train]\nbatch_size = 1.5\n", ["train.batch_size = 1.5"]),
+        ("[train]\nlr = -1\n", ["train.lr = -1", "a number above 0"]),
+        ("[train]\nlr = nan\n", ["train.lr = nan", "a finite number above 0"]),
+        (
+            "[train]\noptimizer = 'adamm'\n",
+            ["train.optimizer = 'adamm'", "Did you mean 'adam'?", "Allowed: adam, adamw, sgd, "],
+        ),
+        ("[train]\nbatch_size = 1.5\n", ["train.batch_size = 1.5", "a whole number of at least 1"]),
         ("[data]\nsource = 'cifar11'\n", ["data.source = 'cifar11'", "cifar10", "folder:PATH"]),
         ("[data]\nsource = 'folder:'\n", ["data.source = 'folder:'", "folder:PATH"]),
         ("[data]\nval = 1.5\n", ["data.val = 1.5", "share below 1"]),
-        ("[data]\naugment = ['vflip']\n", ["vflip", "hflip, crop:N"]),
-        ("[data.synthetic]\nshape = [0, 1, 1]\n", ["data.synthetic.shape", "at least 1"]),
+        ("[data]\naugment = ['vflip']\n", ["data.augment = ['vflip']", "'vflip'", "hflip, crop:N"]),
+        (
+            "[data.synthetic]\nshape = [0, 1, 1]\n",
+            ["data.synthetic.shape = [0, 1, 1]", "three whole numbers of at least 1: [3, 32, 32]"],
+        ),
         ("[data.synthetic]\nclases = 3\n", ["data.synthetic.clases", "Did you mean 'classes'"]),
-        ("[model]\nname = 'vgg'\n", ["model.name = 'vgg'", "resnet"]),
+        ("[model]\nname = 'vgg'\n", ["model.name = 'vgg'", "not there yet", "docs/own-code.md", "resnet"]),
         ("[model]\ninit = 'small:x'\n", ["model.init = 'small:x'", "small:STD"]),
-        ("[model]\nhidden = [0]\n", ["model.hidden.0 = 0"]),
-        ("[coarse]\nsampler = 'annealing'\n", ["coarse.sampler = 'annealing'", "'tpe'"]),
+        (
+            "[model]\nhidden = [0]\n",
+            ["model.hidden = [0] is not allowed: 0", "a list of whole numbers of at least 1: [50]"],
+        ),
+        ("[coarse]\nsampler = 'annealing'\n", ["coarse.sampler = 'annealing'", "tpe"]),
         ("[coarse]\ntrials = 0\n", ["coarse.trials = 0"]),
         ("[fine.set]\ntrain.lr_decay = 2\n", ["fine.set", "train.lr_decay = 2"]),
         ("[fine]\nset = { 'train.lr_dekay' = 0.5 }\n", ["fine.set", "train.lr_dekay", "Did you mean 'train.lr_decay'"]),
-        ("[run]\nengine = 'fast'\n", ["run.engine = 'fast'", "'loop'"]),
+        ("[run]\nengine = 'fast'\n", ["run.engine = 'fast'", "loop"]),
         ("[space]\nlr = [1, 2]\n", ["space.lr", "log = [a, b]"]),
         ("[space]\nlrx = { log = [1, 2] }\n", ["space.lrx", "Did you mean 'lr'"]),
         ("[space]\nlr = { log = [1, 2] }\n'train.lr' = { log = [1, 2] }\n", ["space.train.lr", "range already"]),
-        ("[space]\nmomentum = { uniform = [0.5, 1.0] }\n", ["space", "train.momentum = 1.0", "less than 1"]),
+        (
+            "[space]\nmomentum = { uniform = [0.5, 1.0] }\n",
+            ["space", "train.momentum = 1.0", "of at least 0 and below 1"],
+        ),
         ("[space]\nhidden = { log = [1, 2] }\n", ["space.model.hidden"]),
         ("[space]\nbatch_size = { uniform = [1, 2] }\n", ["space.train.batch_size", "float range", "choice"]),
         ("[space]\n'model.pool' = { int = [0, 1] }\n", ["space.model.pool", "int range"]),
@@ -179,3 +206,120 @@ def test_names_and_limits():
     assert low == 0.0
     assert 0.999 < high < 1
     assert hard_limits("whatever") == (None, None)
+
+
+SECTIONS = {name: type(getattr(StudyConfig(), name)) for name in ("data", "model", "train", "coarse", "fine")}
+KEYS = [(section, key) for section, model in {**SECTIONS, "run": RunConfig}.items() for key in model.model_fields]
+BELOW_ONE = {"val", "dropout", "momentum", "beta2", "label_smoothing", "lr_decay"}
+FREE_TEXT = {"pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address"}  # looked at where they are used
+
+
+def taken(section, key, wrong):
+    """Whether it is not wrong there."""
+    default = getattr({**SECTIONS, "run": RunConfig}[section](), key)
+    if isinstance(wrong, bool):
+        return isinstance(default, bool)
+    if isinstance(wrong, float):
+        return isinstance(default, float) and key not in BELOW_ONE
+    return (wrong == [] and isinstance(default, tuple)) or (isinstance(wrong, dict) and key == "pruner_options")
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS, ids=".".join)
+def test_every_key_says_what_it_takes_in_our_words(section, key):
+    """Whatever stands there instead: pydantic's words are of Python's types, and name no example."""
+    for wrong in ("nonsense", -1, 2.5, True, [2.5, "x"], [], {"a": [{}]}, datetime.date(2026, 1, 1)):
+        if (isinstance(wrong, str) and key in FREE_TEXT) or taken(section, key, wrong):
+            continue
+        with pytest.raises(ConfigError) as caught:
+            load_settings(document={section: {key: wrong}})
+        first, second = str(caught.value).splitlines()
+        assert first.startswith((f"{section}.{key} = ", f"{section}.{key}.a is not a key", f"{section}.set: "))
+        assert second.startswith(("Allowed: ", "Nearest: "))
+        assert "nput should be" not in first + second
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[data]\naugment = 'flip'\n",
+            "data.augment = 'flip' is not allowed.\n"
+            'Did you mean hflip? Allowed: a list of hflip, crop:N (as crop:4): ["hflip", "crop:4"].',
+        ),
+        (
+            "[data]\naugment = ['hflip', 'crop']\n",
+            "data.augment = ['hflip', 'crop'] is not allowed: 'crop'.\n"
+            "Did you mean crop:4, which shifts by up to 4 pixels? "
+            'Allowed: a list of hflip, crop:N (as crop:4): ["hflip", "crop:4"].',
+        ),
+        (
+            "[model]\nname = 'resnet18'\n",
+            "model.name = 'resnet18' is not allowed.\nDid you mean resnet with model.depth = 18? "
+            "Allowed: linear, mlp, lenet, convnet, resnet, MODULE:FUNCTION.",
+        ),
+        (
+            "[model]\npretrained = true\n",
+            "model.pretrained is not a key of a study file.\n"
+            "Pretrained nets are not there yet; MODULE:FUNCTION can return one, see docs/own-code.md.",
+        ),
+        (
+            "[train]\nmetric = 'f1'\n",
+            "train.metric is not a key of a study file.\n"
+            "No metric but accuracy is there yet; the trial's value is val_acc.",
+        ),
+        (
+            "[train]\noptimizer = 'rmsprop'\n",
+            "train.optimizer = 'rmsprop' is not allowed.\n"
+            "It is not there yet; adam is the nearest. Allowed: sgd, momentum, nesterov, adam, adamw.",
+        ),
+        (
+            "[space]\nlearning_rate = { log = [1e-4, 1] }\n",
+            "space.learning_rate: no hyperparameter is called 'learning_rate'.\n"
+            "The key is train.lr; its range is space.lr.",
+        ),
+        (
+            "[train]\ndropout = 0.5\n",
+            "train.dropout is not a key of a study file. Did you mean 'model.dropout'?\nNearest: ",
+        ),
+        (
+            "[data.synthetic]\nsize = 3\n",
+            "data.synthetic.size is not a key of a study file. Did you mean 'data.size'?\nAllowed: ",
+        ),
+        ("model = 'mlp'\n", "model = 'mlp' is not allowed.\nAllowed: a table, as [model] with its keys below it."),
+        ("[train]\nlr = true\n", "train.lr = true is not allowed.\nAllowed: a number above 0."),
+    ],
+)
+def test_what_is_meant_is_said(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, text))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("key", ["train.class_weights", "model.class_weights", "data.folds", "train.early_stopping"])
+def test_what_is_not_there_yet_is_known(key):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(sets=[f"{key}=1"])
+    assert str(caught.value).startswith(f"{key} is not a key of a study file.\n")
+    assert "Nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", sorted(VALUES))
+def test_the_table_of_wishes_is_of_keys_that_are_there(key):
+    """And of none of their values: what is there needs no other name."""
+    section, name = key.split(".")
+    field = {**SECTIONS, "run": RunConfig}[section].model_fields[name]
+    for value in (*get_args(field.annotation), *(v for m in field.metadata if isinstance(m, Known) for v in m.values)):
+        assert wish_of_value(key, value) is None
+
+
+def test_no_wish_is_in_the_way_of_a_key():
+    for section, key in KEYS:
+        wish = wish_of_key(f"{section}.{key}")
+        assert wish is None or f"{section}.{key}" in wish
+
+
+def test_one_value_is_a_list_of_one():
+    study = load_settings(sets=["hidden=50", "channels=32", "data.augment=hflip"]).study
+    assert (study.model.hidden, study.model.channels, study.data.augment) == ((50,), (32,), ("hflip",))
+    searched = load_settings(spaces=["hidden=choice(50,[100,20])"]).study
+    assert [searched.with_params({"model.hidden": v}).model.hidden for v in (50, (100, 20))] == [(50,), (100, 20)]

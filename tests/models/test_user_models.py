@@ -229,7 +229,10 @@ def test_configs_without_options_are_what_they_were():
 @pytest.mark.parametrize(
     ("sets", "match"),
     [
-        (["model.name=mpl"], r"model\.name = 'mpl' is not allowed\.\n.*linear, mlp, .*MODULE:FUNCTION"),
+        (
+            ["model.name=mpl"],
+            r"model\.name = 'mpl' is not allowed\. Did you mean 'mlp'\?\n.*linear, mlp, .*MODULE:FUNCTION",
+        ),
         (["model.name=my-nets:small"], r"model\.name = 'my-nets:small'"),
         (["model.name=nets:a.b"], r"'nets:a\.b'"),
         (["model.name=nets:"], r"'nets:'"),

@@ -7,8 +7,11 @@ import optuna
 import pytest
 
 import hpsearch
-from hpsearch.config import FloatRange
+from hpsearch.analysis import attributes
+from hpsearch.config import FloatRange, usercode
 from hpsearch.errors import ConfigError, RefusedError, StudyNotFoundError
+from hpsearch.stages.listener import Listener
+from hpsearch.storage import find_study, open_database, write_attrs
 
 STUDY = {
     "data": {
@@ -45,6 +48,32 @@ def test_coarse_fine_and_load(tmp_path):
     assert again.summary()["from"] == "coarse"
     with pytest.raises(StudyNotFoundError, match="nowhere"):
         hpsearch.load("nowhere", storage=storage)
+
+
+def test_what_the_database_names_is_not_trusted_and_what_a_dict_names_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(usercode, "_trusted", set())
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    hpsearch.coarse(STUDY, storage=storage, trials=3, skip_checks=True)
+    db = open_database(storage)
+    study = find_study(db, "coarse")
+    config = study.attrs[attributes.CONFIG]
+    write_attrs(db, study, {attributes.CONFIG: {**config, "model": {**config["model"], "name": "os:system"}}})
+    with pytest.raises(RefusedError, match="the code 'os:system' is named by the database"):
+        hpsearch.fine("coarse", storage=storage)
+    assert usercode.trusted() == ""
+    with pytest.raises(ConfigError, match="there is no module 'nowhere_at_all'"):
+        hpsearch.fine("coarse", {**STUDY, "model": {"name": "nowhere_at_all:net"}}, storage=storage)
+
+
+def test_what_does_nothing_is_noted(tmp_path):
+    class Notes(Listener):
+        def note(self, text):
+            notes.append(text)
+
+    notes = []
+    study = {**STUDY, "model": {"hidden": [6], "depth": 34}}
+    hpsearch.coarse(study, storage=f"sqlite:///{tmp_path}/studies.db", trials=2, skip_checks=True, listener=Notes())
+    assert notes[0] == "model.depth is not used by mlp; resnet uses it"
 
 
 def test_coarse_is_refused_for_a_net_that_cannot_learn(tmp_path):

@@ -1,20 +1,25 @@
 """A stage from plan to results, with real training on small synthetic images and a real SQLite database."""
 
 import math
+import tomllib
+from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 import torch
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.export import best_study_file
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.analysis.summary import stage_summary
+from hpsearch.analysis.summary import stage_summary, stored_config
+from hpsearch.config import FloatRange, fingerprint, load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import preview_stage, run_stage
-from hpsearch.stages.opening import keep_stored_ranges
+from hpsearch.stages.opening import find_stage, keep_stored_ranges, open_stage
 from hpsearch.stages.plan import plan_coarse, plan_fine
-from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
+from hpsearch.storage import find_study, list_studies, read_epochs, read_trials, write_attrs
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images
 from hpsearch.worker.worker import Worker
@@ -71,8 +76,6 @@ def test_another_search_under_the_same_name_is_refused_with_the_differences(db, 
 
 
 def test_other_images_under_the_same_name_are_refused(db, tiny, tmp_path):
-    import numpy as np
-
     def save(seed):
         rng = np.random.default_rng(seed)
         np.savez(tmp_path / "x.npz", x_train=rng.random((60, 16)), y_train=np.arange(60) % 3)
@@ -248,6 +251,44 @@ def test_a_fine_stage_keeps_its_ranges_when_its_source_goes_on(db, tiny):
     assert kept.config.space == first.config.space
     assert moved
     assert run(db, kept, settings).num_finished == 6  # resumed, not refused
+
+
+def test_a_stage_that_was_begun_with_a_parameter_that_nothing_uses_goes_on(db, tiny):
+    settings = tiny()
+
+    def with_beta2(plan):
+        space = {**plan.config.space, "train.beta2": FloatRange(0.5, 0.9)}
+        return replace(plan, config=plan.config.model_copy(update={"space": space}))
+
+    coarse = run(db, with_beta2(plan_coarse(settings)), settings)
+    assert len(stage_summary(coarse).verdicts) == 3
+    best = best_study_file(coarse)
+    assert "# Not in [space]: train.beta2 is not used by momentum; adam and adamw use it.\n" in best
+    assert set(load_settings(document=tomllib.loads(best)).study.space) == {"lr", "reg"}
+    settings = load_settings(stored=stored_config(coarse), flags={"run.device": "cpu", "run.threads": 1})
+    fresh = plan_fine(coarse, settings)
+    assert set(fresh.config.space) == {"lr", "reg"}
+    data = load_images(fresh.trial_config, settings.run)
+    begun = open_stage(db, with_beta2(fresh), data)
+    kept, _ = keep_stored_ranges(db, fresh, frozenset())
+    assert find_stage(db, kept, data) == begun
+
+
+def test_a_path_that_was_stored_in_another_spelling_is_the_same_search(db, tiny, tmp_path):
+    """As searches of before a source had one spelling have it."""
+    np.savez(tmp_path / "x.npz", x_train=np.random.default_rng(0).random((60, 16)), y_train=np.arange(60) % 3)
+    settings = tiny(data__source="npz:x.npz")
+    plan = plan_coarse(settings)
+    data = load_images(plan.trial_config, settings.run)
+    study = open_stage(db, plan, data)
+    identity = study.attrs[attributes.IDENTITY]
+    old = {**identity, "data": {**identity["data"], "source": "npz:./x.npz"}}
+    write_attrs(db, study, {attributes.IDENTITY: old, attributes.FINGERPRINT: fingerprint(old)})
+    assert find_stage(db, plan, data).name == "coarse"
+    other = {**old, "data": {**old["data"], "source": "npz:./y.npz"}}
+    write_attrs(db, study, {attributes.IDENTITY: other, attributes.FINGERPRINT: fingerprint(other)})
+    with pytest.raises(RefusedError, match=r"data\.source"):
+        find_stage(db, plan, data)
 
 
 def test_a_foreign_study_that_minimizes_can_be_narrowed_and_searched_on(db, tiny):

@@ -52,6 +52,13 @@ def test_an_empty_space_is_refused():
         plan_coarse(load_settings(spaces=["lr=none", "reg=none"]))
 
 
+def test_what_nothing_uses_is_refused_whoever_made_the_config():
+    """As in `coarse --from check --model linear` after a check of an mlp whose layers are searched."""
+    settings = load_settings(stored={"space": {"hidden": {"choice": [50, 100]}}}, flags={"model.name": "linear"})
+    with pytest.raises(ConfigError, match=r"space\.model\.hidden is not used by linear; mlp and convnet use it"):
+        plan_coarse(settings)
+
+
 def test_fine_narrows_and_keeps_the_reasons():
     trials = [finished(i, 0.1 * i, lr=10 ** (-6 + 0.3 * i)) for i in range(8)]
     plan = plan_fine(evidence({"lr": LR}, *trials), load_settings())
@@ -99,3 +106,18 @@ def test_hard_limits_hold_for_narrowed_ranges():
     trials = [finished(i, 0.1 * i, momentum=0.5 + 0.07 * i) for i in range(8)]
     plan = plan_fine(evidence({"momentum": momentum}, *trials), load_settings())
     assert plan.config.space["train.momentum"].high < 1
+
+
+def test_a_parameter_that_nothing_uses_is_not_searched_on():
+    """As in studies of other programs, and in those of hpsearch from before it refused to search one."""
+    trials = [finished(i, 0.1 * i, lr=10 ** (-6 + 0.3 * i), **{"train.beta2": 0.9}) for i in range(8)]
+    beta2 = {"train.beta2": FloatRange(0.5, 0.99)}
+    plan = plan_fine(evidence({"lr": LR, **beta2}, *trials), load_settings())
+    assert set(plan.config.space) == {"lr"}
+    assert [row["param"] for row in plan.ranges()] == ["lr"]
+    assert plan.notes == ("train.beta2 is not used by momentum; adam and adamw use it, so it is not searched on",)
+    kept = plan_fine(evidence({"lr": LR, **beta2}, *trials), load_settings(sets=["optimizer=adam"]))
+    assert set(kept.config.space) == {"lr", "train.beta2"}
+    assert kept.notes == ()
+    with pytest.raises(ConfigError, match=r"'coarse' has no parameter left to search: train\.beta2 is not used by"):
+        plan_fine(evidence(beta2, *trials), load_settings())

@@ -1,0 +1,119 @@
+"""Which keys do nothing, because the net, optimizer, schedule or source that is named has no use for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from hpsearch.config.data_sources import FUNCTION, is_user_code, parse_source
+from hpsearch.config.fields import UsedBy
+from hpsearch.config.ranges import Choice
+from hpsearch.config.study import SEARCHABLE, StudyConfig, resolve_path
+from hpsearch.errors import ConfigError
+
+STAGES = ("coarse", "fine")
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A key that does nothing, and why; `str()` of it is the sentence."""
+
+    key: str
+    by: str
+    """The key that decides."""
+    values: tuple[str, ...]
+    """What that key is, or may be."""
+    users: tuple[str, ...]
+    """What it would have to be."""
+
+    @property
+    def remedy(self) -> str:
+        """What would have to be set for the key to do something."""
+        return f"{self.by} = {_listed(self.users, 'or')}"
+
+    def __str__(self) -> str:
+        use = "use it" if len(self.users) > 1 else "uses it"
+        return f"{self.key} is not used by {_listed(self.values, 'or')}; {_listed(self.users, 'and')} {use}"
+
+
+def unused_keys(config: StudyConfig, given: Iterable[str]) -> list[Unused]:
+    """The keys that do nothing among those that somebody set, each once.
+
+    Args:
+        config: all of it: a key counts as used where one stage, or one of the choices that are searched, uses it.
+        given: dotted paths, as `model.batch_norm`, `data.synthetic.noise`, `fine.set`. One that is as by default
+            changes nothing, so there is nothing to say of it.
+    """
+    found: dict[str, Unused] = {}
+    for path in given:
+        section, key, *_ = path.split(".")
+        if section in SEARCHABLE:
+            value = getattr(getattr(config, section), key)
+            if value == SEARCHABLE[section].model_fields[key].get_default(call_default_factory=True):
+                continue
+            if unused := _unused(config, section, key, STAGES):
+                found[path] = unused
+        elif section in STAGES and key == "set":
+            for name in config.stage(section).set:
+                if unused := _unused(config, *_split(name), (section,)):
+                    found[f"{path}.{name}"] = replace(unused, key=f"{section}.set: {unused.key}")
+    return list(dict.fromkeys(found.values()))
+
+
+def is_used(config: StudyConfig, section: str, key: str) -> bool:
+    """Whether a key of [data], [model] or [train] does something in one of the stages."""
+    return _unused(config, section, key, STAGES) is None
+
+
+def unused_ranges(config: StudyConfig) -> dict[str, Unused]:
+    """The hyperparameters that are searched and do nothing, by name."""
+    found = {name: _unused(config, *_split(name), STAGES) for name in config.space}
+    return {name: replace(unused, key=resolve_path(name)) for name, unused in found.items() if unused is not None}
+
+
+def refuse_unused_ranges(config: StudyConfig, names: Iterable[str]) -> None:
+    """Say no to a search over what does nothing, for the hyperparameters `names`.
+
+    Raises:
+        ConfigError: the first one, who uses it, and what to do.
+    """
+    unused = unused_ranges(config)
+    for name in sorted(unused.keys() & set(names)):
+        raise ConfigError(
+            f"space.{unused[name]}.\nTake it out of the space (--space {name}=none), or set {unused[name].remedy}."
+        )
+
+
+def _split(name: str) -> tuple[str, str]:
+    section, key, *_ = resolve_path(name).split(".")
+    return section, key
+
+
+def _unused(config: StudyConfig, section: str, key: str, stages: Iterable[str]) -> Unused | None:
+    used_by = next((m for m in SEARCHABLE[section].model_fields[key].metadata if isinstance(m, UsedBy)), None)
+    if used_by is None:
+        return None
+    values = _values(config, used_by.by, stages)
+    if any(_kind(used_by.by, value) in used_by.users for value in values):
+        return None
+    return Unused(f"{section}.{key}", used_by.by, values, used_by.users)
+
+
+def _values(config: StudyConfig, path: str, stages: Iterable[str]) -> tuple[str, ...]:
+    """All that the key at `path` will be in these stages."""
+    if isinstance(range_ := config.space.get(path), Choice):
+        return tuple(map(str, range_.values))
+    section, key = path.split(".")
+    return tuple(dict.fromkeys(str(getattr(getattr(config.for_stage(stage), section), key)) for stage in stages))
+
+
+def _kind(path: str, value: str) -> str:
+    """The value as `UsedBy` names it: all folders are one kind, all code of the user's another."""
+    if path == "data.source":
+        return parse_source(value).kind
+    return FUNCTION if path == "model.name" and is_user_code(value) else value
+
+
+def _listed(names: tuple[str, ...], word: str) -> str:
+    *most, last = names
+    return f"{', '.join(most)} {word} {last}" if most else last

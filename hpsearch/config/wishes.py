@@ -1,0 +1,100 @@
+"""What people ask for that is not there, or is there under another name: what to do now. One table for all messages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+OWN_NET = "MODULE:FUNCTION can return one, see docs/own-code.md"
+OWN_DATA = "a data.source of MODULE:FUNCTION can return them so, see docs/own-code.md"
+
+KEYS = {
+    r"pretrained|weights|checkpoint|finetune": f"pretrained nets are not there yet; {OWN_NET}",
+    r"class_?weights?|pos_weight|balanced?": f"weights of classes are not there yet; images may repeat: {OWN_DATA}",
+    r"metrics?|monitor|objective|score": "no metric but accuracy is there yet; the trial's value is val_acc",
+    r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
+    r"patience|early_?stop\w*": "a trial's value is that of its best epoch; coarse.pruner = 'median' ends trials early",
+    r"warm_?up\w*": "warmup is not there yet; train.lr_schedule is exponential, cosine or step",
+    r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, cosine or step",
+    r"learning_?rate|eta|alpha": "the key is train.lr; its range is space.lr",
+    r"l2|lambda|lambd|regularization": "the key is train.reg, or train.weight_decay with train.optimizer = 'adamw'",
+    r"wd|decoupled_?decay": "the key is train.weight_decay, with train.optimizer = 'adamw'; or train.reg",
+    r"gamma": "the key is train.lr_decay",
+    r"beta_?1|mu": "the key is train.momentum, which is beta1 of adam and adamw",
+    r"(num_)?(hidden_)?(layers|units|neurons)(_sizes)?": "the key is model.hidden, as [100, 50]: units of each layer",
+    r"(num_)?filters": "the key is model.channels, as [32, 64]: channels of each block of a convnet",
+    r"drop(out_?rate|_rate)?": "the key is model.dropout",
+    r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing",
+    r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
+    r"(grad\w*_)?clip\w*|ema": "this is not there yet; a trial whose cost explodes is stopped, see train.explosion",
+    r"(num_)?workers": "the flag is --workers; the CPU threads of one are run.threads",
+    r"gpus?|cuda": "the key is run.device, as cuda:0; the flag for several is --devices",
+    r"(im(age|g)_?)?(size|resize|shape)": "the key is data.size, for a folder of images",
+    r"(val(idation)?_?)?(split|share|fraction)|validation": "the key is data.val: a share below 1, or a count",
+    r"path|dir(ectory)?|root|folder": "the key is data.source, as folder:photos or npz:images.npz",
+    r"(n_|num_|max_)?(trials|evals|samples)|budget": "the keys are coarse.trials and fine.trials",
+}
+"""By the last part of a key, as a whole; the first that fits."""
+
+VALUES = {
+    "model.name": {
+        r"res-?net-?(18|34|50)": "did you mean resnet with model.depth = {0}?",
+        r"(wide_?)?res-?ne\w*\d+.*": f"a resnet has model.depth 18, 34 or 50; for others, {OWN_NET}",
+        r"cnn|conv": "did you mean convnet?",
+        r"(logistic|softmax)\w*|perceptron": "did you mean linear?",
+        r"(vgg|alexnet|densenet|mobilenet|efficientnet|convnext|inception|googlenet|vit|deit|swin)\w*([-:/].*)?": (
+            f"this net is not there yet; {OWN_NET}"
+        ),
+    },
+    "train.optimizer": {
+        r"rms_?prop|ada(grad|delta|max)|[nr]adam": "it is not there yet; adam is the nearest",
+        r"lion|lamb|lars|muon|shampoo|sophia|adafactor": "it is not there yet; adamw is the nearest",
+    },
+    "data.augment": {
+        r"(horizontal_?)?flip|fliplr|mirror": "did you mean hflip?",
+        r"crop|shift|translate": "did you mean crop:4, which shifts by up to 4 pixels?",
+        r"vflip|flipud|rot\w*|colou?r\w*|jitter|\w*augment\w*|mix_?up|cut\w*|\w*eras\w*": "it is not there yet",
+    },
+    "train.lr_schedule": {
+        r"constant|none|fixed": "exponential with train.lr_decay = 1 keeps the rate",
+        r"plateau|one_?cycle|warm\w*|poly\w*|linear": "it is not there yet; cosine is the nearest",
+        r"multi_?step": "did you mean step, with train.lr_step?",
+    },
+    "model.init": {
+        r"kaiming\w*|msra": "did you mean he?",
+        r"glorot\w*": "did you mean xavier?",
+        r"(normal|gauss\w*|small)": "did you mean small:1e-2, normal with that standard deviation?",
+    },
+    "model.activation": {
+        r"silu|swish|mish|leaky\w*|prelu|relu6|s?elu": "it is not there yet; relu and gelu are the nearest",
+    },
+    "train.precision": {r"(fp|float)_?16|half|amp|mixed|bf16": "did you mean bfloat16?"},
+    "data.normalize": {
+        r"imagenet|z_?score|standard\w*|std|mean_?std": "did you mean channel, with mean and std of your images?",
+        r"mean": "did you mean pixel, which subtracts the mean image?",
+    },
+    "coarse.sampler": {
+        r"bayes\w*|smac|bohb": "did you mean tpe, or gp?",
+        r"sobol|halton|lhs": "did you mean qmc?",
+        r"hyperband|asha|median|successive\w*": "it is a pruner: coarse.pruner",
+    },
+}
+"""By key, then by value, as a whole and in small letters; a group is put in place of {0}."""
+
+
+def wish_of_key(key: str) -> str | None:
+    """What to do instead of setting a key that is not there; None where nobody knows what it may mean."""
+    *sections, name = key.lower().split(".")
+    if len(sections) > 1:  # data.synthetic.shape is no data.size
+        return None
+    return next((said for pattern, said in KEYS.items() if re.fullmatch(pattern, name)), None)
+
+
+def wish_of_value(key: str, value: Any) -> str | None:
+    """What to do instead of setting a key to a value that is not there."""
+    if not isinstance(value, str):
+        return None
+    for pattern, said in VALUES.get(key.replace("fine.sampler", "coarse.sampler"), {}).items():
+        if match := re.fullmatch(pattern, value.strip().lower()):
+            return said.format(*match.groups())
+    return None

@@ -1,0 +1,45 @@
+"""What is known to be wrong before a search begins leaves an empty folder empty."""
+
+import pytest
+
+from hpsearch.cli.app import app
+from hpsearch.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a command in an empty folder, which stays empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HPSEARCH_RUN__THREADS", "1")
+
+    def run(*arguments):
+        try:
+            app(list(arguments), standalone_mode=False)
+        finally:
+            assert list(tmp_path.iterdir()) == []
+
+    return run
+
+
+@pytest.mark.parametrize("command", [["coarse"], ["run"], ["compare", "--samplers", "random,qmc"]])
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (["--devices", "cpu,cuda:99"], "cuda:99"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--engine", "rey"], "rey"),
+        (["--set", "train.lrr=1"], "lrr"),
+        (["--space", "lr=log(0,1)"], "lr"),
+        (["--data", "folder:not-there"], "not-there"),
+        (["-c", "not-there.toml"], "not-there.toml"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_written(run, command, wrong, named):
+    with pytest.raises((ConfigError, DataError), match=named):
+        run(*command, *wrong)
+
+
+@pytest.mark.parametrize("command", [["coarse", "--dry-run"], ["run", "--dry-run", "--time", "5m"]])
+def test_a_dry_run_writes_nothing(run, command, capsys):
+    run(*command, "--data", "digits", "--quiet")
+    assert "trials" in capsys.readouterr().out

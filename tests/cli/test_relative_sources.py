@@ -1,0 +1,144 @@
+"""`--data folder:photos`, the README's own line: a path that looks like MODULE:FUNCTION, from coarse to test."""
+
+import json
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# All commands of a test in one process, since most of a command's time is its start. Trust does not outlive a command.
+DRIVER = """
+import contextlib, json, os, sys
+from typer.testing import CliRunner
+from hpsearch.cli.app import app
+from hpsearch.config import load_settings, usercode
+from hpsearch.errors import HpsearchError
+
+def unfinished(name, source):
+    from hpsearch.training.images import load_images
+    from hpsearch.stages.plan import plan_coarse
+    from hpsearch.stages.opening import open_stage
+    from hpsearch.storage import open_database
+    from hpsearch.training import structure_key
+    flags = {"data.source": source, "model.name": "linear", "coarse.trials": 2, "coarse.epochs": 1}
+    settings = load_settings(flags=flags)
+    plan = plan_coarse(settings, name)
+    open_stage(open_database(settings.run.storage), plan, load_images(plan.trial_config, settings.run), structure_key)
+
+ended = []
+for folder, command in json.load(sys.stdin):
+    usercode._trusted.clear()
+    with contextlib.chdir(folder):
+        if command[0] == "unfinished":
+            unfinished(*command[1:])
+            continue
+        done = CliRunner().invoke(app, command)
+    code, error = done.exit_code, ""
+    if isinstance(done.exception, HpsearchError):
+        code, error = done.exception.exit_code, str(done.exception)
+    elif done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    if command[:3] == ["best", "fine", "-f"]:
+        open("best.toml", "w").write(done.stdout)
+    ended.append([code, done.output, error])
+print(json.dumps(ended))
+"""
+FEW = ["--trials", "3", "--epochs", "1", "--model", "linear", "--skip-checks"]
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """30 images of 8 x 8 in three classes that differ in brightness."""
+    y = np.arange(30) % 3
+    noise = np.random.default_rng(0).integers(0, 60, (30, 8, 8, 3))
+    return (noise + 70 * y[:, None, None, None]).astype(np.uint8), y
+
+
+def run(folder, *commands):
+    commands = [command if isinstance(command, tuple) else (".", command) for command in commands]
+    document = json.dumps([[where, line.split() if isinstance(line, str) else line] for where, line in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER], cwd=folder, input=document, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def chain(source, other_spelling):
+    """From a search to its end, with what each command prints on the way."""
+    return [
+        ["coarse", "--data", source, *FEW],
+        ["coarse", "--data", other_spelling, *FEW],
+        "fine --from coarse --trials 2 --epochs 1",
+        "boundary fine",
+        "best fine",
+        "best fine -f toml",
+        "coarse -c best.toml --name again --trials 2 --epochs 1 --skip-checks",
+        "rerun fine 0 --seeds 1",
+        "test fine",
+        "report -o report.html",
+        "status fine",
+        ["unfinished", "open", source],
+        "worker open",
+        "status open",
+    ]
+
+
+def check(folder, source, ended):
+    names = ["coarse", "same", "fine", "boundary", "best", "toml", "again", "rerun", "test", "report", "fine", "worker"]
+    for name, (code, output, error) in zip([*names, "status"], ended, strict=True):
+        assert code == 0, (name, output, error)
+    output = [output for _, output, _ in ended]
+    assert "3 of 3 trials" in output[0]
+    assert "3 of 3 trials" in output[1]
+    assert "--trust" not in "".join(output)
+    assert "runs this code" not in output[5]
+    assert tomllib.loads((folder / "best.toml").read_text())["data"]["source"] == source
+    assert "followed its recorded curve" in output[7]
+    assert "6 test images" in output[8]
+    assert "2 of 2 trials" in output[-1]
+
+
+def test_a_folder_from_coarse_to_the_test_set_and_from_elsewhere(tmp_path, pixels):
+    for row, (image, label) in enumerate(zip(*pixels, strict=True)):
+        (tmp_path / "photos" / f"class{label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "photos" / f"class{label}" / f"{row}.png")
+    (tmp_path / "sub").mkdir()
+    here = "--storage sqlite:///../studies/hpsearch.db"
+    *ended, from_sub, up, gone = run(
+        tmp_path,
+        *chain("folder:photos", "folder:./photos/"),
+        ("sub", f"fine --from coarse {here}"),
+        ("sub", f"fine --from coarse {here} --data folder:../photos --name up --trials 2 --epochs 1"),
+        ("sub", f"rerun fine 0 {here}"),
+    )
+    check(tmp_path, "folder:photos", ended)
+    for code, _, error in (from_sub, gone):
+        assert code == 1
+        assert error.splitlines() == [
+            f"photos is not a folder: data.source = 'folder:photos' was looked for in {tmp_path}/sub/photos.",
+            "A relative path starts at the working folder: go on where the search was begun.",
+        ]
+    assert up[0] == 0, up
+
+
+def test_an_npz_file_without_ending_from_coarse_to_the_test_set(tmp_path, pixels):
+    x, y = pixels
+    split = {"x_train": x[6:], "y_train": y[6:], "x_test": x[:6], "y_test": y[:6]}
+    with (tmp_path / "images").open("wb") as file:
+        np.savez(file, **split)
+    np.savez(tmp_path / "longer.npz", **split)
+    *ended, wrong, trusted = run(
+        tmp_path,
+        *chain("npz:images", "npz:./images"),
+        ["coarse", "--data", "npz:longer", "--name", "wrong", *FEW],
+        "fine --from coarse --trust npz:images",
+    )
+    check(tmp_path, "npz:images", ended)
+    assert wrong[0] == 1
+    assert "There is a file longer.npz: say 'npz:longer.npz'." in wrong[2]
+    assert trusted[0] == 2
+    assert "need not be trusted" in trusted[2]

@@ -1,0 +1,221 @@
+"""Keys that do nothing: what the schema says of them is true, is said once, and is refused where it is searched."""
+
+import sys
+import types
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hpsearch.cli.app import app
+from hpsearch.config import ModelConfig, StudyConfig, TrainConfig, load_settings, usercode
+from hpsearch.config.fields import UsedBy
+from hpsearch.config.schema import MODELS
+from hpsearch.config.study import SEARCHABLE
+from hpsearch.config.template import commented_study_file
+from hpsearch.config.usage import is_used, unused_ranges
+from hpsearch.errors import ConfigError
+from hpsearch.models import build, build_initialized
+from hpsearch.training.optimizers import make_optimizer
+from hpsearch.training.schedules import learning_rate
+from hpsearch.training.vectors import Vectors
+
+MARKED = {
+    (section, name): mark
+    for section, model in SEARCHABLE.items()
+    for name, field in model.model_fields.items()
+    for mark in field.metadata
+    if isinstance(mark, UsedBy)
+}
+STRUCTURE = {
+    "hidden": (7,),
+    "activation": "tanh",
+    "channels": (5, 6),
+    "convs": 2,
+    "pool": False,
+    "batch_norm": True,
+    "depth": 34,
+}
+
+
+def test_every_mark_names_a_key_and_its_values():
+    for mark in MARKED.values():
+        section, key = mark.by.split(".")
+        assert key in SEARCHABLE[section].model_fields
+        assert mark.users
+
+
+@pytest.mark.parametrize(("section", "name"), MARKED, ids=".".join)
+def test_the_line_on_a_key_names_who_uses_it(section, name):
+    """Or who does not, where that is shorter."""
+    said = SEARCHABLE[section].model_fields[name].description
+    if name == "init":
+        assert "MODULE:FUNCTION has its own" in said
+        return
+    for user in MARKED[section, name].users:
+        assert user.removesuffix(":PATH") in said
+
+
+@pytest.mark.parametrize("key", STRUCTURE)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_net_changes_with_the_keys_that_it_uses_and_with_no_other(model, key):
+    def layers(**values):
+        with torch.device("meta"):  # without weights, of which a resnet has millions
+            return str(build(ModelConfig(name=model, **values), (1, 12, 12), 3))
+
+    assert (layers() == layers(**{key: STRUCTURE[key]})) == (model not in MARKED["model", key].users)
+
+
+def test_the_nets_here_are_initialized_as_they_are_asked_and_those_of_others_are_not(monkeypatch):
+    def weights(model, init):
+        return next(build_initialized(ModelConfig(name=model, init=init), (1, 12, 12), 3, 0).parameters())
+
+    monkeypatch.setattr(usercode, "_trusted", {"nets:net"})
+    monkeypatch.setitem(sys.modules, "nets", types.ModuleType("nets"))
+    sys.modules["nets"].net = lambda shape, num_classes: torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(144, 3)
+    )
+    for model in ("linear", "mlp", "lenet", "convnet", "nets:net"):
+        same = torch.equal(weights(model, "he"), weights(model, "xavier"))
+        assert same == (model not in MARKED["model", "init"].users)
+
+
+def test_all_keys_of_the_nets_are_tried_above():
+    assert {name for section, name in MARKED if section == "model"} == {*STRUCTURE, "init", "options"}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize(("key", "value"), [("momentum", 0.5), ("beta2", 0.5), ("weight_decay", 0.5)])
+def test_an_optimizer_changes_with_the_keys_that_it_uses_and_with_no_other(optimizer, key, value):
+    def trained(**values):
+        config = StudyConfig(train=TrainConfig(optimizer=optimizer, **values))
+        weights = {"w": torch.ones(1, 2, 2)}
+        update = make_optimizer(optimizer, weights, ["w"], Vectors.of([config]))
+        for step in (1, 2):
+            update.update(weights, {"w": torch.full((1, 2, 2), 0.1 * step)}, torch.ones(1), torch.tensor([step]), None)
+        return weights["w"]
+
+    assert torch.equal(trained(), trained(**{key: value})) == (optimizer not in MARKED["train", key].users)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "step"])
+@pytest.mark.parametrize(("key", "value"), [("lr_decay", 0.5), ("lr_step", 2)])
+def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedule, key, value):
+    def rates(**values):
+        train = TrainConfig(lr_schedule=schedule, epochs=12, **values)
+        decay_K = torch.tensor([train.lr_decay])
+        return [learning_rate(train, torch.ones(1), decay_K, epoch).item() for epoch in range(1, 13)]
+
+    assert (rates() == rates(**{key: value})) == (schedule not in MARKED["train", key].users)
+
+
+@pytest.mark.parametrize(
+    ("document", "notes"),
+    [
+        (
+            {"model": {"name": "lenet", "batch_norm": True}},
+            "model.batch_norm is not used by lenet; mlp and convnet use it",
+        ),
+        ({"model": {"name": "linear", "hidden": [9]}}, "model.hidden is not used by linear; mlp and convnet use it"),
+        ({"model": {"depth": 34}}, "model.depth is not used by mlp; resnet uses it"),
+        ({"model": {"options": {"width": 3}}}, "model.options is not used by mlp; MODULE:FUNCTION uses it"),
+        ({"model": {"name": "a:b", "pool": False}}, "model.pool is not used by a:b; convnet uses it"),
+        ({"train": {"weight_decay": 0.1}}, "train.weight_decay is not used by momentum; adamw uses it"),
+        ({"train": {"lr_step": 3}}, "train.lr_step is not used by exponential; step uses it"),
+        ({"data": {"source": "npz:x", "size": 9}}, "data.size is not used by npz:x; folder:PATH uses it"),
+        ({"data": {"synthetic": {"noise": 2}}}, "data.synthetic is not used by digits; synthetic uses it"),
+        ({"fine": {"set": {"beta2": 0.5}}}, "fine.set: train.beta2 is not used by momentum; adam and adamw use it"),
+        # What is as by default, or used in one of the stages or by one of the choices, is not worth a word.
+        ({"model": {"name": "lenet", "batch_norm": False, "hidden": [50]}}, None),
+        ({"train": {"optimizer": "sgd", "momentum": 0.9}}, None),
+        ({"train": {"weight_decay": 0.1}, "fine": {"set": {"optimizer": "adamw"}}}, None),
+        ({"train": {"beta2": 0.9}, "space": {"optimizer": {"choice": ["sgd", "adam"]}}}, None),
+        ({"data": {"source": "folder:x", "size": 9}}, None),
+        ({"model": {"name": "a:b", "options": {"width": 3}, "dropout": 0.1}}, None),
+        ({"data": {"source": "synthetic", "synthetic": {"noise": 2}}}, None),
+    ],
+)
+def test_what_is_set_and_does_nothing_is_noted(monkeypatch, document, notes):
+    monkeypatch.setattr(usercode, "_trusted", set())
+    assert load_settings(document=document).notes == ((notes,) if notes else ())
+    assert load_settings(stored=load_settings(document=document).study.plain()).notes == ()
+
+
+def test_flags_and_the_environment_are_given_too_and_a_key_is_named_once():
+    settings = load_settings(
+        document={"model": {"depth": 34}},
+        environment={"HPSEARCH_MODEL__DEPTH": "50", "HPSEARCH_MODEL__CONVS": "2"},
+        sets=["beta2=0.9"],
+        flags={"model.name": "lenet"},
+    )
+    assert settings.notes == (
+        "model.depth is not used by lenet; resnet uses it",
+        "model.convs is not used by lenet; convnet uses it",
+        "train.beta2 is not used by momentum; adam and adamw use it",
+    )
+
+
+def test_the_template_has_nothing_to_note(tmp_path):
+    (tmp_path / "study.toml").write_text(commented_study_file())
+    assert load_settings(tmp_path / "study.toml", flags={"model.name": "linear", "train.optimizer": "sgd"}).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"document": {"space": {"beta2": {"uniform": [0.5, 0.9]}}}},
+            "space.train.beta2 is not used by momentum; adam and adamw use it.\n"
+            "Take it out of the space (--space train.beta2=none), or set train.optimizer = adam or adamw.",
+        ),
+        (
+            {"spaces": ["momentum=uniform(0.5,0.9)"], "sets": ["train.optimizer=sgd"]},
+            "space.train.momentum is not used by sgd; momentum, nesterov, adam and adamw use it.\n"
+            "Take it out of the space (--space train.momentum=none), "
+            "or set train.optimizer = momentum, nesterov, adam or adamw.",
+        ),
+        (
+            {"spaces": ["model.options.width=int(8,64)"]},
+            "space.model.options.width is not used by mlp; MODULE:FUNCTION uses it.\n"
+            "Take it out of the space (--space model.options.width=none), or set model.name = MODULE:FUNCTION.",
+        ),
+        (
+            {"spaces": ["model.depth=choice(18,34)", "model.name=choice(mlp,lenet)"]},
+            "space.model.depth is not used by mlp or lenet; resnet uses it.\n"
+            "Take it out of the space (--space model.depth=none), or set model.name = resnet.",
+        ),
+    ],
+)
+def test_what_is_searched_and_does_nothing_is_refused(arguments, message):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**arguments)
+    assert str(caught.value) == message
+
+
+def test_what_one_of_the_choices_uses_is_searched_and_what_is_stored_can_be_read():
+    spaces = [
+        "momentum=uniform(0.5,0.9)",
+        "optimizer=choice(sgd,momentum)",
+        "depth=choice(18,34)",
+        "model.name=choice(mlp,resnet)",
+    ]
+    assert not unused_ranges(load_settings(spaces=spaces).study)
+    stored = load_settings(stored={"space": {"beta2": {"uniform": [0.5, 0.9]}}}).study
+    assert unused_ranges(stored).keys() == {"train.beta2"}
+    assert not is_used(stored, "train", "beta2")
+
+
+def test_the_command_says_it_once_on_stderr_unless_it_is_to_be_quiet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(
+        '[data]\nsource = "synthetic"\nlimit = 90\n[model]\nname = "linear"\ndepth = 34\n'
+    )
+    show = ["data", "show", "-c", "study.toml", "--set", "data.size=9"]
+    done = CliRunner().invoke(app, show)
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "note: model.depth is not used by linear; resnet uses it",
+        "note: data.size is not used by synthetic; folder:PATH uses it",
+    ]
+    assert CliRunner().invoke(app, [*show, "-q"]).stderr == ""
+    assert CliRunner().invoke(app, ["data", "list"], env={"HPSEARCH_MODEL__DEPTH": "34"}).stderr == ""
