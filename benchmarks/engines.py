@@ -37,6 +37,7 @@ NETS = {
 }
 ENGINES = {
     "plain": None, "loop": "loop", "vmap": "vmap", "fused": "fused", "loop-bfloat16": "loop", "fused-bfloat16": "fused",
+    "fused-best": "fused",  # which also keeps the weights of each trial's best epoch
 }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def measure(given: argparse.Namespace, threads: int, num_trials: int) -> dict[st
             works[name] = lambda trials=trials: [trial.run_epoch() for trial in trials]
         else:
             config = settings.study.with_params({"train.precision": "bfloat16" if "bfloat16" in name else "float32"})
-            works[name] = Pack(config, data, specs, engine=ENGINES[name]).run_epoch
+            works[name] = Pack(config, data, specs, engine=ENGINES[name], keeps_best=name == "fused-best").run_epoch
 
     num_inputs, num_classes = data.x_train_NCHW[0].numel(), data.num_classes
     rows, inputs, outputs = (BATCH, num_inputs, 50)  # of the first layer

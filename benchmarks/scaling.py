@@ -222,7 +222,7 @@ def over_width(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     for width in given.widths:
         rates = 10 ** rng.uniform(*np.log10(work.lr), width)
         specs = [TrialSpec(number, {"lr": float(rate), "reg": 1e-4}) for number, rate in enumerate(rates)]
-        pack = Pack(settings.study, data, specs, engine=given.engine)
+        pack = Pack(settings.study, data, specs, engine=given.engine, keeps_best=False)
         pack.run_epoch()  # the first one warms up
         times[width] = [_timed(pack.run_epoch) for _ in range(given.rounds)]
         assert len(pack.numbers) == width, "a trial exploded"

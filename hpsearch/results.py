@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,14 @@ class EpochResult:
     val_acc: float
     update_ratio: float
     lr: float
+
+
+def best_epoch(results: Sequence[EpochResult]) -> EpochResult:
+    """Of one trial's results, at least one: that with the best val_acc, the earliest among equals.
+
+    Its val_acc is the trial's value, and its weights are those that are kept.
+    """
+    return max(results, key=lambda result: (result.val_acc, -result.epoch))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's
 TESTS = "hpsearch.tests"  # each use of the test set
 
 # of a trial
-REASON = "reason"  # why a trial was pruned: exploded, or the pruner's name
+REASON = "reason"  # why a trial ended before its time: exploded, stopped early, or the pruner's name
 EPOCH = "epoch"  # where it stopped
 STEP = "step"
 COST = "cost"  # the cost that stopped it, and the first one; text where not finite
@@ -30,7 +30,8 @@ FIRST_COST = "first_cost"
 BEST_EPOCH = "best_epoch"
 LAST_VALUE = "last_val_acc"
 TRACEBACK = "traceback"
-WEIGHTS = "weights"  # file with its weights after the last epoch, where all are kept
+WEIGHTS = "weights"  # file with the weights of its best epoch, where all are kept
 
 EXPLODED = "exploded"
+STOPPED_EARLY = "stopped early"  # by train.patience
 TRAIN: Final = "train"  # the kind of study whose trials have given values, and differ by their seed alone

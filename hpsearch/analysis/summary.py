@@ -76,6 +76,8 @@ class StageSummary:
     """How many trials failed, by the error that ended them; the most frequent first."""
     code: tuple[str, ...] = ()
     """The user's code that the config names."""
+    num_stopped_early: int = 0
+    """Trials that train.patience ended."""
     learning: Mapping[str, Any] | None = None
     """What an adaptive sampler knew when it proposed, see `search.learning`."""
 
@@ -94,6 +96,7 @@ class StageSummary:
             "epochs": self.epochs,
             "states": dict(self.counts),
             "exploded": self.num_exploded,
+            "stopped_early": self.num_stopped_early,
             "failures": dict(self.failures),
             "best": trial_as_dict(self.best) if self.best else None,
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
@@ -122,6 +125,7 @@ def stage_summary(
         num_trials=len(evidence.trials),
         counts=counts,
         num_exploded=evidence.num_exploded,
+        num_stopped_early=sum(t.attrs.get(attributes.REASON) == attributes.STOPPED_EARLY for t in evidence.trials),
         epochs=config.get(stage, {}).get("epochs") if stage else None,
         best=evidence.best,
         verdicts=tuple(verdicts(evidence)),

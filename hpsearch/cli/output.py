@@ -79,6 +79,11 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def stop_text(reason: str) -> str:
+    """Why a trial ended before its last epoch, though it is complete: `stopped early`, `stopped by median`."""
+    return reason if reason == "stopped early" else f"stopped by {reason}"
+
+
 def finite(value: Any) -> Any:
     """JSON has no nan and inf: they become text, wherever they are in lists and dicts."""
     if isinstance(value, list):
@@ -112,6 +117,8 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
     parts = [f"{summary.num_finished} of {summary.num_trials} trials{epochs}"]
     if pruned:
         parts.append(f"{pruned} pruned ({summary.num_exploded} exploded)")
+    if summary.num_stopped_early:
+        parts.append(f"{summary.num_stopped_early} stopped early")
     if failed := summary.counts.get("FAIL", 0):
         parts.append(f"{failed} failed")
     if summary.seconds is not None:

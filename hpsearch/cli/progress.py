@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from hpsearch.cli.output import console
+from hpsearch.cli.output import console, stop_text
 from hpsearch.cli.time_left import TimeLeft
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
 
@@ -67,13 +67,16 @@ class TrialLines(TrialProgress):
 
 def trial_line(event: TrialFinished) -> str:
     """A finished trial as the lectures print it."""
+    tail = ""
     if event.state == "COMPLETE":
         head = f"val_acc: {event.value:f}"
+        if event.reason is not None:
+            tail = f"{stop_text(event.reason)} in epoch {event.epoch}, "
     elif event.state == "PRUNED":
         head = f"{'exploded' if event.reason == 'exploded' else f'pruned by {event.reason}'} in epoch {event.epoch}"
     else:
         head = f"failed: {event.reason}"
-    return f"{head}, {plain_params(event.params)}, ({event.num_finished} / {event.num_trials})"
+    return f"{head}, {plain_params(event.params)}, {tail}({event.num_finished} / {event.num_trials})"
 
 
 def plain_params(params: Mapping[str, Any]) -> str:
@@ -138,10 +141,9 @@ class TrialBar(TrialProgress):
         elif event.state == "PRUNED":
             self.num_pruned += 1
             self.num_exploded += event.reason == "exploded"
-            self._advance(max(0, self.num_epochs - event.epoch))
         elif event.state == "FAIL":
             self.progress.console.print(f"trial {event.number} failed: {event.reason}")
-            self._advance(max(0, self.num_epochs - event.epoch))
+        self._advance(max(0, self.num_epochs - event.epoch))  # those that will not come
         self.progress.update(self.task, standing=self._standing(event.num_finished, event.num_trials))
 
     def note(self, text: str) -> None:

@@ -46,9 +46,10 @@ def final_test(
 ) -> None:
     """Use the test set, once and at the very end: train the best trial of a stage again and measure it there.
 
-    The weights are those after the last epoch. The interval is Wilson's of 95% over the choice of test images; more
-    seeds are measured on the same images, so their spread is given beside it. Each use is kept with the study, and
-    a second one says so: whoever chooses by test accuracy has no unseen images left.
+    The weights are those of the epoch that was the best on the validation images, as in the search. The interval is
+    Wilson's of 95% over the choice of test images; more seeds are measured on the same images, so their spread is given
+    beside it. Each use is kept with the study, and a second one says so: whoever chooses by test accuracy has no unseen
+    images left.
 
     Example: `hpsearch test fine --seeds 5`
     """
@@ -90,7 +91,7 @@ def _print_test(result: FinalTest) -> None:
         "trial",
         f"{result.number} of {result.study}: val_acc {value_text(result.val_acc)}, {plain_params(result.params)}",
     )
-    line("trained", f"{result.epochs} epochs on {result.num_train} {images} images; the weights after the last epoch")
+    line("trained", f"{_epochs_text(result)} on {result.num_train} {images} images; {_weights_text(result)}")
     low, high = result.interval
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
     if result.std is not None:
@@ -119,6 +120,22 @@ def _print_test(result: FinalTest) -> None:
             f"all that descends from {result.family}: an accuracy that anything was chosen by is too high",
             "red",
         )
+
+
+def _epochs_text(result: FinalTest) -> str:
+    early = any(
+        epochs < result.epochs
+        for epochs, accuracy in zip(result.trained_epochs, result.accuracies, strict=True)
+        if accuracy is not None
+    )
+    return f"{'up to ' if early else ''}{result.epochs} epochs"
+
+
+def _weights_text(result: FinalTest) -> str:
+    if result.train_on_val:
+        return "the weights after the last epoch"
+    epochs = ", ".join("-" if epoch is None else str(epoch) for epoch in result.measured_epochs)
+    return f"the weights of {'its best epoch' if len(result.seeds) == 1 else 'the best epochs'}, {epochs}"
 
 
 @with_groups

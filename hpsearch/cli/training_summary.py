@@ -16,7 +16,7 @@ from hpsearch.analysis.remedy import remedy
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, next_stage, stage_summary
 from hpsearch.cli.again import command_again, next_name
-from hpsearch.cli.output import console, finite, line, plain_line, show_table, value_text
+from hpsearch.cli.output import console, finite, line, plain_line, show_table, stop_text, value_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width
 from hpsearch.results import EpochResult
@@ -52,7 +52,7 @@ class Trained:
 
     @property
     def weights(self) -> Mapping[str, Any] | None:
-        """Path, number and value of the run whose weights are kept."""
+        """Path, number, epoch and value of the run whose weights are kept."""
         kept: Mapping[str, Any] | None = self.evidence.study.attrs.get(attributes.PORTRAIT)
         return kept
 
@@ -130,8 +130,9 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
     if quiet:
         return
     if trained.weights is not None:
-        of = f" of seed {trials[trained.weights['number']].params[SEED]}" if len(trials) > 1 else ""
-        line("weights", f"{trained.weights['path']}{of}")
+        seed, epoch = trials[trained.weights["number"]].params[SEED], trained.weights.get("epoch")
+        of = f"seed {seed}, " if len(trials) > 1 else ""
+        line("weights", f"{trained.weights['path']}   # {of}epoch {epoch}")
     for label, (command, reason) in zip(("next", "or", ""), trained.next, strict=False):
         line(label, f"{command}   # {reason}")
 
@@ -139,8 +140,9 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
 def ending_text(trial: TrialRow) -> str:
     """`0.9757 at epoch 18, 0.9722 at the end`, or how else a run ended."""
     if trial.state == "COMPLETE":
-        last = value_text(trial.attrs[attributes.LAST_VALUE])
-        return f"{value_text(trial.value)} at epoch {trial.attrs[attributes.BEST_EPOCH]}, {last} at the end"
+        last, reason = value_text(trial.attrs[attributes.LAST_VALUE]), trial.attrs.get(attributes.REASON)
+        end = "at the end" if reason is None else f"in epoch {trial.attrs[attributes.EPOCH]}, {stop_text(reason)}"
+        return f"{value_text(trial.value)} at epoch {trial.attrs[attributes.BEST_EPOCH]}, {last} {end}"
     if trial.attrs.get(attributes.REASON) == attributes.EXPLODED:
         return f"none: exploded in epoch {trial.attrs[attributes.EPOCH]}"
     if trial.state == "FAIL":

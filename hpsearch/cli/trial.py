@@ -82,12 +82,12 @@ def trial(
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
     from hpsearch.analysis.summary import value_name
-    from hpsearch.cli.output import line, params_text, value_text
+    from hpsearch.cli.output import line, params_text, stop_text, value_text
 
     attrs = {name: value for name, value in row.attrs.items() if name != "structure" and "hpsearch" not in name}
     ending: str = row.state
     if (reason := attrs.pop(attributes.REASON, None)) is not None:
-        ending += f", {reason}"
+        ending += f", {stop_text(reason) if row.state == 'COMPLETE' else reason}"
         if (epoch := attrs.pop(attributes.EPOCH, None)) is not None:
             ending += f" in epoch {epoch}"
     if (cost := attrs.pop(attributes.COST, None)) is not None:

@@ -89,9 +89,9 @@ def parse_source(text: str) -> DataSource:
     if sign and (kind := prefix.lower()) in PREFIXES:
         if kind in NOT_YET:
             raise ValueError(not_yet(kind))
-        if not path.strip():
-            raise ValueError(f"allowed: {kind}:PATH, the path is missing")
         plain = str(PurePosixPath(path))
+        if not path.strip() or not plain.strip():
+            raise ValueError(f"allowed: {kind}:PATH, the path is missing")
         return FolderPath(plain) if kind == "folder" else NpzPath(plain)
     if text in SOURCES:
         return Named(text)

@@ -183,12 +183,22 @@ class TrainConfig(Section):
     """Factor of the exponential and step schedules."""
     lr_step: Annotated[int, UsedBy("train.lr_schedule", "step"), Field(ge=1)] = 10
     """step: epochs between two decays."""
+    patience: int | None = Field(None, ge=1)
+    """Epochs without a better validation accuracy, as the mean of 3 epochs, after which a trial ends; or "none".
+    Schedules of the learning rate stay those of all epochs.
+    """
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
     """Of weights, data, arithmetic; bfloat16: of products only; auto: that where it makes a large search faster."""
     seed: int = Field(0, ge=0)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
+
+    @field_validator("patience", mode="before")
+    @classmethod
+    def _none(cls, patience: Any) -> Any:
+        """TOML has no null, but a stage may want no patience where the others have some."""
+        return None if patience == "none" else patience
 
 
 class StageConfig(Section):
@@ -201,9 +211,9 @@ class StageConfig(Section):
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "random"
     """Who proposes the hyperparameters. random, qmc and grid are drawn from the seed before the first trial."""
     pruner: str = "none"
-    """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, threshold, ..."""
+    """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
     pruner_options: dict[str, Any] = Field(default_factory=dict)
-    """The pruner's own arguments, as Optuna names them."""
+    """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
     seed: int = Field(0, ge=0)
     """Draws the hyperparameters."""
     set: dict[str, Any] = Field(default_factory=dict)

@@ -226,6 +226,8 @@ class StudyConfig(Section):
         for section in ("data", "model"):  # so that searches of before they existed stay the same
             if not plain[section]["options"]:
                 del plain[section]["options"]
+        if plain["train"]["patience"] is None:
+            del plain["train"]["patience"]
         return plain
 
 

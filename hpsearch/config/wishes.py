@@ -27,7 +27,6 @@ KEYS = {
     r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing",
     r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
     r"(grad\w*_)?clip\w*|ema": "this is not there yet; a trial whose cost explodes is stopped, see train.explosion",
-    r"(num_)?workers": "the flag is --workers; the CPU threads of one are run.threads",
     r"gpus?|cuda": "the key is run.device, as cuda:0; the flag for several is --devices",
     r"(im(age|g)_?)?(size|resize|shape)": "the key is data.size, for a folder of images",
     r"(val(idation)?_?)?(split|share|fraction)|validation": "the key is data.val: a share below 1, or a count",

@@ -242,18 +242,19 @@ def _inside(album: Album, stage: StageData) -> list[Shown]:
         return []
     if portrait is None:
         return []
+    whose = f"Trial {portrait.number}" + (f" after epoch {portrait.epoch}" if portrait.epoch is not None else "")
     cards = []
     if (filters := _filters_info(portrait)) is not None:
         channels, height, width = filters.shape
         few = f"the {filters.num_shown} largest of " if filters.num_shown < filters.num_units else ""
         note = (
-            f"Trial {portrait.number}: {few}{filters.num_units} units, {height} × {width}"
+            f"{whose}: {few}{filters.num_units} units, {height} × {width}"
             f"{' in colour' if channels == 3 else ''}. Smooth shapes have learned; noise has not, or not yet."
         )
         cards.append(album.add(f"{stage.name}-filters", plot_filters(filters), "First-layer filters", note))
     if (sparsity := _sparsity_info(portrait)) is not None:
         dead = sum(sparsity.num_dead.values())
-        note = f"Trial {portrait.number}. " + (
+        note = f"{whose}. " + (
             f"{dead} units are 0 for every image: dead." if dead else "No unit is 0 for every image."
         )
         cards.append(album.add(f"{stage.name}-sparsity", plot_sparsity(sparsity), "Silent units", note))

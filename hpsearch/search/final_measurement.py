@@ -42,6 +42,11 @@ class FinalTest:
     params: Mapping[str, Any]
     val_acc: float | None
     epochs: int
+    """Those that each seed could have."""
+    trained_epochs: tuple[int, ...]
+    """By seed."""
+    measured_epochs: tuple[int | None, ...]
+    """By seed, the one whose weights were measured; None where the training exploded."""
     train_on_val: bool
     num_train: int
     num_test: int
@@ -91,6 +96,8 @@ class FinalTest:
             "params": {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items()},
             "val_acc": self.val_acc,
             "epochs": self.epochs,
+            "trained_epochs": list(self.trained_epochs),
+            "measured_epochs": list(self.measured_epochs),
             "train_on_val": self.train_on_val,
             "num_train": self.num_train,
             "num_test": self.num_test,
@@ -120,7 +127,9 @@ def final_test(
     progress: Progress | None = None,
     seed_ended: Callable[[int, float | None], None] | None = None,
 ) -> FinalTest:
-    """Train the best trial of a stage again and measure it on the test split, with its weights after the last epoch.
+    """Train the best trial of a stage again and measure it on the test split.
+
+    The weights are those of the epoch that was the best on the validation images, as in the search.
 
     Args:
         db: the storage; the use is written to the study's attributes.
@@ -128,8 +137,9 @@ def final_test(
         study: a stage of ours.
         number: another trial than the best one.
         num_seeds: trainings, with the trial's train.seed and those that follow.
-        train_on_val: train on the validation images, too. No validation is left then to say when to stop, so the
-            training ends after the epoch that was the trial's best; mean and std of the training part stay in use.
+        train_on_val: train on the validation images, too. No validation is left then to choose an epoch by, so the
+            training ends after the one that was the trial's best, and its last weights are measured; mean and std of
+            the training part stay in use.
         progress: hears (done, total) while image files are decoded.
         seed_ended: hears each seed and its test accuracy.
 
@@ -148,15 +158,23 @@ def final_test(
     x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress)
     if train_on_val:
         data = joined(data)
-    epochs = int(stored.trial.attrs[attributes.BEST_EPOCH]) if train_on_val else stored.config.train.epochs
+    epochs = int(stored.trial.attrs[attributes.BEST_EPOCH]) if train_on_val else stored.epochs
     seeds = tuple(range(stored.seed, stored.seed + num_seeds))
     accuracies: list[float | None] = []
+    trained: list[int] = []
+    measured: list[int | None] = []
     confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
     for seed in seeds:
-        training = retrain(stored.config, data, seed, epochs=epochs, engine=run.engine)
-        if training.state is None:
+        training = retrain(
+            stored.config, data, seed, epochs=epochs, stops_early=not train_on_val,
+            which="last" if train_on_val else "best", engine=run.engine,
+        )  # fmt: skip
+        trained.append(len(training.results))
+        if training.state is None or training.best is None:
             accuracies.append(None)
+            measured.append(None)
         else:
+            measured.append(trained[-1] if train_on_val else training.best.epoch)
             predicted_N = predict(stored.config, training.state, x_test_NCHW, data.num_classes)
             confusion += confusion_matrix(y_test_N, predicted_N, data.num_classes)
             accuracies.append(float((predicted_N == y_test_N).double().mean()))
@@ -173,6 +191,8 @@ def final_test(
         params=stored.trial.params,
         val_acc=stored.trial.value,
         epochs=epochs,
+        trained_epochs=tuple(trained),
+        measured_epochs=tuple(measured),
         train_on_val=train_on_val,
         num_train=data.num_train,
         num_test=len(y_test_N),

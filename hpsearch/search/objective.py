@@ -8,12 +8,13 @@ from typing import Any
 
 import optuna
 
-from hpsearch.analysis.attributes import BEST_EPOCH, LAST_VALUE
+from hpsearch.analysis.attributes import BEST_EPOCH, EPOCH, LAST_VALUE, REASON, STOPPED_EARLY
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.results import TrialSpec
 from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import EXPLODED_VALUE, explosion_attributes, suggest
 from hpsearch.training import Pack, group
+from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.images import load_images
 
 
@@ -21,7 +22,8 @@ class Objective:
     """Trains one trial of a study file and returns its best validation accuracy; to be maximized.
 
     Reports the validation accuracy after each epoch, raises `optuna.TrialPruned` when the pruner says so and when
-    the cost explodes, with reason, epoch and step as user attributes. The trial has `train.epochs` epochs.
+    the cost explodes, with reason, epoch and step as user attributes. The trial has `train.epochs` epochs, or fewer
+    where `train.patience` ends it.
 
         study = optuna.create_study(direction="maximize")
         study.optimize(hpsearch.Objective("studies/digits.toml"), n_trials=20)
@@ -48,7 +50,8 @@ class Objective:
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
         if config.data not in self._images:
             self._images[config.data] = load_images(config, self.run)
-        pack = Pack(config, self._images[config.data], specs, engine=self.run.engine)
+        pack = Pack(config, self._images[config.data], specs, engine=self.run.engine, keeps_best=False)
+        patience = config.train.patience
         values: list[float] = []
         while not pack.done:
             report = pack.run_epoch()
@@ -61,6 +64,10 @@ class Objective:
             [result] = report.results
             values.append(result.val_acc)
             trial.report(result.val_acc, result.epoch)
+            if patience is not None and not pack.done and stopped_early(values, patience):
+                trial.set_user_attr(REASON, STOPPED_EARLY)
+                trial.set_user_attr(EPOCH, result.epoch)
+                break
             if trial.should_prune():
                 raise optuna.TrialPruned(f"pruned after epoch {result.epoch}")
         trial.set_user_attr(BEST_EPOCH, values.index(max(values)) + 1)

@@ -17,7 +17,7 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult
-from hpsearch.search.stored_trials import StoredTrial, Training, images_of, retrain, stored_trial
+from hpsearch.search.stored_trials import Training, images_of, retrain, stored_trial
 from hpsearch.stages.opening import changed_code, versions
 from hpsearch.storage import Database, read_epochs
 
@@ -111,7 +111,8 @@ def rerun(
 ) -> Rerun:
     """Train a trial again from its stored config, with its own seed and those that follow.
 
-    A trial that the pruner stopped, or that exploded, is trained up to the epoch where that happened.
+    A trial that the pruner stopped, or that exploded, is trained up to the epoch where that happened. So is one that
+    stopped early, with its own seed; other seeds have train.patience.
 
     Raises:
         ConfigError, RefusedError: see `stored_trial` and `images_of`.
@@ -122,7 +123,10 @@ def rerun(
     recorded = read_epochs(db, stored.study, [number]).get(number, [])
     trainings = []
     for seed in range(stored.seed, stored.seed + num_seeds):
-        trainings.append(retrain(stored.config, data, seed, epochs=_num_epochs(stored), engine=run.engine))
+        # One image more or less, by rounding, would stop the same curve at another epoch.
+        is_own = seed == stored.seed
+        epochs = stored.last_epoch if is_own else stored.epochs
+        trainings.append(retrain(stored.config, data, seed, epochs=epochs, stops_early=not is_own, engine=run.engine))
         if seed_ended is not None:
             seed_ended(trainings[-1])
     exploded = stored.trial.attrs.get(attributes.REASON) == attributes.EXPLODED
@@ -183,12 +187,6 @@ def _follows(old: EpochResult, new: EpochResult) -> bool:
         math.isclose(before, after, rel_tol=tolerance)
         for before, after in ((old.cost, new.cost), (old.val_loss, new.val_loss))
     )
-
-
-def _num_epochs(stored: StoredTrial) -> int | None:
-    if stored.trial.state == "PRUNED":
-        return int(stored.trial.attrs[attributes.EPOCH])
-    return None
 
 
 def _other_versions(then: Mapping[str, str]) -> dict[str, tuple[str, str]]:

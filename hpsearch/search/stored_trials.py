@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,10 +15,11 @@ from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
 from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.opening import stored_plan
 from hpsearch.storage import StudyRow, TrialRow
 from hpsearch.training import Pack
+from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.images import load_images
 
 SEARCHES = ("coarse", "fine", attributes.TRAIN)  # the kinds of studies whose best trial is a result
@@ -37,10 +39,22 @@ class StoredTrial:
         """The seed it was trained with."""
         return self.config.train.seed
 
+    @property
+    def last_epoch(self) -> int | None:
+        """That in which it ended before its time; None if it went through all, or raised."""
+        epoch = self.trial.attrs.get(attributes.EPOCH)
+        return int(epoch) if epoch is not None else None
+
+    @property
+    def epochs(self) -> int:
+        """Those that any seed gets: up to where a pruner or an explosion ended it, but not up to where patience did."""
+        is_early = self.trial.attrs.get(attributes.REASON) == attributes.STOPPED_EARLY
+        return self.config.train.epochs if is_early or self.last_epoch is None else self.last_epoch
+
 
 @dataclass(frozen=True)
 class Training:
-    """What one more training gave. `state` holds the weights after the last epoch; None if it exploded."""
+    """What one more training gave. `state` holds the weights that were asked for; None if it exploded."""
 
     seed: int
     results: list[EpochResult]
@@ -48,9 +62,14 @@ class Training:
     state: Mapping[str, Tensor] | None
 
     @property
+    def best(self) -> EpochResult | None:
+        """Its best epoch; None if it exploded."""
+        return best_epoch(self.results) if self.explosion is None else None
+
+    @property
     def value(self) -> float | None:
         """The value that a stage would give it: its best val_acc; None if it exploded."""
-        return max(result.val_acc for result in self.results) if self.explosion is None else None
+        return self.best.val_acc if self.best is not None else None
 
 
 def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
@@ -100,18 +119,24 @@ def retrain(
     seed: int,
     *,
     epochs: int | None = None,
+    stops_early: bool = True,
+    which: Literal["best", "last"] = "best",
     engine: str = "auto",
 ) -> Training:
-    """Train one trial alone.
+    """Train one trial alone, as a stage trains it.
 
     Args:
         config: of the trial, all its hyperparameters included.
         data: on the device on which to train.
         seed: train.seed.
         epochs: stop after so many; schedules stay those of the config's own number.
+        stops_early: whether train.patience counts.
+        which: the weights to keep, of the best epoch or of the last.
         engine: as run.engine.
     """
-    pack = Pack(config.with_params({"train.seed": seed}), data, [TrialSpec(0)], engine=engine)
+    config = config.with_params({"train.seed": seed})
+    patience = config.train.patience if stops_early else None
+    pack = Pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
     results: list[EpochResult] = []
     explosion: Explosion | None = None
     last = config.train.epochs if epochs is None else min(epochs, config.train.epochs)
@@ -119,4 +144,6 @@ def retrain(
         report = pack.run_epoch()
         results += report.results
         explosion = next(iter(report.explosions), None)
-    return Training(seed, results, explosion, pack.state(0) if explosion is None else None)
+        if patience is not None and stopped_early([result.val_acc for result in results], patience):
+            break
+    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None)

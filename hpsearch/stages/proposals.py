@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
-from hpsearch.errors import ConfigError
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
+from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.storage import State, TrialRow
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Mirror:
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self.best_value: float | None = None
+        """The highest value of the trials that are COMPLETE."""
         self.ended: set[int] = set()
         self.first_open = 0
         """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
@@ -171,6 +173,8 @@ class Mirror:
         import optuna
 
         self.ended.add(number)
+        if value is not None:
+            self.best_value = value if self.best_value is None else max(self.best_value, value)
         if exploded and self.tells_explosions_as_complete:
             value = EXPLODED_VALUE
         if value is not None:
@@ -217,32 +221,6 @@ def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) ->
 def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
     """The part of some hyperparameters that CMA-ES searches; it leaves choices to random."""
     return {k: v for k, v in params.items() if isinstance(v, int | float) and not isinstance(v, bool)} or None
-
-
-def make_pruner(settings: StageConfig) -> optuna.pruners.BasePruner:
-    """An Optuna pruner by its name: `median` for MedianPruner, `successive-halving`, `HyperbandPruner`, ...
-
-    Raises:
-        ConfigError: there is none of that name, or it does not take the given options.
-    """
-    import optuna
-
-    def short(name: str) -> str:
-        return name.lower().replace("-", "").replace("_", "").removesuffix("pruner")
-
-    if settings.pruner == "none":
-        return optuna.pruners.NopPruner()
-    classes = {short(name): getattr(optuna.pruners, name) for name in optuna.pruners.__all__ if name != "BasePruner"}
-    chosen = classes.get(short(settings.pruner))
-    if chosen is None:
-        raise ConfigError(f"pruner = {settings.pruner!r} is not known.\nAllowed: none, {', '.join(sorted(classes))}.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            pruner: optuna.pruners.BasePruner = chosen(**settings.pruner_options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"pruner {settings.pruner} with {settings.pruner_options}: {error}") from None
-    return pruner
 
 
 def explosion_attributes(epoch: int, step: int, cost: float, first_cost: float) -> dict[str, Any]:

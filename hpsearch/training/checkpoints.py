@@ -1,7 +1,9 @@
 """Checkpoints on disk: one trial each, so that any worker can go on with it in another pack.
 
-    FOLDER/NUMBER/EPOCH.safetensors   weights, buffers, optimizer state
+    FOLDER/NUMBER/EPOCH.safetensors   weights, buffers, optimizer state; weights and buffers of the best epoch
     FOLDER/NUMBER/EPOCH.json          epoch, results so far, checksum of the other file
+
+Where the best epoch is the last one, its weights are there once. The results say which one it was.
 
 The JSON is written last and in one piece, so a checkpoint is there whole or not at all. Two generations are kept: where
 the newest one is damaged, the one before serves. Nothing is unpickled.
@@ -23,8 +25,8 @@ from safetensors.torch import save as save_tensors
 from hpsearch.datasets.atomic import replacing
 from hpsearch.errors import HpsearchError
 from hpsearch.logs import get_logger
-from hpsearch.results import EpochResult
-from hpsearch.training.pack import Snapshot
+from hpsearch.results import EpochResult, best_epoch
+from hpsearch.training.snapshot import Snapshot
 
 GENERATIONS = 2  # checkpoints kept of each trial
 
@@ -44,10 +46,16 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one study in a folder of its own; `name` is an id that we made, never a user's text."""
+    """The checkpoints of one study in a folder of its own.
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.folder = root / name
+    Args:
+        root: of all studies.
+        name: an id that we made, never a user's text.
+        needs_best: whether the weights of best epochs are kept; checkpoints without them are passed over then.
+    """
+
+    def __init__(self, root: Path, name: str, *, needs_best: bool = True) -> None:
+        self.folder, self.needs_best = root / name, needs_best
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
         """Write a trial's state after an epoch, and drop all but the newest generations.
@@ -107,7 +115,13 @@ class Checkpoints:
         results = [EpochResult(**{k: _number(v) for k, v in result.items()}) for result in described["results"]]
         if described["epoch"] != epoch or [result.epoch for result in results] != list(range(1, epoch + 1)):
             raise CheckpointError(f"{folder / f'{epoch}.json'} is of another epoch")
-        return Checkpoint(Snapshot(epoch, load_tensors(tensors)), results)
+        snapshot = Snapshot(epoch, load_tensors(tensors), best_epoch(results) if results else None)
+        if self.needs_best and not snapshot.has_best:
+            raise CheckpointError(
+                f"the checkpoint of epoch {epoch} holds no weights of its best epoch: an older version wrote it, or "
+                "nobody's weights were kept"
+            )
+        return Checkpoint(snapshot, results)
 
     def _drop(self, number: int, epoch: int) -> None:
         for ending in ("json", "safetensors"):  # the announcement first

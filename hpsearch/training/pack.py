@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,14 +15,15 @@ from hpsearch.config.structure import structure_key
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
-from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.runtime import step_seed
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate
-from hpsearch.training.state import PackState
+from hpsearch.training.snapshot import Snapshot
+from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
 
@@ -34,19 +36,12 @@ class PackReport:
     explosions: list[Explosion]
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """A live trial between two epochs: enough to go on with it in another pack, on another device."""
-
-    epoch: int  # epochs done
-    tensors: dict[str, Tensor]  # on the CPU
-
-
 class Pack:
     """Trains the trials of `specs` under one config; they may differ in vector hyperparameters only.
 
     All of them start from the same weights (times their own init_scale) and see the same minibatches and noise, so
-    what a trial gives depends on its hyperparameters and on train.seed, not on its neighbours.
+    what a trial gives depends on its hyperparameters and on train.seed, not on its neighbours. A trial's weights are
+    those of its best epoch, whose validation accuracy is its value.
 
     Args:
         config: with the structural values of these trials; also the default of any vector value that a spec lacks.
@@ -54,6 +49,7 @@ class Pack:
         specs: at least one.
         engine: auto, loop, vmap or fused.
         snapshots: where trials are to go on from, by number; of all trials and from one epoch, or of none.
+        keeps_best: whether anybody will ask for the weights of best epochs, which are one more copy of all weights.
 
     Raises:
         ConfigError: a value is not allowed, or the net does not fit the images.
@@ -69,11 +65,14 @@ class Pack:
         *,
         engine: str = "auto",
         snapshots: Mapping[int, Snapshot] | None = None,
+        keeps_best: bool = True,
     ) -> None:
         self.config = config
         self.epoch = 0
         """Epochs done."""
         self._numbers = [spec.number for spec in specs]
+        self._keeps_best = keeps_best
+        self._best: dict[int, EpochResult] = {}  # so far, by number
         self._data = data
         self._check(specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
@@ -145,6 +144,7 @@ class Pack:
             explosions += self._remove(epoch, lost)
             results = [result for result in results if result.number not in lost]
         self.epoch = epoch
+        self._keep_best(results)
         return PackReport(results, explosions)
 
     def drop(self, numbers: Iterable[int]) -> None:
@@ -158,15 +158,22 @@ class Pack:
             raise EngineError(f"trials {sorted(missing)} are not in the pack.\nIn it: {list(self._numbers)}.")
         self._keep([slot for slot, number in enumerate(self._numbers) if number not in leaving])
 
-    def state(self, number: int) -> dict[str, Tensor]:
+    def state(self, number: int, which: Literal["best", "last"] = "best") -> dict[str, Tensor]:
         """A copy of a trial's weights and buffers, ready for `build(...).load_state_dict`.
 
+        Args:
+            number: of the trial.
+            which: those of its best epoch (before the first one has ended: as they are), or as they are now.
+
         Raises:
-            EngineError: the trial is not in the pack.
+            EngineError: the trial is not in the pack, or the pack keeps no best weights.
         """
-        if number not in self._numbers:
-            raise EngineError(f"trial {number} is not in the pack.\nIn it: {list(self._numbers)}.")
-        slot = self._state.slot(self._numbers.index(number))
+        if which == "best" and not self._keeps_best:
+            raise EngineError("this pack keeps no weights of best epochs.\nAllowed: which='last', or keeps_best=True.")
+        index = self._slot(number)
+        best = self._best.get(number)
+        apart = which == "best" and best is not None and best.epoch < self.num_epochs
+        slot = self._state.best_slot(index) if apart else self._state.slot(index)
         return {name: slot[first].clone() for name, first in self._persistent.items()}
 
     def snapshot(self, number: int) -> Snapshot:
@@ -175,10 +182,15 @@ class Pack:
         Raises:
             EngineError: the trial is not in the pack.
         """
+        slot, best = self._slot(number), self._best.get(number)
+        is_best = best is not None and best.epoch == self.epoch  # then nothing is written twice
+        stacked = {n: t for n, t in self._state.everything().items() if not (is_best and n.startswith(BEST))}
+        return Snapshot(self.epoch, {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}, best)
+
+    def _slot(self, number: int) -> int:
         if number not in self._numbers:
             raise EngineError(f"trial {number} is not in the pack.\nIn it: {list(self._numbers)}.")
-        slot = self._numbers.index(number)
-        return Snapshot(self.epoch, {name: t[slot].cpu().clone() for name, t in self._state.everything().items()})
+        return self._numbers.index(number)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
@@ -186,7 +198,7 @@ class Pack:
             raise EngineError(f"snapshots of trials {sorted(snapshots)} at epochs {sorted(epochs)} are not one pack's.")
         stacked = self._state.everything()
         for slot, number in enumerate(self._numbers):
-            tensors = snapshots[number].tensors
+            tensors = snapshots[number].present
             if {name: t.shape for name, t in tensors.items()} != {name: t.shape[1:] for name, t in stacked.items()}:
                 raise EngineError(f"the snapshot of trial {number} is of another net or optimizer.")
             for name, tensor in stacked.items():
@@ -194,6 +206,15 @@ class Pack:
         self._state.watch.go_on()
         self._engine.weights_changed()
         self.epoch = epochs.pop()
+        self._best = {number: snapshot.best for number, snapshot in snapshots.items() if snapshot.best is not None}
+        if not self._keeps_best:
+            return
+        self._state.keep_best(range(len(self._numbers)))
+        for slot, number in enumerate(self._numbers):
+            if not snapshots[number].has_best:
+                raise EngineError(f"the snapshot of trial {number} is without the weights of its best epoch.")
+            for name, tensor in snapshots[number].best_weights.items():
+                self._state.best[name][slot].copy_(tensor)
 
     @property
     def _state(self) -> PackState:
@@ -275,6 +296,13 @@ class Pack:
                 self._numbers, self._learning_rates(epoch).tolist(), rows, strict=True
             )
         ]
+
+    def _keep_best(self, results: Sequence[EpochResult]) -> None:
+        """Of the trials that have just had their best epoch."""
+        better = {r.number: r for r in results if best_epoch([self._best.get(r.number, r), r]) is r}
+        self._best |= better
+        if better and self._keeps_best and self.epoch < self.num_epochs:  # after the last one they are there anyway
+            self._state.keep_best([slot for slot, number in enumerate(self._numbers) if number in better])
 
     def _learning_rates(self, epoch: int) -> Tensor:
         vectors = self._state.vectors

@@ -15,6 +15,8 @@ from hpsearch.training.explosion import ExplosionWatch
 from hpsearch.training.optimizers import Stacked, make_optimizer
 from hpsearch.training.vectors import Vectors, columns
 
+BEST = "best/"  # before the names of the best weights, in `everything`
+
 
 class PackState:
     """Parameters, buffers and optimizer state of K trials, stacked along dimension 0; engines change them in place.
@@ -47,6 +49,8 @@ class PackState:
         for name, layer in module.named_modules():
             if isinstance(layer, Dropout):
                 self.buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
+        self.best: Stacked = {}
+        """Parameters and buffers of each trial's best epoch; empty until `keep_best` is called."""
         self.vectors = vectors
         self.train = train
         self.optimizer = make_optimizer(train.optimizer, self.parameters, weights, vectors)
@@ -111,6 +115,21 @@ class PackState:
         """One trial's parameters and buffers by their names in the net, as views."""
         return {name: tensor[index] for name, tensor in {**self.parameters, **self.buffers}.items()}
 
+    def keep_best(self, slots: Sequence[int]) -> None:
+        """Take these trials' parameters and buffers, as they are now, for the best that they had; at first, of all."""
+        current = {**self.parameters, **self.buffers}
+        if not self.best:
+            self.best = {name: tensor.clone() for name, tensor in current.items()}
+            return
+        for name, tensor in current.items():
+            own, best = tensor.unbind(), self.best[name].unbind()
+            # One kernel for all slots on a GPU; on a CPU, a fifth of the time of index_copy and index_select.
+            torch._foreach_copy_([best[slot] for slot in slots], [own[slot] for slot in slots])
+
+    def best_slot(self, index: int) -> dict[str, Tensor]:
+        """As `slot`, of the trial's best epoch."""
+        return {name: tensor[index] for name, tensor in self.best.items()}
+
     def everything(self) -> Stacked:
         """All that a trial is made of, stacked, by a name of its own: what has to be kept to go on with it later."""
         averages = {f"optimizer/{key}/{name}": t for key, s in self.optimizer.state.items() for name, t in s.items()}
@@ -119,11 +138,12 @@ class PackState:
             **{f"buffers/{name}": tensor for name, tensor in self.buffers.items()},
             **averages,
             **{f"watch/{name}": tensor for name, tensor in self.watch.everything().items()},
+            **{f"{BEST}{name}": tensor for name, tensor in self.best.items()},
         }
 
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials; the kept ones move together in this order."""
-        for stacked in (self.parameters, self.buffers):
+        for stacked in (self.parameters, self.buffers, self.best):
             for name, tensor in stacked.items():
                 stacked[name] = tensor[list(slots)]
         self.vectors = self.vectors.keep(slots)

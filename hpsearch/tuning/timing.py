@@ -168,7 +168,8 @@ class TimedPack:
         self.watch = Stopwatch(self.data.x_train_NCHW.device, self.clock)
         self.part = WatchedData.part(self.data, self.num_steps * config.train.batch_size, self.watch)
         self.num_batches = self.part.num_batches(config.train.batch_size)
-        self.pack = Pack(config, self.part, [TrialSpec(number) for number in range(self.width)], engine=self.engine)
+        specs = [TrialSpec(number) for number in range(self.width)]
+        self.pack = Pack(config, self.part, specs, engine=self.engine, keeps_best=False)
         self.engine = self.pack.engine
 
     def run_epoch(self, most_seconds: float = math.inf) -> float:

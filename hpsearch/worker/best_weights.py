@@ -1,7 +1,8 @@
-"""The best trial of a stage, kept: its weights after the last epoch, its first-layer filters, its silent units.
+"""The best trial of a stage, kept: the weights of its best epoch, its first-layer filters, its silent units.
 
 A safetensors file under a generated name, which is an artifact of the study in Optuna's sense; the study's attributes
-say where. Reading one imports no torch.
+say where, of which epoch, and with what value. So does the file's own metadata: `trial`, `epoch`, `val_acc`. Reading
+one imports no torch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from hpsearch.config import StudyConfig
     from hpsearch.datasets.device import TrainingData
+    from hpsearch.results import EpochResult
     from hpsearch.training import Pack
 
 WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
@@ -45,10 +47,12 @@ class Portrait:
     path: Path
     filters: np.ndarray[Any, Any] | None
     sparsity: dict[str, np.ndarray[Any, Any]]
+    epoch: int | None = None
+    """Of the weights; None where an older version kept those after the last one."""
 
 
-def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: TrainingData, number: int) -> Path | None:
-    """Write a live trial of a pack to a file under a new name, which is returned.
+def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: TrainingData, best: EpochResult) -> Path | None:
+    """Write a live trial of a pack, as it was after its `best` epoch, to a file under a new name, which is returned.
 
     A full disk or an unwritable folder costs the portrait, not the search: it is logged, and None comes back.
     """
@@ -56,7 +60,7 @@ def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: Training
 
     from hpsearch.training.sparsity import first_layer, unit_sparsity
 
-    state = pack.state(number)
+    state = pack.state(best.number)
     tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
     silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
     tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
@@ -66,16 +70,17 @@ def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: Training
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Written under its final name and only then announced: nobody reads it before it is whole.
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
+        metadata = {"trial": str(best.number), "epoch": str(best.epoch), "val_acc": repr(best.val_acc)}
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
     except OSError as error:
         path.unlink(missing_ok=True)
-        log.warning("the weights of trial %d are not kept: %s", number, error)
+        log.warning("the weights of trial %d are not kept: %s", best.number, error)
         return None
     return path.resolve()
 
 
 def announce_portrait(
-    db: Database, study: StudyRow, path: Path, number: int, value: float, *, replaces: bool = True
+    db: Database, study: StudyRow, path: Path, number: int, value: float, epoch: int, *, replaces: bool = True
 ) -> None:
     """Make a file the portrait of its study, and an artifact in Optuna's sense, unless a better one is there.
 
@@ -99,7 +104,7 @@ def announce_portrait(
         if other is not None:
             replaced.append(Path(other["path"]))
             artifacts[f"{ARTIFACT}{replaced[0].name}"] = "null"  # as Optuna marks what was removed
-        portrait = {"path": str(path), "number": number, "value": value}
+        portrait = {"path": str(path), "number": number, "value": value, "epoch": epoch}
         return AttrChange({attributes.PORTRAIT: portrait}, artifacts)
 
     # Two workers may find a better one at the same moment: the second of them compares with the first.
@@ -127,4 +132,4 @@ def load_portrait(study: StudyRow) -> Portrait | None:
     except (OSError, SafetensorError) as error:
         raise StorageError(f"the weights of trial {kept['number']} cannot be read: {path}: {error}") from None
     sparsity = {n.removeprefix(SPARSITY): share for n, share in tensors.items() if n.startswith(SPARSITY)}
-    return Portrait(kept["number"], kept["value"], path, tensors.get(FILTERS), sparsity)
+    return Portrait(kept["number"], kept["value"], path, tensors.get(FILTERS), sparsity, kept.get("epoch"))

@@ -41,17 +41,21 @@ class Keeper:
         paths: dict[int, Path] = {}
 
         def write(number: int) -> Path | None:
-            if number not in paths and (path := write_portrait(folder, pack, config, data, number)) is not None:
-                paths[number] = path
+            if number not in paths:
+                path = write_portrait(folder, pack, config, data, completed[number].best)
+                if path is not None:
+                    paths[number] = path
             return paths.get(number)
 
         number, trial = max(completed.items(), key=lambda item: (item[1].best.val_acc, -item[0]))
-        value = trial.best.val_acc
+        value, epoch = trial.best.val_acc, trial.best.epoch
         if self.best_value is None or value > self.best_value:
             self.best_value = value
             if (best := write(number)) is not None:
                 replaces = self.run_config.keep == "best"
-                writer.later(lambda: announce_portrait(self.db, self.study, best, number, value, replaces=replaces))
+                writer.later(
+                    lambda: announce_portrait(self.db, self.study, best, number, value, epoch, replaces=replaces)
+                )
         if self.run_config.keep == "all":
             for each in completed:
                 write(each)

@@ -12,12 +12,13 @@ from hpsearch.analysis import attributes
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
-from hpsearch.results import EpochResult, Explosion, TrialSpec
+from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror, explosion_attributes
 from hpsearch.storage import Lease, Outcome
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoint
+from hpsearch.training.early_stopping import stopped_early
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.writer import Writer
@@ -36,11 +37,17 @@ class HeldTrial:
     @property
     def best(self) -> EpochResult:
         """Its best epoch, the earliest among equals."""
-        return max(self.results, key=lambda result: (result.val_acc, -result.epoch))
+        return best_epoch(self.results)
 
 
 def create_pack(
-    config: StudyConfig, data: TrainingData, numbers: Sequence[int], held: Mapping[int, HeldTrial], engine: str
+    config: StudyConfig,
+    data: TrainingData,
+    numbers: Sequence[int],
+    held: Mapping[int, HeldTrial],
+    engine: str,
+    *,
+    keeps_best: bool = True,
 ) -> Pack:
     """The pack of some trials, at its beginning or where their checkpoints are.
 
@@ -50,10 +57,11 @@ def create_pack(
         numbers: of the trials, by slot.
         held: those trials, and maybe others, by number.
         engine: auto, loop, vmap or fused.
+        keeps_best: whether weights may be kept of them.
     """
     snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}
     specs = [TrialSpec(number, held[number].lease.params) for number in numbers]
-    return Pack(config, data, specs, engine=engine, snapshots=snapshots)
+    return Pack(config, data, specs, engine=engine, snapshots=snapshots, keeps_best=keeps_best)
 
 
 class PackRun:
@@ -63,6 +71,7 @@ class PackRun:
         pack: as `create_pack` makes it.
         held: the trials by number; those that are over, or lost, are taken out.
         pruner: its name, as the reason of those it stops.
+        keep: called with trials that complete, while they are in the pack; gives the files with weights of some.
         after_epoch: called after each epoch.
     """
 
@@ -72,6 +81,7 @@ class PackRun:
         held: dict[int, HeldTrial],
         *,
         pruner: str,
+        keep: Callable[[Mapping[int, HeldTrial]], Mapping[int, Path]],
         writer: Writer,
         checkpointer: Checkpointer,
         checkpoint_seconds: float,
@@ -80,7 +90,7 @@ class PackRun:
         stop: Stop,
         after_epoch: Callable[[], None],
     ) -> None:
-        self.pack, self.held, self.pruner = pack, held, pruner
+        self.pack, self.held, self.pruner, self.keep = pack, held, pruner, keep
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
@@ -108,7 +118,7 @@ class PackRun:
             self._record(report.results)
             self.listener.measured(report.results)
             self._finish_exploded(report.explosions)
-            self._prune(report.results)
+            self._end_before_time(report.results)
             self.listener.epoch_finished(len(report.results) + len(report.explosions))
             self.after_epoch()
             self._checkpoint()
@@ -141,29 +151,45 @@ class PackRun:
                 self.mirror.finish(explosion.number, None, exploded=True)
         self.end(outcomes)
 
-    def _prune(self, results: Sequence[EpochResult]) -> None:
-        """Ask the pruner about each trial that has epochs left, all at the same epoch."""
-        if self.mirror is None:
+    def _end_before_time(self, results: Sequence[EpochResult]) -> None:
+        """Of the trials that have epochs left, end those that do not get better, and those that the pruner stops."""
+        live = [result for result in results if result.number in self.held]
+        mirror, patience = self.mirror, self.pack.config.train.patience
+        # All at the same epoch, so that each is compared with all others.
+        stopped = [r.number for r in live if mirror is not None and mirror.report(r.number, r.epoch, r.val_acc)]
+        if self.pack.epoch >= self.pack.num_epochs:
             return
-        verdicts = [
-            (result, self.mirror.report(result.number, result.epoch, result.val_acc))
-            for result in results
-            if result.number in self.held
-        ]
+        early: list[int] = []
+        if patience is not None:
+            curves = {r.number: [each.val_acc for each in self.held[r.number].results] for r in live}
+            early = [number for number, values in curves.items() if stopped_early(values, patience)]
+        self._complete_before_time(early, attributes.STOPPED_EARLY)
+        self._prune([number for number in stopped if number not in early])
+
+    def _prune(self, numbers: Sequence[int]) -> None:
+        """End trials that the pruner stops. One that is better than all that are COMPLETE ends COMPLETE itself.
+
+        Optuna, and all that shows its studies, looks for the best trial among those alone.
+        """
+        if not numbers or self.mirror is None:
+            return
+        first = max(numbers, key=lambda number: (self.held[number].best.val_acc, -number))
+        best_value = self.mirror.best_value
+        if best_value is None or self.held[first].best.val_acc > best_value:
+            self._complete_before_time([first], self.pruner)
+            numbers = [number for number in numbers if number != first]
         outcomes = []
-        for result, stop in verdicts:
-            if not stop or result.epoch >= self.pack.num_epochs:
-                continue
-            trial = self.held[result.number]
-            attrs = {
-                attributes.REASON: self.pruner,
-                attributes.EPOCH: result.epoch,
-                attributes.BEST_EPOCH: trial.best.epoch,
-            }
-            outcomes.append(Outcome(trial.lease, "PRUNED", result.val_acc, attrs))
-            self.mirror.finish(result.number, None)
+        for number in numbers:
+            trial = self.held[number]
+            attrs = _before_time(trial, self.pruner)
+            outcomes.append(Outcome(trial.lease, "PRUNED", trial.best.val_acc, attrs))
+            self.mirror.finish(number, None)
         self.end(outcomes)
-        self.pack.drop([outcome.lease.number for outcome in outcomes])
+        self.pack.drop(numbers)
+
+    def _complete_before_time(self, numbers: Sequence[int], reason: str) -> None:
+        self.complete({number: self.held[number] for number in numbers}, reason)
+        self.pack.drop(numbers)
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """Hand the ends of trials to the writer; they are out of this worker's hands."""
@@ -171,14 +197,12 @@ class PackRun:
         for outcome in outcomes:
             del self.held[outcome.lease.number]
 
-    def complete(self, trials: Mapping[int, HeldTrial], weights: Mapping[int, Path]) -> None:
-        """End those that went through all epochs; `weights` are the files of those that are kept."""
+    def complete(self, trials: Mapping[int, HeldTrial], reason: str | None = None) -> None:
+        """End trials with the value of their best epoch; `reason` is why they did not go through all of them."""
+        weights = self.keep(trials)
         outcomes = []
         for number, trial in trials.items():
-            attrs: dict[str, Any] = {
-                attributes.BEST_EPOCH: trial.best.epoch,
-                attributes.LAST_VALUE: trial.results[-1].val_acc,
-            }
+            attrs = _ending(trial) if reason is None else _before_time(trial, reason)
             if number in weights:
                 attrs[attributes.WEIGHTS] = str(weights[number])
             outcomes.append(Outcome(trial.lease, "COMPLETE", trial.best.val_acc, attrs))
@@ -197,3 +221,13 @@ class PackRun:
                     self.checkpointer.save(number, trial.checkpoint)
             self._checkpointed = time.monotonic()
         self.stop.raise_if_requested()
+
+
+def _ending(trial: HeldTrial) -> dict[str, Any]:
+    """What a trial that has a value keeps."""
+    return {attributes.BEST_EPOCH: trial.best.epoch, attributes.LAST_VALUE: trial.results[-1].val_acc}
+
+
+def _before_time(trial: HeldTrial, reason: str) -> dict[str, Any]:
+    """The same of one that has not gone through all epochs."""
+    return {attributes.REASON: reason, attributes.EPOCH: trial.results[-1].epoch, **_ending(trial)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from hpsearch.analysis import attributes
@@ -90,7 +91,8 @@ class Worker:
         self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
         self.spool_folder = Path(run.artifact_dir) / "spool"
         folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
-        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder)
+        self.keeps_best = run.keep != "none"
+        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder, needs_best=self.keeps_best)
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror: Mirror | None = None
@@ -181,10 +183,14 @@ class Worker:
         """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
         numbers = [number for number in numbers if number in self.held]
         try:
+            pack = create_pack(
+                config, self._images(config), numbers, self.held, self.run_config.engine, keeps_best=self.keeps_best
+            )
             self.current = run = PackRun(
-                create_pack(config, self._images(config), numbers, self.held, self.run_config.engine),
+                pack,
                 self.held,
                 pruner=self.plan.settings.pruner,
+                keep=partial(self.keeper.keep, pack, config, self._images(config), writer=self.writer),
                 writer=self.writer,
                 checkpointer=self.checkpointer,
                 checkpoint_seconds=self.run_config.checkpoint_seconds,
@@ -193,9 +199,7 @@ class Worker:
                 stop=self.stop,
                 after_epoch=self._hear_news,
             )
-            completed = run.run()
-            weights = self.keeper.keep(run.pack, config, self._images(config), completed, self.writer)
-            run.complete(completed, weights)
+            run.complete(run.run())
             self.failures.clear()
         except StorageError:
             raise  # no trial's fault

@@ -105,7 +105,9 @@ def test_test_reports_and_counts_its_uses(ran):
     assert "seed 1: test_acc" in first.stderr
     assert re.search(r"^seeds +2: std", first.stdout, re.MULTILINE)
     assert "this is use" not in first.stdout
+    assert re.search(r"^trained .*; the weights of the best epochs, \d, \d$", first.stdout, re.MULTILINE)
     second = ran.json("test", "fine", "--train-on-val")
+    assert second["measured_epochs"] == second["trained_epochs"] == [second["epochs"]]
     assert (second["use"], second["family_use"], second["family"]) == (2, 2, "coarse")
     assert len(second["confusion"]) == len(second["per_class"]) == 3
     third = ran("test", "coarse")

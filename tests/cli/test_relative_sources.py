@@ -22,11 +22,10 @@ def unfinished(name, source):
     from hpsearch.stages.plan import plan_coarse
     from hpsearch.stages.opening import open_stage
     from hpsearch.storage import open_database
-    from hpsearch.training import structure_key
     flags = {"data.source": source, "model.name": "linear", "coarse.trials": 2, "coarse.epochs": 1}
     settings = load_settings(flags=flags)
     plan = plan_coarse(settings, name)
-    open_stage(open_database(settings.run.storage), plan, load_images(plan.trial_config, settings.run), structure_key)
+    open_stage(open_database(settings.run.storage), plan, load_images(plan.trial_config, settings.run))
 
 ended = []
 for folder, command in json.load(sys.stdin):

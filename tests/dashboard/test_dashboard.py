@@ -157,7 +157,7 @@ def weights(db, stages, tmp_path):
     def keep(id_, number, content):
         path = folder / id_
         path.write_bytes(content)
-        announce_portrait(db, stages[0], path, number, number / 10)
+        announce_portrait(db, stages[0], path, number, number / 10, epoch=1)
 
     keep.folder = folder
     return keep

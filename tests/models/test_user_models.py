@@ -137,7 +137,7 @@ def test_a_class_or_a_function_is_a_net_like_any_other(nets):
         found = curves(pack)[0]
         assert found[-1][0] < found[0][0], name
         net = build(config(name).model, (1, 6, 6), 3).double()
-        net.load_state_dict(pack.state(0))  # strict: tied weights have both of their names
+        net.load_state_dict(pack.state(0, "last"))  # strict: tied weights have both of their names
         net.eval()
         data = images()
         loss = torch.nn.functional.cross_entropy(net(data.x_val_NCHW), data.y_val_N).detach()

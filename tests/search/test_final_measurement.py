@@ -57,6 +57,7 @@ def test_the_best_trial_is_trained_again_and_measured_as_plain_pytorch_would(db,
     result = measure(db, settings)
     assert (result.number, result.params, result.val_acc) == (best.number, best.params, best.value)
     assert (result.epochs, result.num_test, result.seeds) == (2, 60, (0,))
+    assert (result.trained_epochs, result.measured_epochs) == ((2,), (best.attrs[attributes.BEST_EPOCH],))
 
     config = plan_coarse(settings).trial_config.with_params(best.params)
     data = load_images(config, settings.run)
@@ -73,6 +74,23 @@ def test_the_best_trial_is_trained_again_and_measured_as_plain_pytorch_would(db,
     assert result.per_class == [float((predicted[y == c] == c).double().mean()) for c in range(3)]
     assert result.interval == wilson_interval(result.mean, 60)
     assert result.std is None
+
+
+def test_the_weights_are_those_of_the_epoch_that_is_the_best_on_the_validation_images(db, tiny, monkeypatch):
+    settings = tiny(coarse__epochs=4, **SETTINGS)
+    early = next(t for t in search(db, settings).trials if t.attrs.get(attributes.BEST_EPOCH) == 2)
+    config = plan_coarse(settings).trial_config.with_params(early.params)
+    data = load_images(config, settings.run)
+    pack = Pack(config, data, [TrialSpec(0)])
+    for _ in range(2):
+        pack.run_epoch()
+    measured, predict = [], final_test.predict
+    monkeypatch.setattr(final_test, "predict", lambda c, state, x, n: measured.append(state) or predict(c, state, x, n))
+    result = measure(db, settings, number=early.number)
+    assert (result.trained_epochs, result.measured_epochs) == ((4,), (2,))
+    assert result.as_dict()["measured_epochs"] == [2]
+    expected = pack.state(0, "last")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in measured[0].items())
 
 
 def test_several_seeds_are_several_trainings(db, tiny):

@@ -121,7 +121,7 @@ def test_the_time_leaves_a_stage_that_the_same_call_finishes(db, tiny):
     assert "RUNNING" not in states
     done = run_procedure(db, tiny(run__width=4), limits=Limits(seconds=600, max_stages=2))
     assert done.ending.ending != "time"
-    assert read_study(db, "coarse").num_finished == 12
+    assert read_study(db, "coarse").num_finished == 8  # the fewest that a stage has, which it was made with
 
 
 def test_time_enough_is_no_budget(db, tiny):

@@ -10,7 +10,7 @@ import hpsearch
 from hpsearch.analysis import attributes
 from hpsearch.config import FloatRange, usercode
 from hpsearch.errors import ConfigError, RefusedError, StudyNotFoundError
-from hpsearch.stages.listener import Listener
+from hpsearch.search.listener import SearchListener
 from hpsearch.storage import find_study, open_database, write_attrs
 
 STUDY = {
@@ -66,7 +66,7 @@ def test_what_the_database_names_is_not_trusted_and_what_a_dict_names_is(tmp_pat
 
 
 def test_what_does_nothing_is_noted(tmp_path):
-    class Notes(Listener):
+    class Notes(SearchListener):
         def note(self, text):
             notes.append(text)
 

@@ -185,7 +185,8 @@ def test_a_pruner_stops_trials_at_epoch_ends(db, tiny):
     for trial in stopped:
         assert trial.state == "PRUNED"
         assert trial.attrs[attributes.EPOCH] == max(trial.intermediate) < 4
-        assert trial.value == trial.intermediate[max(trial.intermediate)]
+        assert trial.value == max(trial.intermediate.values()) < evidence.best.value
+        assert trial.attrs[attributes.LAST_VALUE] == trial.intermediate[max(trial.intermediate)]
 
 
 def test_structural_hyperparameters_train_in_packs_of_their_own(db, tiny):

@@ -73,7 +73,7 @@ def test_fifty_steps_equal_a_plain_loop(data, plain_trial, engine, net, optimize
     assert pack.done
     for slot, params in enumerate(all_params):
         plain = plain_trial(config, params)
-        assert_same_state(pack.state(10 + slot), plain.state())
+        assert_same_state(pack.state(10 + slot, "last"), plain.state())
         for epoch, (report, expected) in enumerate(zip(reports, plain.epochs, strict=True), start=1):
             number, its_epoch, *measured = dataclasses.astuple(report.results[slot])
             assert (number, its_epoch) == (10 + slot, epoch)
@@ -122,7 +122,7 @@ def test_a_trial_alone_gives_what_it_gives_in_a_pack(data, engine, net):
     for _ in range(3):
         in_pack, by_itself = together.run_epoch().results[2], alone.run_epoch().results[0]
         assert dataclasses.astuple(in_pack) == pytest.approx(dataclasses.astuple(by_itself), rel=1e-9)
-    assert_same_state(together.state(2), alone.state(2))
+    assert_same_state(together.state(2, "last"), alone.state(2, "last"))
 
 
 def test_engines_see_the_same_dropout_noise(data):
@@ -170,4 +170,6 @@ def test_a_gpu_gives_what_a_cpu_gives(data, engine, net, optimizer):
         explosion.step for explosion in reports[0][1].explosions
     ]
     for number in cpu.numbers:
-        assert_same_state({name: tensor.cpu() for name, tensor in gpu.state(number).items()}, cpu.state(number))
+        for which in ("last", "best"):
+            on_cpu = {name: tensor.cpu() for name, tensor in gpu.state(number, which).items()}
+            assert_same_state(on_cpu, cpu.state(number, which))

@@ -84,13 +84,13 @@ def test_frozen_as_before_the_step(data, engine, name, no_dropping):
     assert step is not None
     pack = Pack(config, data, [TrialSpec(0), TrialSpec(1, params), TrialSpec(2)], engine=engine)
     pack.run_epoch()
-    at_the_end_of_epoch_1 = pack.state(1)
+    at_the_end_of_epoch_1 = pack.state(1, "last")
     optimizer_state = [s["fc1.weight"][1].clone() for s in pack._state.optimizer.state.values()]
     assert step < 10
     for tensor_name, tensor in at_the_end_of_epoch_1.items():
         torch.testing.assert_close(tensor, plain.states[step][tensor_name], rtol=1e-9, atol=1e-9)
     pack.run_epoch()
-    for tensor_name, tensor in pack.state(1).items():
+    for tensor_name, tensor in pack.state(1, "last").items():
         assert torch.equal(tensor, at_the_end_of_epoch_1[tensor_name])
     for before, stacked in zip(optimizer_state, pack._state.optimizer.state.values(), strict=True):
         assert torch.equal(stacked["fc1.weight"][1], before)
@@ -120,7 +120,7 @@ def test_neighbours_go_on_as_a_plain_loop_after_it_left(data, engine):
     assert [explosion.number for explosion in pack.run_epoch().explosions] == [0]
     pack.run_epoch()
     expected = PlainTrial(config, data).run().state()
-    for name, tensor in pack.state(1).items():
+    for name, tensor in pack.state(1, "last").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
 
 

@@ -40,7 +40,7 @@ def test_the_best_trial_is_kept_with_its_filters(db, tiny, tmp_path, model, filt
 
 
 def test_the_kept_weights_are_those_that_were_trained(db, tiny):
-    """Measured again, the net gives the validation accuracy that the trial recorded for its last epoch."""
+    """Measured again, the net gives the value of the trial: the validation accuracy of its best epoch."""
     import torch
     from safetensors.torch import load_file
 
@@ -56,7 +56,8 @@ def test_the_kept_weights_are_those_that_were_trained(db, tiny):
     net.load_state_dict(weights)
     with torch.no_grad():
         accuracy = (net(data.x_val_NCHW).argmax(1) == data.y_val_N).double().mean().item()
-    assert accuracy == evidence.best.attrs[attributes.LAST_VALUE]
+    assert accuracy == portrait.value == evidence.best.value
+    assert evidence.best.intermediate[portrait.epoch] == portrait.value
 
 
 def test_silent_units_are_found(db, tiny):
@@ -121,7 +122,7 @@ def test_a_better_one_of_another_worker_stays(db, tiny, tmp_path):
     before = load_portrait(study)
     worse = tmp_path / "worse"
     worse.write_bytes(b"")
-    announce_portrait(db, study, worse, 5, before.value - 0.1)
+    announce_portrait(db, study, worse, 5, before.value - 0.1, epoch=1)
     assert load_portrait(find_study(db, "coarse")).path == before.path
     assert not worse.exists()
 
@@ -137,7 +138,8 @@ def test_of_workers_that_find_a_better_one_at_once_the_best_is_kept(db, tiny, tm
 
         def announce(worker, number=round_, paths=paths, barrier=barrier):
             barrier.wait()
-            announce_portrait(db, study, paths[worker], 10 * number + worker, number + [0.2, 0.4, 0.4, 0.3][worker])
+            value = number + [0.2, 0.4, 0.4, 0.3][worker]
+            announce_portrait(db, study, paths[worker], 10 * number + worker, value, epoch=1)
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(announce, range(4)))

@@ -93,7 +93,8 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
     """
     sample = _sampled(data, NUM_SAMPLE)
     train = {"lr": STILL, "batch_size": sample.num_train, "epochs": 1, "optimizer": "sgd"}
-    pack = Pack(_bare(config, train), sample, [TrialSpec(0, {"reg": 0.0}), TrialSpec(1, {"reg": STRONG_REG})])
+    specs = [TrialSpec(0, {"reg": 0.0}), TrialSpec(1, {"reg": STRONG_REG})]
+    pack = Pack(_bare(config, train), sample, specs, keeps_best=False)
     report = pack.run_epoch()
     costs = {result.number: result.cost for result in report.results}
     costs |= {explosion.number: explosion.cost for explosion in report.explosions}
@@ -147,6 +148,7 @@ def check_overfit(
         _bare(config, {"batch_size": num, "epochs": epochs}),
         tiny,
         [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(OVERFIT_RATES)],
+        keeps_best=False,
     )
     curves: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
     learned: list[EpochResult] = []

@@ -104,7 +104,8 @@ def try_rates(
     epochs = math.ceil(steps / few.num_batches(config.train.batch_size))
     train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
     config = config.model_copy(update={"train": config.train.model_copy(update=train)})
-    pack = Pack(config, few, [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)], engine=engine)
+    specs = [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)]
+    pack = Pack(config, few, specs, engine=engine, keeps_best=False)
     looks: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
     explosions: dict[int, Explosion] = {}
     while not pack.done:
