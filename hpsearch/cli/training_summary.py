@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from hpsearch.cli.again import command_again, next_name
 from hpsearch.cli.output import console, finite, line, plain_line, show_table, stop_text, value_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width
+from hpsearch.config.usercode import names_in
 from hpsearch.results import EpochResult
 from hpsearch.stages.opening import stored_plan
 from hpsearch.stages.training_plan import SEED
@@ -185,10 +187,11 @@ def _next(
     plan = stored_plan(evidence.study)
     if changes := remedy(verdict, epochs.get(trial.number, ()), plan.config):
         return ((command_again(arguments, next_name(name, names), changes), f"the curves say: {verdict}"),)
-    coarse = f"hpsearch {next_stage(plan.kind)} --from {name}"
+    coarse = ["hpsearch", next_stage(plan.kind), "--from", name]
     if "coarse" in names:
-        coarse += f" --name {next_name('coarse', names)}"
+        coarse += ["--name", next_name("coarse", names)]
+    trust = [word for code in sorted(names_in(plan.config.plain())) for word in ("--trust", code)]
     return (
-        (coarse, "searches around these values"),
-        (f"hpsearch test {name}", "once, where nothing is left to choose"),
+        (shlex.join([*coarse, *trust]), "searches around these values"),
+        (shlex.join(["hpsearch", "test", name, *trust]), "once, where nothing is left to choose"),
     )

@@ -24,10 +24,9 @@ from hpsearch.config.study import validate
 from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
+from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.proposals import drawn_params
 from hpsearch.storage import StudyRow
-
-AROUND = {"lr": 10**1.5, "reg": 100.0}  # times less and more than the value of a training: what coarse looks through
 
 StageKind = Literal["check", "coarse", "fine", "compare", "train"]
 
@@ -171,7 +170,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     config = settings.study
     found: dict[str, tuple[Range, str]] = {}
     if check is not None and check.attrs.get(attributes.STAGE) == attributes.TRAIN:
-        found = _around(check)
+        found = ranges_around(check)
     elif check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
         found = {"lr": _checked_rates(check)}
     changes = tuple(
@@ -189,19 +188,6 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
         )
     refuse_unused_ranges(config, config.space)
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
-
-
-def _around(training: StudyRow) -> dict[str, tuple[Range, str]]:
-    """Ranges around the values of a training that are best searched on a log scale, as far as it used them."""
-    values = training.attrs[attributes.CONFIG][attributes.TRAIN]
-    return {
-        param: (
-            FloatRange(float(f"{values[param] / spread:.2g}"), float(f"{values[param] * spread:.2g}"), log=True),
-            f"around {values[param]:.1e}, with which {training.name} was trained",
-        )
-        for param, spread in AROUND.items()
-        if values[param] > 0
-    }
 
 
 def _checked_rates(check: StudyRow) -> tuple[Range, str]:
