@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
-from hpsearch.config.ranges import dump_range, parse_range, parse_value
-from hpsearch.config.schema import RunConfig
+from hpsearch.config.ranges import Range, dump_range, parse_range, parse_value
+from hpsearch.config.schema import ModelConfig, RunConfig, TrainConfig
 from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
 from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, resolve_path, validate
 from hpsearch.config.usage import refuse_unused_ranges, unused_keys
@@ -186,12 +187,25 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
     return path
 
 
+def _default_space(values: Mapping[str, Any]) -> dict[str, Range]:
+    """That of a document that has none, as far as it can be understood before it is validated."""
+    said = {}
+    for section, key, default in (
+        ("model", "name", ModelConfig().name),
+        ("train", "optimizer", TrainConfig().optimizer),
+    ):
+        table = values.get(section)
+        found = table.get(key, default) if isinstance(table, Mapping) else default
+        said[section] = found if isinstance(found, str) else default
+    return default_space(said["model"], said["train"])
+
+
 def _assign_spaces(values: dict[str, Any], spaces: Sequence[str]) -> tuple[set[str], set[str]]:
     given: set[str] = set()
     removed: set[str] = set()
     if not spaces:
         return given, removed
-    space = values.get("space", StudyConfig().space)
+    space = values["space"] if "space" in values else _default_space(values)
     if not isinstance(space, Mapping):
         raise ConfigError(f"space takes a table of ranges, but got {space!r}.")
     merged = {canonical_name(name): range_ for name, range_ in space.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
+from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import Section, Vector
 from hpsearch.config.messages import describe, nearest, true_for_a_number
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
@@ -112,15 +113,19 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
     return low, high
 
 
+def _default_space(given: Mapping[str, Any]) -> dict[str, Range]:
+    """The ranges that fit the sections that are validated already; without them, whatever is wrong there is told."""
+    model, train = given.get("model", ModelConfig()), given.get("train", TrainConfig())
+    return default_space(model.name, train.optimizer)
+
+
 class StudyConfig(Section):
     """Everything that decides what a search finds; where and how it runs is `RunConfig`."""
 
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
-    space: dict[str, Range] = Field(
-        default={"lr": FloatRange(1e-5, 1.0, log=True), "reg": FloatRange(1e-5, 1e5, log=True)}
-    )
+    space: dict[str, Range] = Field(default_factory=lambda given: _default_space(given))
     coarse: StageConfig = Field(default_factory=StageConfig)
     fine: FineConfig = Field(default_factory=FineConfig)
 

@@ -13,7 +13,7 @@ KEYS = {
     r"class_?weights?|pos_weight|balanced?": f"weights of classes are not there yet; images may repeat: {OWN_DATA}",
     r"metrics?|monitor|objective|score": "no metric but accuracy is there yet; the trial's value is val_acc",
     r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
-    r"patience|early_?stop\w*": "a trial's value is that of its best epoch; coarse.pruner = 'median' ends trials early",
+    r"early_?stop\w*": "it is train.patience: epochs without a better validation accuracy",
     r"warm_?up\w*": "warmup is not there yet; train.lr_schedule is exponential, cosine or step",
     r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, cosine or step",
     r"learning_?rate|eta|alpha": "the key is train.lr; its range is space.lr",

@@ -143,7 +143,7 @@ def train(curves, stops, patience):
 
     run = PackRun(
         pack, held, pruner="stops", keep=keep, writer=writer, checkpointer=None, checkpoint_seconds=1e9, mirror=mirror,
-        listener=Listener(), stop=Stop(), before_last_epoch=lambda: None, after_epoch=lambda: None,
+        listener=Listener(), stop=Stop(), after_epoch=lambda: None,
     )  # fmt: skip
     run.complete(run.run())
     assert not held

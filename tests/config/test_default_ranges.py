@@ -1,0 +1,29 @@
+"""What is searched where no ranges are given."""
+
+import pytest
+
+from hpsearch.config import FloatRange, StudyConfig, load_settings
+
+
+@pytest.mark.parametrize(
+    ("sets", "lr", "reg"),
+    [
+        ([], (1e-5, 1.0), (1e-5, 1e5)),
+        (["model.name=linear"], (1e-5, 1.0), (1e-5, 1e5)),
+        (["model.name=convnet"], (1e-4, 0.1), (1e-6, 1.0)),
+        (["model.name=mynets:small"], (1e-4, 0.1), (1e-6, 1.0)),
+        (["model.name=resnet", "train.optimizer=adamw"], (1e-5, 0.01), (1e-6, 1.0)),
+        (["train.optimizer=adam"], (1e-5, 0.1), (1e-5, 1e5)),
+    ],
+)
+def test_ranges_fit_the_net_and_the_optimizer(sets, lr, reg):
+    expected = {"lr": FloatRange(*lr, log=True), "reg": FloatRange(*reg, log=True)}
+    assert load_settings(sets=sets).study.space == expected
+    assert load_settings(sets=sets, spaces=["dropout=none"]).study.space == expected
+    assert load_settings(sets=sets, spaces=["lr=log(1e-3,1e-2)"]).study.space["reg"] == expected["reg"]
+
+
+def test_what_is_given_stays():
+    given = {"model": {"name": "lenet"}, "space": {"lr": {"log": [1e-5, 1.0]}}}
+    assert load_settings(stored=given).study.space == {"lr": FloatRange(1e-5, 1.0, log=True)}
+    assert StudyConfig(space={}).space == {}
