@@ -46,6 +46,7 @@ def test_a_training_is_one_command_and_another_one_adds_a_seed(trained):
     [(weights, epoch)] = [line.split()[1::3] for line in lines if line.startswith("weights")]
     assert Path(weights).is_file()
     assert f"at epoch {epoch}, " in trained.first.stdout
+    assert "[space]" not in trained.first.stderr  # there is no study file
     epochs = [line for line in trained.first.stderr.splitlines() if line.startswith("epoch")]
     pattern = r"epoch 1 / 3: cost \d+\.\d{6}, val_loss \d+\.\d{6}, train: \d\.\d{6}, val: \d\.\d{6}, lr: 1\.000000e-02"
     assert re.fullmatch(pattern, epochs[0])
@@ -78,8 +79,10 @@ def test_other_commands_take_it_for_a_study_like_any_other(trained):
     best = trained.json("best", "train")
     assert trained.json("rerun", "train", best["number"], "--seeds", "1")["match"] in ("exact", "rounding")
     assert trained.json("test", "train")["seeds"] == [best["params"]["train.seed"]]
-    assert trained.json("report", "train")["figures"]
-    assert trained.json("report")["figures"]
+    figures = trained.json("report", "train")["figures"]
+    assert "train-accuracy" in figures
+    assert "ranges-train.seed" not in figures
+    assert trained.json("report")["figures"] == figures
     assert "train.seed" in trained("export", "train").stdout.splitlines()[0]
     line = trained("status", "train", "--watch").stdout
     assert line.startswith("train: 2 of 2 trials")
