@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from rich.live import Live
@@ -15,6 +16,8 @@ from hpsearch.results import EpochResult
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.stages.listener import StageStarted, TrialFinished
 from hpsearch.stages.plan import StagePlan
+from hpsearch.storage import StorageAwayError
+from hpsearch.tuning.settling import Settled
 
 FRAMES = 4  # a second
 
@@ -25,13 +28,13 @@ class TrainingProgress(SearchProgress):
     Args:
         quiet: show nothing but errors.
         as_json: leave standard output alone.
-        past: reads the epochs that are stored.
+        past: reads the epochs of the runs that have ended.
     """
 
     follows_epochs: ClassVar[bool] = True
 
     def __init__(self, *, quiet: bool, as_json: bool, past: Callable[[], Mapping[int, Sequence[EpochResult]]]) -> None:
-        super().__init__(quiet=quiet, as_json=as_json)
+        super().__init__(quiet=quiet, as_json=as_json, shorter=_shorter_text)
         self._past = past
         self._page: Page | None = None
         self._is_drawn = False
@@ -52,7 +55,8 @@ class TrainingProgress(SearchProgress):
     def stage_started(self, event: StageStarted) -> None:
         """See Listener."""
         self._page = Page(event, self._first_seed, self._estimate)
-        self._page.add(result for epochs in self._past().values() for result in epochs)
+        with suppress(StorageAwayError):  # it costs a look at the past, not the training
+            self._page.add(result for epochs in self._past().values() for result in epochs)
         self._page.begin()
         self._told = {number: max(epochs) for number, epochs in self._page.runs.items()}
         terminal = console(stderr=True)
@@ -106,3 +110,10 @@ class TrainingProgress(SearchProgress):
     def _prefix(self, number: int) -> str:
         assert self._page is not None
         return f"seed {self._first_seed + number}: " if self._page.num_runs > 1 else ""
+
+
+def _shorter_text(settled: Settled) -> str:
+    """How a training is made shorter."""
+    epochs = settled.plan.settings.epochs
+    ways = [f"--epochs {epochs // 2}"] if epochs > 1 else []
+    return f"shorter with {', '.join([*ways, '--set data.limit=N for fewer images'])}"

@@ -15,10 +15,11 @@ from hpsearch.cli.signals import stopped
 from hpsearch.cli.training_progress import TrainingProgress
 from hpsearch.cli.training_summary import print_training, read_training
 from hpsearch.config import Settings
+from hpsearch.results import EpochResult
 from hpsearch.search.stage_run import check_devices, open_search
 from hpsearch.search.training_run import preview_training, run_training
 from hpsearch.stages.training_plan import TrainingPlan, plan_training
-from hpsearch.storage import find_study, read_epochs
+from hpsearch.storage import Database, find_study, read_epochs, read_trials
 from hpsearch.worker.stopping import Stop
 
 
@@ -43,9 +44,7 @@ def train_once(
     start, stop = time.monotonic(), Stop()
     try:
         db = open_search(settings.run)
-        progress = TrainingProgress(
-            quiet=output.quiet, as_json=output.as_json, past=lambda: read_epochs(db, find_study(db, name))
-        )
+        progress = TrainingProgress(quiet=output.quiet, as_json=output.as_json, past=lambda: _ended_epochs(db, name))
         with progress, stop.on_signals():
             run_training(db, plan, settings.run, listener=progress, stop=stop)
     except KeyboardInterrupt as interruption:
@@ -58,6 +57,13 @@ def train_once(
         print_training(found, quiet=output.quiet)
     if found.summary.counts.get("FAIL", 0) == found.summary.num_trials:
         raise typer.Exit(code=1)
+
+
+def _ended_epochs(db: Database, name: str) -> dict[int, list[EpochResult]]:
+    """Of runs that have ended. Those of a run that was killed go on from its checkpoint, or from the start."""
+    study = find_study(db, name)
+    ended = [trial.number for trial in read_trials(db, study, states=("COMPLETE", "PRUNED"))]
+    return read_epochs(db, study, ended)
 
 
 def _show_plan(plan: TrainingPlan, settings: Settings, output: Output) -> None:

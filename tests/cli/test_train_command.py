@@ -15,8 +15,11 @@ from rich.console import Console
 
 from hpsearch.cli.training_curves import over_seeds, training_charts
 from hpsearch.cli.training_page import Page
+from hpsearch.cli.training_progress import TrainingProgress
+from hpsearch.config import StudyConfig
 from hpsearch.results import EpochResult
 from hpsearch.stages.listener import StageStarted, TrialFinished
+from hpsearch.stages.training_plan import plan_training
 
 QUICK = ("--data", "folder:pictures", "--model", "linear", "--epochs", "3")
 
@@ -218,3 +221,22 @@ def test_the_page_fits_the_terminal(num_runs, width, height):
     if num_runs == 5 and height >= 24:
         assert re.search(r"^ +3 +7/8 .*exploded$", text, re.MULTILINE)
         assert "seed 4" in text  # the first one that has not ended
+
+
+def test_lines_tell_what_is_trained_now_and_nothing_twice(capsys):
+    progress = TrainingProgress(quiet=False, as_json=False, past=lambda: {0: [epoch(0, 1), epoch(0, 2)]})
+    progress.planned(plan_training(StudyConfig().with_params({"train.seed": 7}), "train", 3))
+    with progress:
+        progress.stage_started(StageStarted("train", 3, 1, 0, 0, 2, None, "auto", 1, "cpu"))
+        progress.measured([epoch(0, 1), epoch(0, 2), epoch(1, 1)])  # as they stand in the database
+        progress.measured([epoch(1, 1)])
+        progress.measured([epoch(2, 1)], earlier=True)
+        progress.measured([epoch(2, 2)])
+        progress.trial_finished(TrialFinished(1, "FAIL", None, {}, "ValueError: no", 2, 2, 3))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "note: train: 1 of 3 runs are finished; going on"
+    assert [line.partition(": cost")[0] for line in lines[1:]] == [
+        "seed 8: epoch 1 / 2",
+        "seed 9: epoch 2 / 2",
+        "seed 8: failed: ValueError: no",
+    ]
