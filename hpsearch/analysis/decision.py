@@ -7,11 +7,11 @@ images, so a gain below it counts as none unless the user says how much is enoug
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hpsearch.analysis.chance import standard_error
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, IntRange
 from hpsearch.space import Verdict, format_range, format_value
@@ -38,19 +38,15 @@ class Limits:
 class Decision:
     """Whether to search again, and why."""
 
-    ending: Literal["settled", "stages", "time", "nothing"] | None
-    """Why this is the end: inside and no gain, --max-stages, --time, no trial finished. None: go on."""
+    ending: Literal["settled", "stages", "time", "nothing", "luck"] | None
+    """Why this is the end: inside and no gain, --max-stages, --time, no trial finished, no better than a guess. None:
+    go on."""
     reason: str
 
     @property
     def go_on(self) -> bool:
         """Whether another stage follows."""
         return self.ending is None
-
-
-def standard_error(accuracy: float, num_images: int) -> float:
-    """Of an accuracy measured on so many images, as if they were drawn anew: sqrt(p (1 - p) / n)."""
-    return math.sqrt(accuracy * (1 - accuracy) / num_images)
 
 
 def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time_is_up: bool = False) -> Decision:
@@ -69,6 +65,8 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
         )
     if last.best is None or last.best.value is None:
         return Decision("nothing", f"no trial of {last.study} finished, so there is nothing to narrow by")
+    if (luck := luck_text(stages)) is not None:
+        return Decision("luck", luck)
     wishes, content = _wishes(stages, last.best.value, num_val, limits)
     if not wishes:
         return Decision("settled", "; ".join(content))
@@ -77,6 +75,19 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
     if time_is_up:
         return Decision("time", f"the time is up, though {'; '.join(wishes)}")
     return Decision(None, "; ".join(wishes))
+
+
+def luck_text(stages: Sequence[StageSummary]) -> str | None:
+    """Where the best of all trials is no better than a guess: the sentence that says so."""
+    best, images = best_stage(stages), stages[-1].images
+    num_trials = sum(stage.num_complete for stage in stages)
+    if best is None or not images.is_luck(_value(best), num_trials):
+        return None
+    luck, chance, error = images.luck(num_trials), images.chance, images.error
+    return (
+        f"the best val_acc, {_value(best):.4f}, is no better than chance ({chance:.2f} ± {error:.2f} on"
+        f" {images.num_val} images): of {num_trials} trials that guess, the best reaches about {luck:.2f}"
+    )
 
 
 def best_stage(stages: Sequence[StageSummary]) -> StageSummary | None:

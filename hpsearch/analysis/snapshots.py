@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.diagnosis import Diagnosis, diagnose_trials
+from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.study_trials import Direction, direction_of, observe
 from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import FloatRange, IntRange
@@ -37,6 +37,7 @@ class Snapshot:
     direction: Direction
     num_epochs: int | None  # of each trial; None for a study of another program
     counts: Mapping[State, int]
+    num_pruned: int  # by a pruner; those that exploded are not among them
     num_exploded: int
     exploded_over_lr: tuple[float | None, ...]  # share in each part of its range, on its scale; None: no trial there
     lr_range: FloatRange | IntRange | None
@@ -76,6 +77,7 @@ class Snapshot:
             "trials": self.num_trials,
             "epochs": self.num_epochs,
             "states": dict(self.counts),
+            "pruned": self.num_pruned,
             "exploded": self.num_exploded,
             "exploded_over_lr": list(self.exploded_over_lr),
             "running": [trial_as_dict(t) | {"worker": self.workers.get(t.number)} for t in self.running],
@@ -104,7 +106,7 @@ class Watcher:
         stage = study.attrs.get(attributes.STAGE)
         self.value_name = "val_acc" if stage else "value"
         self.num_epochs: int | None = (study.attrs.get(attributes.CONFIG) or {}).get(stage, {}).get("epochs")
-        self.num_classes: int | None = (study.attrs.get(attributes.DATASET) or {}).get("classes")
+        self.trained_here = attributes.DATASET in study.attrs
         self._finished: dict[int, TrialRow] = {}
         self._exploded: set[int] = set()
         self._num_epochs_finished = 0
@@ -131,6 +133,7 @@ class Watcher:
             direction=self.direction,
             num_epochs=self.num_epochs,
             counts={state: counts[state] for state in STATES},
+            num_pruned=counts["PRUNED"] - sum(self._finished[n].state == "PRUNED" for n in self._exploded),
             num_exploded=len(self._exploded),
             exploded_over_lr=exploded_over_lr,
             lr_range=lr_range,
@@ -167,11 +170,11 @@ class Watcher:
         return tuple(heapq.nsmallest(NUM_BEST, complete, key=lambda t: (sign * (t.value or 0.0), t.number)))
 
     def _diagnoses(self, best: tuple[TrialRow, ...]) -> dict[int, Diagnosis]:
-        if self.num_classes is None:
+        if not self.trained_here:
             return {}
         if unread := [trial.number for trial in best if trial.number not in self._epochs]:
             self._epochs |= read_epochs(self.db, self.study, unread)
-        return diagnose_trials(best, self._epochs, self.num_classes)
+        return diagnose_study(self.study, best, self._epochs)  # the best one, which low is measured by, is among them
 
     def _speed(self, now: float, running: list[TrialRow]) -> tuple[float | None, float | None]:
         """Trials and epochs a second over the last WINDOW; None until there is something to measure."""

@@ -13,7 +13,7 @@ from typing import Literal
 from hpsearch.analysis import attributes
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
-from hpsearch.space import Observation
+from hpsearch.space import Observation, format_value
 from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
 
 Direction = Literal["maximize", "minimize"]
@@ -43,6 +43,11 @@ class StudyTrials:
     def num_exploded(self) -> int:
         """Trials stopped because their cost ran away."""
         return sum(observation.outcome == "exploded" for observation in self.observations)
+
+    @property
+    def num_pruned(self) -> int:
+        """Trials that a pruner stopped: explosions are none of them, whatever their state is called."""
+        return num_pruned(self.trials, self.direction)
 
 
 def read_study(db: Database, name: str, rename: Mapping[str, str | None] | None = None) -> StudyTrials:
@@ -108,6 +113,18 @@ def best_trial(trials: Sequence[TrialRow], direction: Direction) -> TrialRow | N
     finished = [t for t in trials if t.state == "COMPLETE" and t.value is not None and math.isfinite(t.value)]
     sign = -1.0 if direction == "maximize" else 1.0
     return min(finished, key=lambda t: (sign * (t.value or 0.0), t.number), default=None)
+
+
+def params_text(trial: TrialRow, separator: str = "  ") -> str:
+    """`lr 3.4e-01  reg 2.1e-04`."""
+    return separator.join(
+        f"{name} {format_value(value, trial.ranges.get(name))}" for name, value in trial.params.items()
+    )
+
+
+def num_pruned(trials: Sequence[TrialRow], direction: Direction) -> int:
+    """How many of some trials a pruner stopped; explosions are counted apart."""
+    return sum(trial.state == "PRUNED" and observe(trial, direction).outcome == "pruned" for trial in trials)
 
 
 def _renamed(trial: TrialRow, rename: Mapping[str, str | None]) -> TrialRow:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.diagnosis import diagnose_trials
+from hpsearch.analysis.chance import KeptImages, kept_images
+from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import hard_limits
 from hpsearch.config.usercode import names_in
@@ -23,11 +24,6 @@ def verdicts(evidence: StudyTrials) -> list[Verdict]:
     if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
         return []
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
-
-
-def next_stage(kind: str | None) -> str:
-    """The command that goes on from a study with --from: fine narrows what was searched, coarse begins a search."""
-    return "coarse" if kind in ("check", attributes.TRAIN) else "fine"
 
 
 def best_or_refuse(evidence: StudyTrials) -> TrialRow:
@@ -80,6 +76,18 @@ class StageSummary:
     """Trials that train.patience ended."""
     learning: Mapping[str, Any] | None = None
     """What an adaptive sampler knew when it proposed, see `search.learning`."""
+    num_pruned: int = 0
+    """Trials that a pruner stopped; explosions are counted apart."""
+    config: Mapping[str, Any] | None = None
+    """The study file as it was resolved, in its plain form."""
+    images: KeptImages = field(default_factory=KeptImages)
+    num_tests: int = 0
+    """Uses of the test set."""
+
+    @property
+    def num_complete(self) -> int:
+        """Trials that were trained to the end."""
+        return self.counts.get("COMPLETE", 0)
 
     @property
     def num_finished(self) -> int:
@@ -95,6 +103,7 @@ class StageSummary:
             "trials": self.num_trials,
             "epochs": self.epochs,
             "states": dict(self.counts),
+            "pruned": self.num_pruned,
             "exploded": self.num_exploded,
             "stopped_early": self.num_stopped_early,
             "failures": dict(self.failures),
@@ -134,6 +143,10 @@ def stage_summary(
         failures=_count_failures(evidence),
         code=tuple(sorted(names_in(config))),
         learning=attrs.get(attributes.LEARNING),
+        num_pruned=evidence.num_pruned,
+        config=attrs.get(attributes.CONFIG),
+        images=kept_images(attrs, evidence.trials),
+        num_tests=len(attrs.get(attributes.TESTS) or ()),
     )
 
 
@@ -144,8 +157,7 @@ def _count_failures(evidence: StudyTrials) -> dict[str, int]:
 
 def _count_diagnoses(evidence: StudyTrials, epochs: Mapping[int, Sequence[EpochResult]]) -> dict[str, int]:
     """The most frequent verdict first."""
-    num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
-    found = diagnose_trials(evidence.trials, epochs, num_classes).values()
+    found = diagnose_study(evidence.study, evidence.trials, epochs).values()
     return dict(Counter(diagnosis.verdict for diagnosis in found).most_common())
 
 

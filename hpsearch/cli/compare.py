@@ -14,6 +14,7 @@ from hpsearch.cli.option_groups import Budget, Output, Searched, Training, setti
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import DryRunOption, NameOption
 from hpsearch.errors import ConfigError
+from hpsearch.wording import duration_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.sampler_comparison import Comparison
@@ -93,7 +94,7 @@ def _print_comparison(comparison: Comparison, seconds: float, output: Path | Non
     from hpsearch.analysis.sampler_comparison_text import band_text, budget_text, importance_text, notes, wins_text
     from hpsearch.cli.output import line, show_table
 
-    line("compare", f"{', '.join(comparison.samplers)} · {budget_text(comparison)} · {seconds:.1f} s")
+    line("compare", f"{', '.join(comparison.samplers)} · {budget_text(comparison)} · {duration_text(seconds)}")
     if not quiet:
         for note in notes(comparison):
             line("note", note)
@@ -122,7 +123,7 @@ def _print_comparison(comparison: Comparison, seconds: float, output: Path | Non
 
 def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None:
     """What the comparison would do; nothing is written."""
-    from hpsearch.cli.output import duration_text, line
+    from hpsearch.cli.output import line
     from hpsearch.search.stage_run import preview_stage
     from hpsearch.space import format_range
 
@@ -148,9 +149,7 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None
     line("compare", f"{', '.join(plan.samplers)}: {plan.num_repeats} repeats, {searches} searches of {each}")
     for param, range_ in plan.config.space.items():
         line(param, format_range(range_))
-    line(
-        "time",
-        f"about {duration_text(seconds)}" if seconds is not None else f"not known: {described['estimate_unknown']}",
-    )
+    about = f"about {duration_text(seconds)}" if seconds is not None else None
+    line("time", about or f"not known: {described['estimate_unknown']}")
     if plan.num_asked != plan.settings.trials:
         line("note", f"the largest balanced grid within {plan.num_asked} trials has {plan.settings.trials} points")

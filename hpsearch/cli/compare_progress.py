@@ -7,10 +7,11 @@ from typing import TextIO
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hpsearch.cli.output import console, value_text
+from hpsearch.cli.output import console
 from hpsearch.search.compare_samplers import ComparisonPlan, RepeatPlan
 from hpsearch.search.listener import SearchListener
 from hpsearch.stages.listener import StageStarted, TrialFinished
+from hpsearch.wording import value_text
 
 
 def make_comparison_progress(plan: ComparisonPlan, stream: TextIO, *, quiet: bool) -> ComparisonProgress:

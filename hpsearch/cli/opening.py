@@ -19,6 +19,15 @@ def open_storage(storage: str | None) -> Database:
     return open_database(read_settings(storage=storage).run.storage)
 
 
+def storage_flag(url: str) -> str | None:
+    """The URL of a storage, without its password, where a command that does not name it would look elsewhere."""
+    if url == read_settings().run.storage:
+        return None
+    from sqlalchemy import make_url
+
+    return make_url(url).set(password=None).render_as_string()
+
+
 def find_latest(db: Database, study: str | None) -> StudyRow:
     """The study of that name, the latest one without a name.
 

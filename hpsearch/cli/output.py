@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
+from hpsearch.wording import duration_text, value_text
 
 if TYPE_CHECKING:
+    from hpsearch.analysis.advice import Advice
     from hpsearch.analysis.summary import StageSummary
     from hpsearch.space import Narrowing, Verdict
     from hpsearch.stages.plan import StagePlan
@@ -54,29 +57,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: fro
     console().print(table)
 
 
-def params_text(trial: TrialRow) -> str:
-    """`lr 3.4e-01  reg 2.1e-04`."""
-    return "  ".join(f"{name} {format_value(value, trial.ranges.get(name))}" for name, value in trial.params.items())
-
-
 def searched_text(verdict: Verdict) -> str:
     """The range that was searched, `[1e-05, 1e+00]`; `-` for a choice."""
     if verdict.low is None or verdict.high is None:
         return "-"
     return f"[{format_value(verdict.low, verdict.proposed)}, {format_value(verdict.high, verdict.proposed)}]"
-
-
-def value_text(value: float | None) -> str:
-    """A value with the digits that matter."""
-    return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"
-
-
-def duration_text(seconds: float) -> str:
-    """`39 s`, `54 min`, `6 h 40 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def stop_text(reason: str) -> str:
@@ -110,19 +95,16 @@ def verdict_text(verdict: Verdict) -> Text:
     return Text(text, style="red" if verdict.verdict in ("lower", "upper") else "")
 
 
-def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
-    """The end of a stage: counts, best, boundary, what to do next."""
-    pruned = summary.counts.get("PRUNED", 0)
+def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
+    """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
     epochs = f" x {summary.epochs} epochs" if summary.epochs is not None else ""
     parts = [f"{summary.num_finished} of {summary.num_trials} trials{epochs}"]
-    if pruned:
-        parts.append(f"{pruned} pruned ({summary.num_exploded} exploded)")
+    others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
+    parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
         parts.append(f"{summary.num_stopped_early} stopped early")
-    if failed := summary.counts.get("FAIL", 0):
-        parts.append(f"{failed} failed")
     if summary.seconds is not None:
-        parts.append(f"{summary.seconds:.1f} s")
+        parts.append(duration_text(summary.seconds))
     line(summary.study, " · ".join(parts))
     if summary.num_finished == summary.num_trials:
         line("budget", f"spent: {summary.num_trials} of {summary.num_trials} trials have ended")
@@ -132,24 +114,37 @@ def print_stage(summary: StageSummary, *, quiet: bool = False) -> None:
         line("failed", f"{number}: {plain_line(reason)}", "red")
     if (left := len(summary.failures) - MOST_REASONS) > 0:
         line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
-    if summary.best is None:
+    if summary.best is not None:
+        _print_best(summary, summary.best)
+    elif summary.num_finished == summary.num_trials:
         line("best", "none: no trial finished", "red")
-        if summary.num_exploded:
-            line("next", "search lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'")
-        return
-    best = summary.best
-    line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
-    if summary.verdicts:
-        boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
-        for position, verdict in enumerate(summary.verdicts):
-            boundary.append(" · " if position else "")
-            boundary.append_text(verdict_text(verdict))
-        console().print(boundary)
-    if not quiet:
-        from hpsearch.analysis.summary import next_stage
+    else:
+        line("best", "none yet: no trial has finished")
+    if advice is not None:
+        print_advice(advice)
 
-        command = f"hpsearch {next_stage(summary.stage)} --from {summary.study}"
-        line("next", command + "".join(f" --trust {name}" for name in summary.code))
+
+def _print_best(summary: StageSummary, best: TrialRow) -> None:
+    line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    if not summary.verdicts:  # nothing was searched
+        return
+    boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
+    for position, verdict in enumerate(summary.verdicts):
+        boundary.append(" · " if position else "")
+        boundary.append_text(verdict_text(verdict))
+    console().print(boundary)
+
+
+def print_advice(advice: Advice) -> None:
+    """Why to search on or to stop, what to do, and the commands for it, ready to be pasted."""
+    if advice.reason:
+        line("go on" if advice.go_on else "stop", advice.reason)
+    if text := "; ".join(part for part in (advice.text, advice.other_text) if part):
+        line("advice", text)
+    if advice.command is not None:
+        line("next", advice.command)
+    if advice.other_command is not None:
+        line("or", advice.other_command)
 
 
 def print_plan(plan: StagePlan, outlook: Settled) -> None:
@@ -177,7 +172,7 @@ def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:
     each = f"{_number(tuning.workers, 'worker')}{', each' if tuning.workers > 1 else ''}"
     how = f"engine {tuning.engine}, {outlook.precision}"
     where = f"on {outlook.devices[0]}, {how}, {each} with {_number(tuning.threads, 'thread')}"
-    step = f"{tuning.step * 1e3:.3g} ms a step for {_number(tuning.width, 'trial')}, engine {tuning.engine}"
+    step = f"{duration_text(tuning.step)} a step for {_number(tuning.width, 'trial')}, engine {tuning.engine}"
     rank = f", the best of {tuning.num_compared} ways" if tuning.num_compared > 1 else ""
     lines = [
         *proposals,

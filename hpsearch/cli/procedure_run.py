@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from hpsearch.analysis.advice import Advice
 from hpsearch.analysis.decision import Limits
+from hpsearch.analysis.lineage import advise
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.analysis.summary import trial_as_dict
+from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
-from hpsearch.cli.output import line, params_text, print_plan, value_text
+from hpsearch.cli.output import line, print_advice, print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.errors import ConfigError
@@ -23,6 +27,7 @@ from hpsearch.search.procedure import Procedure, first_plan, run_procedure
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage
 from hpsearch.stages.time_budget import share_of_stage
 from hpsearch.storage import Database
+from hpsearch.wording import duration_text, value_text
 from hpsearch.worker.stopping import Stop
 
 UNITS = {"h": 3600, "m": 60, "s": 1}  # seconds
@@ -74,11 +79,12 @@ def run_whole_procedure(
             _write_report(db, procedure, report)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
-    document = _as_dict(procedure, time.monotonic() - start, report)
+    advice = _advise(db, procedure, gain).at(storage_flag(settings.run.storage))
+    document = _as_dict(procedure, advice, time.monotonic() - start, report)
     if output.as_json:
         typer.echo(json.dumps(document))
     else:
-        _print_end(procedure, document)
+        _print_end(procedure, advice, document)
 
 
 def parse_duration(text: str) -> float:
@@ -106,7 +112,16 @@ def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
         raise ConfigError(f"--report {path} cannot be written: {error.strerror}.") from None
 
 
-def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[str, Any]:
+def _advise(db: Database, procedure: Procedure, gain: float | None) -> Advice:
+    """What the stages say; where the time is up, the same command goes on."""
+    again = ["hpsearch", *sys.argv[1:]]
+    advice = advise(db, procedure.stages[-1].evidence, again=again, gain=gain)
+    if procedure.ending.ending == "time" and advice.go_on:
+        return replace(advice, text="the same command goes on", words=tuple(again))
+    return advice
+
+
+def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path | None) -> dict[str, Any]:
     stages = [
         {**summary.as_dict(), "go_on": decision.go_on, "reason": decision.reason}
         for summary, decision in zip(procedure.summaries, procedure.decisions, strict=True)
@@ -117,16 +132,16 @@ def _as_dict(procedure: Procedure, seconds: float, report: Path | None) -> dict[
         best = {"study": procedure.best_stage.name, "epochs": epochs, **trial_as_dict(procedure.best)}
     return {
         "stages": stages,
+        **advice.as_dict(),
         "ending": procedure.ending.ending,
         "reason": procedure.ending.reason,
         "best": best,
-        "next": f"hpsearch test {best['study']}" if best else None,
         "report": str(report) if report is not None else None,
         "seconds": round(seconds, 3),
     }
 
 
-def _print_end(procedure: Procedure, document: dict[str, Any]) -> None:
+def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -> None:
     best, trial = document["best"], procedure.best
     if best is not None and trial is not None:
         head = (
@@ -140,10 +155,7 @@ def _print_end(procedure: Procedure, document: dict[str, Any]) -> None:
         ]
         if others:
             line("others", " · ".join(others))
-    line("time", f"{document['seconds']:.1f} s")
-    if procedure.ending.ending == "time":
-        line("go on", f"with: {shlex.join(['hpsearch', *sys.argv[1:]])}")
+    line("time", duration_text(document["seconds"]))
     if document["report"] is not None:
         line("report", document["report"])
-    if best is not None:
-        line("next", document["next"])
+    print_advice(replace(advice, reason=""))  # why it stopped stands above

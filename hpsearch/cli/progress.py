@@ -139,8 +139,9 @@ class TrialBar(TrialProgress):
         if event.state == "COMPLETE" and event.value is not None:
             self.best = event.value if self.best is None else max(self.best, event.value)
         elif event.state == "PRUNED":
-            self.num_pruned += 1
-            self.num_exploded += event.reason == "exploded"
+            exploded = event.reason == "exploded"
+            self.num_pruned += not exploded
+            self.num_exploded += exploded
         elif event.state == "FAIL":
             self.progress.console.print(f"trial {event.number} failed: {event.reason}")
         self._advance(max(0, self.num_epochs - event.epoch))  # those that will not come
@@ -161,8 +162,7 @@ class TrialBar(TrialProgress):
         parts = [f"{num_finished}/{num_trials}"]
         if self.best is not None:
             parts.append(f"best {self.best:.3f}")
-        if self.num_pruned:
-            parts.append(f"{self.num_pruned} pruned ({self.num_exploded} exploded)")
+        parts += [f"{n} {how}" for n, how in ((self.num_pruned, "pruned"), (self.num_exploded, "exploded")) if n]
         return "  ".join(parts)
 
 

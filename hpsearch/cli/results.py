@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hpsearch.cli.opening import find_latest, gather_latest, open_storage
+from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
 from hpsearch.cli.option_groups import Output, Storage, with_groups
-from hpsearch.cli.options import StudyArgument
+from hpsearch.cli.options import StudyArgument, read_settings
 from hpsearch.errors import ConfigError, RefusedError
 
 
@@ -55,12 +55,16 @@ def status(
         follow(Watcher(db, find_latest(db, study)), interval, as_json=output.as_json)
         return
 
+    from collections import Counter
+
     from hpsearch.analysis import attributes
+    from hpsearch.analysis.lineage import advise
     from hpsearch.analysis.summary import stage_summary
     from hpsearch.cli.fleet_status import print_workers
-    from hpsearch.cli.output import print_stage, show_table, value_text
-    from hpsearch.storage import read_epochs, read_overview
+    from hpsearch.cli.output import print_stage, show_table
+    from hpsearch.storage import count_exploded, read_epochs, read_overview
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
+    from hpsearch.wording import value_text
 
     if study is not None:
         db = open_storage(storage.storage)
@@ -68,17 +72,21 @@ def status(
         summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
         activity = read_activity(db, evidence.study)
         workers, again = workers_of(activity), num_taken_again(activity)
+        advice = advise(db, evidence).at(storage_flag(read_settings(storage=storage.storage).run.storage))
         if output.as_json:
             fleet = {"workers": [worker.as_dict() for worker in workers], "taken_again": again}
-            typer.echo(json.dumps({**summary.as_dict(), **fleet}))
+            typer.echo(json.dumps({**summary.as_dict(), **fleet, **advice.as_dict()}))
         else:
-            print_stage(summary, quiet=output.quiet)
+            print_stage(summary, None if output.quiet else advice)
             if not output.quiet:
                 print_workers(workers, again)
         return
     rows: list[dict[str, Any]] = []
-    for row in read_overview(open_storage(storage.storage)):
+    db = open_storage(storage.storage)
+    exploded = count_exploded(db, attributes.REASON, attributes.EXPLODED)
+    for row in read_overview(db):
         attrs, total = row.study.attrs, sum(row.counts.values())
+        runaway = exploded.get(row.study.study_id, Counter())
         rows.append(
             {
                 "study": row.study.name,
@@ -87,7 +95,8 @@ def status(
                 "trials": total,
                 "finished": total - row.counts.get("WAITING", 0) - row.counts.get("RUNNING", 0),
                 "running": row.counts.get("RUNNING", 0),
-                "pruned": row.counts.get("PRUNED", 0),
+                "pruned": row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
+                "exploded": sum(runaway.values()),
                 "failed": row.counts.get("FAIL", 0),
                 "best": row.best,
             }
@@ -95,7 +104,7 @@ def status(
     if output.as_json:
         typer.echo(json.dumps(rows))
         return
-    columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "failed", "best")
+    columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "exploded", "failed", "best")
     cells = (
         (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]))
         for row in rows
@@ -118,8 +127,10 @@ def best(
     """
 
     from hpsearch.analysis.export import best_study_file
+    from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict, value_name
-    from hpsearch.cli.output import line, params_text, value_text
+    from hpsearch.cli.output import line
+    from hpsearch.wording import value_text
 
     evidence = gather_latest(open_storage(storage.storage), study)
     found = best_or_refuse(evidence)

@@ -83,8 +83,9 @@ def final_test(
 
 
 def _print_test(result: FinalTest) -> None:
-    from hpsearch.cli.output import line, show_table, value_text
+    from hpsearch.cli.output import line, show_table
     from hpsearch.cli.progress import plain_params
+    from hpsearch.wording import value_text
 
     images = "training and validation" if result.train_on_val else "training"
     line(

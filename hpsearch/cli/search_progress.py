@@ -10,13 +10,14 @@ from rich.status import Status
 
 from hpsearch.analysis.decision import Decision
 from hpsearch.analysis.summary import StageSummary
-from hpsearch.cli.output import console, duration_text, line, print_changes, print_stage
+from hpsearch.cli.output import console, line, print_changes, print_stage
 from hpsearch.cli.progress import TrialProgress, data_progress, make_progress
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.procedure import ProcedureListener
 from hpsearch.stages.listener import StageStarted, TrialFinished
 from hpsearch.stages.plan import Fitted, StagePlan
 from hpsearch.tuning.settling import Settled
+from hpsearch.wording import duration_text
 
 WORTH_SAYING = 60.0  # seconds of a search from which on its time is told before it begins
 
@@ -129,7 +130,7 @@ class SearchProgress(ProcedureListener):
         if self.as_json:
             return
         if summary.best is not None or decision.ending != "time":
-            print_stage(summary, quiet=True)
+            print_stage(summary)
         line("go on" if decision.go_on else "stop", decision.reason)
 
     def _close(self) -> None:

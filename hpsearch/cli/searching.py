@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import typer
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, stored_config
+from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Budget, Output, Searched, Training, settings_of
 from hpsearch.cli.output import print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress
@@ -111,17 +114,20 @@ def _run(db: Database, plan: StagePlan, settings: Settings, output: Output, *, c
     progress = _Remembering(quiet=output.quiet, as_json=output.as_json)
     with progress, stop.on_signals():
         evidence = run_stage(db, plan, settings.run, listener=progress, stop=stop, checks=checks)
-    _show_stage(evidence, progress.checks, time.monotonic() - start, output)
+    _show_stage(db, evidence, settings, progress.checks, time.monotonic() - start, output)
 
 
-def _show_stage(evidence: StudyTrials, checks: CheckReport | None, seconds: float, output: Output) -> None:
+def _show_stage(
+    db: Database, evidence: StudyTrials, settings: Settings, checks: CheckReport | None, seconds: float, output: Output
+) -> None:
     summary = stage_summary(evidence, seconds=seconds)
+    advice = advise(db, evidence, again=["hpsearch", *sys.argv[1:]]).at(storage_flag(settings.run.storage))
     if output.as_json:
         is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
         found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
-        typer.echo(json.dumps({**summary.as_dict(), **found}))
+        typer.echo(json.dumps({**summary.as_dict(), **found, **advice.as_dict()}))
     else:
-        print_stage(summary, quiet=output.quiet)
+        print_stage(summary, None if output.quiet else advice)
     if summary.counts.get("FAIL", 0) == summary.num_trials:
         raise typer.Exit(code=1)
 

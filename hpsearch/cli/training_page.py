@@ -9,11 +9,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from hpsearch.cli.curves import sparkline
-from hpsearch.cli.output import LABEL, value_text
+from hpsearch.cli.output import LABEL
 from hpsearch.cli.time_left import TimeLeft
 from hpsearch.cli.training_curves import training_charts
 from hpsearch.results import EpochResult
 from hpsearch.stages.listener import StageStarted, TrialFinished
+from hpsearch.wording import value_text
 
 WIDEST = 110  # columns; curves stretched further are no easier to read
 FEWEST_RUNS = 3  # shown of many seeds, however low the terminal

@@ -8,6 +8,7 @@ import time
 
 import typer
 
+from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Trained, Training, settings_of
 from hpsearch.cli.output import line, outlook_lines
 from hpsearch.cli.search_progress import SearchProgress
@@ -49,7 +50,8 @@ def train_once(
             run_training(db, plan, settings.run, listener=progress, stop=stop)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
-    found = read_training(db, name, time.monotonic() - start, sys.argv[1:])
+    again = ["hpsearch", *sys.argv[1:]]
+    found = read_training(db, name, time.monotonic() - start, storage_flag(settings.run.storage), again)
     if output.as_json:
         checks = progress.report.as_dict() if progress.report is not None else None
         typer.echo(json.dumps({**found.as_dict(), "checks": checks}))

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.diagnosis import Diagnosis, diagnose_trials
-from hpsearch.analysis.remedy import remedy
+from hpsearch.analysis.advice import Advice
+from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import StageSummary, next_stage, stage_summary
-from hpsearch.cli.again import command_again, next_name
-from hpsearch.cli.output import console, finite, line, plain_line, show_table, stop_text, value_text
+from hpsearch.analysis.summary import StageSummary, stage_summary
+from hpsearch.cli.output import console, finite, line, plain_line, show_table, stop_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width
-from hpsearch.config.usercode import names_in
 from hpsearch.results import EpochResult
-from hpsearch.stages.opening import stored_plan
 from hpsearch.stages.training_plan import SEED
-from hpsearch.storage import Database, TrialRow, list_studies, read_epochs
+from hpsearch.storage import Database, TrialRow, read_epochs
+from hpsearch.wording import duration_text, value_text
 
 FACTS = 10  # lines below the curves
 SHORT = 6  # rows of a plot that is still easy to read
@@ -39,8 +36,7 @@ class Trained:
     epochs: Mapping[int, Sequence[EpochResult]]
     """By number of the trial."""
     diagnoses: Mapping[int, Diagnosis]
-    next: tuple[tuple[str, str], ...]
-    """What to type, each with its reason."""
+    advice: Advice
 
     @property
     def values(self) -> list[float]:
@@ -69,7 +65,7 @@ class Trained:
             "min": min(values, default=None),
             "max": max(values, default=None),
             "weights": self.weights and self.weights["path"],
-            "next": [command for command, _ in self.next],
+            **self.advice.as_dict(),
         }
         return dict(finite(document))
 
@@ -90,21 +86,21 @@ class Trained:
         }
 
 
-def read_training(db: Database, name: str, seconds: float, arguments: Sequence[str]) -> Trained:
+def read_training(db: Database, name: str, seconds: float, storage: str | None, again: Sequence[str]) -> Trained:
     """A training in the storage.
 
     Args:
         db: an open database.
         name: of the study.
         seconds: that the command took.
-        arguments: of the command, itself first: what is proposed next begins with them.
+        storage: to be named in commands; None where that is not needed.
+        again: the command that goes on with it.
     """
     evidence = read_study(db, name)
     epochs = read_epochs(db, evidence.study)
-    diagnoses = diagnose_trials(evidence.trials, epochs, evidence.study.attrs[attributes.DATASET]["classes"])
+    diagnoses = diagnose_study(evidence.study, evidence.trials, epochs)
     summary = stage_summary(evidence, seconds=seconds, epochs=epochs)
-    steps = _next(evidence, epochs, diagnoses, [study.name for study in list_studies(db)], arguments)
-    return Trained(evidence, summary, epochs, diagnoses, steps)
+    return Trained(evidence, summary, epochs, diagnoses, advise(db, evidence, again=again).at(storage))
 
 
 def print_training(trained: Trained, *, quiet: bool) -> None:
@@ -116,7 +112,7 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
         for drawn in training_charts(runs, text_width(), room):
             console().print(drawn)
     summary, trials = trained.summary, trained.evidence.trials
-    took = f" · {summary.seconds:.1f} s" if summary.seconds is not None else ""
+    took = f" · {duration_text(summary.seconds)}" if summary.seconds is not None else ""
     if len(trials) == 1:
         line(summary.study, f"seed {trials[0].params[SEED]} x {summary.epochs} epochs{took}")
         line("val_acc", ending_text(trials[0]), "" if trials[0].state == "COMPLETE" else "red")
@@ -127,16 +123,22 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
             spread = f", std {trained.std:.4f}" if trained.std is not None else ""
             text = f"{fmean(trained.values):.4f}{spread}, from {min(trained.values):.4f} to {max(trained.values):.4f}"
             line("val_acc", f"{text} over {len(trained.values)} seeds")
-    if (shown := _typical(trained.evidence, trained.diagnoses)) is not None:
-        print_diagnosis(trained.diagnoses[shown.number], shown, trained_here=True)
+    shown = trained.evidence.best or next((trial for trial in trials if trial.number in trained.diagnoses), None)
+    if shown is not None:
+        print_diagnosis(trained.diagnoses.get(shown.number), shown, trained_here=True)
     if quiet:
         return
     if trained.weights is not None:
         seed, epoch = trials[trained.weights["number"]].params[SEED], trained.weights.get("epoch")
         of = f"seed {seed}, " if len(trials) > 1 else ""
         line("weights", f"{trained.weights['path']}   # {of}epoch {epoch}")
-    for label, (command, reason) in zip(("next", "or", ""), trained.next, strict=False):
-        line(label, f"{command}   # {reason}")
+    advice = trained.advice
+    for label, command, text in (
+        ("next", advice.command, advice.text),
+        ("or", advice.other_command, advice.other_text),
+    ):
+        if command is not None:
+            line(label, f"{command}   # {text}")
 
 
 def ending_text(trial: TrialRow) -> str:
@@ -158,40 +160,3 @@ def _print_seeds(trained: Trained) -> None:
         diagnosis = trained.diagnoses.get(trial.number)
         rows.append((trial.params[SEED], ending_text(trial), diagnosis.verdict if diagnosis else "-"))
     show_table(("seed", "val_acc", "verdict"), rows, right=frozenset({"seed"}))
-
-
-def _typical(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis]) -> TrialRow | None:
-    """The best of the runs with the most frequent verdict: the one whose advice counts."""
-    if not diagnoses:
-        return None
-    best = evidence.best
-    counts = Counter(diagnosis.verdict for diagnosis in diagnoses.values())
-    of_best = diagnoses[best.number].verdict if best is not None else None
-    verdict = max(counts, key=lambda name: (counts[name], name == of_best))
-    found = [trial for trial in evidence.trials if trial.number in diagnoses]
-    found = [trial for trial in found if diagnoses[trial.number].verdict == verdict]
-    return max(found, key=lambda trial: (trial.value or 0.0, -trial.number))
-
-
-def _next(
-    evidence: StudyTrials,
-    epochs: Mapping[int, Sequence[EpochResult]],
-    diagnoses: Mapping[int, Diagnosis],
-    names: Sequence[str],
-    arguments: Sequence[str],
-) -> tuple[tuple[str, str], ...]:
-    name, trial = evidence.study.name, _typical(evidence, diagnoses)
-    if trial is None:
-        return ()
-    verdict = diagnoses[trial.number].verdict
-    plan = stored_plan(evidence.study)
-    if changes := remedy(verdict, epochs.get(trial.number, ()), plan.config):
-        return ((command_again(arguments, next_name(name, names), changes), f"the curves say: {verdict}"),)
-    coarse = ["hpsearch", next_stage(plan.kind), "--from", name]
-    if "coarse" in names:
-        coarse += ["--name", next_name("coarse", names)]
-    trust = [word for code in sorted(names_in(plan.config.plain())) for word in ("--trust", code)]
-    return (
-        (shlex.join([*coarse, *trust]), "searches around these values"),
-        (shlex.join(["hpsearch", "test", name, *trust]), "once, where nothing is left to choose"),
-    )

@@ -27,6 +27,8 @@ WIDEST = 110  # columns; curves stretched further are no easier to read
 COLUMNS = ("epoch", "cost", "train_loss", "val_loss", "train_acc", "val_acc", "update_ratio", "lr")
 VERDICT_STYLES = {
     "exploded": "bold red",
+    "dead": "red",
+    "lr too high": "red",
     "lr too low": "yellow",
     "overfitting": "yellow",
     "underfitting": "yellow",
@@ -52,7 +54,7 @@ def trial(
     from dataclasses import asdict
 
     from hpsearch.analysis import attributes
-    from hpsearch.analysis.diagnosis import diagnose_trials
+    from hpsearch.analysis.diagnosis import diagnose_study
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
     from hpsearch.cli.output import finite
@@ -65,11 +67,11 @@ def trial(
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     epochs = read_epochs(db, evidence.study, [number])
     num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
-    diagnosis = diagnose_trials(evidence.trials, epochs, num_classes).get(number)
+    diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
     own = epochs.get(number, [])
     if output.as_json:
         curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
-        judged = {**asdict(diagnosis), "notes": list(diagnosis.notes)} if diagnosis else None
+        judged = diagnosis.as_dict() if diagnosis else None
         typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
         return
     _print_facts(evidence, row)
@@ -81,8 +83,10 @@ def trial(
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
+    from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import value_name
-    from hpsearch.cli.output import line, params_text, stop_text, value_text
+    from hpsearch.cli.output import line, stop_text
+    from hpsearch.wording import value_text
 
     attrs = {name: value for name, value in row.attrs.items() if name != "structure" and "hpsearch" not in name}
     ending: str = row.state
@@ -151,7 +155,8 @@ def _print_curves(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
 
 
 def _print_table(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
-    from hpsearch.cli.output import show_table, value_text
+    from hpsearch.cli.output import show_table
+    from hpsearch.wording import value_text
 
     if epochs:
         cells = (

@@ -17,11 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hpsearch.analysis.snapshots import Snapshot, Watcher
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.cli.curves import sparkline
-from hpsearch.cli.output import finite, params_text, value_text
+from hpsearch.cli.output import finite
 from hpsearch.cli.trial import VERDICT_STYLES
 from hpsearch.space import format_value
 from hpsearch.storage import StorageAwayError, TrialRow
+from hpsearch.wording import duration_text, value_text
 
 FEWEST_ROWS = 3  # of running and of best trials, however low the terminal
 FRAMES = 4  # a second: how soon the page follows a terminal that changes its size
@@ -81,6 +83,8 @@ def _draw(watcher: Watcher, interval: float, screen: Console) -> None:
 def snapshot_line(snapshot: Snapshot) -> str:
     """`coarse: 412 of 2000 trials, 96 running, 103 exploded, best 0.9757 (trial 54), ...`."""
     parts = [f"{snapshot.num_finished} of {snapshot.num_trials} trials", f"{snapshot.counts['RUNNING']} running"]
+    if snapshot.num_pruned:
+        parts.append(f"{snapshot.num_pruned} pruned")
     if snapshot.num_exploded:
         parts.append(f"{snapshot.num_exploded} exploded")
     if snapshot.counts["FAIL"]:
@@ -92,19 +96,13 @@ def snapshot_line(snapshot: Snapshot) -> str:
     if snapshot.abandoned:
         parts.append("no worker is at it")
     elif snapshot.seconds_left is not None and not snapshot.done:
-        parts.append(f"{_duration(snapshot.seconds_left)} left")
+        parts.append(f"{duration_text(snapshot.seconds_left)} left")
     return f"{snapshot.study}: {', '.join(parts)}"
 
 
 def _speed_text(snapshot: Snapshot) -> str:
     epochs = f", {snapshot.epochs_per_second:,.1f} epochs/s" if snapshot.epochs_per_second is not None else ""
     return f"{snapshot.trials_per_minute:,.0f} trials/min{epochs}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @dataclass(frozen=True)
@@ -137,8 +135,8 @@ class Page:
         progress = f"{s.num_finished} of {s.num_trials} trials{epochs}  "
         lines = [_line(s.study, progress, _bar(s, min(width // 3, width - 9 - len(progress))))]
         counts = [f"{s.counts['RUNNING']} running", f"{s.counts['WAITING']} waiting"]
-        if s.counts["PRUNED"] > s.num_exploded:
-            counts.append(f"{s.counts['PRUNED'] - s.num_exploded} pruned")
+        if s.num_pruned:
+            counts.append(f"{s.num_pruned} pruned")
         if s.counts["FAIL"]:
             counts.append(f"{s.counts['FAIL']} failed")
         if s.num_finished < s.num_trials or len(counts) > 2:
@@ -148,7 +146,7 @@ class Page:
         elif s.abandoned:
             lines.append(_line("note", "no worker is at it; the command that began it goes on with it"))
         elif s.trials_per_minute is not None:
-            left = f" · {_duration(s.seconds_left)} left" if s.seconds_left is not None else ""
+            left = f" · {duration_text(s.seconds_left)} left" if s.seconds_left is not None else ""
             lines.append(_line("speed", _speed_text(s).replace(", ", " · ") + left))
         else:
             lines.append(_line("speed", "measuring"))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.advice import Advice
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import next_stage, stage_summary
+from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.space import format_range, format_value
 
 END = "*hpsearch writes what is above; what is below is yours.*"
@@ -24,10 +24,10 @@ def as_markdown(text: object) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable)
 
 
-def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis]) -> str:
+def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice: Advice) -> str:
     """The best trial, where it lies in the ranges, where these came from, how the trials went, what to do next."""
     summary = stage_summary(evidence)
-    parts = [f"## {as_markdown(summary.study)}", _counts(summary.num_trials, summary.counts, summary.num_exploded)]
+    parts = [f"## {as_markdown(summary.study)}", _counts(summary)]
     if (best := summary.best) is not None:
         params = [f"{name} {format_value(value, best.ranges.get(name))}" for name, value in best.params.items()]
         value = f"{best.value:.4f}" if best.value is not None else "-"
@@ -52,10 +52,13 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis]) -> str
         parts.append("**Trials:** " + " · ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common()))
         if best is not None and best.number in diagnoses:
             found = diagnoses[best.number]
-            parts.append(f"**The best one is {found.verdict}:** {as_markdown('; '.join([found.advice, *found.notes]))}")
-    if best is not None:
-        command = ["hpsearch", next_stage(summary.stage), "--from", summary.study]
-        parts.append(f"**Next:** {as_markdown(shlex.join(command))}")
+            parts.append(
+                f"**The best of them is {found.verdict}:** {as_markdown('; '.join([found.advice, *found.notes]))}"
+            )
+    parts.append(f"**Next:** {as_markdown(advice.sentence)}")
+    parts += [as_markdown(advice.command)] if advice.command is not None else []
+    if advice.other_command is not None:
+        parts += [as_markdown(advice.other_sentence), as_markdown(advice.other_command)]
     return "\n\n".join(parts)
 
 
@@ -66,10 +69,12 @@ def joined(note: str, stored: str) -> str:
     return f"{note}\n\n{END}" + (f"\n\n{theirs}" if theirs else "")
 
 
-def _counts(num_trials: int, counts: Mapping[str, int], num_exploded: int) -> str:
-    parts = [f"{number} {state.lower()}" for state, number in counts.items() if number]
-    text = f"{num_trials} trials: {', '.join(parts)}" if parts else "no trials yet"
-    return text + (f"; {num_exploded} exploded" if num_exploded else "")
+def _counts(summary: StageSummary) -> str:
+    open_ones = {state.lower(): summary.counts.get(state, 0) for state in ("RUNNING", "WAITING")}
+    ended = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
+    complete = summary.num_finished - sum(ended.values())
+    parts = [f"{number} {how}" for how, number in {"complete": complete, **ended, **open_ones}.items() if number]
+    return f"{summary.num_trials} trials: {', '.join(parts)}" if parts else "no trials yet"
 
 
 def _provenance(evidence: StudyTrials) -> list[str]:

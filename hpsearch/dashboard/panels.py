@@ -16,6 +16,7 @@ import optuna_dashboard
 import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.lineage import is_at_work
 from hpsearch.dashboard.note import joined, study_note
 from hpsearch.errors import HpsearchError
 from hpsearch.logs import get_logger
@@ -25,15 +26,15 @@ from hpsearch.report.figures.gap import GapInfo, _gap_info, plot_gap
 from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, plot_landscape
 from hpsearch.report.figures.ranges import _ranges_info, plot_ranges
 from hpsearch.report.figures.updates import UpdatesInfo, _updates_info, plot_updates
-from hpsearch.report.stage import StageData, read_stage
-from hpsearch.storage import Database, StudyNotFoundError, StudyOverview, read_overview
+from hpsearch.report.stage import StageData, read_chain
+from hpsearch.report.words import advice_for
+from hpsearch.storage import Database, StudyOverview, list_studies, read_overview
 from hpsearch.storage.system_attributes import read_system_attrs, write_system_attrs
 
 MAX_PANELS_BYTES = 200_000  # of a study; what is larger is left out
 MAX_STUDIES = 20  # the latest ones are kept fresh while the dashboard runs
 FRESH_SECONDS = 5.0  # between two looks at whether a study has moved on
 HANDOVER_SECONDS = 0.02  # for those who wait for the lock: it goes to whoever asks first after its release
-MAX_CHAIN = 10  # stages of a chain that are drawn
 MAX_POINTS = 300  # trials in one figure; of more, a sample that holds the best one
 MAX_RANGES = 3  # hyperparameters whose ranges are drawn
 TITLE_HEIGHT = 56  # pixels
@@ -91,27 +92,13 @@ def _refresh(db: Database, name: str) -> None:
     for id_, figure in drawn(chain):
         optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=id_)
     old = optuna_dashboard.get_note(study)
-    if (note := joined(study_note(evidence, chain[-1].diagnoses), old)) != old:
+    taken = [row.name for row in list_studies(db)]
+    advice = advice_for(chain, taken=taken, at_work=is_at_work(db, evidence.study))
+    if (note := joined(study_note(evidence, chain[-1].diagnoses, advice), old)) != old:
         optuna_dashboard.save_note(study, note)
     changed = {key: value for key, value in recorder.new.items() if recorder.stored.get(key) != value}
     if changed:
         write_system_attrs(db, evidence.study, changed)
-
-
-def read_chain(db: Database, name: str) -> list[StageData]:
-    """A study and those its ranges came from, the first one first."""
-    chain = [read_stage(db, name)]
-    seen = {name}
-    while len(chain) < MAX_CHAIN:
-        source = (chain[0].evidence.study.attrs.get(attributes.PROVENANCE) or {}).get("from")
-        if not isinstance(source, str) or source in seen:
-            break
-        try:
-            chain.insert(0, read_stage(db, source))
-        except StudyNotFoundError:
-            break
-        seen.add(source)
-    return chain
 
 
 def drawn(chain: list[StageData]) -> Iterator[tuple[str, go.Figure]]:

@@ -64,6 +64,16 @@ class TrainingData:
         """Images in the training part."""
         return len(self.y_train_N)
 
+    @property
+    def num_val(self) -> int:
+        """Images in the hold-out."""
+        return len(self.y_val_N)
+
+    @property
+    def largest_share(self) -> float:
+        """Of the hold-out, how many images are of its most frequent class."""
+        return float(self.y_val_N.bincount().max()) / self.num_val
+
     def num_batches(self, batch_size: int) -> int:
         """Batches in an epoch. The last one may be smaller, but a single image left over makes none."""
         full, rest = divmod(self.num_train, batch_size)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.analysis.study_trials import params_text
+from hpsearch.report.stage import StageData
 from hpsearch.storage import TrialRow
+from hpsearch.wording import value_text
 
 VERDICT_ORDER = (
     "healthy",
@@ -14,6 +16,8 @@ VERDICT_ORDER = (
     "overfitting",
     "underfitting",
     "lr too low",
+    "lr too high",
+    "dead",
     "exploded",
     "pruned",
     "running",
@@ -60,7 +64,7 @@ def num_classes(stage: StageData) -> int | None:
 def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:
     diagnosis = stage.diagnoses.get(trial.number)
     verdict = verdict_of(stage, trial)
-    lines = [params_text(trial)]
+    lines = [params_text(trial, " · ")]
     if diagnosis:
         lines += [diagnosis.advice, *diagnosis.notes]
     epochs = stage.epochs.get(trial.number, [])

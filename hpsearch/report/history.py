@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.errors import HpsearchError
-from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.report.album import Album
+from hpsearch.report.stage import StageData
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.storage import Database
-
-if TYPE_CHECKING:
-    from hpsearch.report.search_report import Album
+from hpsearch.wording import duration_text, value_text
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def stage_table(stages: Sequence[StageData]) -> Table:
                 f"{summary.num_finished} of {summary.num_trials}" if _open(stage) else str(summary.num_trials),
                 str(summary.epochs or "-"),
                 str(stage.config_value(stage.kind or "", "sampler") or "-"),
-                str(summary.counts.get("PRUNED", 0) - summary.num_exploded if summary.counts.get("PRUNED") else 0),
+                str(summary.num_pruned),
                 str(summary.num_exploded),
                 str(summary.counts.get("FAIL", 0)),
                 best,
-                _duration(stage),
+                _took(stage),
             )
         )
     columns = ("stage", "from", "trials", "epochs", "sampler", "pruned", "exploded", "failed", "best", "took")
@@ -53,15 +53,12 @@ def _open(stage: StageData) -> bool:
     return stage.summary.num_finished < stage.summary.num_trials
 
 
-def _duration(stage: StageData) -> str:
+def _took(stage: StageData) -> str:
     started = [trial.started for trial in stage.trials if trial.started]
     ended = [trial.completed for trial in stage.trials if trial.completed]
     if not started or not ended:
         return "-"
-    seconds = (max(ended) - min(started)).total_seconds()
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+    return duration_text((max(ended) - min(started)).total_seconds())
 
 
 def tests(stages: Sequence[StageData]) -> Table | None:
@@ -137,7 +134,7 @@ def provenance(stage: StageData) -> dict[str, Any]:
     if fingerprint := attrs.get(attributes.FINGERPRINT):
         rows.append(("fingerprint of the search", str(fingerprint)))
     if stage.best is not None:
-        rows.append(("best trial", f"{stage.best.number}: {params_text(stage.best)}"))
+        rows.append((f"best trial of {stage.name}", f"{stage.best.number}: {params_text(stage.best, ' · ')}"))
     if stage.kind is None:
         rows.append(("made by", "another program"))
     return {"name": stage.name, "rows": rows, "config": _toml(attrs.get(attributes.CONFIG))}

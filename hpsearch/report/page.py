@@ -96,7 +96,7 @@ def _embeddable(script: str) -> str:
 
 def _css() -> str:
     light, dark = style.css_variables(style.LIGHT), style.css_variables(style.DARK)
-    themes = f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    themes = f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     return themes + f"body {{ font-family: {style.FONT}; }}\n" + _source("page.css")
 
 

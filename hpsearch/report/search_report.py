@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.lineage import is_at_work
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
 from hpsearch.report import history
+from hpsearch.report.album import Album, Shown
 from hpsearch.report.center import center_data
 from hpsearch.report.figures.curves import _curves_info, plot_curves
 from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
@@ -25,11 +26,12 @@ from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
 from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.page import render_page
-from hpsearch.report.stage import StageData, read_stage, value_text
-from hpsearch.report.words import Summary, summarize
+from hpsearch.report.stage import StageData, read_chain, read_stage
+from hpsearch.report.words import Summary, advice_for, summarize
 from hpsearch.space import format_value
 from hpsearch.storage import Database, list_studies
 from hpsearch.version import __version__
+from hpsearch.wording import value_text
 from hpsearch.worker.best_weights import load_portrait
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about; trainings, where there are none
@@ -45,32 +47,6 @@ class Report:
     figures: dict[str, go.Figure]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A card: a figure, or, without an id, the reason why there is none."""
-
-    id: str | None
-    title: str
-    note: str
-
-
-@dataclass
-class Album:
-    """The figures of a page under ids that are unique and fit for file names."""
-
-    figures: dict[str, go.Figure] = field(default_factory=dict)
-
-    def add(self, name: str, fig: go.Figure, title: str, note: str = "") -> Shown:
-        """Put a figure in; whatever was not made for ids in its name becomes a hyphen."""
-        base = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:60] or "figure"
-        key, count = base, 1
-        while key in self.figures:
-            count += 1
-            key = f"{base}-{count}"
-        self.figures[key] = fig
-        return Shown(key, title, note)
-
-
 def make_report(db: Database, names: Sequence[str] = ()) -> Report:
     """Draw the studies `names`, or all stages of hpsearch in the order in which they were made.
 
@@ -81,12 +57,15 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
     stages = [read_stage(db, name) for name in dict.fromkeys(names or _own_stages(db))]
     drawn = [stage for stage in stages if stage.kind != "check"]
     album = Album()
-    summary = summarize(drawn)
+    chain = read_chain(db, drawn[-1].name, stages)
+    taken = [study.name for study in list_studies(db)]
+    summary = summarize(drawn, advice_for(chain, taken=taken, at_work=is_at_work(db, drawn[-1].evidence.study)))
     ranges = [
         album.add(f"ranges-{info.param}", plot_ranges(info), info.param, "Logarithmic scale." if info.log else "")
         for info in _ranges_info(drawn)
     ]
-    shown = [_stage_context(album, index, stage) for index, stage in enumerate(drawn)]
+    opened = summary.study or drawn[-1].name  # what the headline is about comes first
+    shown = [_stage_context(album, index, stage, opened) for index, stage in enumerate(drawn)]
     comparisons = history.comparisons(db, album) if not names else []
     checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
     tests = history.tests(drawn)
@@ -170,12 +149,13 @@ def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | Non
     }
 
 
-def _stage_context(album: Album, index: int, stage: StageData) -> dict[str, Any]:
+def _stage_context(album: Album, index: int, stage: StageData, opened: str) -> dict[str, Any]:
     center = center_data(stage)
     num = len(center["trials"])
     return {
         "id": f"s-stage-{index}",
         "name": stage.name,
+        "open": stage.name == opened,
         "rows": [row for row in _rows(album, stage) if row],
         "center": center,
         "center_note": _center_note(stage),
@@ -211,7 +191,10 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
         third.append(album.add(f"{name}-parallel", plot_parallel(parallel), "Trials across all parameters", note))
     fourth = [
         album.add(
-            f"{name}-{info.axis.split()[0]}", plot_curves(info), f"The best trial: {info.axis}", f"Trial {info.number}."
+            f"{name}-{info.axis.split()[0]}",
+            plot_curves(info),
+            f"The best of {name}: {info.axis}",
+            f"Trial {info.number}.",
         )
         for info in _curves_info(stage)
     ]
@@ -228,7 +211,8 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
 def _landscape_words(info: LandscapeInfo) -> tuple[str, str]:
     title = f"{info.x.param} × {info.y.param}" if info.y else f"{info.value_name} over {info.x.param}"
     flagged = [axis.param for axis in (info.x, info.y) if axis and axis.flagged]
-    note = "Crosses exploded; the star is the best."
+    exploded = "Crosses exploded; the" if any(point.kind == "exploded" for point in info.points) else "The"
+    note = f"{exploded} star is the best."
     if flagged:
         note += f" The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong."
     return title, note

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.diagnosis import Diagnosis, diagnose_trials
+from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.importance import importances
+from hpsearch.analysis.lineage import MAX_CHAIN, source_of
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.config import FloatRange, IntRange
+from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
-from hpsearch.space import Verdict, format_value
-from hpsearch.storage import Database, TrialRow, read_epochs
+from hpsearch.space import Verdict
+from hpsearch.storage import Database, StudyNotFoundError, TrialRow, read_epochs
 
 MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which says nothing about importance
 
@@ -76,8 +79,7 @@ class StageData:
     @cached_property
     def diagnoses(self) -> dict[int, Diagnosis]:
         """What each trial's curves say, by number; none where the trials were not watched epoch by epoch."""
-        classes = (self.evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
-        return diagnose_trials(self.trials, self.epochs, classes)
+        return diagnose_study(self.evidence.study, self.trials, self.epochs)
 
     @cached_property
     def importances(self) -> dict[str, float]:
@@ -113,6 +115,21 @@ class StageData:
         return value
 
 
+def read_chain(db: Database, name: str, known: Iterable[StageData] = ()) -> list[StageData]:
+    """A study and those that its ranges came from, the first one first; those that are `known` are not read again."""
+    at_hand = {stage.name: stage for stage in known}
+    chain = [at_hand[name] if name in at_hand else read_stage(db, name)]
+    while len(chain) < MAX_CHAIN:
+        source = source_of(chain[0].evidence.study)
+        if source is None or source in {stage.name for stage in chain}:
+            break
+        try:
+            chain.insert(0, at_hand[source] if source in at_hand else read_stage(db, source))
+        except (StudyNotFoundError, ConfigError):  # it was deleted, or has several objectives
+            break
+    return chain
+
+
 def read_stage(db: Database, name: str) -> StageData:
     """Read a study and its epochs.
 
@@ -122,15 +139,3 @@ def read_stage(db: Database, name: str) -> StageData:
     """
     evidence = read_study(db, name)
     return StageData(evidence, read_epochs(db, evidence.study))
-
-
-def params_text(trial: TrialRow, separator: str = " · ") -> str:
-    """`lr 3.4e-01 · reg 2.1e-04`."""
-    return separator.join(
-        f"{name} {format_value(value, trial.ranges.get(name))}" for name, value in trial.params.items()
-    )
-
-
-def value_text(value: float | None) -> str:
-    """A value with the digits that matter."""
-    return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"

@@ -44,6 +44,8 @@ class Palette:
     bad_soft: str
     healthy: str
     low: str
+    high: str
+    dead: str
     overfitting: str
     underfitting: str
     sequence_0: str
@@ -78,6 +80,8 @@ LIGHT = Palette(
     bad_soft="#fbe6e1",
     healthy="#118a68",
     low="#8793a5",
+    high="#9a7b0a",
+    dead="#5b4a42",
     overfitting="#a65a92",
     underfitting="#4ba3d6",
     sequence_0="#ccd8e3",
@@ -102,6 +106,8 @@ DARK = Palette(
     bad_soft="#43241d",
     healthy="#3fc79d",
     low="#7f8b9b",
+    high="#d9bb4a",
+    dead="#b59c8f",
     overfitting="#d08fbf",
     underfitting="#8ecdf5",
     sequence_0="#2b3643",
@@ -117,6 +123,8 @@ VERDICT_COLOURS = {
     "overfitting": LIGHT.overfitting,
     "underfitting": LIGHT.underfitting,
     "lr too low": LIGHT.low,
+    "lr too high": LIGHT.high,
+    "dead": LIGHT.dead,
     "exploded": LIGHT.bad,
 }
 

@@ -2,58 +2,69 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from hpsearch.analysis import attributes
-from hpsearch.analysis.decision import Limits, best_stage, decide
+from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
-from hpsearch.analysis.summary import next_stage
-from hpsearch.report.stage import StageData, value_text
+from hpsearch.report.stage import StageData
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
-
-ENDLESS = 1000  # stages: a report advises, it is not the loop that must end somewhere
+from hpsearch.wording import value_text
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The top of the report. `flags` are sentences to be seen in red; `command` is what to type next."""
+    """The top of the report, about the best trial of all stages. `flags` are sentences to be seen in red."""
 
     best: str
     study: str | None
     sentences: tuple[str, ...]
     flags: tuple[str, ...]
-    next_step: str
-    command: str | None
+    advice: Advice
     verdicts: dict[VerdictName, int]
 
 
-def summarize(stages: Sequence[StageData]) -> Summary:
-    """Sum up stages in the order in which they were made; the advice is about the last one."""
+def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summary:
+    """Sum up stages in the order in which they were made; the advice, if not given, is what they say themselves."""
     last = stages[-1]
     lineage = lineage_of(last, stages)
-    found = best_stage([stage.summary for stage in lineage])
-    sentences = [_budget(lineage), *_exploded(last)]
-    flags = [_boundary(last.name, verdict) for verdict in last.on_boundary]
-    if last.best is not None and not flags and last.summary.verdicts:
-        sentences.append(_inside(last))
-    if diagnosis := last.diagnoses.get(last.best.number if last.best else -1):
-        sentences.append(f"The best trial of {last.name} looks {diagnosis.verdict}: {diagnosis.advice}.")
-    next_step, command = _next(lineage)
-    counts = Counter(diagnosis.verdict for diagnosis in last.diagnoses.values())
+    holder = best_of(lineage)
+    sentences = [_budget(lineage), *_exploded(lineage)]
+    flags = [_boundary(holder.name, verdict) for verdict in holder.on_boundary] if holder else []
+    if holder is not None and not flags and holder.summary.verdicts:
+        sentences.append(_inside(holder))
+    if holder is not None and holder.best is not None and (found := holder.diagnoses.get(holder.best.number)):
+        sentences.append(
+            f"The best trial, {_named(holder, holder.best.number)}, looks {found.verdict}: {found.advice}."
+        )
+    counts = Counter(diagnosis.verdict for stage in lineage for diagnosis in stage.diagnoses.values())
     return Summary(
-        best=_best(found.study, found.best.number) if found and found.best else "No trial has finished yet",
-        study=found.study if found else None,
+        best=f"trial {_named(holder, holder.best.number)}" if holder and holder.best else "No trial has finished yet",
+        study=holder.name if holder else None,
         sentences=tuple(sentences),
         flags=tuple(flags),
-        next_step=next_step,
-        command=command,
+        advice=advice or advice_for(lineage),
         verdicts={name: counts[name] for name in reversed(VERDICTS) if counts[name]},
     )
+
+
+def advice_for(chain: Sequence[StageData], *, taken: Collection[str] = (), at_work: bool = False) -> Advice:
+    """What to do after the last of the stages that led to it; see `what_next`."""
+    summaries = [stage.summary for stage in chain]
+    found = best_stage(search_so_far(summaries))
+    holder = chain[summaries.index(found)] if found is not None else None
+    number = holder.best.number if holder is not None and holder.best is not None else -1
+    diagnosis = holder.diagnoses.get(number) if holder is not None else None
+    return what_next(summaries, diagnosis, taken=taken, at_work=at_work)
+
+
+def best_of(lineage: Sequence[StageData]) -> StageData | None:
+    """The stage with the best trial of all."""
+    found = best_stage(search_so_far([stage.summary for stage in lineage]))
+    return next((stage for stage in lineage if found is not None and stage.name == found.study), None)
 
 
 def lineage_of(last: StageData, stages: Sequence[StageData]) -> list[StageData]:
@@ -65,8 +76,8 @@ def lineage_of(last: StageData, stages: Sequence[StageData]) -> list[StageData]:
     return chain
 
 
-def _best(study: str, number: int) -> str:
-    return f"trial {number} of {study}"
+def _named(stage: StageData, number: int) -> str:
+    return f"{number} of {stage.name}"
 
 
 def _budget(lineage: Sequence[StageData]) -> str:
@@ -80,13 +91,13 @@ def _budget(lineage: Sequence[StageData]) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _exploded(stage: StageData) -> list[str]:
-    num = stage.evidence.num_exploded
-    if not num:
-        return [f"Nothing exploded in {stage.name}."]
-    text = f"{num} of {len(stage.trials)} trials of {stage.name} exploded"
-    edge = _lr_edge(stage)
-    return [f"{text}{edge}."]
+def _exploded(lineage: Sequence[StageData]) -> list[str]:
+    parts = [
+        f"{stage.evidence.num_exploded} of {len(stage.trials)} trials of {stage.name} exploded{_lr_edge(stage)}."
+        for stage in lineage
+        if stage.evidence.num_exploded
+    ]
+    return parts or ["Nothing exploded."]
 
 
 def _lr_edge(stage: StageData) -> str:
@@ -115,40 +126,3 @@ def _boundary(stage: str, verdict: Verdict) -> str:
 def _inside(stage: StageData) -> str:
     params = [verdict.param for verdict in stage.summary.verdicts if verdict.verdict == "inside"]
     return f"The best of {stage.name} is inside every range that was searched ({', '.join(params)})."
-
-
-def _next(lineage: Sequence[StageData]) -> tuple[str, str | None]:
-    last = lineage[-1]
-    summary = last.summary
-    if summary.num_finished < summary.num_trials:
-        return (
-            f"{last.name} is not finished: {summary.num_finished} of {summary.num_trials} trials have ended. "
-            "The command that started it goes on where it was stopped.",
-            f"hpsearch status {_quoted(last.name)}",
-        )
-    if last.best is None:
-        if last.evidence.num_exploded:
-            return "Everything that ended exploded: search lower learning rates.", None
-        return f"No trial of {last.name} finished: look at why before searching on.", None
-    if last.kind == attributes.TRAIN:
-        return "Search around these values.", f"hpsearch {next_stage(last.kind)} --from {_quoted(last.name)}"
-    fine = f"hpsearch fine --from {_quoted(last.name)}"
-    if last.kind not in ("coarse", "fine"):
-        return "Narrow the ranges to where trials did well, and search there.", fine
-    decision = decide([stage.summary for stage in lineage], num_val_images(last), Limits(max_stages=ENDLESS))
-    if decision.go_on:
-        return f"Search on: {decision.reason}.", fine
-    best = best_stage([stage.summary for stage in lineage])
-    name = best.study if best else last.name
-    return f"Stop searching: {decision.reason}. Now use the test set, once.", f"hpsearch test {_quoted(name)}"
-
-
-def _quoted(name: str) -> str:
-    return shlex.quote(name)
-
-
-def num_val_images(stage: StageData) -> int:
-    """How many validation images there were: accuracies are whole numbers of images, one image is their least step."""
-    seen = sorted({epoch.val_acc for epochs in stage.epochs.values() for epoch in epochs})
-    steps = [high - low for low, high in pairwise(seen) if high - low > 1e-6]
-    return max(1, round(1 / min(steps))) if steps else 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import best_trial, observe
+from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
 from hpsearch.results import EpochResult
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge
 from hpsearch.storage import Outcome, TrialRow
@@ -83,7 +83,7 @@ def standing(
         study=study,
         num_trials=len(rows),
         num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
-        num_pruned=sum(row.state == "PRUNED" for row in rows),
+        num_pruned=num_pruned(rows, "maximize"),
         num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
         num_epochs=num_epochs,
         best_value=best.value if best else None,

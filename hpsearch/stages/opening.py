@@ -46,6 +46,18 @@ class ImagesInfo(Protocol):
     def num_classes(self) -> int:
         """Number of classes."""
 
+    @property
+    def num_train(self) -> int:
+        """Images in the training part."""
+
+    @property
+    def num_val(self) -> int:
+        """Validation images."""
+
+    @property
+    def largest_share(self) -> float:
+        """Of the validation images, how many are of the most frequent class."""
+
 
 def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
     """The study of a plan: found again if it is the same search, else created with all its trials WAITING.
@@ -140,6 +152,9 @@ def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
             "shape": list(images.shape),
             "classes": images.num_classes,
             "fingerprint": images.fingerprint,
+            "train": images.num_train,
+            "val": images.num_val,
+            "largest": images.largest_share,
         },
         attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
         **plan.own_attributes(),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import (
     FloatRange,
@@ -283,12 +283,3 @@ def _named_as_hyperparameters(source: str, space: Mapping[str, Range]) -> dict[s
                 f"--rename {param}=NAME, or leave it out with --rename {param}=none.\n{str(error).splitlines()[-1]}"
             ) from None
     return named
-
-
-def fine_name(source: str) -> str:
-    """`coarse` -> `fine`, `fine` -> `fine-2`, `fine-2` -> `fine-3`, `mnist-coarse` -> `mnist-fine`, `x` -> `x-fine`."""
-    if match := re.fullmatch(r"((?:.*-)?fine)(?:-(\d+))?", source):
-        return f"{match[1]}-{int(match[2] or 1) + 1}"
-    if match := re.fullmatch(r"((?:.*-)?)coarse((?:-.*)?)", source):
-        return f"{match[1]}fine{match[2]}"
-    return f"{source}-fine"

@@ -8,7 +8,7 @@ from hpsearch.errors import StorageError, StudyNotFoundError
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
 from hpsearch.storage.leases import STRUCTURE, Lease
-from hpsearch.storage.overview import StudyOverview, count_epochs, read_overview
+from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_overview
 from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
 from hpsearch.storage.rows import NewTrial, State, StudyRow, TrialRow
 from hpsearch.storage.studies import (
@@ -45,6 +45,7 @@ __all__ = [
     "Upgrade",
     "add_trials",
     "count_epochs",
+    "count_exploded",
     "count_states",
     "create_stage",
     "find_study",

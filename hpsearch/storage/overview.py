@@ -1,8 +1,9 @@
-"""All studies at a glance, in three queries however many trials they have."""
+"""All studies at a glance, in a few queries however many trials they have."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from hpsearch.storage.database import Database
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.studies import list_studies
-from hpsearch.storage.tables import hpsearch_epochs, trial_values, trials
+from hpsearch.storage.tables import hpsearch_epochs, trial_user_attributes, trial_values, trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,35 @@ def read_overview(db: Database) -> list[StudyOverview]:
         best = high if study.directions[:1] == ("maximize",) else low
         rows.append(StudyOverview(study, counts[study.study_id], best))
     return rows
+
+
+def count_exploded(db: Database, key: str, mark: str) -> dict[int, Counter[State]]:
+    """By study and state, how many trials exploded: they are marked so, or have an infinitely bad value.
+
+    Args:
+        db: an open database.
+        key: of the user attribute that says why a trial ended.
+        mark: what it says of an explosion.
+    """
+    attr, value = trial_user_attributes.alias("attr").c, trial_values.alias("value").c
+    is_marked = (attr.trial_id == trials.c.trial_id) & (attr.key == key) & (attr.value_json == json.dumps(mark))
+    is_infinite = (value.trial_id == trials.c.trial_id) & (value.objective == 0) & (value.value_type != "FINITE")
+    groups = (trials.c.study_id, trials.c.state, attr.trial_id.is_not(None), value.value_type)
+    query = (
+        sa.select(*groups, sa.func.count())
+        .select_from(trials)
+        .outerjoin(attr.trial_id.table, is_marked)
+        .outerjoin(value.trial_id.table, is_infinite)
+        .where(trials.c.state.in_(["COMPLETE", "PRUNED"]) & (attr.trial_id.is_not(None) | value.trial_id.is_not(None)))
+        .group_by(*groups)
+    )
+    maximized = {study.study_id for study in list_studies(db) if study.directions[:1] == ("maximize",)}
+    found: defaultdict[int, Counter[State]] = defaultdict(Counter)
+    with db.read() as connection:
+        for study_id, state, marked, kind, number in connection.execute(query):
+            if marked or kind == ("INF_NEG" if study_id in maximized else "INF_POS"):
+                found[study_id][state] += number
+    return dict(found)
 
 
 def count_epochs(db: Database, study: StudyRow) -> int:

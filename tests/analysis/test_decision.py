@@ -1,12 +1,14 @@
 """Go on or stop: tables of what the stages say."""
 
+import dataclasses
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, standard_error
+from hpsearch.analysis.chance import KeptImages
+from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.space import Verdict
@@ -152,9 +154,16 @@ def test_the_latest_of_equally_good_stages_is_the_best():
     assert best_stage([stage(None)]) is None
 
 
-def test_the_standard_error_of_an_accuracy():
-    assert standard_error(0.5, 100) == pytest.approx(0.05)
-    assert standard_error(1.0, 10) == 0
+def test_a_best_that_luck_explains_is_the_end():
+    """Counted over all trials of all stages: the best of more guesses is better."""
+    images = KeptImages(num_classes=4, num_val=200)
+    noise = [dataclasses.replace(COARSE, best=dataclasses.replace(COARSE.best, value=0.31), images=images)]
+    decision = decide(noise, 200, Limits())
+    assert decision.ending == "luck"
+    assert "0.3100, is no better than chance (0.25 ± 0.03 on 200 images): of 10 trials" in decision.reason
+    learned = [dataclasses.replace(noise[0], best=dataclasses.replace(COARSE.best, value=0.35))]
+    assert decide(learned, 200, Limits()).go_on
+    assert "of 20 trials" in luck_text([*noise, dataclasses.replace(noise[0], study="fine")])
 
 
 @settings(deadline=None)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.diagnosis import VERDICTS, diagnose, diagnose_trials, smoothed
+from hpsearch.analysis.diagnosis import VERDICTS, diagnose, diagnose_trials
+from hpsearch.analysis.trial_curves import smoothed
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.normalization import fit
@@ -55,11 +56,13 @@ def pack_data(train, val, num_classes):
     )
 
 
-def trained(data, epochs, params, seed=0, **structure):
+def trained(data, epochs, params, seed=0, explosion=3.0, **structure):
     """The epochs of each spec's trial and whether it exploded, from one pack."""
     values = {"train.batch_size": 20, "train.lr_decay": 1.0, "train.seed": seed, **structure}
     config = StudyConfig().with_params({name.replace("__", "."): value for name, value in values.items()})
-    config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"epochs": epochs, "explosion": explosion})}
+    )
     pack = Pack(config, data, [TrialSpec(number, each) for number, each in enumerate(params)], engine="vmap")
     curves, exploded = [[] for _ in params], [False] * len(params)
     while not pack.done:
@@ -98,11 +101,13 @@ def test_few_noisy_images_and_many_units_overfit(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_too_little_capacity_underfits_and_more_of_it_is_healthy(seed):
-    data, params = quadrants(400, 200, seed), [{"lr": 3e-2}]
-    [(linear, _)] = trained(data, 15, params, seed, model__name="linear")
-    [(deep, _)] = trained(data, 15, params, seed, model__hidden=(30,))
-    found = diagnose(linear, exploded=False, num_classes=2, best_val_acc=max(x.val_acc for x in deep))
+    data = quadrants(400, 200, seed)
+    [(linear, _), (bouncing, _)] = trained(data, 15, [{"lr": 1e-3}, {"lr": 3e-2}], seed, model__name="linear")
+    [(deep, _)] = trained(data, 15, [{"lr": 3e-2}], seed, model__hidden=(30,))
+    best = max(x.val_acc for x in deep)
+    found = diagnose(linear, exploded=False, num_classes=2, best_val_acc=best)
     assert found.verdict == "underfitting"
+    assert diagnose(bouncing, exploded=False, num_classes=2, best_val_acc=best).verdict == "lr too high"
     assert "model.hidden" in words(found.advice)
     assert diagnose(deep, exploded=False, num_classes=2, best_val_acc=1.0).verdict == "healthy"
 
@@ -143,6 +148,8 @@ def curve(first, last, num=20):
 LEARNS = {"train_loss": curve(2.3, 0.3), "val_loss": curve(2.3, 0.4), "train_acc": curve(0.1, 0.9)}
 STUCK = {"train_loss": curve(2.303, 2.29), "val_loss": curve(2.303, 2.295), "train_acc": curve(0.1, 0.12)}
 PEAKED = [*curve(2.3, 1.2, 8), *curve(1.2, 1.8, 12)]
+ABOVE = {"train_loss": [2.36] * 20, "train_acc": [0.11] * 20, "val_loss": [2.37] * 20, "val_acc": [0.11] * 20}
+DEAD = {"train_loss": [2.3] * 20, "train_acc": [0.115] * 20, "val_loss": [2.3] * 20, "val_acc": [0.11] * 20}
 MEMORIZES = {"train_loss": curve(2.3, 0.01), "train_acc": curve(0.1, 1.0)}
 
 
@@ -160,7 +167,13 @@ MEMORIZES = {"train_loss": curve(2.3, 0.01), "train_acc": curve(0.1, 1.0)}
         ("underfitting", 0.9, STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 1e-5, "cost": curve(900, 3)}),
         ("overfitting", 0.7, MEMORIZES | {"val_loss": PEAKED}),
         ("overfitting", 0.7, MEMORIZES | {"val_loss": [*curve(2.3, 1.2, 8), *[1.2] * 12]}),
-        ("healthy", 0.7, MEMORIZES | {"val_loss": [2.3 - 0.08 * epoch for epoch in range(20)]}),
+        ("overfitting", 0.7, MEMORIZES | {"val_loss": [2.3 - 0.08 * epoch for epoch in range(20)]}),
+        ("overfitting", 0.41, LEARNS | {"train_acc": curve(0.1, 0.6), "val_acc": curve(0.1, 0.41)}),
+        ("healthy", 0.84, LEARNS | {"train_acc": curve(0.1, 0.95), "val_acc": curve(0.1, 0.83)}),
+        ("lr too high", 0.9, STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 5e-2}),
+        ("lr too high", 0.9, ABOVE | {"update_ratio": 2e-2}),
+        ("lr too high", 0.9, ABOVE | {"update_ratio": 1e-4, "train_loss": [2.3, 3.1, *[2.36] * 18]}),
+        ("lr too low", 0.9, ABOVE | {"update_ratio": 1e-4, "train_loss": curve(3.4, 2.5)}),
     ],
 )
 def test_verdicts_on_drawn_curves(verdict, best, curves):
@@ -177,10 +190,52 @@ def test_verdicts_on_drawn_curves(verdict, best, curves):
 
 
 @pytest.mark.parametrize(
+    ("verdict", "curves"),
+    [
+        ("dead", {"update_ratio": 1e-2}),
+        ("dead", {"update_ratio": 0.0}),
+        ("dead", {"update_ratio": 1e-2, "cost": curve(10, 2.3)}),
+        ("underfitting", {"update_ratio": 1e-2, "cost": curve(300, 2.3)}),  # the penalty took the weights away
+        ("lr too low", {"update_ratio": 1e-9}),  # small first weights: the same answers, but nothing has moved yet
+        ("underfitting", {"update_ratio": 1e-2, "val_acc": [0.11, 0.12] * 10}),  # answers change
+        ("underfitting", {"update_ratio": 1e-2, "val_acc": [0.6] * 20}),  # they are not guesses
+        ("overfitting", {"update_ratio": 1e-2, "train_acc": [1.0] * 20, "train_loss": [0.01] * 20}),  # nor are these
+    ],
+)
+def test_a_net_is_dead_when_no_answer_changes_any_more(verdict, curves):
+    found = diagnose(epochs_of(**(DEAD | curves)), exploded=False, num_classes=10, best_val_acc=0.9)
+    assert found.verdict == verdict
+    if verdict == "dead":
+        assert "model.init" in words(found.advice)
+        assert ("train.reg" in words(found.advice)) == ("cost" in curves)
+
+
+def test_the_most_frequent_class_is_a_guess_too():
+    """A net that always says the class of nine images in ten is dead, however accurate."""
+    says_one = {"train_loss": [0.33] * 5, "val_loss": [0.33] * 5, "train_acc": [0.9] * 5, "val_acc": [0.9] * 5}
+    epochs = epochs_of(**says_one, update_ratio=1e-2)
+    assert diagnose(epochs, exploded=False, num_classes=2, chance=0.9).verdict == "dead"
+    assert diagnose(epochs, exploded=False, num_classes=2, chance=0.5).verdict == "healthy"
+
+
+def test_steps_that_kill_every_unit_leave_a_dead_net():
+    """Trained for real, at rates at which the stop on explosions is all that is between a net and its end."""
+    found = []
+    for seed in range(3):
+        data, params = templates(400, 200, 1.0, seed), [{"lr": 0.2 + 0.06 * step} for step in range(12)]
+        for epochs, exploded in trained(data, 8, params, seed, explosion=20.0, model__hidden=(20, 20, 20, 20)):
+            if not exploded and {epoch.train_acc for epoch in epochs[-3:]} == {1 / NUM_CLASSES}:
+                found.append(diagnose(epochs, exploded=False, num_classes=NUM_CLASSES, best_val_acc=1.0).verdict)
+    assert found
+    assert set(found) == {"dead"}
+
+
+@pytest.mark.parametrize(
     ("note", "curves"),
     [
         ("far above", LEARNS | {"update_ratio": 2e-2}),
         ("far below", LEARNS | {"update_ratio": 5e-5}),
+        ("jumped in epoch 3", LEARNS | {"train_loss": [1.2, 0.8, 1.3, *curve(0.9, 0.3, 17)]}),
         ("still rises", {"val_acc": [0.3 + 0.01 * e for e in range(20)], "val_loss": curve(1.2, 0.9)}),
         ("best at epoch 7 of 20", {"val_acc": [*curve(0.1, 0.7, 7), *curve(0.68, 0.6, 13)], "val_loss": PEAKED}),
         ("0.30 above validation", {"val_acc": [0.5] * 20, "train_acc": [0.8] * 20}),

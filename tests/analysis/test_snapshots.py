@@ -1,15 +1,29 @@
 """What a watcher sees of a study that others work on, look by look."""
 
+import math
+
 import optuna
 import pytest
 import sqlalchemy as sa
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis import snapshots as watching
+from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.snapshots import Watcher
+from hpsearch.analysis.study_trials import read_study, standing
+from hpsearch.analysis.summary import stage_summary
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, find_study, open_database
+from hpsearch.storage import (
+    NewTrial,
+    Outcome,
+    Queue,
+    count_exploded,
+    create_stage,
+    find_study,
+    open_database,
+    read_epochs,
+)
 from hpsearch.storage.tables import trials
 
 SPACE = {"lr": FloatRange(1e-4, 1.0, log=True)}
@@ -99,6 +113,43 @@ def test_a_study_from_its_first_trial_to_its_last(db):
     assert snapshot.as_dict()["best"][0]["number"] == 5
 
 
+def test_a_trial_has_one_verdict_whoever_asks(db):
+    """The page of a watcher looks at the best trials alone; low is measured by the best of all."""
+    stage = Stage(db, 12)
+    leases = stage.queue.take(12)
+    for epoch in (1, 2):
+        stage.record(leases, epoch)
+    stage.queue.finish([Outcome(lease, "COMPLETE", 0.7 + 0.01 * lease.number) for lease in leases])
+    snapshot = stage.look(1)
+    evidence = read_study(db, "coarse")
+    everywhere = diagnose_study(evidence.study, evidence.trials, read_epochs(db, evidence.study))
+    assert len(snapshot.diagnoses) == len(snapshot.best) == 10
+    assert {number: everywhere[number] for number in snapshot.diagnoses} == snapshot.diagnoses
+    assert {each.verdict for each in snapshot.diagnoses.values()} == {"underfitting", "healthy"}
+
+
+def test_explosions_are_counted_apart_from_what_a_pruner_stopped(db):
+    stage = Stage(db, 8)
+    exploded, pruned, failed, complete = stage.queue.take(4)
+    outcomes = [
+        Outcome(exploded, "PRUNED", 0.0, EXPLOSION, (1, 0.0)),
+        Outcome(pruned, "PRUNED", 0.4, {attributes.REASON: "median"}, (1, 0.4)),
+        Outcome(failed, "FAIL", None, {attributes.REASON: "ValueError: no"}),
+        Outcome(complete, "COMPLETE", 0.5),
+    ]
+    stage.queue.finish(outcomes)
+    stage.queue.take(1)
+    snapshot = stage.look(1)
+    assert (snapshot.num_pruned, snapshot.num_exploded, snapshot.num_finished) == (1, 1, 4)
+    evidence = read_study(db, "coarse")
+    summary, started = stage_summary(evidence), standing("coarse", evidence.trials, 4)
+    assert (summary.num_pruned, summary.num_exploded, summary.num_complete, summary.counts["FAIL"]) == (1, 1, 1, 1)
+    assert (started.num_pruned, started.num_exploded, started.num_finished) == (1, 1, 4)
+    marked = count_exploded(db, attributes.REASON, attributes.EXPLODED)
+    assert marked == {evidence.study.study_id: {"PRUNED": 1}}
+    assert (summary.as_dict()["pruned"], snapshot.as_dict()["pruned"]) == (1, 1)
+
+
 def test_speed_is_that_of_the_last_minute(db):
     stage = Stage(db, 40)
     stage.look(0)
@@ -167,4 +218,19 @@ def test_trials_of_another_program(tmp_path):
     assert (snapshot.num_finished, snapshot.counts["RUNNING"], snapshot.done) == (5, 1, False)
     assert snapshot.best[0].number == study.best_trial.number
     assert (snapshot.diagnoses, snapshot.workers, snapshot.num_epochs) == ({}, {}, None)
+    db.close()
+
+
+def test_an_infinitely_bad_value_is_an_explosion_whoever_recorded_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    for name, direction, bad in (("low", "minimize", math.inf), ("high", "maximize", -math.inf)):
+        study = optuna.create_study(study_name=name, storage=url, direction=direction)
+        study.optimize(lambda trial, bad=bad: [1.0, bad, -bad, 2.0][trial.number % 4], n_trials=8)
+    db = open_database(url)
+    found = count_exploded(db, attributes.REASON, attributes.EXPLODED)
+    for name in ("low", "high"):
+        evidence = read_study(db, name)
+        assert found[evidence.study.study_id] == {"COMPLETE": 2}
+        assert (evidence.num_exploded, evidence.num_pruned) == (2, 0)
+        assert Watcher(db, evidence.study).look().num_pruned == 0
     db.close()

@@ -3,14 +3,18 @@
 import inspect
 import json
 import re
+import shlex
 import signal
 import typing
 
 import pytest
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.decision import LEAST_GAIN, MAX_STAGES
 from hpsearch.cli import procedure
+from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
+from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +64,56 @@ def test_a_time_budget_leaves_a_stage_and_the_same_command_goes_on(hpsearch):
     arguments = ("run", "-c", "tiny.toml", "--max-stages", "1", "--set", "run.width=3")
     stopped = hpsearch(*arguments, "--time", "0.001s")
     assert "the time is up; coarse is left at" in stopped.stdout
-    assert "go on    with: hpsearch run -c tiny.toml" in stopped.stdout
-    assert hpsearch.json("status", "coarse")["states"]["WAITING"] > 0
-    done = hpsearch(*arguments, "--time", "10m")
-    assert "1 stages are the most allowed" in done.stdout
-    assert "WAITING" not in hpsearch.json("status", "coarse")["states"]
+    again = stopped.stdout.splitlines()[-1]
+    assert again == f"next     hpsearch {shlex.join(arguments)} --time 0.001s"
+    assert "hpsearch test" not in stopped.stdout
+    standing = hpsearch.json("status", "coarse")
+    assert standing["states"]["WAITING"] > 0
+    assert "none of them" in standing["advice"] or "0 of 12" in standing["advice"]
+    hpsearch(*shlex.split(standing["next"])[1:])  # without the study file: all of it is in the flags
+    assert hpsearch.json("status", "coarse")["states"].get("WAITING", 0) == 0
+    done = hpsearch.json(*arguments, "--time", "10m")
+    assert done["ending"] == "stages"
+    assert done["next"] == "hpsearch fine --from coarse"
+
+
+def test_nothing_is_said_of_rates_before_a_trial_has_finished(hpsearch):
+    """Explosions end first; the command that makes a stage whole again, found by its study alone."""
+    db = open_database(f"sqlite:///{hpsearch.folder}/studies/hpsearch.db", create=True)
+    settings = load_settings(hpsearch.folder / "tiny.toml")
+    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: settings.study.plain()}
+    study = create_stage(db, "coarse", "maximize", attrs, settings.study.space, [NewTrial({"lr": 1.0})] * 100)
+    queue = Queue(db, study, "vm-abc/1/x")
+    queue.finish([Outcome(x, "PRUNED", 0.0, {attributes.REASON: attributes.EXPLODED}) for x in queue.take(3)])
+    shown = hpsearch("status", "coarse").stdout
+    assert re.search(r"^coarse +3 of 100 trials x 2 epochs · 3 exploded$", shown, re.MULTILINE)
+    assert re.search(r"^best +none yet: no trial has finished$", shown, re.MULTILINE)
+    assert "rates" not in shown
+    queue.finish([Outcome(x, "PRUNED", 0.0, {attributes.REASON: attributes.EXPLODED}) for x in queue.take(97)])
+    db.close()
+    shown = hpsearch("status", "coarse").stdout
+    assert "search lower learning rates" in shown
+    assert re.search(r"^next +hpsearch run --name lower .*--space 'lr=log\(1e-09, 1e-05\)'$", shown, re.MULTILINE)
+
+
+def test_a_search_that_ends_low_says_what_to_try(hpsearch):
+    """Classes that no small net tells apart, on images large enough for convolutions; the file by a relative path."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    x = draw.normal(size=(300, 8, 8, 1)) + 0.13 * draw.normal(size=(3, 8, 8, 1))[y]
+    np.savez(hpsearch.folder / "x.npz", x_train=x.astype(np.float32), y_train=y, x_test=x, y_test=y)
+    flags = ("--data", "npz:x.npz", "-c", "tiny.toml", "--set", "data.val=0.5", "--set", "fine.sampler=random")
+    done = hpsearch("run", *flags, "--max-stages", "9", "--gain", "0.5", "--skip-checks").stdout
+    command = re.search(
+        r"^next +(hpsearch run --name convnet --data npz:x.npz .*--model convnet.*)$", done, re.MULTILINE
+    )
+    assert command, done
+    assert re.search(r"^advice +the best trial, \d+ of .* try a convnet; if 0\.\d+ is enough", done, re.MULTILINE)
+    assert re.search(r"^or +hpsearch test (coarse|fine)", done, re.MULTILINE)
+    planned = hpsearch.json("coarse", *shlex.split(command[1])[4:], "--dry-run")
+    assert (planned["trials"], planned["epochs"]) == (12, 2)
 
 
 def test_an_interrupted_run_says_how_to_go_on(hpsearch):

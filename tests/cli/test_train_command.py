@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -112,15 +113,20 @@ def test_other_values_another_name_and_no_ranges(hpsearch):
     assert "No such option: --space" in hpsearch("train", "--space", "lr=log(1,2)", code=2).stderr
     low = hpsearch("train", "-c", "tiny.toml", "--set", "train.lr=1e-7", "--epochs", "2")
     assert "verdict  lr too low" in low.stdout
-    assert "hpsearch train -c tiny.toml --epochs 2 --set train.lr=1e-06 --name train-2" in low.stdout
+    [proposed] = re.findall(r"^next +(hpsearch train .*?)   #", low.stdout, re.MULTILINE)
+    assert "--name train-2" in proposed
+    assert "--set train.lr=1e-06" in proposed
+    again = hpsearch.json(*shlex.split(proposed)[1:])
+    assert [run["seed"] for run in again["runs"]] == [0]
+    assert again["study"] == "train-2"
     exploded = hpsearch("train", "-c", "tiny.toml", "--set", "lr=1e6", "--name", "up", "--seeds", "2")
     assert "exploded in epoch 1" in exploded.stdout
     assert "seed 1: exploded in epoch 1" in exploded.stderr
-    assert "--set train.lr=100000 --name up-2" in exploded.stdout
+    assert re.search(r"next +hpsearch train --name up-2 --seeds 2 .*--set train.lr=100000 ", exploded.stdout)
     plan = hpsearch.json("train", "-c", "tiny.toml", "--name", "new", "--seeds", "4", "--dry-run")
     assert (plan["study"], plan["trials"], plan["packs"]) == ("new", 4, 4)
     assert "hpsearch train" in hpsearch("coarse", "--space", "lr=none", "--space", "reg=none", code=2).stderr
-    assert {row["study"] for row in hpsearch.json("status")} == {"train", "up"}
+    assert {row["study"] for row in hpsearch.json("status")} == {"train", "train-2", "up"}
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(hpsearch):

@@ -1,4 +1,4 @@
-"""The README's commands are run where they can be, and checked for their options where they cannot."""
+"""Commands of the README and the docs are run where they can be, and checked for their options where they cannot."""
 
 import re
 import shlex
@@ -13,9 +13,12 @@ from typer.main import get_command
 from hpsearch.cli.app import app
 from hpsearch.config import load_settings
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SESSION = re.findall(r"^\$ (hpsearch .*)$", README, re.MULTILINE)
-INLINE = sorted(set(re.findall(r"`(hpsearch [a-z][^`]*)`", README)))
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md"}
+SESSION = re.findall(r"^\$ (hpsearch .*)$", PAGES["procedure.md"], re.MULTILINE)
+TEXTS = [README, *PAGES.values(), (ROOT / "CONTRIBUTING.md").read_text()]
+INLINE = sorted({command for text in TEXTS for command in re.findall(r"`(hpsearch [a-z][^`]*)`", text)})
 
 
 def test_the_session_runs_word_for_word_in_an_empty_folder(tmp_path):
@@ -44,25 +47,37 @@ def test_commands_and_options_in_the_text_exist(command):
             assert word in options, (command, word)
 
 
+def test_the_readme_s_session_is_the_beginning_of_the_longer_one():
+    assert re.findall(r"^\$ (hpsearch .*)$", README, re.MULTILINE) == SESSION[:2]
+
+
+def test_links_lead_somewhere():
+    for text, folder in [(README, ROOT), *((page, ROOT / "docs") for page in PAGES.values())]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (folder / target).exists(), target
+
+
 def test_the_study_file_is_valid(tmp_path):
-    [block] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    [block] = re.findall(r"```toml\n(.*?)```", PAGES["study-files.md"], re.DOTALL)
     (tmp_path / "study.toml").write_text(block)
     assert load_settings(tmp_path / "study.toml").study.data.val == 1000
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
-    _, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL)[-1]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "digits.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
-    exec(compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "README.md", "exec"), {})
+    exec(
+        compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "own-code.md", "exec"), {}
+    )
 
 
 def test_the_example_of_an_own_net_runs(tmp_path):
-    net, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    net = re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL)[0]
     (tmp_path / "mynets.py").write_text(net)
     for command in (
-        "coarse --model mynets:small --space model.options.width=int(8,64)",
+        "coarse --model mynets:Small --space model.options.width=int(8,64)",
         "fine --from coarse --trust mynets",
     ):
         arguments = [sys.executable, "-m", "hpsearch", *command.split(), "--trials", "3", "--epochs", "1"]

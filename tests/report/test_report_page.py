@@ -92,6 +92,17 @@ def test_each_figure_has_its_place(report):
     assert all(re.fullmatch(r"[\w.-]+", name) for name in report.figures)
 
 
+def test_the_stage_of_the_headline_is_open_and_each_names_its_own_best(db, report):
+    page = report.html
+    [headline] = re.findall(r'<p class="muted">(trial \d+ of [^<]+)</p>', page)
+    opened = re.findall(r'aria-pressed="true">([^<]+)</button>', page)
+    assert len(opened) == 1
+    assert headline.endswith(f" of {opened[0]}")
+    assert len(re.findall(r'<div id="s-stage-\d+" class="stage" hidden>', page)) == 1
+    assert "<h3>The best of fine: accuracy</h3>" in page
+    assert "the best of fine: 12 units" in page
+
+
 def test_sections_without_content_are_left_out(db, report, tmp_path):
     for id_ in ("s-checks", "s-test"):
         assert f'id="{id_}"' in report.html
@@ -201,12 +212,12 @@ class TestBrowser:
             button.click()
             for figure in page.locator("[data-figure]:visible").all():
                 figure.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
-                figure.locator(".main-svg").first.wait_for()
+                figure.locator(".main-svg, img").first.wait_for()
 
     def test_each_figure_is_drawn(self, open_page, report):
         page = open_page()
         self.draw_all(page)
-        marks = ".scatterlayer path, .barlayer path, .imagelayer image"
+        marks = ".scatterlayer path, .barlayer path, img"
         for name in report.figures:
             num = page.locator(f'[data-figure="{name}"]').evaluate(f"e => e.querySelectorAll('{marks}').length")
             assert num > 0, name
@@ -224,7 +235,7 @@ class TestBrowser:
         plot.evaluate("element => Plotly.Fx.hover(element, [{curveNumber: 1, pointNumber: 10}])")
         plot.locator(".hovertext").first.wait_for()
         assert "<img src=x onerror=alert(1)>" in plot.locator(".hovertext").first.text_content()
-        assert page.locator("main img").count() == 0
+        assert page.locator('main img:not([src^="data:image/png"])').count() == 0
 
     def test_sorting_reorders_the_command_center(self, open_page):
         page = open_page()
@@ -256,6 +267,37 @@ class TestBrowser:
         dark = plot.evaluate(colours)
         assert light[0] == "#ffffff"
         assert all(one != other for one, other in zip(light, dark, strict=True))
+
+    def test_a_printed_report_has_all_of_it(self, open_page, report, folder):
+        """The filters are pictures, all stages are shown, and nothing is wider than a sheet."""
+        page = open_page(scheme="dark")
+        page.evaluate(
+            """() => addEventListener("beforeprint", () => {
+                 const seen = (e) => e.checkVisibility() && e.getBoundingClientRect();
+                 const sheet = document.body.getBoundingClientRect();
+                 const inside = (box) => box && box.right <= sheet.right + 1 && box.width > 0;
+                 window.paper = {
+                   drawn: [...document.querySelectorAll("[data-figure]")].filter((e) =>
+                     inside(seen(e.querySelector(".main-svg, img") ?? e.parentElement))).map((e) => e.dataset.figure),
+                   tables: [...document.querySelectorAll("table")].every((e) => inside(seen(e))),
+                   cells: document.querySelectorAll(".cell").length,
+                   paper: [...document.querySelectorAll(".js-plotly-plot")].map((e) => e.layout.paper_bgcolor),
+                 };
+               }) ?? null"""
+        )
+        printed = page.pdf(format="A4", print_background=False)
+        paper = page.evaluate("window.paper")
+        assert set(paper["drawn"]) == set(report.figures)
+        assert paper["tables"]
+        assert set(paper["paper"]) == {"#ffffff"}
+        assert len(re.findall(rb"/Subtype\s*/Image", printed)) >= 1  # the filters
+        assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 12
+        page.wait_for_function("!document.documentElement.classList.contains('printing')")
+        assert page.locator(".stage:visible").count() == 1
+        plot = page.locator('[data-figure="ranges-lr"]')
+        plot.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
+        plot.locator(".main-svg").first.wait_for()
+        assert plot.evaluate("e => Math.abs(e._fullLayout.width - e.clientWidth)") < 2
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("width", [390, 1440])

@@ -1,9 +1,14 @@
 import pytest
+from hpsearch.report.note import study_note
 from planted import plant
 
-from hpsearch.report.stage import read_stage
-from hpsearch.report.words import lineage_of, num_val_images, summarize
-from hpsearch.storage import open_database
+from hpsearch.analysis.diagnosis import diagnose_study
+from hpsearch.analysis.lineage import advise, read_lineage
+from hpsearch.analysis.study_trials import read_study
+from hpsearch.report.search_report import make_report
+from hpsearch.report.stage import read_chain, read_stage
+from hpsearch.report.words import advice_for, lineage_of, summarize
+from hpsearch.storage import open_database, read_epochs
 
 
 @pytest.fixture
@@ -19,7 +24,8 @@ def test_after_coarse_the_next_step_is_fine(db):
     plant(db)
     summary = summarize(stages(db, "coarse"))
     assert summary.study == "coarse"
-    assert summary.command == "hpsearch fine --from coarse"
+    assert summary.advice.command == "hpsearch fine --from coarse"
+    assert "narrow to where it worked" in summary.advice.sentence
     assert not summary.flags
     text = " ".join(summary.sentences)
     assert "coarse: 60 trials of 4 epochs" in text
@@ -47,27 +53,71 @@ def test_a_stage_inside_without_gain_ends_with_the_test_set(db):
     plant(db, num_trials=150, epochs=8)
     plant(db, "fine", source="coarse", num_trials=60, epochs=8, lr=(8e-3, 0.12), reg=(1e-5, 0.1), seed=1)
     summary = summarize(stages(db, "coarse", "fine"))
-    assert summary.command.startswith("hpsearch test ")
-    assert "once" in summary.next_step
+    assert summary.advice.command.startswith("hpsearch test ")
+    assert "once" in summary.advice.sentence
 
 
 def test_an_unfinished_stage_is_finished_first(db):
     plant(db, finish=False)
     summary = summarize(stages(db, "coarse"))
     assert summary.best == "No trial has finished yet"
-    assert "0 of 60" in summary.next_step
+    assert "0 of 60" in summary.advice.sentence
 
 
 def test_when_everything_explodes_lower_rates_are_next(db):
     plant(db, lr=(0.4, 1.0), num_trials=5)
     summary = summarize(stages(db, "coarse"))
     assert summary.study is None
-    assert "lower learning rates" in summary.next_step
+    assert "lower learning rates" in summary.advice.sentence
+
+
+def test_one_best_trial_is_the_subject_wherever_it_was_found(db):
+    """The last stage is the worse one: its best trial is not the one that is summed up."""
+    plant(db, num_trials=80, epochs=8)
+    plant(db, "fine", source="coarse", num_trials=20, lr=(1e-4, 1e-3), seed=1, first={"lr": 9.9e-4, "reg": 1e-3})
+    summary = summarize(stages(db, "coarse", "fine"))
+    best = read_stage(db, "coarse").best
+    assert (summary.study, summary.best) == ("coarse", f"trial {best.number} of coarse")
+    assert any(sentence.startswith(f"The best trial, {best.number} of coarse, looks") for sentence in summary.sentences)
+    assert "The best of coarse is inside every range" in " ".join(summary.sentences)
+    assert not summary.flags
+    assert sum(summary.verdicts.values()) == 100
+
+
+def test_the_verdict_on_the_best_trial_is_the_one_that_trial_gives(db):
+    plant(db, num_trials=80, epochs=8)
+    [stage] = stages(db, "coarse")
+    evidence = read_study(db, "coarse")
+    own = diagnose_study(evidence.study, evidence.trials, read_epochs(db, evidence.study, [stage.best.number]))
+    verdict = own[stage.best.number].verdict
+    assert any(f"looks {verdict}: " in sentence for sentence in summarize([stage]).sentences)
+
+
+def test_the_same_advice_everywhere(db):
+    plant(db, num_trials=150, epochs=8)
+    plant(db, "fine", source="coarse", num_trials=60, epochs=8, lr=(8e-3, 0.12), reg=(1e-5, 0.1), seed=1)
+    advice = advise(db, read_study(db, "fine"))
+    assert summarize(stages(db, "coarse", "fine")).advice == advice
+    assert advice_for(read_chain(db, "fine"), taken=["coarse", "fine"]) == advice
+    assert advice.command in make_report(db, ["fine"]).html  # the stages that led to it are read, if they are not drawn
+    note = study_note(read_study(db, "fine"), {}, advice).replace("\\", "")
+    assert advice.command in note
+    assert advice.sentence in note
+
+
+def test_a_chain_ends_where_a_study_is_missing_or_comes_back(db):
+    plant(db, "a", source="b", num_trials=3)
+    plant(db, "b", source="a", num_trials=3)
+    plant(db, "c", source="gone", num_trials=3)
+    assert [stage.name for stage in read_chain(db, "a")] == ["b", "a"]
+    assert [each.study.name for each in read_lineage(db, read_study(db, "a"))] == ["b", "a"]
+    assert [stage.name for stage in read_chain(db, "c")] == ["c"]
+    assert [each.study.name for each in read_lineage(db, read_study(db, "c"))] == ["c"]
 
 
 def test_names_are_quoted_in_commands(db):
     plant(db, "it's; rm -rf")
-    assert summarize(stages(db, "it's; rm -rf")).command == """hpsearch fine --from 'it'"'"'s; rm -rf'"""
+    assert summarize(stages(db, "it's; rm -rf")).advice.command == """hpsearch fine --from 'it'"'"'s; rm -rf'"""
 
 
 def test_the_lineage_leaves_other_searches_out(db):
@@ -76,9 +126,3 @@ def test_the_lineage_leaves_other_searches_out(db):
     plant(db, "fine", source="coarse", num_trials=5)
     all_stages = stages(db, "coarse", "other", "fine")
     assert [stage.name for stage in lineage_of(all_stages[-1], all_stages)] == ["coarse", "fine"]
-
-
-def test_the_number_of_validation_images_shows_in_the_accuracies(db):
-    plant(db)  # accuracies are in thousandths
-    [stage] = stages(db, "coarse")
-    assert num_val_images(stage) == 1000

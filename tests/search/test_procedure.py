@@ -1,9 +1,11 @@
 """The whole procedure on small synthetic images, in a real SQLite database."""
 
+import numpy as np
 import pytest
 
 import hpsearch
 from hpsearch.analysis.decision import Limits
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import RefusedError
 from hpsearch.search.procedure import ProcedureListener, run_procedure
@@ -159,6 +161,18 @@ def test_a_net_that_cannot_learn_is_refused_before_anything_is_written(db, tiny)
     assert not listener.checks[0].ok
     run_procedure(db, dead, limits=Limits(max_stages=1), checks=False)
     assert [study.name for study in list_studies(db)] == ["coarse"]
+
+
+def test_images_that_carry_nothing_end_after_the_coarse_stage(db, tiny):
+    draw = np.random.default_rng(0)
+    np.savez("noise.npz", x_train=draw.normal(size=(400, 16)).astype(np.float32), y_train=np.arange(400) % 4)
+    settings = tiny(data__source="npz:noise.npz", data__val=120)
+    procedure = run_procedure(db, settings, limits=Limits(max_stages=3), checks=False)
+    assert [stage.name for stage in procedure.stages] == ["coarse"]
+    assert procedure.ending.ending == "luck"
+    advice = advise(db, procedure.stages[0].evidence)
+    assert "no better than chance (0.25 ± 0.04 on 120 images)" in advice.reason
+    assert advice.command == "hpsearch data show npz:noise.npz --set data.val=120"
 
 
 def test_checks_are_made_once(db, tiny):

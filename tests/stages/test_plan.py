@@ -1,10 +1,10 @@
 import pytest
 
+from hpsearch.analysis.stage_names import fine_name, plan_coarse, plan_fine
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
-from hpsearch.stages.plan import fine_name, plan_coarse, plan_fine
 from hpsearch.storage import StudyRow
 
 LR = FloatRange(1e-6, 1e-3, log=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from hpsearch.analysis.diagnosis import VERDICTS
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.report import style
-from hpsearch.report.stage import StageData, params_text
+from hpsearch.report.stage import StageData
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,14 @@ def plot_gap(info: GapInfo) -> go.Figure:
         hoverinfo="skip",
         showlegend=False,
     )
-    symbols = {"healthy": "circle", "overfitting": "diamond", "underfitting": "square", "lr too low": "triangle-down"}
+    symbols = {
+        "healthy": "circle",
+        "overfitting": "diamond",
+        "underfitting": "square",
+        "lr too low": "triangle-down",
+        "lr too high": "triangle-up",
+        "dead": "hexagon",
+    }
     for verdict in VERDICTS:
         points = [point for point in info.points if point.verdict == verdict]
         if points:
@@ -73,7 +81,7 @@ def plot_gap(info: GapInfo) -> go.Figure:
     star = {"symbol": "star", "size": 17, "color": style.LIGHT.best, "line": {"width": 1.5, "color": style.LIGHT.paper}}
     fig.add_trace(_scatter([point for point in info.points if point.number == info.best], "best", star))
     low = min(min(point.train_acc, point.val_acc) for point in info.points)
-    span = [max(-0.01, low - 0.03), 1.01]
+    span = [max(-0.01, low - 0.03), 1 + 0.02 * (1 - low)]
     fig.update_layout(
         xaxis={"title": {"text": "training accuracy"}, "range": span},
         yaxis={"title": {"text": "validation accuracy"}, "range": span},

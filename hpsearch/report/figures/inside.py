@@ -128,6 +128,6 @@ def plot_sparsity(info: SparsityInfo) -> go.Figure:
         )
     fig.update_layout(
         xaxis={"title": {"text": "units, most silent first"}, "range": [0, 1], "tickformat": ".0%", "nticks": 6},
-        yaxis={"title": {"text": "share of images for which a unit is 0"}, "range": [-0.02, 1.02], "tickformat": ".0%"},
+        yaxis={"title": {"text": "share of images at 0"}, "range": [-0.02, 1.02], "tickformat": ".0%"},
     )
     return style.apply(fig, height=400)

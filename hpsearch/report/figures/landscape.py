@@ -8,10 +8,12 @@ from typing import Literal
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.config import IntRange, NumberRange
 from hpsearch.report import style
-from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.report.stage import StageData
 from hpsearch.storage import TrialRow
+from hpsearch.wording import value_text
 
 Kind = Literal["complete", "pruned", "exploded"]
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.study_trials import params_text
 from hpsearch.config import Choice
 from hpsearch.report import style
-from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.report.stage import StageData
 from hpsearch.space import format_value
 from hpsearch.space.scale import choice_index, to_unit
+from hpsearch.wording import value_text
 
 BANDS = ((0.1, "best tenth"), (0.25, "next 15%"), (0.5, "up to half"), (1.0, "the rest"))  # upper share of the rank
 MAX_LINES = 1500  # finished trials; beyond, the worst ones are left out: they hide what is to be seen

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.config import Choice
 from hpsearch.report import style
-from hpsearch.report.stage import StageData, value_text
+from hpsearch.report.stage import StageData
 from hpsearch.space import format_range, format_value
+from hpsearch.wording import value_text
 
 ROW = 46  # pixels per stage
 

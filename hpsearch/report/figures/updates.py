@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from hpsearch.analysis.diagnosis import HEALTHY_RATIO
+from hpsearch.analysis.study_trials import params_text
+from hpsearch.analysis.trial_curves import HEALTHY_RATIO
 from hpsearch.report import style
-from hpsearch.report.stage import StageData, params_text, value_text
+from hpsearch.report.stage import StageData
+from hpsearch.wording import value_text
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ const hpsearchPage = (() => {
   const darkTheme = matchMedia("(prefers-color-scheme: dark)");
   const drawn = new Set();
   const NARROW = 480; // pixels
+  let printing = false;
 
   function recoloured(value) {
     if (typeof value === "string") return Object.hasOwn(page.dark, value) ? page.dark[value] : value;
@@ -30,8 +31,13 @@ const hpsearchPage = (() => {
   function draw(element) {
     const source = page.figures[element.dataset.figure];
     // plotly.js writes into what it is given
-    const figure = darkTheme.matches ? recoloured(source) : structuredClone(source);
+    const figure = darkTheme.matches && !printing ? recoloured(source) : structuredClone(source);
     if (element.clientWidth < NARROW) fitNarrow(figure.layout);
+    if (printing) {
+      figure.layout.width = element.clientWidth; // what was drawn on the screen would keep its width
+      figure.layout.height = Math.max(Math.min(figure.layout.height, 170), Math.round(0.65 * figure.layout.height));
+    }
+    element.style.minHeight = `${figure.layout.height}px`;
     drawn.add(element);
     return Plotly.react(element, figure.data, figure.layout, {
       responsive: true,
@@ -51,12 +57,42 @@ const hpsearchPage = (() => {
     },
     { rootMargin: "600px 0px" },
   );
+  const plots = [];
   for (const element of document.querySelectorAll("[data-figure]")) {
+    const figure = page.figures[element.dataset.figure];
+    const picture = figure.data.find((trace) => trace.type === "image");
+    if (picture) {
+      // Shown as it is: a sheet of paper does not wait for plotly.js to load it, and a narrow page makes it lower.
+      element.replaceChildren(Object.assign(new Image(), { src: picture.source, alt: "" }));
+      continue;
+    }
+    plots.push(element);
+    reserve(element);
+  }
+
+  // Room for a figure until it comes into view.
+  function reserve(element) {
     element.style.minHeight = `${page.figures[element.dataset.figure].layout.height}px`;
     nearby.observe(element);
   }
+
   darkTheme.addEventListener("change", () => drawn.forEach(draw));
-  addEventListener("beforeprint", () => document.querySelectorAll("[data-figure]").forEach(draw));
+
+  // On paper, all stages are shown, each figure as wide as the sheet (.printing in page.css) and in light colours.
+  addEventListener("beforeprint", () => {
+    printing = true;
+    document.documentElement.classList.add("printing");
+    plots.filter((element) => element.clientWidth).forEach(draw);
+  });
+  addEventListener("afterprint", () => {
+    printing = false;
+    document.documentElement.classList.remove("printing");
+    for (const element of [...drawn]) {
+      Plotly.purge(element); // it would keep its width; it is drawn again when it comes into view
+      drawn.delete(element);
+      reserve(element);
+    }
+  });
 
   // Of panels that share a switch, one is shown: <button data-shows="ID" aria-pressed>.
   for (const button of document.querySelectorAll("[data-shows]")) {

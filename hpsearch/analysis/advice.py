@@ -1,0 +1,283 @@
+"""What to do next, once a stage has ended or was left: one advice, whoever asks. Pure.
+
+The order is that of a practitioner: finish what was begun; see that anything was learned at all; search on while that
+gains; then, by what the best trial's curves say, a larger net, more of what holds back overfitting, or longer training.
+The test set comes last, when the accuracy is good, or good enough for whoever needs it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.commands import (
+    final_test_command,
+    fine_command,
+    look_command,
+    resume_command,
+    run_command,
+    train_command,
+    usual_space,
+    whole,
+)
+from hpsearch.analysis.decision import Limits, best_stage, decide
+from hpsearch.analysis.diagnosis import Diagnosis
+from hpsearch.analysis.other_values import other_values
+from hpsearch.analysis.remedies import Remedy, convolutions, larger_net, less_overfitting, other_rates
+from hpsearch.analysis.stage_names import next_name
+from hpsearch.analysis.summary import StageSummary
+from hpsearch.wording import value_text
+
+SEARCHED = ("coarse", "fine")  # kinds of stages that are decided upon
+ENDLESS = 1000  # stages: an advice is no loop that must end somewhere
+NEARLY = 0.9  # of the trials ended: what all of them say will not change any more
+GOOD = 0.9  # of the way from guessing to perfect: from there on, a search has done what it was begun for
+RATES = {"lr too low": "higher", "lr too high": "lower", "dead": "lower", "exploded": "lower"}  # by verdict
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do, why, and the command for it."""
+
+    text: str
+    words: tuple[str, ...] | None = None
+    """The command, word for word; None where there is none."""
+    go_on: bool | None = None
+    """Whether to search on; None where that is not the question yet."""
+    reason: str = ""
+    """Why to search on, or to stop."""
+    other_text: str = ""
+    """What else there is to do, and when."""
+    other_words: tuple[str, ...] | None = None
+
+    @property
+    def command(self) -> str | None:
+        """As it is typed."""
+        return shlex.join(self.words) if self.words is not None else None
+
+    @property
+    def other_command(self) -> str | None:
+        """As it is typed."""
+        return shlex.join(self.other_words) if self.other_words is not None else None
+
+    @property
+    def sentence(self) -> str:
+        """Reason and advice as running text."""
+        begins = {True: "Search on: ", False: "Stop searching: ", None: ""}[self.go_on]
+        said = [f"{begins}{self.reason}" if self.reason else "", self.text]
+        return " ".join(_sentence(part) for part in said if part)
+
+    @property
+    def other_sentence(self) -> str:
+        """What else there is to do, as running text."""
+        return _sentence(self.other_text) if self.other_text else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "go_on": self.go_on,
+            "reason": self.reason or None,
+            "advice": self.text or None,
+            "next": self.command,
+            "otherwise": self.other_command,
+        }
+
+    def at(self, storage: str | None) -> Advice:
+        """The same with commands that find a storage which is not the default one."""
+        if storage is None:
+            return self
+        places = {"words": self.words, "other_words": self.other_words}
+        named = {n: (*w, "--storage", storage) if w and w[1] != "data" else w for n, w in places.items()}
+        return replace(self, **named)  # type: ignore[arg-type]
+
+
+def what_next(
+    stages: Sequence[StageSummary],
+    diagnosis: Diagnosis | None = None,
+    *,
+    taken: Collection[str] = (),
+    again: Sequence[str] | None = None,
+    gain: float | None = None,
+    at_work: bool = False,
+) -> Advice:
+    """What to do after the last of the stages that led to it.
+
+    Args:
+        stages: first one first; see `search_so_far`.
+        diagnosis: of the best trial of `search_so_far`.
+        taken: names of studies that are there, which a new search does not take.
+        again: the command that goes on with what is not finished; None: it is put together from what is kept.
+        gain: see `Limits`.
+        at_work: whether workers are at the last stage now.
+    """
+    last = stages[-1]
+    if last.num_finished < last.num_trials and not _all_but_over(last):
+        return _unfinished(stages, again, at_work)
+    if last.stage == attributes.TRAIN and (last.best is not None or last.num_exploded):
+        return _trained(last, diagnosis, taken)
+    if last.best is None or last.best.value is None:
+        return _nothing(last, taken)
+    if last.stage == "check":
+        words = ("hpsearch", "coarse", "--from", last.study, *_trusts(last))
+        return Advice("search coarse, with the rates at which the loss goes down", words)
+    if last.stage not in SEARCHED:
+        return Advice("narrow the ranges to where trials did well, and search there", _fine(last))
+    searched = search_so_far(stages)
+    decision = decide(searched, last.images.num_val or 1, Limits(gain, ENDLESS))
+    if decision.ending == "luck":
+        return _luck(last, diagnosis, decision.reason)
+    if decision.go_on:
+        return Advice("", _fine(last), True, decision.reason)
+    found = best_stage(searched)
+    assert found is not None, "the last stage has a best trial"
+    return replace(_settled(searched, found, diagnosis, taken), go_on=False, reason=decision.reason)
+
+
+def search_so_far(stages: Sequence[StageSummary]) -> list[StageSummary]:
+    """The stages at the end that are decided upon together: coarse, and each fine one after it."""
+    own: list[StageSummary] = []
+    for stage in reversed(stages):
+        if stage.stage not in SEARCHED:
+            break
+        own.insert(0, stage)
+    return own or [stages[-1]]
+
+
+def _all_but_over(stage: StageSummary) -> bool:
+    """Nothing has come to its end yet, and hardly anything is left."""
+    return stage.best is None and stage.num_finished >= NEARLY * stage.num_trials
+
+
+def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_work: bool) -> Advice:
+    last = stages[-1]
+    text = f"{last.study} is not finished: {last.num_finished} of {last.num_trials} trials have ended"
+    text += "" if last.num_complete or not last.num_finished else ", none of them to its end yet"
+    if at_work:
+        return Advice(f"{text}; workers are at it", ("hpsearch", "status", last.study, "--watch"))
+    words = again
+    if words is None and last.stage is not None and (config := whole(last.config)) is not None:
+        source = whole(stages[-2].config) if len(stages) > 1 and stages[-2].study == last.source else None
+        words = resume_command(last.study, last.stage, last.source, config, source, last.code)
+    how = "the command that began it" if words is None else "the same command" if again else "this"
+    return Advice(f"{text}; {how} goes on with it", tuple(words) if words is not None else None)
+
+
+def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
+    if last.num_exploded:
+        all_of_them = "every trial" if last.num_exploded == last.num_finished else f"{last.num_exploded} trials"
+        text = f"{all_of_them} of {last.study} exploded and none finished: search lower learning rates"
+        config = whole(last.config)
+        return _try(text, other_rates(config, "lower") if config is not None else None, config, taken)
+    if last.counts.get("FAIL", 0) == last.num_finished:
+        return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
+    return Advice(f"no trial of {last.study} was trained to its end: look at why before searching on")
+
+
+def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[str]) -> Advice:
+    """After a training with given values: other values where its curves ask for them, else a search around these."""
+    config = whole(last.config)
+    verdict = diagnosis.verdict if diagnosis is not None else "exploded"
+    if config is not None and (diagnosis is not None or last.best is None):
+        remedy = other_values(diagnosis, config, last.images.shape)
+        if remedy is not None:
+            words = train_command(config, remedy.changes, next_name(last.study, taken), last.num_trials)
+            said = f"it looks {verdict}: {remedy.text}" if diagnosis is not None else f"it {verdict}: {remedy.text}"
+            return Advice(said, tuple(words) if remedy.changes else None)
+    coarse = ["hpsearch", "coarse", "--from", last.study]
+    coarse += ["--name", next_name("coarse", taken)] if "coarse" in taken else []
+    advice = Advice("search around these values", (*coarse, *_trusts(last)))
+    if last.num_tests:
+        return advice
+    text = "where nothing is left to choose, use the test set, once"
+    return replace(advice, other_text=text, other_words=tuple(final_test_command(last.study, last.code)))
+
+
+def _luck(last: StageSummary, diagnosis: Diagnosis | None, reason: str) -> Advice:
+    text = "look at the images and their labels: what tells the classes apart?"
+    if diagnosis is not None and (way := RATES.get(diagnosis.verdict)):
+        text = f"the best trial looks {diagnosis.verdict}: search {way} rates first, then {text}"
+    if (config := whole(last.config)) is None:
+        return Advice(text, None, False, reason)
+    return Advice(text, tuple(look_command(config)), False, reason)
+
+
+def _settled(
+    stages: Sequence[StageSummary], found: StageSummary, diagnosis: Diagnosis | None, taken: Collection[str]
+) -> Advice:
+    """The search gains nothing any more: is the accuracy good, and if not, what holds it back?"""
+    last = stages[-1]
+    assert found.best is not None
+    assert found.best.value is not None
+    value, chance = found.best.value, found.images.chance or 0.0
+    used = sum(stage.num_tests for stage in stages)
+    test = Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
+    if used:
+        test = Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
+    config = _begun_with(stages[0])
+    if value >= chance + GOOD * (1 - chance) or diagnosis is None or config is None:
+        return test
+    reached = f"training {_of(diagnosis.train_acc)}, validation {_of(value)}"
+    best = f"the best trial, {found.best.number} of {found.study},"
+    shape = found.images.shape
+    remedy: Remedy | None = None
+    if way := RATES.get(diagnosis.verdict):
+        text = f"{best} looks {diagnosis.verdict} ({reached}): search {way} rates"
+        remedy = other_rates(config, way)
+    elif (remedy := convolutions(config, shape)) is not None:
+        text = f"{best} is as good as a net without convolutions gets here ({reached})"
+    elif diagnosis.verdict == "overfitting":
+        text = f"{best} overfits ({reached})"
+        remedy = less_overfitting(config, shape)
+    elif diagnosis.still_rises and last.epochs is not None:
+        text = f"{best} still rises at its end ({reached}): train longer"
+        words = tuple(fine_command(last.study, last.code, epochs=2 * last.epochs))
+        return _or_test(Advice(text, words), test, value)
+    else:
+        low = "both are low" if diagnosis.verdict == "underfitting" else "they lie close"
+        text = f"{best} is as good as this net gets ({reached}: {low})"
+        remedy = larger_net(config, shape)
+    return _or_test(_try(text, remedy, config, taken), test, value)
+
+
+def _try(text: str, remedy: Remedy | None, config: Mapping[str, Any] | None, taken: Collection[str]) -> Advice:
+    """A new search with something changed, where we know what."""
+    if remedy is None:
+        return Advice(text)
+    said = f"{text}: {remedy.text}" if remedy.text else text
+    if config is None or not remedy.changes:
+        return Advice(said)
+    return Advice(said, tuple(run_command(config, remedy.changes, remedy.name, taken)))
+
+
+def _begun_with(first: StageSummary) -> dict[str, Any] | None:
+    """The study file that a new search begins from. Rates that a check found are those of the net that it checked."""
+    config = whole(first.config)
+    if config is not None and first.stage == "coarse" and first.source is not None:
+        config["space"].pop("lr", None)
+        config["space"] = {"lr": usual_space()["lr"], **config["space"]}
+    return config
+
+
+def _or_test(advice: Advice, test: Advice, value: float) -> Advice:
+    if test.words is None:
+        return advice
+    return replace(advice, other_text=f"if {value_text(value)} is enough, {test.text}", other_words=test.words)
+
+
+def _fine(last: StageSummary) -> tuple[str, ...]:
+    return tuple(fine_command(last.study, last.code))
+
+
+def _trusts(last: StageSummary) -> list[str]:
+    return [word for name in last.code for word in ("--trust", name)]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
+
+
+def _of(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.2f}"

@@ -1,0 +1,75 @@
+"""What guessing gives on the validation images of a study, and how far luck alone carries the best of many trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.storage import TrialRow
+
+TELLING = 0.05  # accuracy: a guess is told from better ones by images that leave it no larger an error
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """What a study keeps of its images; None what is not known, as all of it is for studies of other programs."""
+
+    num_classes: int | None = None
+    num_val: int | None = None
+    largest_share: float | None = None
+    """Of the validation images, how many are of the most frequent class."""
+    shape: tuple[int, int, int] | None = None
+    """Channels, height, width."""
+
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of a net that always says the most frequent class."""
+        if self.largest_share is not None:
+            return self.largest_share
+        return 1 / self.num_classes if self.num_classes else None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of that accuracy, had the validation images been drawn anew."""
+        return standard_error(self.chance, self.num_val) if self.chance is not None and self.num_val else None
+
+    def luck(self, num_trials: int) -> float | None:
+        """The accuracy that the best of so many trials which all guess reaches about: p + sqrt(2 ln N) errors."""
+        if self.chance is None or self.error is None:
+            return None
+        return self.chance + math.sqrt(2 * math.log(max(num_trials, 1))) * self.error
+
+    def is_luck(self, accuracy: float, num_trials: int) -> bool:
+        """Whether guessing explains the best accuracy of so many trials; never where the images are too few to say."""
+        luck, error = self.luck(num_trials), self.error
+        return luck is not None and error is not None and error <= TELLING and accuracy <= luck
+
+
+def standard_error(accuracy: float, num_images: int) -> float:
+    """Of an accuracy measured on so many images, as if they were drawn anew: sqrt(p (1 - p) / n)."""
+    return math.sqrt(accuracy * (1 - accuracy) / num_images)
+
+
+def kept_images(attrs: Mapping[str, Any], trials: Iterable[TrialRow] = ()) -> KeptImages:
+    """What the attributes of a study say; older studies do not say how many images, which then shows in the trials."""
+    kept = attrs.get(attributes.DATASET) or {}
+    if not kept:
+        return KeptImages()
+    shape = kept.get("shape")
+    return KeptImages(
+        num_classes=kept.get("classes"),
+        num_val=kept.get("val") or num_images_of(v for trial in trials for v in trial.intermediate.values()),
+        largest_share=kept.get("largest"),
+        shape=(shape[0], shape[1], shape[2]) if shape else None,
+    )
+
+
+def num_images_of(accuracies: Iterable[float]) -> int | None:
+    """How many images these accuracies were measured on: they are whole numbers of images, one is their least step."""
+    seen = sorted({value for value in accuracies if math.isfinite(value)})
+    steps = [high - low for low, high in pairwise(seen) if high - low > 1e-6]
+    return max(1, round(1 / min(steps))) if steps else None

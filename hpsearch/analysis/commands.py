@@ -1,0 +1,189 @@
+"""Commands as one types them, from what studies keep: to go on with a stage, and to search anew with a change.
+
+Pure. Each is a list of words; `shlex.join` quotes them for a shell. Paths stay as they were given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from hpsearch.analysis.stage_names import fine_name
+from hpsearch.config import StudyConfig
+from hpsearch.config.ranges import parse_value
+
+Words = list[str]
+Plain = Mapping[str, Any]
+
+SECTIONS = ("data", "model", "train", "coarse", "fine")
+OWN_FLAGS = {"data.source": "--data", "model.name": "--model"}
+LEFT_TO_AUTO = ("float32", "bfloat16")  # train.precision as a stage keeps it, where auto took one of them
+
+
+def whole(config: Plain | None) -> dict[str, Any] | None:
+    """A stored config with the keys that are newer than it; None where it is none, or not all of one."""
+    if config is None or not {"data", "model", "train", "space"} <= config.keys():
+        return None
+    defaults = StudyConfig().plain()
+    sections = {name: {**defaults[name], **config.get(name, {})} for name in SECTIONS}
+    return {**sections, "space": dict(config["space"])}
+
+
+def usual_space() -> dict[str, Any]:
+    """The ranges that are searched where none are given."""
+    space: dict[str, Any] = StudyConfig().plain()["space"]
+    return space
+
+
+def config_flags(config: Plain, base: Plain | None = None, *, sections: Iterable[str] = SECTIONS) -> Words:
+    """The flags that make `config` of `base`, both in their plain form; `base` is the defaults if not given.
+
+    What is searched has no value to set, so its key is left out.
+    """
+    base = StudyConfig().plain() if base is None else base
+    searched = {_path(name) for name in config.get("space", {})}
+    words: Words = []
+    for section in sections:
+        for key, value in config.get(section, {}).items():
+            path = f"{section}.{key}"
+            if value == base.get(section, {}).get(key) or path in searched or _is_auto(path, value):
+                continue
+            words += [OWN_FLAGS[path], value] if path in OWN_FLAGS else ["--set", f"{path}={value_word(value)}"]
+    return words
+
+
+def space_flags(space: Plain, base: Plain | None = None) -> Words:
+    """The flags that make the ranges `space` of `base`, both as a study file has them."""
+    base = usual_space() if base is None else base
+    words: Words = []
+    for name, range_ in space.items():
+        if range_ != base.get(name):
+            [(form, ends)] = range_.items()
+            words += ["--space", f"{name}={form}({', '.join(map(json.dumps, ends))})"]
+    for name in base:
+        if name not in space:
+            words += ["--space", f"{name}=none"]
+    return words
+
+
+def value_word(value: Any) -> str:
+    """A value as `--set` reads it: JSON, and plain words where they are read as what they are."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e6:
+        return str(int(value))
+    return value if isinstance(value, str) and parse_value(value) == value else json.dumps(value)
+
+
+def resume_command(
+    study: str, kind: str, source: str | None, config: Plain, source_config: Plain | None, code: Sequence[str]
+) -> Words | None:
+    """What goes on with a stage that is not finished; None where it cannot be told from what is kept.
+
+    Args:
+        study: its name.
+        kind: coarse, fine or train.
+        source: the study that it came from.
+        config: its own, plain.
+        source_config: that of the source; None where another program made it.
+        code: the user's code that the config names.
+    """
+    if kind == "train":
+        return train_command(config, {}, study)
+    base = source_config if source is not None else StudyConfig().plain()
+    if base is None or _hides_a_value(config, base):
+        return None
+    if kind == "coarse":
+        # The range of lr that a check gave is taken from it again.
+        space = {n: r for n, r in config["space"].items() if source is None or n != "lr"}
+        kept = {n: r for n, r in base["space"].items() if source is None or n != "lr"}
+        words = ["hpsearch", "coarse", *(["--from", source] if source is not None else [])]
+        words += ["--name", study] if study != "coarse" else []
+        return [*words, *config_flags(config, base), *space_flags(space, kept), *_trusts(code, source)]
+    if kind == "fine" and source is not None:
+        words = ["hpsearch", "fine", "--from", source]
+        words += ["--name", study] if study != fine_name(source) else []
+        flags = config_flags(config, base, sections=("data", "model", "train", "fine"))
+        removed = [name for name in base["space"] if name not in config["space"]]
+        given = {name: range_ for name, range_ in config["space"].items() if name not in base["space"]}
+        ranges = [word for name in removed for word in ("--space", f"{name}=none")] + space_flags(given, {})
+        return [*words, *flags, *ranges, *_trusts(code, source)]
+    return None
+
+
+def train_command(config: Plain, changes: Plain, name: str, num_seeds: int = 1) -> Words:
+    """A training like that of `config`, but for `changes` by dotted path."""
+    changed = {section: dict(config[section]) for section in ("data", "model", "train")}
+    for section, key, value in ((*path.split(".", 1), value) for path, value in changes.items()):
+        if section in changed:  # ranges are not used
+            changed[section][key] = value
+    if changed["data"].get("source") != "synthetic":
+        changed["data"].pop("synthetic", None)
+    words = ["hpsearch", "train", *(["--name", name] if name != "train" else [])]
+    words += ["--seeds", str(num_seeds)] if num_seeds > 1 else []
+    return [*words, "--epochs", str(changed["train"].pop("epochs")), *config_flags(changed)]
+
+
+def look_command(config: Plain) -> Words:
+    """What shows the images of a config."""
+    source = config["data"]["source"]
+    left_out = {"source"} if source == "synthetic" else {"source", "synthetic"}
+    data = {key: value for key, value in config["data"].items() if key not in left_out}
+    return ["hpsearch", "data", "show", source, *config_flags({"data": data}, sections=("data",))]
+
+
+def fine_command(source: str, code: Sequence[str], *, epochs: int | None = None) -> Words:
+    """The stage after a study."""
+    longer = ["--epochs", str(epochs)] if epochs is not None else []
+    return ["hpsearch", "fine", "--from", source, *longer, *_trusts(code, source)]
+
+
+def final_test_command(study: str, code: Sequence[str]) -> Words:
+    """The use of the test set."""
+    return ["hpsearch", "test", study, *_trusts(code, study)]
+
+
+def run_command(config: Plain, changes: Plain, name: str, taken: Collection[str]) -> Words:
+    """A new search like that of `config`, but for `changes` by dotted path, or by name for ranges: "space.lr".
+
+    Its name is `name`, or the first of name-2, name-3, ... of which no stage is `taken` yet. A key that is changed
+    is not searched any more.
+    """
+    changed = {section: dict(config.get(section, {})) for section in (*SECTIONS, "space")}
+    for path, value in changes.items():
+        section, key = path.split(".", 1)
+        changed[section][key] = value
+        for searched in [n for n in changed["space"] if section != "space" and _path(n) == path]:
+            del changed["space"][searched]
+    if changed["data"].get("source") != "synthetic":
+        changed["data"].pop("synthetic", None)
+    words = ["hpsearch", "run", "--name", free_name(name, taken)]
+    return [*words, *config_flags(changed), *space_flags(changed["space"])]
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name under which `hpsearch run` finds nothing begun."""
+    number, found = 1, name
+    while any(study == found or study.startswith((f"{found}-coarse", f"{found}-fine")) for study in taken):
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def _path(name: str) -> str:
+    """The key of a hyperparameter: `train.lr` of `lr`."""
+    return name if "." in name else f"train.{name}"
+
+
+def _hides_a_value(config: Plain, base: Plain) -> bool:
+    """Whether a study file gave a value to what it searches, too: that is kept, but no flag can give it."""
+    keys = [_path(name).split(".", 1) for name in config["space"]]
+    return any(config.get(part, {}).get(key) != base.get(part, {}).get(key) for part, key in keys)
+
+
+def _is_auto(path: str, value: Any) -> bool:
+    return path == "train.precision" and value in LEFT_TO_AUTO
+
+
+def _trusts(code: Sequence[str], source: str | None) -> Words:
+    """Code that only the database names has to be trusted by name."""
+    return [word for name in code if source is not None for word in ("--trust", name)]

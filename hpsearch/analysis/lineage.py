@@ -1,0 +1,64 @@
+"""The stages that led to a study, read from the storage, and the advice that they give together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.decision import best_stage
+from hpsearch.analysis.diagnosis import diagnose_study
+from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.summary import stage_summary
+from hpsearch.errors import ConfigError
+from hpsearch.storage import Database, StudyNotFoundError, StudyRow, list_studies, read_epochs
+from hpsearch.storage.activity import read_activity
+
+MAX_CHAIN = 10  # stages that are looked at, the last ones
+
+
+def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
+    """A study and those that its ranges came from, the first one first, as far as they can be read."""
+    chain = [evidence]
+    while len(chain) < MAX_CHAIN:
+        source = source_of(chain[0].study)
+        if source is None or source in {each.study.name for each in chain}:
+            break
+        try:
+            chain.insert(0, read_study(db, source))
+        except (StudyNotFoundError, ConfigError):  # it was deleted, or has several objectives
+            break
+    return chain
+
+
+def source_of(study: StudyRow) -> str | None:
+    """The study that the ranges of this one came from."""
+    source = (study.attrs.get(attributes.PROVENANCE) or {}).get("from")
+    return source if isinstance(source, str) else None
+
+
+def is_at_work(db: Database, study: StudyRow) -> bool:
+    """Whether a worker holds a trial of this study and has not fallen silent."""
+    return any(row.state == "RUNNING" and not row.silent for row in read_activity(db, study))
+
+
+def advise(
+    db: Database, evidence: StudyTrials, *, again: Sequence[str] | None = None, gain: float | None = None
+) -> Advice:
+    """What to do after a study as it stands; see `what_next`."""
+    chain = read_lineage(db, evidence)
+    summaries = [stage_summary(each) for each in chain]
+    found = best_stage(search_so_far(summaries))
+    diagnosis = None
+    if found is not None and found.best is not None:
+        holder = chain[summaries.index(found)]
+        epochs = read_epochs(db, holder.study, [found.best.number])
+        diagnosis = diagnose_study(holder.study, holder.trials, epochs).get(found.best.number)
+    return what_next(
+        summaries,
+        diagnosis,
+        taken=[study.name for study in list_studies(db)],
+        again=again,
+        gain=gain,
+        at_work=is_at_work(db, evidence.study),
+    )

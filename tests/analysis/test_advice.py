@@ -1,0 +1,281 @@
+"""What to do next: tables of what the stages and the best trial's curves say."""
+
+import shlex
+
+import pytest
+
+from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.chance import KeptImages
+from hpsearch.analysis.diagnosis import VERDICTS, Diagnosis
+from hpsearch.analysis.summary import StageSummary
+from hpsearch.config import FloatRange, load_settings
+from hpsearch.space import Verdict
+from hpsearch.storage import TrialRow
+
+LOG = FloatRange(1e-4, 1e-3, log=True)
+INSIDE = Verdict("lr", 3e-4, LOG.low, LOG.high, True, 0.5, "inside", LOG, "")
+CIFAR = KeptImages(num_classes=10, num_val=1000, largest_share=0.1, shape=(3, 32, 32))
+STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
+
+
+def config(spaces=(), sets=(), **flags):
+    flags = {key.replace("__", "."): value for key, value in flags.items()}
+    return load_settings(flags=flags, spaces=spaces, sets=sets).study.plain()
+
+
+def stage(value, name="fine", kind="fine", source="coarse", counts=None, **other):
+    best = TrialRow(1, 7, "COMPLETE", value, {"lr": 3e-4}, {"lr": LOG}) if value is not None else None
+    counts = counts or {"COMPLETE": 10}
+    fields = {"epochs": 20, "verdicts": (INSIDE,), "images": CIFAR, "config": config(data__source="folder:photos")}
+    fields |= {"num_exploded": 0, "value_name": "val_acc", "num_trials": sum(counts.values())} | other
+    return StageSummary(study=name, stage=kind, source=source, counts=counts, best=best, **fields)
+
+
+def coarse(value, **other):
+    return stage(value, "coarse", "coarse", None, **{"epochs": 5, **other})
+
+
+def settled(value, **other):
+    return [coarse(value, **other), stage(value, **other), stage(value, "fine-2", source="fine", **other)]
+
+
+def found(verdict, train_acc=0.5, *, still_rises=False):
+    return Diagnosis(verdict, "", (), train_acc, still_rises)
+
+
+HEALTHY = found("healthy")
+
+
+def test_a_coarse_stage_is_followed_by_a_fine_one():
+    advice = what_next([coarse(0.5)], HEALTHY)
+    assert advice.command == "hpsearch fine --from coarse"
+    assert advice.go_on
+    assert advice.sentence == "Search on: coarse trained 5 epochs: narrow to where it worked and train longer."
+    assert advice.other_command is None
+
+
+def test_a_good_search_ends_with_the_test_set():
+    advice = what_next(settled(0.95), HEALTHY)
+    assert advice.command == "hpsearch test fine-2"
+    assert advice.go_on is False
+    assert "inside every range" in advice.reason
+
+
+def test_a_test_set_that_was_used_is_not_offered_again():
+    advice = what_next(settled(0.95, num_tests=1), HEALTHY)
+    assert advice.command is None
+    assert "has been used" in advice.text
+    assert what_next(settled(0.5, num_tests=1), HEALTHY).other_command is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "diagnosis", "command", "words"),
+    [
+        ({}, found("underfitting"), "run --name convnet --data folder:photos --model convnet", "without convolutions"),
+        ({}, found("healthy"), "run --name convnet --data folder:photos --model convnet", "validation 0.41"),
+        ({}, found("overfitting", 0.9), "run --name convnet --data folder:photos --model convnet", "training 0.90"),
+        ({"model__name": "linear"}, found("underfitting"), "--model convnet", "try a convnet"),
+        (
+            {"model__name": "convnet"},
+            found("underfitting"),
+            "--set 'model.channels=[32, 64, 128]'",
+            "both are low): try one block more",
+        ),
+        (
+            {"model__name": "convnet", "model__channels": [8, 8, 8, 8]},
+            found("underfitting"),
+            "--model resnet",
+            "ResNet",
+        ),
+        ({"model__name": "resnet"}, found("healthy"), "--set model.depth=34", "they lie close"),
+        (
+            {"model__name": "convnet"},
+            found("overfitting", 0.6),
+            "--set 'data.augment=[\"hflip\"]'",
+            "overfits (training 0.60, validation 0.41): make more of the images, by mirroring",
+        ),
+        (
+            {"model__name": "convnet", "data__source": "svhn"},
+            found("overfitting"),
+            "--set 'data.augment=[\"crop:4\"]'",
+            "shifts of up to 4 pixels",
+        ),
+        (
+            {"model__name": "convnet", "data__augment": ["hflip"]},
+            found("overfitting"),
+            '--set \'data.augment=["hflip", "crop:4"]\'',
+            "shifts",
+        ),
+        (
+            {"model__name": "convnet", "data__augment": ["hflip", "crop:2"]},
+            found("overfitting"),
+            "--set model.dropout=0.3",
+            "dropout",
+        ),
+        (
+            {"model__name": "convnet"},
+            found("healthy", still_rises=True),
+            "fine --from fine-2 --epochs 40",
+            "train longer",
+        ),
+        ({"model__name": "convnet"}, found("lr too low"), "--space 'lr=log(1.0, 10000.0)'", "search higher rates"),
+        ({"model__name": "convnet"}, found("dead"), "--space 'lr=log(1e-09, 1e-05)'", "search lower rates"),
+    ],
+)
+def test_where_the_accuracy_is_low_the_curves_say_what_to_try(flags, diagnosis, command, words):
+    other = {"config": config(**{"data__source": "folder:photos", **flags})}
+    advice = what_next(settled(0.41, **other), diagnosis)
+    assert command in advice.command
+    assert words in advice.text
+    assert advice.go_on is False
+    assert (advice.other_command, advice.other_text) == (
+        "hpsearch test fine-2",
+        "if 0.4100 is enough, use the test set, once",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"model__name": "mynets:small"}, "a larger net"),
+        ({"model__name": "resnet", "model__depth": 50}, "a larger net"),
+        ({"model__name": "resnet", "data__augment": ["hflip", "crop:2"], "model__dropout": 0.2}, "more images"),
+    ],
+)
+def test_where_no_command_is_known_the_words_stand_alone(flags, words):
+    verdict = "overfitting" if "data__augment" in flags else "underfitting"
+    advice = what_next(settled(0.41, config=config(**flags)), found(verdict))
+    assert words in advice.text
+    assert advice.command is None
+    assert advice.other_command == "hpsearch test fine-2"
+
+
+def test_the_lectures_scales_do_not_follow_into_a_deeper_net():
+    lectures = config(["lr=log(1e-6, 1e-3)"], ["model.init=small:1e-4", "data.scale=255", "data.normalize=pixel"])
+    command = what_next(settled(0.41, config=lectures), HEALTHY).command
+    assert command == "hpsearch run --name convnet --set data.normalize=pixel --model convnet"
+
+
+def test_a_wider_net_for_images_too_small_for_convolutions():
+    tiny = {"images": KeptImages(10, 1000, 0.1, (1, 4, 4))}
+    wider = what_next(settled(0.41, **tiny), found("underfitting"))
+    assert "--name hidden-200" in wider.command
+    assert "'model.hidden=[200]'" in wider.command
+    linear = what_next(settled(0.41, **tiny, config=config(model__name="linear")), found("underfitting"))
+    assert linear.command == "hpsearch run --name mlp"
+
+
+def test_a_name_that_is_there_is_not_taken_again():
+    command = what_next(settled(0.41), HEALTHY, taken=["convnet-coarse", "coarse"]).command
+    assert "--name convnet-2 " in command
+
+
+def test_noise_is_no_reason_for_another_stage():
+    four = KeptImages(num_classes=4, num_val=208, shape=(3, 16, 16))
+    noise = [coarse(0.275, counts={"COMPLETE": 100}, images=four)]
+    advice = what_next(noise, found("overfitting"))
+    assert "no better than chance (0.25 ± 0.03 on 208 images)" in advice.reason
+    assert "images and their labels" in advice.text
+    assert advice.command == "hpsearch data show folder:photos"
+    assert advice.go_on is False
+    assert advice.other_command is None
+    assert "search higher rates first" in what_next(noise, found("lr too low")).text
+    assert what_next([coarse(0.45, counts={"COMPLETE": 100}, images=four)], HEALTHY).go_on
+
+
+@pytest.mark.parametrize(
+    ("counts", "exploded", "words"),
+    [
+        ({"PRUNED": 3, "WAITING": 97}, 3, "3 of 100 trials have ended, none of them to its end yet"),
+        ({"WAITING": 100}, 0, "0 of 100 trials have ended;"),
+        ({"COMPLETE": 40, "RUNNING": 10, "WAITING": 50}, 0, "40 of 100 trials have ended;"),
+    ],
+)
+def test_what_is_not_finished_is_finished_first(counts, exploded, words):
+    value = 0.5 if "COMPLETE" in counts else None
+    open_one = coarse(value, counts=counts, num_exploded=exploded)
+    advice = what_next([open_one])
+    assert words in advice.text
+    assert advice.command == "hpsearch coarse --data folder:photos"
+    again = what_next([open_one], again=["hpsearch", "run", "--name", "it's"])
+    assert again.command == """hpsearch run --name 'it'"'"'s'"""
+    assert "rates" not in advice.text
+    assert what_next([open_one], at_work=True).command == "hpsearch status coarse --watch"
+
+
+def test_a_fine_stage_that_was_left_is_gone_on_with_and_not_tested():
+    left = stage(0.6, counts={"COMPLETE": 1, "WAITING": 49})
+    advice = what_next([coarse(0.5), left], HEALTHY)
+    assert advice.command == "hpsearch fine --from coarse"
+    assert advice.other_command is None
+
+
+@pytest.mark.parametrize("waiting", [0, 5])
+def test_where_everything_exploded_lower_rates_are_searched(waiting):
+    counts = {"PRUNED": 100 - waiting, "WAITING": waiting}
+    advice = what_next([coarse(None, counts=counts, num_exploded=100 - waiting)])
+    assert "search lower learning rates" in advice.text
+    assert advice.command == "hpsearch run --name lower --data folder:photos --space 'lr=log(1e-09, 1e-05)'"
+
+
+def test_where_everything_failed_the_error_is_looked_at():
+    assert what_next([coarse(None, counts={"FAIL": 5})]).command == "hpsearch trial coarse 0"
+    mixed = what_next([coarse(None, counts={"FAIL": 3, "PRUNED": 2})])
+    assert (mixed.command, "look at why" in mixed.text) == (None, True)
+
+
+def test_a_check_and_studies_of_others_lead_on():
+    check = stage(0.3, "check", "check", None)
+    assert what_next([check], HEALTHY).command == "hpsearch coarse --from check"
+    theirs = stage(0.3, "their study", None, None, config=None, images=KeptImages())
+    assert what_next([theirs]).command == "hpsearch fine --from 'their study'"
+
+
+def test_only_stages_of_the_search_are_decided_upon():
+    """The value of another program's study may be anything: it is no accuracy to be gained on."""
+    theirs = stage(17.0, "theirs", None, None, config=None, images=KeptImages())
+    own = [stage(0.6, source="theirs"), stage(0.7, "fine-2", source="fine")]
+    assert search_so_far([theirs, *own]) == own
+    assert search_so_far([theirs]) == [theirs]
+    assert what_next([theirs, *own], HEALTHY).go_on
+    assert "gained 0.1000 over fine" in what_next([theirs, *own], HEALTHY).reason
+
+
+def test_rates_of_a_check_are_not_taken_to_another_net():
+    checked = config(["lr=log(1e-3, 1e-2)"])
+    first = coarse(0.41, config=checked)
+    first = StageSummary(**{**vars(first), "source": "check"})
+    stages = [first, *settled(0.41, config=checked)[1:]]
+    assert what_next(stages, HEALTHY).command == "hpsearch run --name convnet --model convnet"
+
+
+def test_the_users_code_is_trusted_by_name_where_only_the_database_names_it():
+    code = {"code": ("mynets:small",), "config": config(model__name="mynets:small")}
+    assert what_next([coarse(0.5, **code)], HEALTHY).command == "hpsearch fine --from coarse --trust mynets:small"
+    assert what_next(settled(0.95, **code), HEALTHY).command == "hpsearch test fine-2 --trust mynets:small"
+
+
+def test_commands_find_a_storage_that_is_not_the_default():
+    advice = what_next(settled(0.41), HEALTHY).at("sqlite:///my own.db")
+    assert (
+        shlex.split(advice.command)[-2:]
+        == shlex.split(advice.other_command)[-2:]
+        == ["--storage", "sqlite:///my own.db"]
+    )
+    assert (
+        Advice("", ("hpsearch", "data", "show", "digits")).at("sqlite:///x.db").command == "hpsearch data show digits"
+    )
+    assert what_next(settled(0.41), HEALTHY).at(None) == what_next(settled(0.41), HEALTHY)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("name", ["linear", "mlp", "lenet", "convnet", "resnet", "mynets:small"])
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 8, 8), (3, 32, 32), None])
+def test_every_case_has_an_advice_that_can_be_typed(verdict, name, shape):
+    images = KeptImages(10, 1000, 0.1, shape)
+    advice = what_next(settled(0.41, config=config(model__name=name), images=images), found(verdict))
+    assert advice.text
+    assert advice.sentence.endswith(".")
+    if advice.command is not None:
+        assert shlex.split(advice.command)[0] == "hpsearch"
+        assert "\n" not in advice.command

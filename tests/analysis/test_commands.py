@@ -1,0 +1,140 @@
+"""Commands put together from what studies keep: read back, they mean the same."""
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpsearch.analysis.commands import (
+    config_flags,
+    free_name,
+    resume_command,
+    run_command,
+    space_flags,
+    value_word,
+    whole,
+)
+from hpsearch.config import load_settings
+
+
+def read_back(words, stored=None):
+    """The config that these flags make, as the commands read them."""
+    options = {"--set": [], "--space": [], "--data": [], "--model": []}
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        options[name].append(value)
+    flags = {"data.source": (options["--data"] or [None])[0], "model.name": (options["--model"] or [None])[0]}
+    return load_settings(stored=stored, sets=options["--set"], spaces=options["--space"], flags=flags).study.plain()
+
+
+def config(sets=(), spaces=(), **flags):
+    return load_settings(
+        sets=sets, spaces=spaces, flags={k.replace("__", "."): v for k, v in flags.items()}
+    ).study.plain()
+
+
+CONFIGS = [
+    config(),
+    config(data__source="folder:my photos/ä", data__size=64, data__augment=["hflip", "crop:2"]),
+    config(model__name="convnet", model__channels=[8, 16], model__hidden=[], model__batch_norm=True),
+    config(["model.init=small:1e-4", "data.scale=255", "data.val=1000", "train.lr_decay=0.9", "coarse.pruner=median"]),
+    config(['coarse.pruner_options={"n_warmup_steps": 2}', 'fine.set={"train.lr_decay": 0.9}']),
+    config(
+        [],
+        ["lr=log(1e-6, 1e-3)", "reg=none", "model.hidden=choice([50], [100, 20])", "train.optimizer=choice(sgd, adam)"],
+    ),
+    config([], ["data.size=int(16, 32)", "model.dropout=uniform(0, 0.5)"], data__source="npz:it's.npz"),
+    config(["data.synthetic.noise=0.5", "data.synthetic.shape=[1, 4, 4]"], data__source="synthetic"),
+]
+
+
+@pytest.mark.parametrize("plain", CONFIGS)
+def test_the_flags_of_a_config_make_it_again(plain):
+    flags = [*config_flags(plain), *space_flags(plain["space"])]
+    assert read_back(shlex.split(shlex.join(flags))) == plain
+
+
+def test_the_defaults_need_no_flags():
+    assert config_flags(config()) == space_flags(config()["space"]) == []
+
+
+def test_paths_stay_as_they_were_given():
+    plain = config(data__source="folder:photos")
+    words = run_command(plain, {"model.name": "convnet"}, "convnet", [])
+    assert shlex.join(words) == "hpsearch run --name convnet --data folder:photos --model convnet"
+
+
+def test_what_is_changed_is_not_searched_any_more():
+    plain = config([], ["model.hidden=choice([50], [100])"])
+    words = run_command(plain, {"model.hidden": [200]}, "hidden-200", [])
+    assert read_back(words[4:])["model"]["hidden"] == [200]
+    assert "model.hidden" not in read_back(words[4:])["space"]
+
+
+def test_a_range_can_be_changed_or_come_in():
+    plain = config(["train.lr=0.1"], ["lr=none"])
+    found = read_back(run_command(plain, {"space.lr": {"log": [1e-9, 1e-6]}}, "lower", [])[4:])
+    assert found["space"] == {"lr": {"log": [1e-9, 1e-6]}, "reg": plain["space"]["reg"]}
+
+
+def test_a_new_search_takes_no_name_that_is_there():
+    taken = ["convnet-coarse", "convnet-fine", "convnet-2", "other-coarse"]
+    assert free_name("convnet", taken) == "convnet-3"
+    assert free_name("hflip", taken) == "hflip"
+
+
+@pytest.mark.parametrize(
+    ("study", "kind", "source", "words"),
+    [
+        ("coarse", "coarse", None, ["hpsearch", "coarse"]),
+        ("a-coarse", "coarse", None, ["hpsearch", "coarse", "--name", "a-coarse"]),
+        ("fine", "fine", "coarse", ["hpsearch", "fine", "--from", "coarse"]),
+        ("long", "fine", "coarse", ["hpsearch", "fine", "--from", "coarse", "--name", "long"]),
+    ],
+)
+def test_a_stage_is_gone_on_with_under_its_name(study, kind, source, words):
+    source_config = config() if source else None
+    assert resume_command(study, kind, source, config(), source_config, []) == words
+
+
+def test_a_fine_stage_says_what_its_source_does_not():
+    plain = config(["fine.trials=5"], ["reg=none"])
+    words = resume_command("fine", "fine", "coarse", plain, config(), ["mynets:small"])
+    assert words[4:] == ["--set", "fine.trials=5", "--space", "reg=none", "--trust", "mynets:small"]
+
+
+def test_ranges_of_a_check_are_left_to_it():
+    plain = config(["coarse.trials=5"], ["lr=log(1e-3, 1e-2)"])
+    words = resume_command("coarse", "coarse", "check", plain, config(), [])
+    assert words == ["hpsearch", "coarse", "--from", "check", "--set", "coarse.trials=5"]
+
+
+def test_what_cannot_be_told_is_not_guessed():
+    assert resume_command("x", "fine", "theirs", config(), None, []) is None
+    assert resume_command("x", "compare", None, config(), None, []) is None
+    both = config()  # a study file may give lr a value and search it; no flags can
+    both["train"]["lr"] = 0.5
+    assert resume_command("coarse", "coarse", None, both, None, []) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False),
+        st.lists,
+        max_leaves=5,
+    )
+    | st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]))
+)
+def test_a_value_is_read_as_it_was(value):
+    from hpsearch.config.ranges import parse_value
+
+    found = parse_value(value_word(value))
+    assert found == value
+    assert isinstance(found, str) == isinstance(value, str)
+
+
+def test_a_config_of_an_older_version_gets_the_newer_keys():
+    old = config(data__source="folder:photos")
+    del old["model"]["dropout"], old["fine"]
+    assert whole(old) == config(data__source="folder:photos")
+    assert whole(None) is whole({"coarse": {"epochs": 3}}) is None
