@@ -74,7 +74,7 @@ def test_figures_and_verdicts_are_in_the_dashboard(db, stages, tmp_path):
         assert text in note, text
 
 
-def test_a_training_has_its_curves_but_no_ranges_and_is_searched_around(db, tmp_path):
+def test_a_training_has_its_panels_but_no_ranges_and_an_advice(db, tmp_path):
     study = {
         "data": {"source": "synthetic", "synthetic": {"shape": [1, 4, 4], "classes": 3, "train": 90, "test": 9}},
         "model": {"hidden": [6]},
@@ -86,7 +86,7 @@ def test_a_training_has_its_curves_but_no_ranges_and_is_searched_around(db, tmp_
     shown = detail(db, training.evidence.study, tmp_path)
     assert {panel["id"] for panel in shown["plotly_graph_objects"]} >= {"hpsearch-gap-0", "hpsearch-updates-0"}
     assert not any("ranges" in panel["id"] for panel in shown["plotly_graph_objects"])
-    assert "hpsearch coarse --from train" in shown["note"]["body"].replace("\\", "")
+    assert re.search("hpsearch (coarse --from train|train --name train-2)", shown["note"]["body"].replace("\\", ""))
 
 
 def test_the_list_of_studies_stays_small(db, stages, tmp_path):

@@ -15,6 +15,7 @@ from hpsearch.storage import count_states, find_study, read_trials
 
 class Images:
     fingerprint, shape, num_classes = "f", (1, 4, 4), 3
+    num_train, num_val, largest_share = 72, 18, 0.4
 
 
 def training(tiny, num_seeds=1, **other):
