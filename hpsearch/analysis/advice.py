@@ -191,7 +191,7 @@ def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[
     advice = Advice("search around these values", (*coarse, *_trusts(last)))
     if last.num_tests:
         return advice
-    text = "where nothing is left to choose, use the test set, once"
+    text = "use the test set, once, at the very end"
     return replace(advice, other_text=text, other_words=tuple(final_test_command(last.study, last.code)))
 
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -15,7 +16,7 @@ from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
-from hpsearch.cli.output import console, finite, line, plain_line, show_table, stop_text
+from hpsearch.cli.output import LABEL, console, finite, line, plain_line, show_table, stop_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width
 from hpsearch.results import EpochResult
@@ -131,14 +132,17 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
     if trained.weights is not None:
         seed, epoch = trials[trained.weights["number"]].params[SEED], trained.weights.get("epoch")
         of = f"seed {seed}, " if len(trials) > 1 else ""
-        line("weights", f"{trained.weights['path']}   # {of}epoch {epoch}")
+        path = Path(trained.weights["path"])
+        shown_path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        line("weights", f"{shown_path}   # {of}epoch {epoch}")
     advice = trained.advice
     for label, command, text in (
         ("next", advice.command, advice.text),
         ("or", advice.other_command, advice.other_text),
     ):
         if command is not None:
-            line(label, f"{command}   # {text}")
+            said = f"{command}   # {text}"
+            line(label, said if LABEL + len(said) <= text_width() else command)
 
 
 def ending_text(trial: TrialRow) -> str:
