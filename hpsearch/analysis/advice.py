@@ -257,7 +257,7 @@ def _begun_with(first: StageSummary) -> dict[str, Any] | None:
     config = whole(first.config)
     if config is not None and first.stage == "coarse" and first.source is not None:
         config["space"].pop("lr", None)
-        config["space"] = {"lr": usual_space()["lr"], **config["space"]}
+        config["space"] = {"lr": usual_space(config)["lr"], **config["space"]}
     return config
 
 

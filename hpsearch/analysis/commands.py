@@ -11,7 +11,8 @@ from typing import Any
 
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.config import StudyConfig
-from hpsearch.config.ranges import parse_value
+from hpsearch.config.default_ranges import default_space
+from hpsearch.config.ranges import dump_range, parse_value
 
 Words = list[str]
 Plain = Mapping[str, Any]
@@ -30,10 +31,12 @@ def whole(config: Plain | None) -> dict[str, Any] | None:
     return {**sections, "space": dict(config["space"])}
 
 
-def usual_space() -> dict[str, Any]:
-    """The ranges that are searched where none are given."""
-    space: dict[str, Any] = StudyConfig().plain()["space"]
-    return space
+def usual_space(config: Plain) -> dict[str, Any]:
+    """The ranges that are searched where none are given, with the net and the optimizer of a config."""
+    default = {"model": StudyConfig().model.name, "train": StudyConfig().train.optimizer}
+    model = config.get("model", {}).get("name", default["model"])
+    optimizer = config.get("train", {}).get("optimizer", default["train"])
+    return {name: dump_range(range_) for name, range_ in default_space(model, optimizer).items()}
 
 
 def config_flags(config: Plain, base: Plain | None = None, *, sections: Iterable[str] = SECTIONS) -> Words:
@@ -53,9 +56,8 @@ def config_flags(config: Plain, base: Plain | None = None, *, sections: Iterable
     return words
 
 
-def space_flags(space: Plain, base: Plain | None = None) -> Words:
+def space_flags(space: Plain, base: Plain) -> Words:
     """The flags that make the ranges `space` of `base`, both as a study file has them."""
-    base = usual_space() if base is None else base
     words: Words = []
     for name, range_ in space.items():
         if range_ != base.get(name):
@@ -89,7 +91,7 @@ def resume_command(
     """
     if kind == "train":
         return train_command(config, {}, study)
-    base = source_config if source is not None else StudyConfig().plain()
+    base = source_config if source is not None else {**StudyConfig().plain(), "space": usual_space(config)}
     if base is None or _hides_a_value(config, base):
         return None
     if kind == "coarse":
@@ -146,18 +148,22 @@ def run_command(config: Plain, changes: Plain, name: str, taken: Collection[str]
     """A new search like that of `config`, but for `changes` by dotted path, or by name for ranges: "space.lr".
 
     Its name is `name`, or the first of name-2, name-3, ... of which no stage is `taken` yet. A key that is changed
-    is not searched any more.
+    is not searched any more. Ranges that nobody chose become those that fit the other net.
     """
     changed = {section: dict(config.get(section, {})) for section in (*SECTIONS, "space")}
+    chosen = {n for n, r in changed["space"].items() if r != usual_space(config).get(n)}
     for path, value in changes.items():
         section, key = path.split(".", 1)
         changed[section][key] = value
         for searched in [n for n in changed["space"] if section != "space" and _path(n) == path]:
             del changed["space"][searched]
+    usual = usual_space(changed)
+    for name_ in usual.keys() & changed["space"].keys() - chosen - {p.removeprefix("space.") for p in changes}:
+        changed["space"][name_] = usual[name_]
     if changed["data"].get("source") != "synthetic":
         changed["data"].pop("synthetic", None)
     words = ["hpsearch", "run", "--name", free_name(name, taken)]
-    return [*words, *config_flags(changed), *space_flags(changed["space"])]
+    return [*words, *config_flags(changed), *space_flags(changed["space"], usual)]
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -36,7 +36,7 @@ def convolutions(config: Plain, shape: Shape | None) -> Remedy | None:
     """
     if config["model"]["name"] not in FULLY_CONNECTED or shape is None or min(shape[1:]) < SMALLEST_SIDE:
         return None
-    return Remedy("try a convnet", {"model.name": "convnet", **_usual_scales(config)}, "convnet")
+    return Remedy("try a convnet", {"model.name": "convnet", **_usual_scales(config, "convnet")}, "convnet")
 
 
 def larger_net(config: Plain, shape: Shape | None) -> Remedy:
@@ -45,9 +45,9 @@ def larger_net(config: Plain, shape: Shape | None) -> Remedy:
     side = min(shape[1:]) if shape is not None else 0
     match model["name"]:
         case "lenet" if side >= SMALLEST_SIDE:
-            return Remedy("try a convnet", {"model.name": "convnet", **_usual_scales(config)}, "convnet")
+            return Remedy("try a convnet", {"model.name": "convnet", **_usual_scales(config, "convnet")}, "convnet")
         case "linear":
-            return Remedy("try a hidden layer", {"model.name": "mlp", **_usual_scales(config)}, "mlp")
+            return Remedy("try a hidden layer", {"model.name": "mlp", **_usual_scales(config, "mlp")}, "mlp")
         case "mlp":
             hidden = [WIDER * units for units in model["hidden"]]
             name = "-".join(map(str, ["hidden", *hidden]))
@@ -64,11 +64,11 @@ def larger_net(config: Plain, shape: Shape | None) -> Remedy:
     return Remedy("try a larger net", {}, "larger")
 
 
-def _usual_scales(config: Plain) -> dict[str, Any]:
+def _usual_scales(config: Plain, model: str) -> dict[str, Any]:
     """Weights of std 1e-4 and pixels up to 255, as the lectures have them, carry no signal through several layers."""
     if not str(config["model"]["init"]).startswith("small"):
         return {}
-    return {"model.init": "he", "data.scale": 1, "space.lr": usual_space()["lr"]}
+    return {"model.init": "he", "data.scale": 1, "space.lr": usual_space({**config, "model": {"name": model}})["lr"]}
 
 
 def less_overfitting(config: Plain, shape: Shape | None) -> Remedy:

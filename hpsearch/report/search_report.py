@@ -226,7 +226,9 @@ def _inside(album: Album, stage: StageData) -> list[Shown]:
         return []
     if portrait is None:
         return []
-    whose = f"Trial {portrait.number}" + (f" after epoch {portrait.epoch}" if portrait.epoch is not None else "")
+    whose = f"Trial {portrait.number}, the best of {stage.name}" + (
+        f", after epoch {portrait.epoch}" if portrait.epoch is not None else ""
+    )
     cards = []
     if (filters := _filters_info(portrait)) is not None:
         channels, height, width = filters.shape

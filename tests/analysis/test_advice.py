@@ -118,8 +118,8 @@ def test_a_test_set_that_was_used_is_not_offered_again():
             "fine --from fine-2 --epochs 40",
             "train longer",
         ),
-        ({"model__name": "convnet"}, found("lr too low"), "--space 'lr=log(1.0, 10000.0)'", "search higher rates"),
-        ({"model__name": "convnet"}, found("dead"), "--space 'lr=log(1e-09, 1e-05)'", "search lower rates"),
+        ({"model__name": "convnet"}, found("lr too low"), "--space 'lr=log(0.1, 1000.0)'", "search higher rates"),
+        ({"model__name": "convnet"}, found("dead"), "--space 'lr=log(1e-08, 0.0001)'", "search lower rates"),
     ],
 )
 def test_where_the_accuracy_is_low_the_curves_say_what_to_try(flags, diagnosis, command, words):

@@ -12,6 +12,7 @@ from hpsearch.analysis.commands import (
     resume_command,
     run_command,
     space_flags,
+    usual_space,
     value_word,
     whole,
 )
@@ -43,19 +44,19 @@ CONFIGS = [
         [],
         ["lr=log(1e-6, 1e-3)", "reg=none", "model.hidden=choice([50], [100, 20])", "train.optimizer=choice(sgd, adam)"],
     ),
-    config([], ["data.size=int(16, 32)", "model.dropout=uniform(0, 0.5)"], data__source="npz:it's.npz"),
+    config([], ["data.size=int(16, 32)", "model.dropout=uniform(0, 0.5)"], data__source="folder:it's"),
     config(["data.synthetic.noise=0.5", "data.synthetic.shape=[1, 4, 4]"], data__source="synthetic"),
 ]
 
 
 @pytest.mark.parametrize("plain", CONFIGS)
 def test_the_flags_of_a_config_make_it_again(plain):
-    flags = [*config_flags(plain), *space_flags(plain["space"])]
+    flags = [*config_flags(plain), *space_flags(plain["space"], usual_space(plain))]
     assert read_back(shlex.split(shlex.join(flags))) == plain
 
 
 def test_the_defaults_need_no_flags():
-    assert config_flags(config()) == space_flags(config()["space"]) == []
+    assert config_flags(config()) == space_flags(config()["space"], usual_space(config())) == []
 
 
 def test_paths_stay_as_they_were_given():

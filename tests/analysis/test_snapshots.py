@@ -10,10 +10,11 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis import snapshots as watching
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.snapshots import Watcher
-from hpsearch.analysis.study_trials import read_study, standing
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
+from hpsearch.stages.listener import standing
 from hpsearch.storage import (
     NewTrial,
     Outcome,

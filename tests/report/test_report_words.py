@@ -1,10 +1,10 @@
 import pytest
-from hpsearch.report.note import study_note
 from planted import plant
 
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.lineage import advise, read_lineage
 from hpsearch.analysis.study_trials import read_study
+from hpsearch.dashboard.note import study_note
 from hpsearch.report.search_report import make_report
 from hpsearch.report.stage import read_chain, read_stage
 from hpsearch.report.words import advice_for, lineage_of, summarize
