@@ -46,9 +46,5 @@ class RefusedError(HpsearchError):
     exit_code = 3
 
 
-class LeaseLostError(HpsearchError):
-    """Another worker holds the trial now; a late result of this one is not written."""
-
-
 class EngineError(HpsearchError):
     """A training engine cannot run the given model or optimizer."""

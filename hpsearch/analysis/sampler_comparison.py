@@ -117,11 +117,6 @@ class Comparison:
         """Repeats that all samplers have finished."""
         return tuple(search.repeat for search in next(iter(self.searches.values())))
 
-    @property
-    def num_unfinished(self) -> int:
-        """Trials without a value in finished searches: exploded or failed."""
-        return sum(value is None for runs in self.searches.values() for search in runs for value in search.values)
-
     @cached_property
     def finals(self) -> dict[str, list[float]]:
         """Best value of each repeat after the full budget, by sampler."""

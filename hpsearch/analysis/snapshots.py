@@ -23,6 +23,7 @@ from hpsearch.storage.rows import STATES, State
 
 FINISHED: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL")
 WINDOW = 60.0  # seconds over which the speed is measured
+NEWS = 0.3  # of a new estimate of the time left, in the one that is shown
 FIRST_SPEED = 2.0  # seconds of watching before the first speed is said
 NUM_BEST = 10  # trials
 NUM_BINS = 10  # parts of the range of lr in which explosions are counted
@@ -112,6 +113,8 @@ class Watcher:
         self._num_epochs_finished = 0
         self._epochs: dict[int, list[EpochResult]] = {}
         self._past: deque[tuple[float, int, int]] = deque()  # when, trials finished, epochs done
+        self._end: float | None = None  # when it is thought to be over
+        self._num_epochs_then = -1
 
     def look(self) -> Snapshot:
         """Read what changed.
@@ -144,7 +147,7 @@ class Watcher:
             diagnoses=self._diagnoses(best),
             trials_per_minute=None if speed[0] is None else 60 * speed[0],
             epochs_per_second=speed[1],
-            seconds_left=self._seconds_left(counts["WAITING"], running, speed),
+            seconds_left=self._smoothly(now, self._seconds_left(counts["WAITING"], running, speed)),
         )
 
     def _read_finished(self, activity: list[Activity]) -> None:
@@ -197,6 +200,22 @@ class Watcher:
         usual = self._num_epochs_finished / len(self._finished)  # explosions end early
         left = num_waiting * usual + sum(max(0, self.num_epochs - len(trial.intermediate)) for trial in running)
         return left / epochs_per_second if epochs_per_second else None
+
+    def _smoothly(self, now: float, left: float | None) -> float | None:
+        """What is left falls with the clock, and moves a little when epochs have ended.
+
+        Packs end all of theirs at once, which is no speed of its own.
+        """
+        num_epochs = self._past[-1][2]
+        if left is None:
+            self._end = None
+            return None
+        if self._end is None:
+            self._end = now + left
+        elif num_epochs != self._num_epochs_then:
+            self._end += NEWS * (now + left - self._end)
+        self._num_epochs_then = num_epochs
+        return max(0.0, self._end - now)
 
     def _explosions(self) -> tuple[FloatRange | IntRange | None, tuple[float | None, ...]]:
         """How many of the finished trials exploded, over the range of lr."""

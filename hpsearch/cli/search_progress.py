@@ -98,7 +98,8 @@ class SearchProgress(ProcedureListener):
         if settled.precision == "bfloat16" and settled.tuning is not None:
             line("note", "products in bfloat16, which is faster here; --set train.precision=float32 for none of it")
         if settled.seconds is not None and settled.seconds > WORTH_SAYING:
-            line("time", f"about {duration_text(settled.seconds)}; {self._shorter(settled)}")
+            shorter = f"; {self._shorter(settled)}" if settled.plan.fitted is None else ""
+            line("time", f"about {duration_text(settled.seconds)}{shorter}")
 
     def stage_started(self, event: StageStarted) -> None:
         """See Listener."""

@@ -51,6 +51,16 @@ def open_source(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progres
             return DOWNLOADABLE[name](name, data_dir, progress)
 
 
+def refuse_missing(config: DataConfig) -> None:
+    """Refuse files of the user's that are not there; whether they can be read is seen when they are.
+
+    Raises:
+        DataError: there is no such folder or file.
+    """
+    if isinstance(parse_source(config.source), FolderPath | NpzPath):
+        open_source(config)
+
+
 def _found(path: str, source: str, what: str) -> Path:
     """Where a path of data.source is; a relative one starts at the working folder."""
     found = Path(path).expanduser()

@@ -14,7 +14,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult
 from hpsearch.search.listener import SearchListener
-from hpsearch.search.stage_run import open_search, run_stage
+from hpsearch.search.stage_run import check_devices, open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.opening import keep_stored_ranges
@@ -108,7 +108,7 @@ def coarse(
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
     settings = python_settings(config, _stage_flags("coarse", trials, epochs, sampler, storage, sets), space)
-    db = open_search(settings.run)
+    db = open_search(settings.run, settings.study.data)
     tell(settings.notes, listener)
     evidence = run_stage(db, plan_coarse(settings, name), settings.run, listener=listener, checks=not skip_checks)
     return Stage(db, evidence)
@@ -131,13 +131,14 @@ def fine(
 
     Arguments and errors as for `coarse`; without `config`, data, model and training are those of the source.
     """
-    db = open_search(python_settings(config, {"run.storage": storage}).run)
+    db = open_database(python_settings(config, {"run.storage": storage}).run.storage)
     evidence = read_study(db, source)
     stored = stored_config(evidence) if config is None else None
     flags = _stage_flags("fine", trials, epochs, sampler, storage, sets)
     settings = python_settings(config, flags, space, stored)
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, settings, name), settings.ranges_given)
     tell((*settings.notes, *plan.notes), listener)
+    check_devices(settings.run)
     return Stage(db, run_stage(db, plan, settings.run, listener=listener))
 
 
@@ -171,7 +172,7 @@ def train(
         raise ConfigError(f"seeds = {seeds} is not allowed.\nAllowed: a whole number from 1 on.")
     flags = {"train.epochs": epochs, "run.storage": storage, **(sets or {})}
     settings = python_settings(config, flags, searches=False)
-    db = open_search(settings.run)
+    db = open_search(settings.run, settings.study.data)
     return Stage(db, run_training(db, plan_training(settings.study, name, seeds), settings.run, listener=listener))
 
 

@@ -90,7 +90,7 @@ def run(
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
     settings = python_settings(config, {"run.storage": storage, **(sets or {})}, space)
-    db = open_search(settings.run)
+    db = open_search(settings.run, settings.study.data)
     tell(settings.notes, listener)
     limits = Limits(gain, max_stages, seconds)
     return run_procedure(db, settings, name=name, limits=limits, checks=checks, listener=listener)

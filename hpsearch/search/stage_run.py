@@ -12,9 +12,10 @@ from pathlib import Path
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.config import RunConfig
+from hpsearch.config import DataConfig, RunConfig
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.sources import refuse_missing
 from hpsearch.errors import RefusedError
 from hpsearch.fleet import processes
 from hpsearch.fleet.fleet import Fleet
@@ -44,14 +45,16 @@ from hpsearch.worker.stopping import Stop
 from hpsearch.worker.worker import Worker
 
 
-def open_search(run: RunConfig) -> Database:
-    """The storage of a search, made if it is not there, after a look at what the workers were asked to run on.
+def open_search(run: RunConfig, data: DataConfig) -> Database:
+    """The storage of a search, made if it is not there, after a look at devices and images that are named.
 
     Raises:
+        DataError: the images are files that are not there.
         MissingExtraError: Ray is asked for, but not installed.
         ConfigError: a device is not there, or Ray is asked for with devices by number; nothing is read or written then.
     """
     check_devices(run)
+    refuse_missing(data)
     return open_database(run.storage, create=True)
 
 

@@ -1,6 +1,7 @@
 """What a watcher sees of a study that others work on, look by look."""
 
 import math
+from itertools import pairwise
 
 import optuna
 import pytest
@@ -112,6 +113,24 @@ def test_a_study_from_its_first_trial_to_its_last(db):
     assert snapshot.done
     assert not snapshot.abandoned
     assert snapshot.as_dict()["best"][0]["number"] == 5
+
+
+def test_the_time_left_falls_with_the_clock_and_moves_a_little_when_a_pack_ends_its_epoch(db):
+    """Looks every five seconds; four trials train at a time, and all of them end an epoch every 20 s."""
+    stage, told = Stage(db, 16), []
+    stage.look(0)
+    for _ in range(4):
+        leases = stage.queue.take(4)
+        for epoch in (1, 2, 3, 4):
+            told += [stage.look(5).seconds_left for _ in range(4)]
+            stage.record(leases, epoch)
+        stage.queue.finish([Outcome(lease, "COMPLETE", 0.9) for lease in leases])
+    known = [left for left in told if left is not None]
+    assert len(known) > 40
+    assert max(abs(after - before) for before, after in pairwise(known)) < 15
+    for number, left in enumerate(told):
+        if left is not None and number > 24:
+            assert left == pytest.approx(320 - 5 * number, abs=0.3 * 320)
 
 
 def test_a_trial_has_one_verdict_whoever_asks(db):
