@@ -1,8 +1,8 @@
 """hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine.
 
-`coarse`, `fine` and `run` are the commands of the same names, `load` reads a study; `Objective` is the trainer as an
-Optuna objective; `trust` allows code of yours that only the database names. They are imported when first used, so that
-`import hpsearch` stays cheap.
+`train`, `coarse`, `fine` and `run` are the commands of the same names, `load` reads a study; `Objective` is the trainer
+as an Optuna objective; `trust` allows code of yours that only the database names. They are imported when first used, so
+that `import hpsearch` stays cheap.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from hpsearch.version import __version__
 
 if TYPE_CHECKING:
     from hpsearch.config.usercode import trust
-    from hpsearch.search.api import Stage, coarse, fine, load
+    from hpsearch.search.api import Stage, coarse, fine, load, train
     from hpsearch.search.objective import Objective
     from hpsearch.search.procedure import Procedure, run
 
-__all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run", "trust"]
+__all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run", "train", "trust"]
 
 _HOMES = {
     "Objective": "search.objective",
@@ -27,6 +27,7 @@ _HOMES = {
     "fine": "search.api",
     "load": "search.api",
     "run": "search.procedure",
+    "train": "search.api",
     "trust": "config.usercode",
 }
 

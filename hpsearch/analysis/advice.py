@@ -12,18 +12,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.commands import (
     final_test_command,
     fine_command,
     look_command,
     resume_command,
     run_command,
+    train_command,
     usual_space,
     whole,
 )
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
+from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import Remedy, convolutions, larger_net, less_overfitting, other_rates
+from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.wording import value_text
 
@@ -112,6 +116,8 @@ def what_next(
     last = stages[-1]
     if last.num_finished < last.num_trials and not _all_but_over(last):
         return _unfinished(stages, again, at_work)
+    if last.stage == attributes.TRAIN and (last.best is not None or last.num_exploded):
+        return _trained(last, diagnosis, taken)
     if last.best is None or last.best.value is None:
         return _nothing(last, taken)
     if last.stage == "check":
@@ -168,6 +174,25 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
     return Advice(f"no trial of {last.study} was trained to its end: look at why before searching on")
+
+
+def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[str]) -> Advice:
+    """After a training with given values: other values where its curves ask for them, else a search around these."""
+    config = whole(last.config)
+    verdict = diagnosis.verdict if diagnosis is not None else "exploded"
+    if config is not None and (diagnosis is not None or last.best is None):
+        remedy = other_values(diagnosis, config, last.images.shape)
+        if remedy is not None:
+            words = train_command(config, remedy.changes, next_name(last.study, taken), last.num_trials)
+            said = f"it looks {verdict}: {remedy.text}" if diagnosis is not None else f"it {verdict}: {remedy.text}"
+            return Advice(said, tuple(words) if remedy.changes else None)
+    coarse = ["hpsearch", "coarse", "--from", last.study]
+    coarse += ["--name", next_name("coarse", taken)] if "coarse" in taken else []
+    advice = Advice("search around these values", (*coarse, *_trusts(last)))
+    if last.num_tests:
+        return advice
+    text = "use the test set, once, at the very end"
+    return replace(advice, other_text=text, other_words=tuple(final_test_command(last.study, last.code)))
 
 
 def _luck(last: StageSummary, diagnosis: Diagnosis | None, reason: str) -> Advice:

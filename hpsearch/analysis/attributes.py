@@ -3,8 +3,10 @@
 Study attributes are sent whole with each refresh of the dashboard, so they stay at a few kB.
 """
 
+from typing import Final
+
 # of a study
-STAGE = "hpsearch.stage"  # coarse or fine
+STAGE = "hpsearch.stage"  # check, coarse, fine, compare or train
 CONFIG = "hpsearch.config"  # the resolved study file
 IDENTITY = "hpsearch.identity"  # what the fingerprint is taken of
 FINGERPRINT = "hpsearch.fingerprint"
@@ -32,3 +34,4 @@ WEIGHTS = "weights"  # file with the weights of its best epoch, where all are ke
 
 EXPLODED = "exploded"
 STOPPED_EARLY = "stopped early"  # by train.patience
+TRAIN: Final = "train"  # the kind of study whose trials have given values, and differ by their seed alone

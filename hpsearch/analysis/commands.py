@@ -83,12 +83,14 @@ def resume_command(
 
     Args:
         study: its name.
-        kind: coarse or fine.
+        kind: coarse, fine or train.
         source: the study that it came from.
         config: its own, plain.
         source_config: that of the source; None where another program made it.
         code: the user's code that the config names.
     """
+    if kind == "train":
+        return train_command(config, {}, study)
     base = source_config if source is not None else {**StudyConfig().plain(), "space": usual_space(config)}
     if base is None or _hides_a_value(config, base):
         return None
@@ -108,6 +110,19 @@ def resume_command(
         ranges = [word for name in removed for word in ("--space", f"{name}=none")] + space_flags(given, {})
         return [*words, *flags, *ranges, *_trusts(code, source)]
     return None
+
+
+def train_command(config: Plain, changes: Plain, name: str, num_seeds: int = 1) -> Words:
+    """A training like that of `config`, but for `changes` by dotted path."""
+    changed = {section: dict(config[section]) for section in ("data", "model", "train")}
+    for section, key, value in ((*path.split(".", 1), value) for path, value in changes.items()):
+        if section in changed:  # ranges are not used
+            changed[section][key] = value
+    if changed["data"].get("source") != "synthetic":
+        changed["data"].pop("synthetic", None)
+    words = ["hpsearch", "train", *(["--name", name] if name != "train" else [])]
+    words += ["--seeds", str(num_seeds)] if num_seeds > 1 else []
+    return [*words, "--epochs", str(changed["train"].pop("epochs")), *config_flags(changed)]
 
 
 def look_command(config: Plain) -> Words:

@@ -17,6 +17,7 @@ from hpsearch.results import EpochResult
 from hpsearch.storage import StudyRow, TrialRow
 
 VerdictName = Literal["exploded", "dead", "lr too high", "lr too low", "overfitting", "underfitting", "healthy"]
+Cause = Literal["penalty", "short steps", "long steps"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 
 GAP = 0.1  # train minus validation accuracy; several times the standard error of a few hundred images
@@ -35,6 +36,8 @@ class Diagnosis:
     """On training images, at the end; smoothed."""
     still_rises: bool = False
     """Whether validation accuracy was still growing at the end."""
+    cause: Cause | None = None
+    """What of the values held back a trial that underfits, if it was one of them."""
 
     def as_dict(self) -> dict[str, Any]:
         """The words as JSON."""
@@ -66,7 +69,8 @@ def diagnose(
     advice = _underfitting_advice(curves) if verdict == "underfitting" else ADVICE[verdict]
     if verdict == "dead" and curves.penalized:
         advice += "; less regularization as well (lower train.reg, train.l1)"
-    return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], curves.still_rises)
+    cause = _cause(curves) if verdict == "underfitting" else None
+    return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], curves.still_rises, cause)
 
 
 def _verdict(curves: Curves, best_val_acc: float | None) -> VerdictName:
@@ -158,6 +162,14 @@ ADVICE: dict[VerdictName, str] = {
     " (model.hidden, model.channels), fewer epochs, or more images",
     "healthy": "nothing to change in this trial",
 }
+
+
+def _cause(curves: Curves) -> Cause | None:
+    if curves.penalized and (curves.learned_nothing or not curves.train_loss_falls):
+        return "penalty"
+    if curves.update_ratio < HEALTHY_RATIO:
+        return "short steps"
+    return "long steps" if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.still_rises else None
 
 
 def _underfitting_advice(curves: Curves) -> str:

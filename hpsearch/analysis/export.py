@@ -114,7 +114,9 @@ def best_study_file(evidence: StudyTrials) -> str:
     head = [f"Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, value {best.value!r}"]
     if stage:
         head[0] += f", stage {stage}"
-    if searched:
+    if stage == attributes.TRAIN:
+        head.append("[data], [model] and [train] are as it was trained; [space] was not used.")
+    elif searched:
         head.append("[data], [model] and [train] are as it was trained; [space] is as it was searched.")
     else:
         head.append("How it was trained is not kept in its study: what is not one of its parameters is as by default.")

@@ -20,7 +20,9 @@ from hpsearch.storage import TrialRow
 
 
 def verdicts(evidence: StudyTrials) -> list[Verdict]:
-    """For each parameter: where the best trial lies in its range, and what to search next."""
+    """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
+    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+        return []
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
 
 

@@ -19,6 +19,7 @@ from hpsearch.cli import (
     stages,
     storage,
     studyfile,
+    training,
     trial,
 )
 from hpsearch.version import __version__
@@ -50,6 +51,7 @@ def root(
 
 
 app.command()(checks.check)
+app.command()(training.train)
 app.command()(stages.coarse)
 app.command()(stages.fine)
 app.command()(procedure.run)

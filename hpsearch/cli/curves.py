@@ -19,6 +19,8 @@ STYLES: dict[str, tuple[str, int, int]] = {
     "train": ("blue", 1, 0),
     "val": ("yellow", 4, 2),
     "cost": ("magenta", 1, 3),
+    "highest": ("yellow", 1, 3),
+    "lowest": ("yellow", 1, 3),
 }
 PLAIN = ("cyan", 1, 0)
 
@@ -35,7 +37,15 @@ def sparkline(values: Sequence[float], width: int, low: float = 0.0, high: float
     return "".join(BLOCKS[max(0, min(7, int((value - low) / span * 8)))] for value in picked)
 
 
-def chart(title: str, lines: Mapping[str, Line], width: int, height: int = 9, *, unit: str = "epoch") -> Text:
+def chart(
+    title: str,
+    lines: Mapping[str, Line],
+    width: int,
+    height: int = 9,
+    *,
+    unit: str = "epoch",
+    end: int | None = None,
+) -> Text:
     """Lines over epochs with axes, `width` columns wide and `height` + 3 rows high, logarithmic where values spread.
 
     Args:
@@ -44,6 +54,7 @@ def chart(title: str, lines: Mapping[str, Line], width: int, height: int = 9, *,
         width: columns, at least 40.
         height: rows of the plot without axis and title.
         unit: what the horizontal axis counts.
+        end: of the horizontal axis; without it, where the lines end.
     """
     kept = {name: [(x, y) for x, y in line if math.isfinite(y)] for name, line in lines.items()}
     kept = {name: line for name, line in kept.items() if line}
@@ -56,7 +67,7 @@ def chart(title: str, lines: Mapping[str, Line], width: int, height: int = 9, *,
     margin = max(len(name) for name in kept) + 1
     canvas = _Canvas(max(20, width - LABEL - 1 - margin), height)
     epochs = [x for line in kept.values() for x, _ in line]
-    first, last = min(epochs), max(epochs)
+    first, last = min(epochs), max(epochs) if end is None else end
     for name, line in kept.items():
         points = [(_place(x, first, last), axis.place(y)) for x, y in line]
         canvas.draw(points, *STYLES.get(name, PLAIN))

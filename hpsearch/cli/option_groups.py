@@ -6,6 +6,7 @@ A command declares what is its own, and takes groups: `def coarse(searched: Sear
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -51,10 +52,10 @@ class Output(OptionGroup):
 
 
 @dataclass(frozen=True)
-class Searched(OptionGroup):
-    """What is searched: the study file, and what differs from it."""
+class Trained(OptionGroup):
+    """What is trained: the study file, and what differs from it."""
 
-    PANEL: ClassVar[str] = "What is searched"
+    PANEL: ClassVar[str] = "What is trained"
 
     config: Annotated[
         str | None, typer.Option("--config", "-c", metavar="FILE", help="Study file (TOML); - reads standard input.")
@@ -67,18 +68,30 @@ class Searched(OptionGroup):
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: train.batch_size=50. Repeatable."),
     ] = None
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws initial weights, minibatches and noise.")] = None
+
+    def flags(self) -> dict[str, Any]:
+        """By the keys that they set."""
+        return {"train.seed": self.seed, "data.source": self.data, "model.name": self.model}
+
+
+@dataclass(frozen=True)
+class Searched(Trained):
+    """What is searched: the same, with ranges."""
+
+    PANEL: ClassVar[str] = "What is searched"
+
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws hyperparameters, initial weights, minibatches and noise.")
+    ] = None
     space: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=RANGE", help="A range: 'lr=log(1e-6,1e-3)'; NAME=none takes one out. Repeatable."),
     ] = None
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws hyperparameters, initial weights, minibatches and noise.")
-    ] = None
 
     def flags(self, *stages: str) -> dict[str, Any]:
         """By the keys that they set; the seed also draws the hyperparameters of these stages."""
-        seeds = {f"{stage}.seed": self.seed for stage in stages}
-        return {**seeds, "train.seed": self.seed, "data.source": self.data, "model.name": self.model}
+        return {**{f"{stage}.seed": self.seed for stage in stages}, **super().flags()}
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,7 @@ class Training(Storage):
 
 
 def settings_of(
-    searched: Searched,
+    trained: Trained,
     training: Training,
     flags: dict[str, Any],
     *,
@@ -166,13 +179,14 @@ def settings_of(
 ) -> Settings:
     """The settings of a command that trains: `flags` are its own, by the keys that they set."""
     return read_settings(
-        searched.config,
-        searched.sets,
-        searched.space,
+        trained.config,
+        trained.sets,
+        trained.space if isinstance(trained, Searched) else None,
         storage=training.storage,
         stored=stored,
         flags={**training.flags(), **flags},
         trusted=training.trust,
+        searches=isinstance(trained, Searched),
     )
 
 
@@ -207,8 +221,10 @@ def _parameters(group: type[OptionGroup]) -> Sequence[inspect.Parameter]:
     parameters = []
     for field in fields(group):  # type: ignore[arg-type]
         hint = hints[field.name]
-        (option,) = (each for each in hint.__metadata__ if isinstance(each, OptionInfo))
+        # A copy: a group that inherits the option shows it in a panel of its own.
+        (option,) = (copy.copy(each) for each in hint.__metadata__ if isinstance(each, OptionInfo))
         option.rich_help_panel = group.PANEL
+        hint = Annotated[get_args(hint)[0], option]
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -24,10 +24,12 @@ def read_settings(
     stored: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     trusted: Sequence[str] | None = None,
+    searches: bool = True,
 ) -> Settings:
     """Defaults, study file, environment and flags as one config; `trusted` code may be named by `stored`.
 
     What was given and does nothing is noted on stderr, where the command is about a search: it has flags for one then.
+    `searches` is said in `load_settings`.
     """
     trust(*(trusted or ()))
     settings = load_settings(
@@ -37,6 +39,7 @@ def read_settings(
         sets=sets or (),
         spaces=spaces or (),
         flags={"run.storage": storage, **(flags or {})},
+        searches=searches,
     )
     if verbosity() >= 0 and not all(path.startswith("run.") for path in flags or ()):
         for note in settings.notes:

@@ -126,6 +126,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
     line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    if not summary.verdicts:  # nothing was searched
+        return
     boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
     for position, verdict in enumerate(summary.verdicts):
         boundary.append(" · " if position else "")

@@ -12,7 +12,7 @@ import typer
 from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import StudyArgument, read_settings
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, RefusedError
 
 
 class BestFormat(StrEnum):
@@ -123,7 +123,7 @@ def best(
 ) -> None:
     """Show the best trial; as a study file it can be fed back with -c.
 
-    Example: `hpsearch best fine -f toml > best.toml && hpsearch coarse -c best.toml --name again`
+    Example: `hpsearch best fine -f toml > best.toml && hpsearch train -c best.toml`
     """
 
     from hpsearch.analysis.export import best_study_file
@@ -158,6 +158,7 @@ def boundary(
 
     from rich.text import Text
 
+    from hpsearch.analysis import attributes
     from hpsearch.analysis.summary import best_or_refuse, verdicts
     from hpsearch.cli.output import line, searched_text, show_table
     from hpsearch.space import format_range, format_value
@@ -165,6 +166,12 @@ def boundary(
     evidence = gather_latest(open_storage(storage.storage), study)
     best_or_refuse(evidence)
     found = verdicts(evidence)
+    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+        name = evidence.study.name
+        raise RefusedError(
+            f"{name!r} was trained with given values, so it has no ranges.\nSearch around them: "
+            f"hpsearch coarse --from {name}."
+        )
     if output.as_json:
         parameters = [verdict.as_dict() for verdict in found]
         typer.echo(json.dumps({"study": evidence.study.name, "parameters": parameters}))

@@ -21,7 +21,10 @@ def coarse(
     output: Output,
     name: NameOption = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="CHECK", help="Take lr's range from a check, and the config.")
+        str | None,
+        typer.Option(
+            "--from", metavar="STUDY", help="Take lr's range from a check, or search around a training; and the config."
+        ),
     ] = None,
     skip_checks: SkipChecksOption = False,
     dry_run: DryRunOption = False,

@@ -75,7 +75,7 @@ def trial(
         typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
         return
     _print_facts(evidence, row)
-    _print_diagnosis(diagnosis, row, trained_here=num_classes is not None)
+    print_diagnosis(diagnosis, row, trained_here=num_classes is not None)
     _print_curves(row, own)
     if table or (table is None and len(own or row.intermediate) <= SHORT):
         _print_table(row, own)
@@ -112,7 +112,8 @@ def _short(number: object) -> str:
     return f"{number:.4g}" if isinstance(number, float) else str(number)
 
 
-def _print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here: bool) -> None:
+def print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here: bool) -> None:
+    """The verdict on a trial, what to try next, and what else is worth a look."""
     from hpsearch.cli.output import LABEL, line
 
     if diagnosis is None:
@@ -122,13 +123,13 @@ def _print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here
     so_far = " so far" if row.state == "RUNNING" else ""
     line("verdict", f"{diagnosis.verdict}{so_far}", VERDICT_STYLES[diagnosis.verdict])
     for label, text in (("advice", diagnosis.advice), *(("note", note) for note in diagnosis.notes)):
-        room = _width() - LABEL if sys.stdout.isatty() else len(text) + 1  # in a pipe, a line stays a line
+        room = text_width() - LABEL if sys.stdout.isatty() else len(text) + 1  # in a pipe, a line stays a line
         for part in textwrap.wrap(text, room):
             line(label, part)
             label = ""
 
 
-def _width() -> int:
+def text_width() -> int:
     """Columns for curves and running text."""
     from hpsearch.cli.output import console
 
@@ -139,7 +140,7 @@ def _print_curves(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
     from hpsearch.cli.curves import chart
     from hpsearch.cli.output import console
 
-    here, width = console(), _width()
+    here, width = console(), text_width()
 
     def curve(name: str) -> list[tuple[float, float]]:
         return [(epoch.epoch, getattr(epoch, name)) for epoch in epochs]

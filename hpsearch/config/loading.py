@@ -58,6 +58,7 @@ def load_settings(
     sets: Sequence[str] = (),
     spaces: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    searches: bool = True,
 ) -> Settings:
     """Put a config together; each argument wins over those before it.
 
@@ -69,6 +70,7 @@ def load_settings(
         sets: `section.key=value`, as given to --set.
         spaces: `name=log(a, b)`, as given to --space; `name=none` takes a hyperparameter out of the space.
         flags: values by dotted path; None means not given.
+        searches: whether ranges are used; where they are not, nothing is said of them.
 
     User code that any of these names is trusted from then on, but for what only `stored` names. Nor is anything said
     of keys that only `stored` has and that do nothing: whoever made that study was told.
@@ -110,13 +112,15 @@ def load_settings(
     study: StudyConfig = validate(StudyConfig, values)
     for path in flagged:
         name = SHORT_NAMES.get(path, path)
-        if name in study.space:
+        if searches and name in study.space:
             raise ConfigError(
                 f"{path} is set, but space.{name} searches it.\nTake it out of the space: --space {name}=none."
             )
-    searched = given | {canonical_name(name) for name in (document or {}).get("space", {})}
-    refuse_unused_ranges(study, searched)
-    notes = tuple(map(str, unused_keys(study, [*assigned, *flagged])))
+    if searches:
+        searched = given | {canonical_name(name) for name in (document or {}).get("space", {})}
+        refuse_unused_ranges(study, searched)
+    used_in = study if searches else study.model_copy(update={"space": {}})
+    notes = tuple(map(str, unused_keys(used_in, [*assigned, *flagged])))
     for note in notes:
         log.info(note)
     return Settings(study, run, frozenset(given), frozenset(removed), notes)

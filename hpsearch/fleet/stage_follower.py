@@ -15,6 +15,7 @@ from hpsearch.storage import (
     TrialRow,
     count_epochs,
     count_states,
+    read_epochs,
     read_trials,
 )
 
@@ -53,6 +54,8 @@ class StageFollower:
             num_epochs = count_epochs(self.db, self.study)
             num_finished = sum(counts[state] for state in FINISHED)
             rows = read_trials(self.db, self.study, FINISHED) if num_finished > len(self.known) else []
+            follows = self.listener.follows_epochs and num_epochs > self._num_last
+            epochs = read_epochs(self.db, self.study) if follows else {}
         except StorageAwayError as error:
             if not self.away:
                 self.away = True
@@ -62,6 +65,7 @@ class StageFollower:
         self.num_waiting = counts["WAITING"]
         num_new, alive = max(0, num_epochs - self.num_epochs), num_epochs > self._num_last
         self._num_last = num_epochs
+        self.listener.measured([result for number in sorted(epochs) for result in epochs[number]])
         self.listener.epoch_finished(num_new)
         self.num_epochs = max(num_epochs, self.num_epochs)
         fresh = [row for row in rows if row.number not in self.known]

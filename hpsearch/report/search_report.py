@@ -34,7 +34,7 @@ from hpsearch.version import __version__
 from hpsearch.wording import value_text
 from hpsearch.worker.best_weights import load_portrait
 
-SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about
+SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about; trainings, where there are none
 
 log = get_logger(__name__)
 
@@ -94,9 +94,9 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
 
 def _own_stages(db: Database) -> list[str]:
     studies = list_studies(db)
-    own = [study.name for study in studies if study.attrs.get(attributes.STAGE) in SEARCHED]
-    if own:
-        return own
+    for kinds in (SEARCHED, (attributes.TRAIN,)):
+        if own := [study.name for study in studies if study.attrs.get(attributes.STAGE) in kinds]:
+            return own
     if not studies:
         raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
     names = ", ".join(repr(study.name) for study in studies[-5:])

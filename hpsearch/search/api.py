@@ -1,4 +1,4 @@
-"""The commands as Python functions: `hpsearch.coarse(...)`, `hpsearch.fine(...)`, `hpsearch.load(...)`."""
+"""The commands as Python functions: `hpsearch.train(...)`, `hpsearch.coarse(...)`, `hpsearch.fine(...)`, and `load`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, stored_config, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
+from hpsearch.errors import ConfigError
 from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import check_devices, open_search, run_stage
+from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import plan_coarse, plan_fine
+from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 
 if TYPE_CHECKING:
@@ -139,6 +142,40 @@ def fine(
     return Stage(db, run_stage(db, plan, settings.run, listener=listener))
 
 
+def train(
+    config: ConfigLike = None,
+    *,
+    seeds: int = 1,
+    name: str = "train",
+    storage: str | None = None,
+    epochs: int | None = None,
+    sets: Mapping[str, Any] | None = None,
+    listener: SearchListener | None = None,
+) -> Stage:
+    """Train with the values of [train] and [model] once, or once per seed, or go on with the training of that name.
+
+    Trial k of the study has the seed train.seed + k. More seeds than before join those that are there.
+
+    Args:
+        config: as for `coarse`; its ranges are not used.
+        seeds: runs that differ by their seed alone: initial weights, order of the minibatches, noise.
+        name: of the study.
+        storage: as for `coarse`.
+        epochs: of each run.
+        sets: other keys by dotted path, as {"train.lr": 1e-3}.
+        listener: hears of each epoch.
+
+    Raises:
+        ConfigError, DataError, RefusedError, StorageError: as the command.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds = {seeds} is not allowed.\nAllowed: a whole number from 1 on.")
+    flags = {"train.epochs": epochs, "run.storage": storage, **(sets or {})}
+    settings = python_settings(config, flags, searches=False)
+    db = open_search(settings.run, settings.study.data)
+    return Stage(db, run_training(db, plan_training(settings.study, name, seeds), settings.run, listener=listener))
+
+
 def load(name: str, storage: str | None = None) -> Stage:
     """A study in the storage, whoever made it.
 
@@ -154,6 +191,8 @@ def python_settings(
     flags: Mapping[str, Any] | None = None,
     space: Mapping[str, Any] | None = None,
     stored: Mapping[str, Any] | None = None,
+    *,
+    searches: bool = True,
 ) -> Settings:
     """Whatever form of config a caller in Python has, as settings; the environment is not read.
 
@@ -164,6 +203,7 @@ def python_settings(
         flags: values by dotted path; None means not given.
         space: ranges that replace or join those of the config.
         stored: the config of a study in the storage, where none is given.
+        searches: see `load_settings`.
     """
     return load_settings(
         config if isinstance(config, str | Path) else None,
@@ -171,6 +211,7 @@ def python_settings(
         stored=config.plain() if isinstance(config, StudyConfig) else stored,
         spaces=_range_flags(space or {}),
         flags=flags,
+        searches=searches,
     )
 
 

@@ -163,7 +163,9 @@ def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Co
 
 
 def best_gap(evidence: StudyTrials) -> float | None:
-    """By how much the best trial of a study leads the second best; None below two."""
+    """By how much the best trial of a study leads the second best; None below two, or where only seeds differ."""
+    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+        return None
     values = sorted(t.value for t in evidence.trials if t.state == "COMPLETE" and t.value is not None)
     if evidence.direction == "minimize":
         values = [-value for value in reversed(values)]

@@ -22,7 +22,7 @@ from hpsearch.training import Pack
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.images import load_images
 
-SEARCHES = ("coarse", "fine")  # the kinds of studies whose best trial is a result
+SEARCHES = ("coarse", "fine", attributes.TRAIN)  # the kinds of studies whose best trial is a result
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
     if plan.kind not in SEARCHES:
         raise RefusedError(
             f"{evidence.study.name!r} is a study of the kind {plan.kind!r}, so its trials are no results of a search.\n"
-            f"Allowed: {' and '.join(SEARCHES)} stages."
+            f"Allowed: studies of the kinds {', '.join(SEARCHES)}."
         )
     trial = next((trial for trial in evidence.trials if trial.number == number), None)
     if trial is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
+from hpsearch.results import EpochResult
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge
 from hpsearch.storage import Outcome, TrialRow
 
@@ -47,11 +48,17 @@ class TrialFinished:
 class Listener:
     """Does nothing; subclasses draw bars, print lines, collect."""
 
+    follows_epochs: ClassVar[bool] = False
+    """Whether `measured` is of use; where others train, epochs are read from the database for it."""
+
     def stage_started(self, event: StageStarted) -> None:
         """Before the first pack."""
 
     def epoch_finished(self, num_trials: int) -> None:
         """A pack of `num_trials` live trials has ended an epoch."""
+
+    def measured(self, results: Sequence[EpochResult], *, earlier: bool = False) -> None:
+        """What trials looked like after an epoch; `earlier`: in an attempt that they go on from now."""
 
     def trial_finished(self, event: TrialFinished) -> None:
         """A trial has ended, and its end is in the database."""

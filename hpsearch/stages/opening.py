@@ -16,6 +16,7 @@ from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.errors import RefusedError
 from hpsearch.space import Narrowing
 from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import (
     STRUCTURE,
     Database,
@@ -23,6 +24,7 @@ from hpsearch.storage import (
     StudyExistsError,
     StudyNotFoundError,
     StudyRow,
+    add_trials,
     create_stage,
     find_study,
 )
@@ -60,6 +62,8 @@ class ImagesInfo(Protocol):
 def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
     """The study of a plan: found again if it is the same search, else created with all its trials WAITING.
 
+    A study that grows gets those that it lacks.
+
     Args:
         db: an open database with its schema.
         plan: what is asked for.
@@ -69,13 +73,15 @@ def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
         RefusedError: a study of that name is another search; the message lists the differences.
     """
     try:
-        return find_stage(db, plan, images)
+        study = find_stage(db, plan, images)
     except StudyNotFoundError:
-        pass
-    try:
-        return _create(db, plan, images)
-    except StudyExistsError:  # another process was faster
-        return find_stage(db, plan, images)
+        try:
+            return _create(db, plan, images)
+        except StudyExistsError:  # another process was faster
+            study = find_stage(db, plan, images)
+    if plan.grows and add_trials(db, study, plan.space, _new_trials(plan), stage_attributes(plan, images)):
+        study = find_study(db, plan.name)
+    return study
 
 
 def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
@@ -114,12 +120,15 @@ def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo) -> bool
 
 
 def _create(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+    return create_stage(db, plan.name, "maximize", stage_attributes(plan, images), plan.space, _new_trials(plan))
+
+
+def _new_trials(plan: StagePlan) -> list[NewTrial]:
     config = plan.trial_config
-    trials = [  # packs are taken by structure
+    return [  # packs are taken by structure
         NewTrial(params, {STRUCTURE: structure_key(config, params)} if params is not None else {})
         for params in plan.drawn()
     ]
-    return create_stage(db, plan.name, "maximize", stage_attributes(plan, images), plan.config.space, trials)
 
 
 def stored_precision(db: Database, name: str) -> str | None:
@@ -178,6 +187,9 @@ def stored_plan(study: StudyRow) -> StagePlan:
         raise RefusedError(f"the study {study.name!r} was not made by hpsearch, so it holds no config.")
     config: StudyConfig = validate(StudyConfig, stored)
     provenance = study.attrs.get(attributes.PROVENANCE) or {}
+    if study.attrs[attributes.STAGE] == attributes.TRAIN:
+        first, last = provenance["ranges"][0]["new"]
+        return plan_training(config, study.name, last - first + 1)
     return StagePlan(study.name, study.attrs[attributes.STAGE], config, provenance.get("from"))
 
 

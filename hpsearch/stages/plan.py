@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.rate_verdicts import pad_for_training
@@ -26,10 +26,11 @@ from hpsearch.config.study import validate
 from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
+from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.proposals import drawn_params
 from hpsearch.storage import StudyRow
 
-StageKind = Literal["check", "coarse", "fine", "compare"]
+StageKind = Literal["check", "coarse", "fine", "compare", "train"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Fitted:
 class StagePlan:
     """One Optuna study to be: a fixed space, a budget, a provenance."""
 
+    grows: ClassVar[bool] = False
+    """Whether trials may join those that the study has already: the budget is no part of its identity then."""
+
     name: str
     kind: StageKind
     config: StudyConfig
@@ -81,6 +85,11 @@ class StagePlan:
     def trial_config(self) -> StudyConfig:
         """The config of a trial before its own hyperparameters are set."""
         return self.config.for_stage(self.kind)
+
+    @property
+    def space(self) -> dict[str, Range]:
+        """The range of each hyperparameter that a trial has of its own."""
+        return self.config.space
 
     def drawn(self) -> list[dict[str, Any] | None]:
         """One entry per trial: its hyperparameters, or None where a sampler proposes them later."""
@@ -152,21 +161,33 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     Args:
         settings: data, model, training and ranges.
         name: of the stage.
-        check: a study made by `hpsearch check`, to take the range of lr from, unless --space says something of lr.
+        check: a study made by `hpsearch check`, to take the range of lr from, or by `hpsearch train`, to search around
+            its lr and reg. What --space says goes before.
 
     Raises:
         ConfigError: there is nothing to search, or what nothing uses; sampler, pruner and space do not fit each other;
-            or `check` is none.
+            or `check` is another kind of study.
         RefusedError: the check found no rate at which the loss goes down.
     """
     config = settings.study
-    changes: tuple[Narrowing, ...] = ()
-    if check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
-        new, reason = _checked_rates(check, config.for_stage("coarse"))
-        changes = (Narrowing("lr", config.space.get("lr", new), new, reason),)
-        config = validate(StudyConfig, {**dict(config), "space": {**config.space, "lr": new}})
+    found: dict[str, tuple[Range, str]] = {}
+    if check is not None and check.attrs.get(attributes.STAGE) == attributes.TRAIN:
+        found = ranges_around(check)
+    elif check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
+        found = {"lr": _checked_rates(check, config.for_stage("coarse"))}
+    changes = tuple(
+        Narrowing(param, config.space.get(param, new), new, reason)
+        for param, (new, reason) in found.items()
+        if param not in settings.ranges_given | settings.ranges_removed
+    )
+    if changes:
+        space = {**config.space, **{change.param: change.new for change in changes}}
+        config = validate(StudyConfig, {**dict(config), "space": space})
     if not config.space:
-        raise ConfigError("[space] is empty: nothing to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
+        raise ConfigError(
+            "[space] is empty: nothing to search.\n"
+            "Give a range: --space 'lr=log(1e-6, 1e-3)'; or train with the given values: hpsearch train."
+        )
     refuse_unused_ranges(config, config.space)
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
@@ -177,7 +198,7 @@ def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
     if stored is None or check.attrs.get(attributes.STAGE) != "check":
         raise ConfigError(
             f"the study {check.name!r} is no check, so it has no rough range of lr.\n"
-            f"Allowed: a study made by hpsearch check; hpsearch fine --from {check.name} narrows any other."
+            f"Allowed: a study made by hpsearch check or hpsearch train; hpsearch fine --from {check.name} narrows any."
         )
     found = next((each for each in stored["findings"] if each["name"] == "learning rate"), None)
     if found is None or "low" not in found["measured"]:
@@ -210,10 +231,15 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     A parameter that nothing in the new stage uses is left out, with a note: its trials say nothing of it.
 
     Raises:
-        RefusedError: no trial finished, so there is nothing to narrow by.
+        RefusedError: no trial finished, or nothing was searched, so there is nothing to narrow by.
         ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
     """
     source = evidence.study.name
+    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+        raise RefusedError(
+            f"{source!r} was trained with given values, so it has no range to narrow.\n"
+            f"Search around these values first: hpsearch coarse --from {source}."
+        )
     if not any(observation.value is not None for observation in evidence.observations):
         raise RefusedError(_nothing_finished(evidence))
     changes = {

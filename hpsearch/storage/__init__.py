@@ -13,6 +13,7 @@ from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
 from hpsearch.storage.rows import NewTrial, State, StudyRow, TrialRow
 from hpsearch.storage.studies import (
     StudyExistsError,
+    add_trials,
     count_states,
     create_stage,
     find_study,
@@ -42,6 +43,7 @@ __all__ = [
     "StudyRow",
     "TrialRow",
     "Upgrade",
+    "add_trials",
     "count_epochs",
     "count_exploded",
     "count_states",

@@ -75,29 +75,58 @@ def create_stage(
             sa.insert(study_directions).values(study_id=study_id, direction=direction.upper(), objective=0)
         )
         _insert(connection, study_user_attributes, [{"study_id": study_id, **row} for row in attr_rows(attrs)])
-        _insert(
-            connection,
-            trials,
-            [{"study_id": study_id, "number": number, "state": "WAITING"} for number in range(len(new_trials))],
-        )
-        made = sa.select(trials.c.number, trials.c.trial_id).where(trials.c.study_id == study_id)
-        ids = {row.number: row.trial_id for row in connection.execute(made)}
-        by_id = {ids[number]: trial for number, trial in enumerate(new_trials)}
-        _insert(
-            connection,
-            trial_params,
-            param_rows(((trial_id, trial.params) for trial_id, trial in by_id.items() if trial.params), ranges),
-        )
-        _insert(
-            connection,
-            trial_user_attributes,
-            [{"trial_id": trial_id, **row} for trial_id, trial in by_id.items() for row in attr_rows(trial.attrs)],
-        )
+        _insert_trials(connection, study_id, dict(enumerate(new_trials)), ranges)
     if not db.is_sqlite:
         # Until autovacuum comes by, Postgres would take the tables for tiny and spend 30 ms on every `take`.
         with db.write() as connection:
             connection.execute(sa.text("ANALYZE trials, trial_user_attributes"))
     return StudyRow(study_id, name, (direction,), json.loads(json.dumps(dict(attrs))))
+
+
+def add_trials(
+    db: Database,
+    study: StudyRow,
+    ranges: Mapping[str, Range],
+    all_trials: Sequence[NewTrial],
+    attrs: Mapping[str, Any],
+) -> int:
+    """Add the trials that a study lacks, WAITING; how many that were.
+
+    Args:
+        db: an open database.
+        study: has as many trials, numbered from 0, as it was made or grew with; these stay as they are.
+        ranges: of every hyperparameter that a trial brings along.
+        all_trials: in the order of their numbers, those that are there included.
+        attrs: user attributes that are replaced if trials are added.
+    """
+    there = sa.select(sa.func.count()).select_from(trials).where(trials.c.study_id == study.study_id)
+    with db.write() as connection:
+        # Of two processes that add the same ones at once, the second waits here, and finds them there.
+        connection.execute(sa.select(studies).where(studies.c.study_id == study.study_id).with_for_update())
+        num_there = connection.scalar(there) or 0
+        added = {number: trial for number, trial in enumerate(all_trials) if number >= num_there}
+        if added:
+            _insert_trials(connection, study.study_id, added, ranges)
+            rows = [{"study_id": study.study_id, **row} for row in attr_rows(attrs)]
+            upsert(connection, study_user_attributes, ["study_id", "key"], rows)
+    return len(added)
+
+
+def _insert_trials(
+    connection: sa.Connection, study_id: int, numbered: Mapping[int, NewTrial], ranges: Mapping[str, Range]
+) -> None:
+    rows = [{"study_id": study_id, "number": number, "state": "WAITING"} for number in numbered]
+    _insert(connection, trials, rows)
+    made = sa.select(trials.c.number, trials.c.trial_id).where(trials.c.study_id == study_id)
+    ids = {row.number: row.trial_id for row in connection.execute(made)}
+    by_id = {ids[number]: trial for number, trial in numbered.items()}
+    with_params = ((trial_id, trial.params) for trial_id, trial in by_id.items() if trial.params)
+    _insert(connection, trial_params, param_rows(with_params, ranges))
+    _insert(
+        connection,
+        trial_user_attributes,
+        [{"trial_id": trial_id, **row} for trial_id, trial in by_id.items() for row in attr_rows(trial.attrs)],
+    )
 
 
 def write_attrs(db: Database, study: StudyRow, attrs: Mapping[str, Any]) -> None:

@@ -110,7 +110,8 @@ def get_ready(plan: StagePlan, data: TrainingData, run: RunConfig) -> bool:
     if run.fleet == "ray":
         return False
     asked = _asked_devices(run)
-    return len(asked) > 1 or (not asked and large and num_cores() > 1 and not needs_mirror(plan.settings))
+    several = large and num_cores() > 1 and plan.settings.trials > 1
+    return len(asked) > 1 or (not asked and several and not needs_mirror(plan.settings))
 
 
 def settle(
@@ -152,6 +153,8 @@ def settle(
     timed = large or estimates or seconds is not None
     known, unknown = _time_default(plan, data, run, clock) if timed else (None, "the search is small")
     devices = _asked_devices(run) or _chosen_devices(plan, run, known, workload(plan, data), share)
+    if not (run.devices or run.workers):
+        devices = devices[:trials]  # others would have nothing to do
     workers = len(devices)
     if known is not None and workers == 1 and not run.threads and num_cores() > 1 and devices == ("cpu",) and large:
         threads = set_threads(0)

@@ -100,7 +100,9 @@ class PackRun:
             checkpoint = held[number].checkpoint
             held[number].results = list(checkpoint.results) if checkpoint else []
         # What an earlier attempt reported counts again from its checkpoint on.
-        writer.record([(held[n].lease, result) for n in numbers for result in held[n].results])
+        earlier = [(held[n].lease, result) for n in numbers for result in held[n].results]
+        writer.record(earlier)
+        listener.measured([result for _, result in earlier], earlier=True)
         self._checkpointed = time.monotonic()
 
     def run(self) -> dict[int, HeldTrial]:
@@ -114,6 +116,7 @@ class PackRun:
             report = self.pack.run_epoch()
             self.stop.epoch_seconds = time.monotonic() - start
             self._record(report.results)
+            self.listener.measured(report.results)
             self._finish_exploded(report.explosions)
             self._end_before_time(report.results)
             self.listener.epoch_finished(len(report.results) + len(report.explosions))

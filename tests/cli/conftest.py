@@ -63,6 +63,12 @@ class CommandLine:
         )
 
 
+@pytest.fixture(scope="session")
+def command_line():
+    """For fixtures that make a folder of their own."""
+    return CommandLine
+
+
 @pytest.fixture
 def hpsearch(tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY_STUDY)

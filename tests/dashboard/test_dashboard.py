@@ -23,6 +23,7 @@ from markdown_it import MarkdownIt
 from planted import plant
 from serving import serving
 
+import hpsearch
 from hpsearch.dashboard import panels
 from hpsearch.dashboard.app import KeptWeights, dashboard_app
 from hpsearch.dashboard.compression import Compressed
@@ -71,6 +72,21 @@ def test_figures_and_verdicts_are_in_the_dashboard(db, stages, tmp_path):
     best = max(fine["trials"], key=lambda trial: trial["values"][0])
     for text in (f"trial {best['number']}", "Ranges from** coarse", "<b>there</b>", "healthy", "fine --from fine"):
         assert text in note, text
+
+
+def test_a_training_has_its_panels_but_no_ranges_and_an_advice(db, tmp_path):
+    study = {
+        "data": {"source": "synthetic", "synthetic": {"shape": [1, 4, 4], "classes": 3, "train": 90, "test": 9}},
+        "model": {"hidden": [6]},
+        "train": {"epochs": 2},
+        "run": {"device": "cpu", "threads": 1, "artifact_dir": str(tmp_path / "artifacts")},
+    }
+    training = hpsearch.train(study, seeds=3, storage=f"sqlite:///{db.path}")
+    assert panels.refresh_panels(db, "train")
+    shown = detail(db, training.evidence.study, tmp_path)
+    assert {panel["id"] for panel in shown["plotly_graph_objects"]} >= {"hpsearch-gap-0", "hpsearch-updates-0"}
+    assert not any("ranges" in panel["id"] for panel in shown["plotly_graph_objects"])
+    assert re.search("hpsearch (coarse --from train|train --name train-2)", shown["note"]["body"].replace("\\", ""))
 
 
 def test_the_list_of_studies_stays_small(db, stages, tmp_path):

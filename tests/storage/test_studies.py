@@ -15,6 +15,7 @@ from hpsearch.storage import (
     Queue,
     StudyExistsError,
     StudyRow,
+    add_trials,
     count_states,
     create_stage,
     find_study,
@@ -285,3 +286,26 @@ def test_a_deleted_study_leaves_nothing_to_the_next(db, through):
             assert connection.execute(sa.select(table)).all() == []
     study = create_stage(db, "next", "maximize", {}, {}, [NewTrial()] * 4)
     assert [lease.attempt for lease in Queue(db, study, "w").take(4)] == [1] * 4
+
+
+def test_a_study_gets_the_trials_that_it_lacks(db):
+    ranges = {"data.batch": IntRange(8, 64, log=True)}
+    new = [NewTrial({"data.batch": size}, {"structure": str(size)}) for size in (8, 16, 32, 64)]
+    study = create_stage(db, "grows", "maximize", {"a": 1, "b": 1}, ranges, new[:2])
+    other = create_stage(db, "other", "maximize", {}, ranges, new[:3])
+    [first] = Queue(db, study, "w").take(1)
+    before = read_trials(db, study)
+    assert add_trials(db, study, ranges, new, {"b": 2}) == 2
+    assert add_trials(db, study, ranges, new, {"b": 3}) == 0
+    assert add_trials(db, study, ranges, new[:1], {"b": 4}) == 0
+    trials = read_trials(db, study)
+    assert trials[:2] == before
+    assert [(trial.number, trial.state, trial.params["data.batch"]) for trial in trials[2:]] == [
+        (2, "WAITING", 32),
+        (3, "WAITING", 64),
+    ]
+    assert find_study(db, "grows").attrs == {"a": 1, "b": 2}
+    assert len(read_trials(db, other)) == 3
+    assert [lease.number for lease in Queue(db, study, "v").take(9)] == [1]
+    assert [lease.attrs["structure"] for lease in Queue(db, study, "v").take(1)] == ["32"]
+    assert first.number == 0

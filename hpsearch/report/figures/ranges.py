@@ -47,7 +47,8 @@ class RangesInfo:
 
 
 def _ranges_info(stages: Sequence[StageData]) -> list[RangesInfo]:
-    """One per numeric parameter that any stage searched."""
+    """One per numeric parameter that any stage searched; the seeds of a training were not."""
+    stages = [stage for stage in stages if stage.kind != attributes.TRAIN]
     params = dict.fromkeys(name for stage in stages for name in stage.numeric_params)
     return [_param_info(param, stages) for param in params]
 

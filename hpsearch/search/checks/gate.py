@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
+from hpsearch.analysis import attributes
 from hpsearch.config import StudyConfig
 from hpsearch.config.usercode import blame, is_user_code
 from hpsearch.datasets.device import TrainingData
@@ -33,8 +35,7 @@ def quick_checks(
         ConfigError: the net does not fit the images, or the user's net raises.
     """
     config = checked_config(config)
-    name = config.model.name
-    with blame(name, "training its net on a few images") if is_user_code(name) else nullcontext():
+    with _blaming(config, "training its net on a few images"):
         initial_loss, regularization = check_initial_cost(config, data)
         overfit = check_overfit(config, data, seconds=seconds, listener=listener)
     return CheckReport((check_data(data), initial_loss, regularization, overfit))
@@ -43,10 +44,11 @@ def quick_checks(
 def check_before_search(
     db: Database, plan: StagePlan, data: TrainingData, tell: Callable[[str], None] = lambda _what: None
 ) -> CheckReport | None:
-    """The quick checks for a coarse stage that is not in the storage yet; None for any other.
+    """The quick checks for a coarse stage that is not in the storage yet; None for one that is, or is of another kind.
 
     A stage that is there already, by this name, goes on (or is refused) without them. The caller refuses to search
-    when one failed: `CheckReport.refuse_if_failed`.
+    when one failed: `CheckReport.refuse_if_failed`. A training is looked at, too, as far as that costs next to nothing,
+    but what would fail a search is a note then: the training shows it at once.
 
     Args:
         db: the storage.
@@ -57,7 +59,7 @@ def check_before_search(
     Raises:
         ConfigError: the name is not allowed.
     """
-    if plan.kind != "coarse":
+    if plan.kind not in ("coarse", attributes.TRAIN):
         return None
     check_name(plan.name)
     try:
@@ -65,5 +67,22 @@ def check_before_search(
         return None
     except StudyNotFoundError:
         pass
+    if plan.kind == attributes.TRAIN:
+        tell("the initial loss")
+        return _first_look(plan.trial_config, data)
     tell("20 images by heart")
     return quick_checks(plan.trial_config, data, seconds=MOST_SECONDS)
+
+
+def _first_look(config: StudyConfig, data: TrainingData) -> CheckReport:
+    """Images and initial loss; a failure counts as a note."""
+    with _blaming(config, "looking at its net's initial loss"):
+        initial_loss, _ = check_initial_cost(config, data)
+    softened = [replace(f, outcome="note") if f.outcome == "failed" else f for f in (check_data(data), initial_loss)]
+    return CheckReport(tuple(softened))
+
+
+def _blaming(config: StudyConfig, doing: str) -> AbstractContextManager[None]:
+    """What a net of the user's raises is said to be theirs."""
+    name = config.model.name
+    return blame(name, doing) if is_user_code(name) else nullcontext()

@@ -1,0 +1,166 @@
+"""The end of a training: what each run gave, what its curves say, where its weights are, what to do next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.advice import Advice
+from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
+from hpsearch.analysis.lineage import advise
+from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.summary import StageSummary, stage_summary
+from hpsearch.cli.output import LABEL, console, finite, line, plain_line, show_table, stop_text
+from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
+from hpsearch.cli.trial import print_diagnosis, text_width
+from hpsearch.results import EpochResult
+from hpsearch.stages.training_plan import SEED
+from hpsearch.storage import Database, TrialRow, read_epochs
+from hpsearch.wording import duration_text, value_text
+
+FACTS = 10  # lines below the curves
+SHORT = 6  # rows of a plot that is still easy to read
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training as it stands."""
+
+    evidence: StudyTrials
+    summary: StageSummary
+    epochs: Mapping[int, Sequence[EpochResult]]
+    """By number of the trial."""
+    diagnoses: Mapping[int, Diagnosis]
+    advice: Advice
+
+    @property
+    def values(self) -> list[float]:
+        """Best validation accuracy of each run that completed."""
+        return [trial.value for trial in self.evidence.trials if trial.state == "COMPLETE" and trial.value is not None]
+
+    @property
+    def std(self) -> float | None:
+        """Of the values over seeds (n - 1); None below two."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def weights(self) -> Mapping[str, Any] | None:
+        """Path, number, epoch and value of the run whose weights are kept."""
+        kept: Mapping[str, Any] | None = self.evidence.study.attrs.get(attributes.PORTRAIT)
+        return kept
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        values = self.values
+        document = {
+            **self.summary.as_dict(),
+            "runs": [self._run_as_dict(trial) for trial in self.evidence.trials],
+            "mean": fmean(values) if values else None,
+            "std": self.std,
+            "min": min(values, default=None),
+            "max": max(values, default=None),
+            "weights": self.weights and self.weights["path"],
+            **self.advice.as_dict(),
+        }
+        return dict(finite(document))
+
+    def _run_as_dict(self, trial: TrialRow) -> dict[str, Any]:
+        diagnosis = self.diagnoses.get(trial.number)
+        curves = [{k: v for k, v in asdict(e).items() if k != "number"} for e in self.epochs.get(trial.number, ())]
+        return {
+            "seed": trial.params.get(SEED),
+            "trial": trial.number,
+            "state": trial.state,
+            "value": trial.value,
+            "best_epoch": trial.attrs.get(attributes.BEST_EPOCH),
+            "last": trial.attrs.get(attributes.LAST_VALUE),
+            "verdict": diagnosis and diagnosis.verdict,
+            "advice": diagnosis and diagnosis.advice,
+            "notes": list(diagnosis.notes) if diagnosis else [],
+            "epochs": curves,
+        }
+
+
+def read_training(db: Database, name: str, seconds: float, storage: str | None, again: Sequence[str]) -> Trained:
+    """A training in the storage.
+
+    Args:
+        db: an open database.
+        name: of the study.
+        seconds: that the command took.
+        storage: to be named in commands; None where that is not needed.
+        again: the command that goes on with it.
+    """
+    evidence = read_study(db, name)
+    epochs = read_epochs(db, evidence.study)
+    diagnoses = diagnose_study(evidence.study, evidence.trials, epochs)
+    summary = stage_summary(evidence, seconds=seconds, epochs=epochs)
+    return Trained(evidence, summary, epochs, diagnoses, advise(db, evidence, again=again).at(storage))
+
+
+def print_training(trained: Trained, *, quiet: bool) -> None:
+    """Curves, where people look, then the facts."""
+    ended = {trial.number for trial in trained.evidence.trials if trial.state == "COMPLETE"}
+    runs = {number: epochs for number, epochs in trained.epochs.items() if number in ended or not ended}
+    if sys.stdout.isatty() and not quiet and runs:
+        room = max(2 * (SHORT + ROUND), min(2 * (HIGHEST + ROUND), shutil.get_terminal_size().lines - FACTS))
+        for drawn in training_charts(runs, text_width(), room):
+            console().print(drawn)
+    summary, trials = trained.summary, trained.evidence.trials
+    took = f" · {duration_text(summary.seconds)}" if summary.seconds is not None else ""
+    if len(trials) == 1:
+        line(summary.study, f"seed {trials[0].params[SEED]} x {summary.epochs} epochs{took}")
+        line("val_acc", ending_text(trials[0]), "" if trials[0].state == "COMPLETE" else "red")
+    else:
+        _print_seeds(trained)
+        line(summary.study, f"{summary.num_finished} of {summary.num_trials} seeds x {summary.epochs} epochs{took}")
+        if trained.values:
+            spread = f", std {trained.std:.4f}" if trained.std is not None else ""
+            text = f"{fmean(trained.values):.4f}{spread}, from {min(trained.values):.4f} to {max(trained.values):.4f}"
+            line("val_acc", f"{text} over {len(trained.values)} seeds")
+    shown = trained.evidence.best or next((trial for trial in trials if trial.number in trained.diagnoses), None)
+    if shown is not None:
+        print_diagnosis(trained.diagnoses.get(shown.number), shown, trained_here=True)
+    if quiet:
+        return
+    if trained.weights is not None:
+        seed, epoch = trials[trained.weights["number"]].params[SEED], trained.weights.get("epoch")
+        of = f"seed {seed}, " if len(trials) > 1 else ""
+        path = Path(trained.weights["path"])
+        shown_path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        line("weights", f"{shown_path}   # {of}epoch {epoch}")
+    advice = trained.advice
+    for label, command, text in (
+        ("next", advice.command, advice.text),
+        ("or", advice.other_command, advice.other_text),
+    ):
+        if command is not None:
+            said = f"{command}   # {text}"
+            line(label, said if LABEL + len(said) <= text_width() else command)
+
+
+def ending_text(trial: TrialRow) -> str:
+    """`0.9757 at epoch 18, 0.9722 at the end`, or how else a run ended."""
+    if trial.state == "COMPLETE":
+        last, reason = value_text(trial.attrs[attributes.LAST_VALUE]), trial.attrs.get(attributes.REASON)
+        end = "at the end" if reason is None else f"in epoch {trial.attrs[attributes.EPOCH]}, {stop_text(reason)}"
+        return f"{value_text(trial.value)} at epoch {trial.attrs[attributes.BEST_EPOCH]}, {last} {end}"
+    if trial.attrs.get(attributes.REASON) == attributes.EXPLODED:
+        return f"none: exploded in epoch {trial.attrs[attributes.EPOCH]}"
+    if trial.state == "FAIL":
+        return f"none: failed, {plain_line(str(trial.attrs.get(attributes.REASON)))}"
+    return "none yet"
+
+
+def _print_seeds(trained: Trained) -> None:
+    rows = []
+    for trial in trained.evidence.trials:
+        diagnosis = trained.diagnoses.get(trial.number)
+        rows.append((trial.params[SEED], ending_text(trial), diagnosis.verdict if diagnosis else "-"))
+    show_table(("seed", "val_acc", "verdict"), rows, right=frozenset({"seed"}))
