@@ -18,7 +18,7 @@ from hpsearch.runtime import num_cores
 
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows and columns of the matrices whose product is the peak
 COPIED = {"cpu": 256 << 20, "cuda": 2 << 30}  # bytes: more than any cache that one machine gives to one process
-LEAST_SECONDS = 0.5  # of one measurement of a peak
+MIN_SECONDS = 0.5  # of one measurement of a peak
 PACKAGES = ("hpsearch", "torch", "torchvision", "optuna", "numpy", "numba")
 
 
@@ -86,7 +86,7 @@ class Peaks:
     def _seconds(self, call: Callable[[], Any]) -> float:
         """Of the median call among several, after one that warms up: what the device keeps up, not a lucky moment."""
         times: list[float] = []
-        while not times or sum(times[1:]) < LEAST_SECONDS:
+        while not times or sum(times[1:]) < MIN_SECONDS:
             start = time.perf_counter()
             call()
             if self.device.startswith("cuda"):

@@ -17,7 +17,7 @@ from hpsearch.config import Choice, IntRange
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.scale import num_values, with_ends
 
-LEAST_GAIN = 0.005  # val_acc: with many validation images, what is still worth a stage
+MIN_GAIN = 0.005  # val_acc: with many validation images, what is still worth a stage
 MAX_STAGES = 4  # coarse, fine, fine-2, fine-3
 FEW_VALUES = 3  # an int range of up to so many values is mostly ends
 
@@ -27,7 +27,7 @@ class Limits:
     """What ends the procedure."""
 
     gain: float | None = None
-    """val_acc: a stage that gains less is the last one; None: LEAST_GAIN, or one standard error where that is more."""
+    """val_acc: a stage that gains less is the last one; None: MIN_GAIN, or one standard error where that is more."""
     max_stages: int = MAX_STAGES
     """The coarse one included."""
     seconds: float | None = None
@@ -151,12 +151,12 @@ def _gain(
     if before is None:
         return True, f"{last.study} is the first stage with a result"
     error = standard_error(value, num_val)
-    threshold = asked if asked is not None else max(LEAST_GAIN, error)
+    threshold = asked if asked is not None else max(MIN_GAIN, error)
     gained = value - _value(before)
     enough = gained >= threshold and gained > 0
     epochs = f" ({last.epochs} epochs against {before.epochs})" if last.epochs != before.epochs else ""
     noise = f"one standard error of {value:.4f} on {num_val} images"
-    if asked is None and error > LEAST_GAIN:
+    if asked is None and error > MIN_GAIN:
         measure = f"{threshold:.4f}, {noise}"
     else:
         measure = f"{threshold:.4f}; {noise} is {error:.4f}"

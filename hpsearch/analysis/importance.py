@@ -9,7 +9,7 @@ from typing import Any
 from hpsearch.config import Range
 from hpsearch.space import to_optuna, to_optuna_value
 
-LEAST_TRIALS = 4  # below, the best tenth is one trial of a handful
+MIN_TRIALS = 4  # below, the best tenth is one trial of a handful
 
 
 def importances(
@@ -20,7 +20,7 @@ def importances(
     By PED-ANOVA (Watanabe, Bansal & Hutter 2023), which takes milliseconds at thousands of trials. Higher values are
     better. Nothing where it cannot be said: few trials, or all of the same value.
     """
-    if len(values) < LEAST_TRIALS or min(values) == max(values) or not ranges:
+    if len(values) < MIN_TRIALS or min(values) == max(values) or not ranges:
         return {}
     import optuna
 

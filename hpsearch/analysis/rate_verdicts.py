@@ -18,9 +18,9 @@ TOO_HIGH: tuple[RateVerdict, ...] = ("overshoots", "explodes")
 
 MOVES = 0.05  # share of ln C, or of the initial loss where that is lower: less is barely moving
 LARGE_STEP = 0.03  # of the weights, in one update: thirty times what is usual; rates that learn stay below 0.09
-LEAST_WAY = 3e-4  # of the weights, by all updates together; 7e-4 moved the loss of a deep net by 6%
+MIN_WAY = 3e-4  # of the weights, by all updates together; 7e-4 moved the loss of a deep net by 6%
 GRID_STEP = 10**0.25  # half the way to the next rate
-MOST_PAD = 10.0  # times lower than the check's lowest rate
+MAX_PAD = 10.0  # times lower than the check's lowest rate
 WIDEST = 10**2.5  # high over low: a range that is padded further is no rough range any more
 
 
@@ -51,7 +51,7 @@ def judge_rate(looks: Sequence[EpochResult], initial_loss: float, guessing: floa
 
 def is_hopeless(look: EpochResult, steps: int) -> bool:
     """Whether a rate is too low to change the net in so many steps: no need to make them all."""
-    return look.update_ratio * steps < LEAST_WAY
+    return look.update_ratio * steps < MIN_WAY
 
 
 def judge_together(verdicts: Sequence[RateVerdict]) -> list[RateVerdict]:
@@ -101,7 +101,7 @@ def pad_for_training(found: FloatRange, steps: int, trial_steps: int) -> FloatRa
         steps: of each rate of the check.
         trial_steps: of each trial of the search.
     """
-    lowest = max(found.low * steps / trial_steps, found.low / MOST_PAD, found.high / WIDEST)
+    lowest = max(found.low * steps / trial_steps, found.low / MAX_PAD, found.high / WIDEST)
     return replace(found, low=_short(lowest)) if lowest < found.low else found
 
 

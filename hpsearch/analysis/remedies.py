@@ -14,7 +14,7 @@ Shape = tuple[int, int, int]  # channels, height, width
 FULLY_CONNECTED = ("linear", "mlp")
 UPRIGHT = ("digits", "mnist", "svhn")  # of which a mirrored image is another one, or none
 SMALLEST_SIDE = 8  # pixels; below, convolutions and pools have nothing to do
-MOST_BLOCKS = 4  # of a convnet that is made larger block by block; then a ResNet
+MAX_BLOCKS = 4  # of a convnet that is made larger block by block; then a ResNet
 DROPOUT = 0.3  # a middling share; what is best is to be searched
 WIDER = 4  # times the units
 DECADES = 4  # of rates, beyond those that were searched
@@ -54,7 +54,7 @@ def larger_net(config: Plain, shape: Shape | None) -> Remedy:
             return Remedy("try a wider net", {"model.hidden": hidden}, name)
         case "convnet":
             channels = list(model["channels"])
-            if len(channels) >= MOST_BLOCKS or (model["pool"] and 2 ** (len(channels) + 1) > side):
+            if len(channels) >= MAX_BLOCKS or (model["pool"] and 2 ** (len(channels) + 1) > side):
                 return Remedy("try a ResNet", {"model.name": "resnet"}, "resnet")
             channels.append(2 * channels[-1])
             name = "-".join(map(str, ["channels", *channels]))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of each learning rate; 100 if not given.")]
 STYLES = {"ok": "green", "note": "yellow", "failed": "bold red"}
-MOST_LAYERS = 12  # shown; deeper nets are thinned out
+MAX_LAYERS = 12  # shown; deeper nets are thinned out
 
 
 @with_groups
@@ -107,7 +107,7 @@ def _print_activations(inits: list[dict[str, Any]]) -> None:
     chosen = inits[0]["layers"]
     if not chosen:
         return
-    step = -(-len(chosen) // MOST_LAYERS)
+    step = -(-len(chosen) // MAX_LAYERS)
     kept = sorted({*range(0, len(chosen), step), len(chosen) - 1})
     console().print()
     rows: list[tuple[str, ...]] = [

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LABEL = 9  # columns of the word at the start of a line
 WIDE = 400  # columns
-MOST_REASONS = 3  # for which trials failed
-MOST_CHARACTERS = 200  # of one of them
+MAX_REASONS = 3  # for which trials failed
+MAX_CHARACTERS = 200  # of one of them
 WORTH_A_WORD = 1.1  # times as fast
 
 
@@ -39,7 +39,7 @@ def console(*, stderr: bool = False) -> Console:
 def plain_line(text: str) -> str:
     """Text of anybody's on one line, without what a terminal would obey, and not endless."""
     shown = "".join(char if char.isprintable() else " " for char in text)
-    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
+    return shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}..."
 
 
 def line(label: str, text: str, style: str | None = None) -> None:
@@ -110,9 +110,9 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("budget", f"spent: {summary.num_trials} of {summary.num_trials} trials have ended")
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
-    for reason, number in list(summary.failures.items())[:MOST_REASONS]:
+    for reason, number in list(summary.failures.items())[:MAX_REASONS]:
         line("failed", f"{number}: {plain_line(reason)}", "red")
-    if (left := len(summary.failures) - MOST_REASONS) > 0:
+    if (left := len(summary.failures) - MAX_REASONS) > 0:
         line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
     if summary.best is not None:
         _print_best(summary, summary.best)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hpsearch.search.rerun import Rerun
     from hpsearch.search.stored_trials import Training
 
-MOST_CLASSES_SHOWN = 20  # of a confusion matrix in a terminal
+MAX_CLASSES_SHOWN = 20  # of a confusion matrix in a terminal
 
 
 @with_groups
@@ -103,7 +103,7 @@ def _print_test(result: FinalTest) -> None:
             + (f"; {exploded} exploded" if exploded else ""),
         )
     names, per_class = result.class_names, result.per_class
-    if len(names) <= MOST_CLASSES_SHOWN:
+    if len(names) <= MAX_CLASSES_SHOWN:
         line("classes", "images of each true class (row) by what they were taken for (column)")
         rows = (
             (name, value_text(accuracy), *(count or "." for count in counts))

@@ -18,9 +18,9 @@ from hpsearch.config.fields import Known, Section
 from hpsearch.config.ranges import thaw
 from hpsearch.config.wishes import wish_of_key, wish_of_value
 
-MOST_SHOWN = 12  # names in a message; of more, those that are like the wrong one
-MOST_ALIKE = 4  # of those
-MOST_VALUE = 60  # characters of a value in a message
+MAX_SHOWN = 12  # names in a message; of more, those that are like the wrong one
+MAX_ALIKE = 4  # of those
+MAX_VALUE = 60  # characters of a value in a message
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 LENGTHS = ("missing", "too_long", "too_short")  # pydantic's names of what is wrong with a list as a whole
 
@@ -30,10 +30,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     options = list(allowed)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    if len(options) <= MOST_SHOWN:
+    if len(options) <= MAX_SHOWN:
         ranked = [*close, *(option for option in options if option not in close)]
         return f"{hint}\nAllowed: {', '.join(ranked)}."
-    alike = difflib.get_close_matches(name, options, n=MOST_ALIKE, cutoff=0.0)
+    alike = difflib.get_close_matches(name, options, n=MAX_ALIKE, cutoff=0.0)
     return f"{hint}\nNearest: {', '.join(alike)}; hpsearch init shows all keys."
 
 
@@ -100,7 +100,7 @@ def _is_section(annotation: Any) -> bool:
 
 def _shown(value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else repr(thaw(value))
-    return text if len(text) <= MOST_VALUE else f"{text[:MOST_VALUE]}..."
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}..."
 
 
 def _sentence(text: str) -> str:

@@ -24,7 +24,7 @@ from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
 KEYS = ("name", "source")
 """Keys that may name code: model.name and data.source, also as a range and in the `set` of a stage."""
-MOST_FRAMES = 4  # of a user's traceback in a message, the innermost ones
+MAX_FRAMES = 4  # of a user's traceback in a message, the innermost ones
 
 _trusted: set[str] = set()
 
@@ -153,7 +153,7 @@ def _frames(error: BaseException) -> list[str]:
         if not frame.filename.startswith((*foreign, "<frozen importlib"))
         and Path(frame.filename).parent != Path(importlib.__file__ or "").parent
     ]
-    return traceback.format_list(frames[-MOST_FRAMES:])
+    return traceback.format_list(frames[-MAX_FRAMES:])
 
 
 def their_frames(error: BaseException) -> str:

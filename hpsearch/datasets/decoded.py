@@ -35,7 +35,7 @@ from hpsearch.runtime import num_cores
 
 CACHE_VERSION = 2  # goes up when decoding changes
 CHUNK = 512  # images decoded ahead of writing
-MOST_NAMED = 5  # damaged files in a message
+MAX_NAMED = 5  # damaged files in a message
 
 T = TypeVar("T")
 Splits: TypeAlias = Mapping[str, Sequence[Path]]
@@ -149,11 +149,11 @@ def _attempts(read: Callable[[Path], T], paths: Iterable[Path], pool: ThreadPool
 
 
 def _damaged(files: Sequence[Damaged]) -> DataError:
-    reasons = [f"{path} ({split} split): {why_not(error)}" for split, path, error in files[:MOST_NAMED]]
+    reasons = [f"{path} ({split} split): {why_not(error)}" for split, path, error in files[:MAX_NAMED]]
     if len(files) == 1:
         what, them = reasons[0].replace(" split): ", " split) cannot be decoded: "), "the file"
     else:
-        more = "; ..." if len(files) > MOST_NAMED else ""
+        more = "; ..." if len(files) > MAX_NAMED else ""
         what, them = f"{len(files):,} images cannot be decoded: {'; '.join(reasons)}{more}", "the files"
     return DataError(f"{what}.\nAllowed: whole images with integers for pixels; repair, shrink or remove {them}.")
 

@@ -16,7 +16,7 @@ from hpsearch.errors import DataError
 Form = Literal["integers", "floats", "booleans", "text", "one-hot"]
 
 ALLOWED = "Allowed: one label an image, as integers, text, or a row with a single 1 among zeros"
-MOST_SHOWN = 12  # labels in a message
+MAX_SHOWN = 12  # labels in a message
 LARGEST = 2**53  # whole numbers up to here are exact as floats
 
 
@@ -96,7 +96,7 @@ def _plain(y: Array, name: str) -> tuple[Array, Form]:
         good_N = (ones_NC | (y == 0)).all(1) & (ones_NC.sum(1) == 1)
         if not good_N.all():
             row = int(np.argmin(good_N))
-            raise _no_label(name, row, y[row, :MOST_SHOWN].tolist(), f"{ALLOWED}.")
+            raise _no_label(name, row, y[row, :MAX_SHOWN].tolist(), f"{ALLOWED}.")
         return ones_NC.argmax(1), "one-hot"
     if y.ndim != 1 or not len(y):
         raise DataError(f"{name} holds {y.dtype} in shape {y.shape}.\n{ALLOWED}.")
@@ -168,8 +168,8 @@ def _listed(values_C: Array) -> str:
     """`0 ... 9`, or the labels one by one."""
     if values_C.dtype.kind == "i" and len(values_C) > 2 and values_C[-1] - values_C[0] == len(values_C) - 1:
         return f"{values_C[0]} ... {values_C[-1]}"
-    shown = ", ".join(map(str, values_C[:MOST_SHOWN].tolist()))
-    return shown if len(values_C) <= MOST_SHOWN else f"{shown}, ... {values_C[-1]}"
+    shown = ", ".join(map(str, values_C[:MAX_SHOWN].tolist()))
+    return shown if len(values_C) <= MAX_SHOWN else f"{shown}, ... {values_C[-1]}"
 
 
 def _names(class_names: Array | None, where: str) -> list[str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.datasets.listing import HEIF
 
-MOST_KINDS = 4  # of files left out that are named
+MAX_KINDS = 4  # of files left out that are named
 
 
 def size_note(recipe: Recipe, given: bool) -> str:
@@ -47,8 +47,8 @@ def left_out_note(left_out: Mapping[str, int]) -> str:
     if not left_out:
         return ""
     kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{kind} {num:,}" for kind, num in kinds[:MOST_KINDS]]
-    if rest := sum(num for _, num in kinds[MOST_KINDS:]):
+    named = [f"{kind} {num:,}" for kind, num in kinds[:MAX_KINDS]]
+    if rest := sum(num for _, num in kinds[MAX_KINDS:]):
         named.append(f"others {rest:,}")
     total = sum(left_out.values())
     files = "1 file of another kind" if total == 1 else f"{total:,} files of other kinds"

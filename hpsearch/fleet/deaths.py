@@ -9,8 +9,8 @@ from hpsearch.errors import HpsearchError
 from hpsearch.training.checkpoints import Checkpoints
 from hpsearch.worker.resumption import resumption
 
-MOST_DEATHS = 5  # one after the other, with no epoch reported in between: workers cannot even begin
-MOST_FRUITLESS = 30  # with no more epochs done than ever before: something in a trial kills whoever trains it
+MAX_DEATHS = 5  # one after the other, with no epoch reported in between: workers cannot even begin
+MAX_FRUITLESS = 30  # with no more epochs done than ever before: something in a trial kills whoever trains it
 
 News = Literal["progress", "life"] | None
 
@@ -33,8 +33,8 @@ class Deaths:
             HpsearchError: there were too many.
         """
         self.in_a_row, self.fruitless = self.in_a_row + 1, self.fruitless + 1
-        if self.in_a_row > MOST_DEATHS or self.fruitless > MOST_FRUITLESS:
-            number = self.in_a_row if self.in_a_row > MOST_DEATHS else self.fruitless
+        if self.in_a_row > MAX_DEATHS or self.fruitless > MAX_FRUITLESS:
+            number = self.in_a_row if self.in_a_row > MAX_DEATHS else self.fruitless
             raise HpsearchError(
                 f"{number} workers died without progress in between, the last one with {how}.\n"
                 "What is finished is kept; look at the logs of the machines."

@@ -16,12 +16,12 @@ from hpsearch.report.compare_plane import _planes_info, plot_plane
 from hpsearch.report.page import render_page
 from hpsearch.version import __version__
 
-MOST_PLANES = 10  # repeats that can be looked at; more would make the page large and say the same
+MAX_PLANES = 10  # repeats that can be looked at; more would make the page large and say the same
 
 
 def compare_page(comparison: Comparison) -> str:
     """One offline HTML file as text."""
-    repeats = comparison.repeats[:MOST_PLANES]
+    repeats = comparison.repeats[:MAX_PLANES]
     figures = {"curves": plot_curves(_curves_info(comparison)), "finals": plot_finals(_finals_info(comparison))}
     titles: dict[int, dict[str, str]] = {}
     for repeat in repeats:
@@ -85,8 +85,8 @@ def _plane_title(comparison: Comparison, repeat: int, sampler: str) -> str:
 def _planes_note(comparison: Comparison) -> str:
     ranked = comparison.ranked_params
     others = "Grey dots are trials of all searches; crosses exploded, and stand where a guess would."
-    if len(comparison.repeats) > MOST_PLANES:
-        others += f" Here are the first {MOST_PLANES} of {len(comparison.repeats)} repeats."
+    if len(comparison.repeats) > MAX_PLANES:
+        others += f" Here are the first {MAX_PLANES} of {len(comparison.repeats)} repeats."
     if len(ranked) == 1:
         return f"The trials of one search over {ranked[0]}. A thin line stands on each value that was tried. {others}"
     where = (

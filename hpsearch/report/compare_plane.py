@@ -15,7 +15,7 @@ from hpsearch.report.compare_figures import COLOURS
 from hpsearch.space import format_value
 
 PAD = 0.06  # of an axis, so that no marker is cut at its ends
-MOST_IN_CLOUD = 300  # grey dots; they stand in each plane, and more would only be a blot
+MAX_IN_CLOUD = 300  # grey dots; they stand in each plane, and more would only be a blot
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _planes_info(comparison: Comparison, repeat: int) -> list[PlaneInfo]:
         for params, value in zip(search.params, search.values, strict=True)
         if params.keys() >= shown
     ]
-    cloud = tuple(everything[:: -(-len(everything) // MOST_IN_CLOUD)])
+    cloud = tuple(everything[:: -(-len(everything) // MAX_IN_CLOUD)])
     index = comparison.repeats.index(repeat)
     return [
         PlaneInfo(

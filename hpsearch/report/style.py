@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 FONT_SIZE = 13  # pixels
 HEIGHT = 400  # pixels
-MOST_TICKS = 8  # on an axis of counts
+MAX_TICKS = 8  # on an axis of counts
 MAX_DECADES = 7  # labels of a log axis that fit on a telephone
 TICK_DIGITS: tuple[tuple[float, tuple[float, ...]], ...] = (  # labels within a decade, by the decades on show
     (2.5, (1,)),
@@ -200,7 +200,7 @@ def _under(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def whole_axis(first: float, last: float, **other: Any) -> dict[str, Any]:
     """An axis of counts. Left to itself, Plotly puts a tick at 1.5, too, where there are few, and calls it 2."""
-    ticks = {"tick0": 0, "dtick": 1} if last - first < MOST_TICKS else {"nticks": MOST_TICKS}
+    ticks = {"tick0": 0, "dtick": 1} if last - first < MAX_TICKS else {"nticks": MAX_TICKS}
     return {"tickformat": "d", "range": [first, last], **ticks, **other}
 
 

@@ -30,7 +30,7 @@ from hpsearch.storage import Database, StudyRow, find_study, list_studies, write
 
 CHUNK = 250  # images at a time
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
-MOST_CLASSES_STORED = 20  # a larger confusion matrix would be more than a few kB
+MAX_CLASSES_STORED = 20  # a larger confusion matrix would be more than a few kB
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +277,7 @@ def _keep(db: Database, stored: StoredTrial, result: FinalTest) -> None:
     use = result.as_dict()
     for name in ("study", "params", "interval_kind", "family", "family_use"):
         del use[name]
-    if len(result.class_names) > MOST_CLASSES_STORED:
+    if len(result.class_names) > MAX_CLASSES_STORED:
         for name in ("confusion", "per_class", "classes"):
             del use[name]
     use["time"] = datetime.now(UTC).isoformat(timespec="seconds")

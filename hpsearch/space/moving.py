@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 MOVE_SHARE = 0.5  # of the old width
-MOST_DECADES = 1.0  # of a logarithmic range, unless the top crowds at its end
+MAX_DECADES = 1.0  # of a logarithmic range, unless the top crowds at its end
 END_SHARE = 0.1  # of the old width: nearer to an end is near it
 CHANCE = 0.05  # a crowd that chance would place there more often than this proves nothing
 
@@ -32,7 +32,7 @@ def move_past_end(width: float, log: bool, distances: Sequence[float], num_top: 
         num_top: how many of them are the top.
     """
     move = MOVE_SHARE * width
-    return move if not log or crowds(distances, num_top) else min(move, MOST_DECADES)
+    return move if not log or crowds(distances, num_top) else min(move, MAX_DECADES)
 
 
 def crowds(distances: Sequence[float], num_top: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 SMOOTHED = 3  # epochs in one mean: the curve is noisy, so one lucky epoch neither ends a trial nor saves it
-LEAST_GAIN = 1e-9  # of a mean: more than rounding, less than one image of any hold-out
+MIN_GAIN = 1e-9  # of a mean: more than rounding, less than one image of any hold-out
 
 
 def stopped_early(values: Sequence[float], patience: int) -> bool:
@@ -22,4 +22,4 @@ def stopped_early(values: Sequence[float], patience: int) -> bool:
     if len(values) <= patience:
         return False
     means = [sum(values[max(0, end - SMOOTHED) : end]) / min(SMOOTHED, end) for end in range(1, len(values) + 1)]
-    return max(means[-patience:]) <= max(means[:-patience]) + LEAST_GAIN
+    return max(means[-patience:]) <= max(means[:-patience]) + MIN_GAIN

@@ -10,7 +10,7 @@ from hpsearch.config import Choice, Range, StudyConfig, is_vector
 from hpsearch.config.usercode import UserCodeError
 from hpsearch.errors import HpsearchError
 
-MOST_EQUAL = 3  # the same error so many times running stops the stage
+MAX_EQUAL = 3  # the same error so many times running stops the stage
 
 
 class PoisonedDeviceError(HpsearchError):
@@ -45,17 +45,17 @@ class Failures:
         """So many trials of one structure failed.
 
         Raises:
-            HpsearchError: it was the same error MOST_EQUAL times running.
+            HpsearchError: it was the same error MAX_EQUAL times running.
         """
         if self.running and self.running[-1][0] != reason:
             self.clear()
         if self.by_structure and self.running and self.running[-1][1] == config:
             num_trials += self.running.pop()[2]
         self.running.append((reason, config, num_trials))
-        if len(self.running) == MOST_EQUAL:
+        if len(self.running) == MAX_EQUAL:
             num_failed = sum(num for *_, num in self.running)
             raise HpsearchError(
-                f"{num_failed} trials failed with the same error, {MOST_EQUAL} times running; the stage stops."
+                f"{num_failed} trials failed with the same error, {MAX_EQUAL} times running; the stage stops."
                 f"\n{reason}; mend it, and the same command goes on with the other trials."
             ) from error
 

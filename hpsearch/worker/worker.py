@@ -53,7 +53,7 @@ from hpsearch.worker.stopping import Stop
 from hpsearch.worker.trial_source import TrialSource, packs_of
 from hpsearch.worker.writer import Lost, Writer, Written
 
-MOST_POISONED = 2  # processes that a trial may poison before it fails
+MAX_POISONED = 2  # processes that a trial may poison before it fails
 WORST_SKEW = 30.0  # seconds between two clocks that are not worth a word
 QUICK_PATIENCE = 5.0  # seconds that a worker which was stopped waits for a database that is away
 
@@ -233,7 +233,7 @@ class Worker:
 
     def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
         """The process is lost, its trials are not: they go to another one, unless they did this before."""
-        again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MOST_POISONED]
+        again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MAX_POISONED]
         self._fail(again, error, self.plan.trial_config)
         raise PoisonedDeviceError.by(error) from error
 

@@ -10,7 +10,7 @@ import typing
 import pytest
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.decision import LEAST_GAIN, MAX_STAGES
+from hpsearch.analysis.decision import MAX_STAGES, MIN_GAIN
 from hpsearch.cli import procedure, procedure_run
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
@@ -145,7 +145,7 @@ def test_the_documented_defaults_are_the_real_ones():
     parameters = inspect.signature(procedure.run).parameters
     assert parameters["max_stages"].default == MAX_STAGES
     [_, option] = typing.get_args(typing.get_type_hints(procedure.run, include_extras=True)["gain"])
-    assert f"default: {LEAST_GAIN}" in option.help
+    assert f"default: {MIN_GAIN}" in option.help
 
 
 def test_test_reports_and_counts_its_uses(ran):

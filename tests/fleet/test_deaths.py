@@ -1,12 +1,12 @@
 import pytest
 
 from hpsearch.errors import HpsearchError
-from hpsearch.fleet.deaths import MOST_DEATHS, MOST_FRUITLESS, Deaths, resumption
+from hpsearch.fleet.deaths import MAX_DEATHS, MAX_FRUITLESS, Deaths, resumption
 
 
 def test_workers_that_cannot_even_begin_end_the_command():
     deaths = Deaths()
-    for _ in range(MOST_DEATHS):
+    for _ in range(MAX_DEATHS):
         deaths.add("signal 9")
         deaths.hear(None)
     with pytest.raises(HpsearchError, match=r"6 workers died without progress .* signal 9\.\n"):
@@ -16,7 +16,7 @@ def test_workers_that_cannot_even_begin_end_the_command():
 def test_a_trial_that_kills_whoever_trains_it_ends_the_command_later():
     """Its first epochs are reported again and again: a sign of life, but no progress."""
     deaths = Deaths()
-    for _ in range(MOST_FRUITLESS):
+    for _ in range(MAX_FRUITLESS):
         deaths.add("signal 11")
         deaths.hear("life")
     with pytest.raises(HpsearchError, match="31 workers died without progress"):

@@ -451,7 +451,7 @@ def test_overfitting_gives_up_with_a_note_when_its_time_is_over(tiny):
 
 def test_only_the_check_itself_takes_all_the_time_that_it_needs(db, tiny, monkeypatch):
     """The quick form says that `hpsearch check` will: so it does, and tells how far it is."""
-    monkeypatch.setattr("hpsearch.search.checks.gate.MOST_SECONDS", 1e-3)
+    monkeypatch.setattr("hpsearch.search.checks.gate.MAX_SECONDS", 1e-3)
     settings, told = tiny(), []
     quick = check_before_search(db, plan_coarse(settings), images(settings))
     assert quick["overfit"].outcome == "note"

@@ -11,7 +11,7 @@ from hpsearch.analysis.rate_verdicts import TOO_HIGH, RateVerdict
 from hpsearch.config import ModelConfig, StudyConfig
 from hpsearch.config.usercode import is_user_code
 
-MOST_OPTIONS = 3  # in one sentence
+MAX_OPTIONS = 3  # in one sentence
 WITH_ACTIVATION = ("mlp", "lenet", "convnet")
 WITH_BATCH_NORM = ("mlp", "convnet")
 BOUNDED = ("tanh", "sigmoid")
@@ -20,7 +20,7 @@ BY_SIZE = ("lecun", "xavier", "he")  # the weights of mostly narrowing layers
 
 def either(*options: str) -> str:
     """`a, b or c`: the first three of these that are not empty, none twice."""
-    listed = list(dict.fromkeys(option for option in options if option))[:MOST_OPTIONS]
+    listed = list(dict.fromkeys(option for option in options if option))[:MAX_OPTIONS]
     return " or ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
 
 

@@ -17,13 +17,13 @@ from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, find_study
 from hpsearch.storage.studies import check_name
 
-MOST_SECONDS = 20.0  # for 20 images by heart; only a deep net on a CPU needs more
+MAX_SECONDS = 20.0  # for 20 images by heart; only a deep net on a CPU needs more
 
 
 def quick_checks(
     config: StudyConfig,
     data: TrainingData,
-    seconds: float = MOST_SECONDS,
+    seconds: float = MAX_SECONDS,
     listener: Callable[[str], None] = lambda _what: None,
 ) -> CheckReport:
     """Images, initial loss, regularization, and 20 images by heart: a second or two, however large the data set.
@@ -71,7 +71,7 @@ def check_before_search(
         tell("the initial loss")
         return _first_look(plan.trial_config, data)
     tell("20 images by heart")
-    return quick_checks(plan.trial_config, data, seconds=MOST_SECONDS)
+    return quick_checks(plan.trial_config, data, seconds=MAX_SECONDS)
 
 
 def _first_look(config: StudyConfig, data: TrainingData) -> CheckReport:

@@ -28,8 +28,8 @@ NUM_SAMPLE = 100  # images on which the initial loss is measured; of a ResNet on
 # Healthy nets begin at up to 3.9 times ln C: linear, mlp, LeNet and convnets of up to 4 blocks, all inits, inputs of
 # std 1, 3 seeds, on digits, faces and images like CIFAR-10's (he doubles the second moment of a layer's outputs, and
 # max pooling takes the larger ones). Bytes from 0 to 255 give 7 to 290 times ln C there, unless the weights are small.
-MOST_INITIAL = 5.0  # times ln C
-LEAST_INITIAL = 0.5  # times ln C; healthy nets on a small sample begin at 0.78 of it or above
+MAX_INITIAL = 5.0  # times ln C
+MIN_INITIAL = 0.5  # times ln C; healthy nets on a small sample begin at 0.78 of it or above
 STRONG_REG = 1e3
 RISE = 1e-5  # of the cost: more than float32 rounds off
 NUM_OVERFIT = 20
@@ -94,7 +94,7 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
     """The cost of the first minibatch without regularization, against ln C, and with reg 1e3: it must go up.
 
     Without dropout, augmentation and label smoothing. A healthy net knows nothing yet, which costs ln C; initial
-    weights that are not small add to it. Allowed: 0.5 to 5 times ln C (see MOST_INITIAL for the measurement).
+    weights that are not small add to it. Allowed: 0.5 to 5 times ln C (see MAX_INITIAL for the measurement).
     """
     sample = _sampled(data, NUM_SAMPLE)
     train = {"lr": STILL, "batch_size": sample.num_train, "epochs": 1, "optimizer": "sgd"}
@@ -110,7 +110,7 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
 
 def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: float) -> Finding:
     text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f})"
-    lowest, highest = LEAST_INITIAL * guessing, MOST_INITIAL * guessing
+    lowest, highest = MIN_INITIAL * guessing, MAX_INITIAL * guessing
     bounds = {"guessing": plain(guessing), "lowest": plain(lowest), "highest": plain(highest)}
     measured = {"loss": plain(loss), **bounds}
     if not loss <= highest:
