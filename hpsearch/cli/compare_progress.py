@@ -8,9 +8,10 @@ from typing import TextIO
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hpsearch.cli.output import console
-from hpsearch.search.compare_samplers import ComparisonPlan, RepeatPlan
+from hpsearch.search.compare_samplers import ComparisonPlan
 from hpsearch.search.listener import SearchListener
 from hpsearch.stages.listener import StageStarted, TrialFinished
+from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.wording import value_text
 
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.sampler_comparison import Comparison
 from hpsearch.analysis.stored_comparisons import read_comparison
 from hpsearch.config import RunConfig, Settings, StageConfig, StudyConfig
@@ -25,63 +23,11 @@ from hpsearch.config.schema import SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import read_images, run_stage
-from hpsearch.space.shifted_grid import draw_shifted_grid
-from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import num_trials
+from hpsearch.stages.repeat_plan import KIND, RepeatPlan
 from hpsearch.stages.validation import validate_plan
 from hpsearch.storage import Database
 from hpsearch.worker.stopping import Stop
-
-KIND: Literal["compare"] = "compare"
-
-
-@dataclass(frozen=True)
-class RepeatPlan(StagePlan):
-    """One sampler's search in one repeat: a stage with the settings of [coarse]."""
-
-    comparison: str = KIND
-    repeat: int = 0
-    num_repeats: int = 1
-    num_asked: int = 1
-
-    @property
-    def settings(self) -> StageConfig:
-        """Trials, epochs, sampler."""
-        return self.config.coarse
-
-    @property
-    def trial_config(self) -> StudyConfig:
-        """The config of a trial before its own hyperparameters are set."""
-        return self.config.for_stage("coarse")
-
-    @property
-    def sampler(self) -> str:
-        """Who proposes."""
-        return self.settings.sampler
-
-    def identity(self, data_fingerprint: str) -> dict[str, Any]:
-        """All that decides what this search finds."""
-        plain = self.config.plain()
-        sections = {section: plain[section] for section in ("data", "model", "train", "space", "coarse")}
-        return {"stage": KIND, "from": None, "images": data_fingerprint, **sections}
-
-    def drawn(self) -> list[dict[str, Any] | None]:
-        """See StagePlan; the grid is moved by this repeat's offset."""
-        if self.sampler == "grid":
-            return list(draw_shifted_grid(self.config.space, self.settings.trials, self.settings.seed))
-        return super().drawn()
-
-    def own_attributes(self) -> dict[str, Any]:
-        """See StagePlan."""
-        return {
-            attributes.COMPARISON: {
-                "name": self.comparison,
-                "sampler": self.sampler,
-                "repeat": self.repeat,
-                "repeats": self.num_repeats,
-                "trials_asked": self.num_asked,
-            }
-        }
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.errors import RefusedError
 from hpsearch.space import Narrowing
 from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.repeat_plan import KIND, RepeatPlan
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import (
     STRUCTURE,
@@ -190,6 +191,8 @@ def stored_plan(study: StudyRow) -> StagePlan:
     if study.attrs[attributes.STAGE] == attributes.TRAIN:
         first, last = provenance["ranges"][0]["new"]
         return plan_training(config, study.name, last - first + 1)
+    if study.attrs[attributes.STAGE] == KIND:
+        return RepeatPlan.stored(study.name, config, study.attrs[attributes.COMPARISON])
     return StagePlan(study.name, study.attrs[attributes.STAGE], config, provenance.get("from"))
 
 

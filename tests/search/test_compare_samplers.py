@@ -7,7 +7,8 @@ from hpsearch.analysis.stored_comparisons import list_comparisons, read_comparis
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.compare_samplers import plan_comparison, run_comparison
 from hpsearch.search.listener import SearchListener
-from hpsearch.storage import find_study, list_studies, read_trials
+from hpsearch.stages.opening import stored_plan
+from hpsearch.storage import find_study, list_studies, open_database, read_trials
 
 
 def run(db, plan, settings, listener=None, finished=None):
@@ -162,3 +163,25 @@ def test_a_comparison_that_is_not_there_is_said_plainly(db):
     with pytest.raises(RefusedError, match="no comparison 'compare'"):
         read_comparison(db)
     assert list_comparisons(db) == []
+
+
+def test_a_search_in_the_storage_has_the_plan_that_made_it(db, tiny):
+    """Workers that join it, and those of --workers, know it by nothing else."""
+    settings = tiny(coarse__trials=4, coarse__epochs=1)
+    plan = plan_comparison(settings, num_repeats=2, name="theirs")
+    run(db, plan, settings)
+    for search in plan.searches():
+        study = find_study(db, search.name)
+        assert stored_plan(study) == search
+        assert stored_plan(study).fingerprint("x") == search.fingerprint("x")
+
+
+def test_two_workers_find_what_one_finds(db, tiny, tmp_path):
+    settings = tiny(coarse__trials=4, coarse__epochs=1, run__width=2, train__precision="float64")
+    plan = plan_comparison(settings, num_repeats=1)
+    alone = run(db, plan, settings)
+    other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
+    url = f"sqlite:///{tmp_path}/other.db"
+    two = settings.run.model_copy(update={"workers": 2, "storage": url, "artifact_dir": str(tmp_path / "other")})
+    found = run_comparison(other, plan, two)
+    assert found.finals == alone.finals

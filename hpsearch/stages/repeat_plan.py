@@ -1,0 +1,76 @@
+"""A search that is one of many compared: one sampler's, in one repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from hpsearch.analysis import attributes
+from hpsearch.config import StageConfig, StudyConfig
+from hpsearch.space.shifted_grid import draw_shifted_grid
+from hpsearch.stages.plan import StagePlan
+
+KIND: Literal["compare"] = "compare"
+
+
+@dataclass(frozen=True)
+class RepeatPlan(StagePlan):
+    """One sampler's search in one repeat: a stage with the settings of [coarse]."""
+
+    comparison: str = KIND
+    repeat: int = 0
+    num_repeats: int = 1
+    num_asked: int = 1
+
+    @property
+    def settings(self) -> StageConfig:
+        """Trials, epochs, sampler."""
+        return self.config.coarse
+
+    @property
+    def trial_config(self) -> StudyConfig:
+        """The config of a trial before its own hyperparameters are set."""
+        return self.config.for_stage("coarse")
+
+    @classmethod
+    def stored(cls, name: str, config: StudyConfig, attrs: Mapping[str, Any]) -> Self:
+        """The plan of a search in the storage, from what it keeps of its comparison."""
+        return cls(
+            name,
+            KIND,
+            config,
+            comparison=attrs["name"],
+            repeat=attrs["repeat"],
+            num_repeats=attrs["repeats"],
+            num_asked=attrs["trials_asked"],
+        )
+
+    @property
+    def sampler(self) -> str:
+        """Who proposes."""
+        return self.settings.sampler
+
+    def identity(self, data_fingerprint: str) -> dict[str, Any]:
+        """All that decides what this search finds."""
+        plain = self.config.plain()
+        sections = {section: plain[section] for section in ("data", "model", "train", "space", "coarse")}
+        return {"stage": KIND, "from": None, "images": data_fingerprint, **sections}
+
+    def drawn(self) -> list[dict[str, Any] | None]:
+        """See StagePlan; the grid is moved by this repeat's offset."""
+        if self.sampler == "grid":
+            return list(draw_shifted_grid(self.config.space, self.settings.trials, self.settings.seed))
+        return super().drawn()
+
+    def own_attributes(self) -> dict[str, Any]:
+        """See StagePlan."""
+        return {
+            attributes.COMPARISON: {
+                "name": self.comparison,
+                "sampler": self.sampler,
+                "repeat": self.repeat,
+                "repeats": self.num_repeats,
+                "trials_asked": self.num_asked,
+            }
+        }
