@@ -101,8 +101,10 @@ def pad_for_training(found: FloatRange, steps: int, trial_steps: int) -> FloatRa
         steps: of each rate of the check.
         trial_steps: of each trial of the search.
     """
-    lowest = max(found.low * steps / trial_steps, found.low / MAX_PAD, found.high / WIDEST)
-    return replace(found, low=_short(lowest)) if lowest < found.low else found
+    if trial_steps <= steps:
+        return found
+    lowest = _short(max(found.low * steps / trial_steps, found.low / MAX_PAD, found.high / WIDEST))
+    return replace(found, low=lowest) if lowest < found.low else found
 
 
 def _short(rate: float) -> float:

@@ -1,5 +1,7 @@
 """What is known to be wrong before a search begins leaves an empty folder empty."""
 
+import logging
+
 import pytest
 
 from hpsearch.cli.app import app
@@ -11,6 +13,8 @@ def run(tmp_path, monkeypatch):
     """Runs a command in an empty folder, which stays empty."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HPSEARCH_RUN__THREADS", "1")
+    logger = logging.getLogger("hpsearch")
+    before = logger.level, logger.handlers.copy(), logger.propagate
 
     def run(*arguments):
         try:
@@ -18,7 +22,9 @@ def run(tmp_path, monkeypatch):
         finally:
             assert list(tmp_path.iterdir()) == []
 
-    return run
+    yield run
+    logger.setLevel(before[0])
+    logger.handlers[:], logger.propagate = before[1:]
 
 
 @pytest.mark.parametrize("command", [["coarse"], ["run"], ["compare", "--samplers", "random,qmc"]])
