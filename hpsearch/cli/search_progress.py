@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from rich.status import Status
+from typing_extensions import override
 
 from hpsearch.analysis.decision import Decision
 from hpsearch.analysis.summary import StageSummary
@@ -49,15 +50,15 @@ class SearchProgress(ProcedureListener):
     def __exit__(self, *_: object) -> None:
         self._close()
 
+    @override
     def planned(self, plan: StagePlan) -> None:
-        """See SearchListener."""
         for note in plan.notes:
             self.note(note)
         if plan.changes and not self._silent:
             print_changes(plan.changes)
 
+    @override
     def reading_images(self, done: int, total: int) -> None:
-        """See SearchListener."""
         with self._lock:
             if self._reading is None:
                 self._reading = (self._open.enter_context(data_progress(self._silent)),)
@@ -65,15 +66,15 @@ class SearchProgress(ProcedureListener):
         if update is not None:
             update(done, total)
 
+    @override
     def images_read(self, notes: Sequence[str]) -> None:
-        """See SearchListener."""
         self._close()
         if not self._silent:
             for note in notes:
                 line("images", note)
 
+    @override
     def checking(self, what: str) -> None:
-        """See SearchListener."""
         terminal = console(stderr=True)
         if self._silent or not terminal.is_terminal:
             return
@@ -81,14 +82,14 @@ class SearchProgress(ProcedureListener):
             self._checking = self._open.enter_context(terminal.status("checking"))
         self._checking.update(f"checking {what}")
 
+    @override
     def checked(self, report: CheckReport) -> None:
-        """See SearchListener."""
         self._close()
         if not self._silent:
             line("checks", report.line())
 
+    @override
     def settled(self, settled: Settled) -> None:
-        """See SearchListener."""
         self._close()
         self._estimate = settled.seconds
         if self._silent:
@@ -101,32 +102,32 @@ class SearchProgress(ProcedureListener):
             shorter = f"; {self._shorter(settled)}" if settled.plan.fitted is None else ""
             line("time", f"about {duration_text(settled.seconds)}{shorter}")
 
+    @override
     def stage_started(self, event: StageStarted) -> None:
-        """See Listener."""
         self._trials = self._open.enter_context(
             make_progress(quiet=self.quiet, as_json=self.as_json, estimate=self._estimate)
         )
         self._trials.stage_started(event)
 
+    @override
     def epoch_finished(self, num_trials: int) -> None:
-        """See Listener."""
         if self._trials is not None:
             self._trials.epoch_finished(num_trials)
 
+    @override
     def trial_finished(self, event: TrialFinished) -> None:
-        """See Listener."""
         if self._trials is not None:
             self._trials.trial_finished(event)
 
+    @override
     def note(self, text: str) -> None:
-        """See Listener."""
         if self._trials is not None:
             self._trials.note(text)
         elif not self.quiet:
             console(stderr=True).print(f"note: {text}")
 
+    @override
     def stage_decided(self, summary: StageSummary, decision: Decision) -> None:
-        """See ProcedureListener."""
         self._close()
         if self.as_json:
             return

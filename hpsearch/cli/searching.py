@@ -7,6 +7,7 @@ import sys
 import time
 
 import typer
+from typing_extensions import override
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise
@@ -102,8 +103,8 @@ class _Remembering(SearchProgress):
 
     checks: CheckReport | None = None
 
+    @override
     def checked(self, report: CheckReport) -> None:
-        """See SearchListener."""
         self.checks = report
         super().checked(report)
 

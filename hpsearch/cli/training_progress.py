@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from rich.live import Live
+from typing_extensions import override
 
 from hpsearch.cli.output import console, line
 from hpsearch.cli.search_progress import SearchProgress
@@ -40,20 +41,20 @@ class TrainingProgress(SearchProgress):
         self._is_drawn = False
         self.report: CheckReport | None = None
 
+    @override
     def planned(self, plan: StagePlan) -> None:
-        """See SearchListener."""
         self._first_seed = plan.config.train.seed
 
+    @override
     def checked(self, report: CheckReport) -> None:
-        """See SearchListener."""
         super().checked(report)
         self.report = report
         for finding in report.findings:
             if finding.advice and not self._silent:
                 line("note", finding.advice, "yellow")
 
+    @override
     def stage_started(self, event: StageStarted) -> None:
-        """See Listener."""
         self._page = Page(event, self._first_seed, self._estimate)
         with suppress(StorageAwayError):  # it costs a look at the past, not the training
             self._page.add(result for epochs in self._past().values() for result in epochs)
@@ -68,8 +69,8 @@ class TrainingProgress(SearchProgress):
         elif event.num_finished and not self.quiet:
             self.note(f"{event.study}: {event.num_finished} of {event.num_trials} runs are finished; going on")
 
+    @override
     def measured(self, results: Sequence[EpochResult], *, earlier: bool = False) -> None:
-        """See Listener."""
         if self._page is None:
             return
         self._page.add(results)
@@ -81,8 +82,8 @@ class TrainingProgress(SearchProgress):
                 if not earlier:
                     print(self._epoch_line(result), file=sys.stderr, flush=True)
 
+    @override
     def trial_finished(self, event: TrialFinished) -> None:
-        """See Listener."""
         if self._page is None:
             return
         self._page.end(event)
@@ -91,11 +92,12 @@ class TrainingProgress(SearchProgress):
         how = f"exploded in epoch {event.epoch}" if event.state == "PRUNED" else f"failed: {event.reason}"
         print(f"{self._prefix(event.number)}{how}", file=sys.stderr, flush=True)
 
+    @override
     def epoch_finished(self, num_trials: int) -> None:
-        """See Listener."""
+        pass
 
+    @override
     def note(self, text: str) -> None:
-        """See Listener."""
         if not self.quiet:
             console(stderr=True).print(f"note: {text}")
 

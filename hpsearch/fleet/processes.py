@@ -20,6 +20,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from typing_extensions import override
+
 from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.datasets.device import TrainingData
@@ -71,8 +73,8 @@ class ProcessLauncher(Launcher):
         self._events: deque[Ended | Note] = deque()
         start_server()
 
+    @override
     def start(self, place: int) -> int:
-        """See Launcher."""
         self._num_started += 1
         device = self._devices[place]
         run = self._run.model_copy(update={"device": device, "threads": self._threads})
@@ -85,20 +87,20 @@ class ProcessLauncher(Launcher):
         self._workers[self._num_started] = (process, received, device)
         return self._num_started
 
+    @override
     def next_event(self, seconds: float) -> Ended | Note | None:
-        """See Launcher."""
         if not self._events and self._workers:
             self._wait(seconds)
         elif not self._events and seconds:
             time.sleep(seconds)
         return self._events.popleft() if self._events else None
 
+    @override
     def unplaced(self) -> Sequence[int]:
-        """See Launcher."""
         return ()
 
+    @override
     def end_all(self) -> None:
-        """See Launcher."""
         for process, _, _ in self._workers.values():
             process.terminate()
         deadline = time.monotonic() + KILL_SECONDS

@@ -14,6 +14,8 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn
 
+from typing_extensions import override
+
 from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trust
 from hpsearch.errors import HpsearchError
@@ -49,8 +51,8 @@ class NotesTo(Listener):
     def __init__(self, sent: Connection) -> None:
         self._sent = sent
 
+    @override
     def note(self, text: str) -> None:
-        """See Listener."""
         self.send("note", " ".join(text.split()))
 
     def send(self, kind: str, text: str) -> None:

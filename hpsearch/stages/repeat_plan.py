@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from typing_extensions import override
+
 from hpsearch.analysis import attributes
 from hpsearch.config import StageConfig, StudyConfig
 from hpsearch.space.shifted_grid import draw_shifted_grid
@@ -63,8 +65,8 @@ class RepeatPlan(StagePlan):
             return list(draw_shifted_grid(self.config.space, self.settings.trials, self.settings.seed))
         return super().drawn()
 
+    @override
     def own_attributes(self) -> dict[str, Any]:
-        """See StagePlan."""
         return {
             attributes.COMPARISON: {
                 "name": self.comparison,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from hpsearch.analysis import attributes
 from hpsearch.config import IntRange, Range, StageConfig, StudyConfig
 from hpsearch.stages.plan import StagePlan
@@ -33,8 +35,8 @@ class TrainingPlan(StagePlan):
         return range(first, first + self.num_seeds)
 
     @property
+    @override
     def space(self) -> dict[str, Range]:
-        """See StagePlan."""
         return {SEED: IntRange(self.seeds[0], self.seeds[-1])}
 
     @property
@@ -47,12 +49,12 @@ class TrainingPlan(StagePlan):
         """Of the first seed."""
         return self.config
 
+    @override
     def drawn(self) -> list[dict[str, Any] | None]:
-        """See StagePlan."""
         return [{SEED: seed} for seed in self.seeds]
 
+    @override
     def own_attributes(self) -> dict[str, Any]:
-        """See StagePlan."""
         return {attributes.CONFIG: self.config.model_copy(update={"space": self.unused}).plain()}
 
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
@@ -61,8 +63,8 @@ class TrainingPlan(StagePlan):
         sections = {section: plain[section] for section in ("data", "model", "train")}
         return {"stage": self.kind, "from": None, "images": data_fingerprint, **sections}
 
+    @override
     def ranges(self) -> list[dict[str, Any]]:
-        """See StagePlan."""
         ends = [self.seeds[0], self.seeds[-1]]
         return [{"param": SEED, "old": None, "new": ends, "reason": "each seed once, all else as given"}]
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hpsearch.training.cost import data_loss
 from hpsearch.training.optimizers import Stacked
@@ -77,8 +78,8 @@ class Engine(ABC):
 class StackedEngine(Engine):
     """An engine that computes losses and gradients only; the rest of the step is `PackState.advance`."""
 
+    @override
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
-        """See Engine."""
         self.module.train()
         self.state.advance(*self.gradients(x_BCHW, y_B, noise_seed))
 

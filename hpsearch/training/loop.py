@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from typing_extensions import override
 
 from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
@@ -29,8 +30,8 @@ class LoopEngine(StackedEngine):
         convolves = channels_last and any(isinstance(layer, nn.Conv2d) for layer in module.modules())
         self._memory_format = torch.channels_last if convolves else torch.contiguous_format
 
+    @override
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
-        """See StackedEngine."""
         state = self.state
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
         loss_K = torch.empty_like(state.cost_sum_K)
@@ -51,14 +52,14 @@ class LoopEngine(StackedEngine):
         return loss_K, gradients, buffers
 
     @torch.no_grad()
+    @override
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        """See Engine."""
         self.module.eval()
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
         slots = [self.state.slot(slot) for slot in range(self.state.num_trials)]
         with autocast(self.state.train.precision, x_BCHW.device):
             return torch.stack([functional_call(self.module, slot, (x_BCHW,)).to(x_BCHW.dtype) for slot in slots])
 
+    @override
     def num_concurrent(self) -> int:
-        """See Engine."""
         return 1

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hpsearch.training.vectors import Vectors, columns
 
@@ -50,16 +51,17 @@ class SGD(Optimizer):
     def __init__(self) -> None:
         self.state = {}
 
+    @override
     def update(
         self, parameters: Stacked, gradients: Stacked, lr_K: Tensor, num_updates_K: Tensor, frozen_K: Tensor | None
     ) -> None:
-        """See Optimizer."""
         minus_lr_K = -lr_K
         for name, parameter in parameters.items():
             parameter.addcmul_(gradients[name], columns(minus_lr_K, parameter))
 
+    @override
     def keep(self, slots: Sequence[int]) -> None:
-        """See Optimizer."""
+        pass
 
 
 class Momentum(Optimizer):
@@ -70,10 +72,10 @@ class Momentum(Optimizer):
         self._momentum_K = momentum_K.to(next(iter(parameters.values())))
         self.state = {"momentum_buffer": _zeros(parameters)}
 
+    @override
     def update(
         self, parameters: Stacked, gradients: Stacked, lr_K: Tensor, num_updates_K: Tensor, frozen_K: Tensor | None
     ) -> None:
-        """See Optimizer."""
         minus_lr_K = -lr_K
         momentum_K = _unless_frozen(self._momentum_K, frozen_K, 1)
         for name, parameter in parameters.items():
@@ -83,8 +85,8 @@ class Momentum(Optimizer):
             direction = torch.addcmul(gradient, buffer, momentum, out=gradient) if self._nesterov else buffer
             parameter.addcmul_(direction, columns(minus_lr_K, parameter))
 
+    @override
     def keep(self, slots: Sequence[int]) -> None:
-        """See Optimizer."""
         self._momentum_K = self._momentum_K[list(slots)]
         _keep(self.state, slots)
 
@@ -109,10 +111,10 @@ class Adam(Optimizer):
         self._weights = set(weights)
         self.state = {"exp_avg": _zeros(parameters), "exp_avg_sq": _zeros(parameters)}
 
+    @override
     def update(
         self, parameters: Stacked, gradients: Stacked, lr_K: Tensor, num_updates_K: Tensor, frozen_K: Tensor | None
     ) -> None:
-        """See Optimizer."""
         # lr * m / c1 / (sqrt(v) / sqrt(c2) + eps) = (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps * sqrt(c2))
         root2_K = (1 - self._beta2_K**num_updates_K).sqrt()
         step_K = -lr_K * root2_K / (1 - self._beta1_K**num_updates_K)
@@ -130,8 +132,8 @@ class Adam(Optimizer):
             scale = torch.sqrt(square, out=gradient).add_(columns(eps_K, parameter))
             parameter.addcmul_(torch.div(average, scale, out=scale), columns(step_K, parameter))
 
+    @override
     def keep(self, slots: Sequence[int]) -> None:
-        """See Optimizer."""
         self._beta1_K, self._beta2_K = self._beta1_K[list(slots)], self._beta2_K[list(slots)]
         if self._weight_decay_K is not None:
             self._weight_decay_K = self._weight_decay_K[list(slots)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from typing_extensions import override
 
 from hpsearch.errors import EngineError
 from hpsearch.training.cost import data_loss
@@ -31,8 +32,8 @@ class VmapEngine(StackedEngine):
         if state.train.precision == "bfloat16":  # vmap hides the operators from torch.autocast
             raise EngineError("train.precision = 'bfloat16' does not run under vmap.\nAllowed: float32, float64.")
 
+    @override
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
-        """See StackedEngine."""
         parameters = {name: tensor.detach().requires_grad_() for name, tensor in self.state.parameters.items()}
         buffers = {name: tensor.clone() for name, tensor in self.state.buffers.items()}  # written in place
         seed_noise(x_BCHW.device, noise_seed)
@@ -42,13 +43,13 @@ class VmapEngine(StackedEngine):
         return loss_K.detach(), dict(zip(parameters, found, strict=True)), buffers
 
     @torch.no_grad()
+    @override
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        """See Engine."""
         self.module.eval()
         return self._forward(self.state.parameters, self.state.buffers, x_BCHW)
 
+    @override
     def num_concurrent(self) -> int:
-        """See Engine."""
         return self.state.num_trials
 
     def _forward(self, parameters: Stacked, buffers: Stacked, x_BCHW: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
@@ -122,8 +123,8 @@ class WatchedData(TrainingData):
         }
         return cls(**{**whole, **small}, watch=watch)
 
+    @override
     def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """See TrainingData."""
         last = self.num_batches(batch_size) - 1
         self.watch.steps_begun = self.watch.now()
         for number, batch in enumerate(super().batches(seed, epoch, batch_size)):

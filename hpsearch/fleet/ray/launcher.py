@@ -13,6 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.errors import HpsearchError
@@ -69,29 +71,29 @@ class RayLauncher(Launcher):
                 )
             )
 
+    @override
     def start(self, place: int) -> int:
-        """See Launcher."""
         actor = self._actor_class.remote()
         self._num_started += 1
         self._workers[self._num_started] = _Asked(actor, actor.work.remote(self._job), actor.host.remote())
         return self._num_started
 
+    @override
     def next_event(self, seconds: float) -> Ended | Note | None:
-        """See Launcher."""
         if not self._events:
             self._hear(seconds)
         return self._events.popleft() if self._events else None
 
+    @override
     def unplaced(self) -> Collection[int]:
-        """See Launcher."""
         if not self._workers:
             return ()
         hosts = [worker.host for worker in self._workers.values()]
         _, missing = self._ray.wait(hosts, num_returns=len(hosts), timeout=0)
         return [number for number, worker in self._workers.items() if worker.host in missing]
 
+    @override
     def end_all(self) -> None:
-        """See Launcher."""
         waiting = set(self.unplaced())
         working = [worker for number, worker in self._workers.items() if number not in waiting]
         for worker in working:

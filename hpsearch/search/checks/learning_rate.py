@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hpsearch.analysis.rate_verdicts import (
     MOVES,
@@ -84,12 +85,12 @@ class FirstBatches(TrainingData):
         """The same images."""
         return cls(**{field.name: getattr(data, field.name) for field in fields(data)}, whole=data, num=num)
 
+    @override
     def num_batches(self, batch_size: int) -> int:
-        """See TrainingData."""
         return self.num
 
+    @override
     def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """See TrainingData."""
         rounds = math.ceil(self.num / self.whole.num_batches(batch_size))
         epochs = range((epoch - 1) * rounds + 1, epoch * rounds + 1)
         return islice(chain.from_iterable(self.whole.batches(seed, each, batch_size) for each in epochs), self.num)

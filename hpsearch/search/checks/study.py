@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from hpsearch.analysis import attributes
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
@@ -67,15 +69,15 @@ class CheckPlan(StagePlan):
         """The net, images and training of the coarse stage, which this check is for."""
         return self.config.for_stage("coarse")
 
+    @override
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
-        """See StagePlan."""
         plain = self.trial_config.plain()
         sections = {section: plain[section] for section in ("data", "model", "train")}
         del sections["train"]["epochs"]
         return {"stage": KIND, "images": data_fingerprint, "steps": self.steps, **sections}
 
+    @override
     def provenance(self) -> dict[str, Any]:
-        """See StagePlan."""
         rates = [RATES[0], RATES[-1]]
         return {"from": None, "ranges": [{"param": "lr", "old": None, "new": rates, "reason": "a grid of all rates"}]}
 

@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hpsearch.errors import EngineError
 from hpsearch.training.engine import widest_layer
@@ -50,8 +51,8 @@ class Convolutions(Layer):
         self._sizes: list[int] = []  # trials of each group
         self._most_images = 0  # at a time, in evaluation mode
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         if not self._groups:
             self._form_groups(tuple(a.shape[1:]))
         if buffers is None and len(a) > self._most_images:
@@ -69,12 +70,12 @@ class Convolutions(Layer):
             buffers.update(_joined(found))
         return torch.cat(outputs)
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         raise NotImplementedError("nothing comes before the first convolution")
 
+    @override
     def take(self, delta: Tensor, gradients: Stacked) -> None:
-        """See Layer."""
         found: list[Stacked] = []
         for (first, *others), part in zip(self._groups, torch.split(delta, self._sizes), strict=True):
             own: Stacked = {}
@@ -114,8 +115,8 @@ class Conv2d(Layer):
         self._geometry = (layer.stride, layer.padding, layer.dilation, False, (0, 0))
         self._kept: tuple[Tensor, Tensor, int] | None = None  # input, filters, groups
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         weight_KOIHW, bias_KO = cast(Tensor, self._parameter("weight")), self._parameter("bias")
         dtype = torch.bfloat16 if self._bfloat16 else a.dtype
         a, weight_MIHW = (
@@ -126,12 +127,12 @@ class Conv2d(Layer):
         bias_M = None if bias_KO is None else bias_KO.flatten().to(dtype)
         return cast(Tensor, aten.convolution(a, weight_MIHW, bias_M, *self._geometry, num_groups))
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         return self._back(delta, gradients, needs_input=True)
 
+    @override
     def take(self, delta: Tensor, gradients: Stacked) -> None:
-        """See Layer."""
         self._back(delta, gradients, needs_input=False)
 
     def _back(self, delta: Tensor, gradients: Stacked, *, needs_input: bool) -> Tensor:
@@ -160,14 +161,14 @@ class MaxPool2d(Layer):
         self._shape = torch.Size()
         self._indices = torch.empty(0)
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         output, self._indices = aten.max_pool2d_with_indices(a, *self._geometry)
         self._shape = a.shape
         return cast(Tensor, output)
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         # The kernel looks at the input's shape alone, so its numbers need not be kept.
         a = torch.empty(self._shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
         return cast(Tensor, aten.max_pool2d_with_indices_backward(delta, a, *self._geometry, self._indices))
@@ -178,15 +179,15 @@ class Flatten(Layer):
 
     _kept: tuple[torch.dtype, torch.Size] | None = None  # of the input
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         self._kept = a.dtype, a.shape
         a_BKOHW = a.view(len(a), self._num_trials, -1, *a.shape[2:])
         a_KIB = a_BKOHW.permute(1, 2, 3, 4, 0).reshape(self._num_trials, -1, len(a))
         return a_KIB.to(self._state.cost_sum_K.dtype)
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         assert self._kept is not None
         dtype, shape = self._kept
         delta_MHWB = delta.to(dtype).reshape(*shape[1:], -1)

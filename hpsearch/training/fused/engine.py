@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
+from typing_extensions import override
 
 from hpsearch.training.cuda_graph import GraphedStep, Step
 from hpsearch.training.engine import StackedEngine
@@ -39,13 +40,13 @@ class FusedEngine(StackedEngine):
         self._large = {name for name, t in state.weights.items() if on_cpu and t[0].numel() >= LARGE}
         self._prepare()
 
+    @override
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
-        """See Engine."""
         seed_noise(x_BCHW.device, noise_seed)
         self._run(x_BCHW, y_B)
 
+    @override
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
-        """See StackedEngine."""
         seed_noise(x_BCHW.device, noise_seed)
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
@@ -54,23 +55,23 @@ class FusedEngine(StackedEngine):
         return loss_K, gradients, buffers
 
     @torch.no_grad()
+    @override
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        """See Engine."""
         logits_KCB = self._forward(x_BCHW, None)
         # argmax over a last dimension with strides takes 3 times as long
         return logits_KCB.transpose(1, 2).contiguous()
 
+    @override
     def num_concurrent(self) -> int:
-        """See Engine."""
         return self.state.num_trials
 
+    @override
     def keep(self, slots: Sequence[int]) -> None:
-        """See Engine."""
         super().keep(slots)
         self._prepare()
 
+    @override
     def weights_changed(self) -> None:
-        """See Engine."""
         self._prepare()
 
     def _prepare(self) -> None:

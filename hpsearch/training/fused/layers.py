@@ -17,6 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from hpsearch.errors import EngineError
 from hpsearch.training.fused.update import LONG
@@ -100,8 +101,8 @@ class Linear(Layer):
             self._rounded.copy_(self.weight)
         return self._rounded
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         weight_KOI, bias_KO = self.weight, self._parameter("bias")
         bias_KO1 = None if bias_KO is None else bias_KO.unsqueeze(2)
         if a.ndim == 2:
@@ -113,13 +114,13 @@ class Linear(Layer):
             z_KOB = torch.bmm(weight_KOI, a) if bias_KO1 is None else torch.baddbmm(bias_KO1, weight_KOI, a)
         return z_KOB
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         self.take(delta, gradients)
         return torch.bmm(self.weight.transpose(1, 2), delta)
 
+    @override
     def take(self, delta: Tensor, gradients: Stacked) -> None:
-        """See Layer."""
         self._delta = delta
         if self._parameter("bias") is not None:
             gradients[f"{self._name}.bias"] = delta.sum(2)
@@ -192,14 +193,14 @@ class Activation(Layer):
         """Whether a larger input never has a smaller output: the same functions that their output tells apart."""
         return self._of_output
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         output = self._forward(a)
         self._kept = output if self._of_output else a
         return output
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         return self._backward(delta, self._kept)
 
 
@@ -224,8 +225,8 @@ class BatchNorm(Layer):
         self._momentum, self._eps = layer.momentum, layer.eps
         self._kept: tuple[Tensor, ...] = ()
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         z = a if a.ndim == 4 else a.reshape(1, -1, a.shape[2])  # z_BMHW or z_1MB
         scale_M, shift_M = (cast(Tensor, self._parameter(key)).flatten() for key in ("weight", "bias"))
         mean_KO, var_KO = (self._buffer(key) for key in ("running_mean", "running_var"))
@@ -241,8 +242,8 @@ class BatchNorm(Layer):
         buffers[f"{self._name}.num_batches_tracked"] = self._buffer("num_batches_tracked") + 1
         return output.view_as(a)
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         z, scale_M, mean_M, invstd_M = self._kept
         back, scale_gradient_M, shift_gradient_M = aten.native_batch_norm_backward(
             delta.reshape(z.shape),
@@ -267,8 +268,8 @@ class BatchNorm(Layer):
 class HandDropout(Layer):
     """`hpsearch.models.Dropout`: one noise for all trials, compared with the rate of each."""
 
+    @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        """See Layer."""
         if buffers is None:
             return a
         rate_K11 = self._state.buffers[f"{self._name}.rate"].view(-1, 1, 1)
@@ -277,6 +278,6 @@ class HandDropout(Layer):
         self._factor_KIB = (noise_IB >= rate_K11) / (1 - rate_K11)
         return a_IB * self._factor_KIB
 
+    @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        """See Layer."""
         return delta.mul_(self._factor_KIB)
