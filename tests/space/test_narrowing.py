@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpsearch.config import Choice, FloatRange, IntRange
@@ -465,6 +465,7 @@ def test_hard_limits_hold(search, low, high):
 
 @settings(deadline=None, max_examples=200)
 @given(searches())
+@example((IntRange(11, 322, log=True), [Observation(number=0, params={"x": 11}, value=0.0, outcome="complete")]))
 def test_natural_limits_hold_where_all_trials_do(search):
     range_, observations = search
     new, slack = narrow_x(range_, observations).new, tolerance(range_)
@@ -479,8 +480,8 @@ def test_natural_limits_hold_where_all_trials_do(search):
             assert new.high < 1 or range_.high == 1
     if range_.log:
         furthest = 5 if len(observations) >= 7 else 1  # decades; half of ten, where the top crowds
-        step = 1 if isinstance(range_, IntRange) else 0
-        assert new.low * 10**furthest >= range_.low - slack
+        step = 1 if isinstance(range_, IntRange) else 0  # whole numbers round outwards: a tenth of 11 is 1
+        assert (new.low + step) * 10**furthest >= range_.low - slack
         assert new.high <= range_.high * 10**furthest * (1 + 1e-9) + step
 
 
