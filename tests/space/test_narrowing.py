@@ -486,7 +486,7 @@ def test_natural_limits_hold_where_all_trials_do(search):
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.floats(0, 0.9), st.floats(0.05, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+@given(st.just(0.0) | st.floats(1e-300, 0.9), st.floats(0.05, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3))
 def test_no_number_of_stages_leads_out_of_what_is_natural(low, width, units):
     """Each stage has its best anywhere in the range of the one before: on an end, over and over, too."""
     range_ = FloatRange(low, min(1.0, low + width))
