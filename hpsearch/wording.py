@@ -24,6 +24,11 @@ def duration_text(seconds: float) -> str:
     return _pair(seconds, DAY, "d", 3600, "h")
 
 
+def count_text(number: int | None, noun: str) -> str:
+    """`1 epoch`, `5 epochs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def value_text(value: float | None) -> str:
     """The value of a trial with the digits that matter: `0.9757`, `1.235e+04`; `-` for none."""
     return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpsearch.wording import duration_text, value_text
+from hpsearch.wording import count_text, duration_text, value_text
 
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -44,3 +44,8 @@ def test_a_time_is_told_to_within_a_twentieth(seconds):
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.97571, "0.9757"), (12345.6, "1.235e+04"), (-3, "-3.0000")])
 def test_values_have_the_digits_that_matter(value, text):
     assert value_text(value) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2000, "2000 epochs")])
+def test_one_of_something_is_no_plural(number, text):
+    assert count_text(number, "epoch") == text

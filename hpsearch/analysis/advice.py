@@ -29,7 +29,7 @@ from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import Remedy, convolutions, larger_net, less_overfitting, other_rates
 from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.summary import StageSummary
-from hpsearch.wording import value_text
+from hpsearch.wording import count_text, value_text
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that are decided upon
 ENDLESS = 1000  # stages: an advice is no loop that must end somewhere
@@ -153,7 +153,7 @@ def _all_but_over(stage: StageSummary) -> bool:
 
 def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_work: bool) -> Advice:
     last = stages[-1]
-    text = f"{last.study} is not finished: {last.num_finished} of {last.num_trials} trials have ended"
+    text = f"{last.study} is not finished: {last.num_finished} of {count_text(last.num_trials, 'trial')} have ended"
     text += "" if last.num_complete or not last.num_finished else ", none of them to its end yet"
     if at_work:
         return Advice(f"{text}; workers are at it", ("hpsearch", "status", last.study, "--watch"))
@@ -167,7 +167,9 @@ def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_
 
 def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
     if last.num_exploded:
-        all_of_them = "every trial" if last.num_exploded == last.num_finished else f"{last.num_exploded} trials"
+        all_of_them = (
+            "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
+        )
         text = f"{all_of_them} of {last.study} exploded and none finished: search lower learning rates"
         config = whole(last.config)
         return _try(text, other_rates(config, "lower") if config is not None else None, config, taken)

@@ -16,6 +16,7 @@ from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, IntRange
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.scale import num_values, with_ends
+from hpsearch.wording import count_text
 
 MIN_GAIN = 0.005  # val_acc: with many validation images, what is still worth a stage
 MAX_STAGES = 4  # coarse, fine, fine-2, fine-3
@@ -61,7 +62,8 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
     last = stages[-1]
     if last.num_finished < last.num_trials:
         return Decision(
-            "time", f"the time is up; {last.study} is left at {last.num_finished} of {last.num_trials} trials"
+            "time",
+            f"the time is up; {last.study} is left at {last.num_finished} of {count_text(last.num_trials, 'trial')}",
         )
     if last.best is None or last.best.value is None:
         return Decision("nothing", f"no trial of {last.study} finished, so there is nothing to narrow by")
@@ -86,7 +88,7 @@ def luck_text(stages: Sequence[StageSummary]) -> str | None:
     luck, chance, error = images.luck(num_trials), images.chance, images.error
     return (
         f"the best val_acc, {_value(best):.4f}, is no better than chance ({chance:.2f} ± {error:.2f} on"
-        f" {images.num_val} images): of {num_trials} trials that guess, the best reaches about {luck:.2f}"
+        f" {images.num_val} images): of {count_text(num_trials, 'trial')} that guess, the best reaches about {luck:.2f}"
     )
 
 
@@ -100,7 +102,9 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
     """What speaks for another stage, and what against."""
     *earlier, last = stages
     if last.stage == "coarse":
-        return [f"{last.study} trained {last.epochs} epochs: narrow to where it worked and train longer"], []
+        return [
+            f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked and train longer"
+        ], []
     if value >= 1:
         return [], ["val_acc is 1: there is nothing left to gain"]
     wishes, content = [], []
@@ -154,7 +158,7 @@ def _gain(
     threshold = asked if asked is not None else max(MIN_GAIN, error)
     gained = value - _value(before)
     enough = gained >= threshold and gained > 0
-    epochs = f" ({last.epochs} epochs against {before.epochs})" if last.epochs != before.epochs else ""
+    epochs = f" ({count_text(last.epochs, 'epoch')} against {before.epochs})" if last.epochs != before.epochs else ""
     noise = f"one standard error of {value:.4f} on {num_val} images"
     if asked is None and error > MIN_GAIN:
         measure = f"{threshold:.4f}, {noise}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpsearch.analysis.commands import usual_space
+from hpsearch.wording import count_text
 
 Plain = Mapping[str, Any]
 Shape = tuple[int, int, int]  # channels, height, width
@@ -82,7 +83,7 @@ def less_overfitting(config: Plain, shape: Shape | None) -> Remedy:
         return Remedy(text, {"data.augment": [*augment, "hflip"]}, "hflip")
     if "crop" not in kinds and side >= SMALLEST_SIDE:
         pixels = max(1, side // SMALLEST_SIDE)
-        text = f"make more of the images, by shifts of up to {pixels} pixel{'s' if pixels > 1 else ''}"
+        text = f"make more of the images, by shifts of up to {count_text(pixels, 'pixel')}"
         return Remedy(text, {"data.augment": [*augment, f"crop:{pixels}"]}, "crop")
     searched = config.get("space", {})
     if not model["dropout"] and "model.dropout" not in searched and ":" not in model["name"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpsearch.analysis.sampler_comparison import Band, Comparison
+from hpsearch.wording import count_text
 
 TPE_RANDOM_TRIALS = 10  # Optuna's n_startup_trials
 
@@ -16,8 +17,8 @@ def budget_text(comparison: Comparison) -> str:
     """`5 repeats x 9 trials x 3 epochs for each sampler`."""
     num = len(comparison.repeats)
     return (
-        f"{num} repeat{'s' if num > 1 else ''} x {comparison.num_trials} trials x {comparison.num_epochs} epochs "
-        "for each sampler"
+        f"{count_text(num, 'repeat')} x {count_text(comparison.num_trials, 'trial')}"
+        f" x {count_text(comparison.num_epochs, 'epoch')} for each sampler"
     )
 
 
@@ -36,7 +37,9 @@ def summary_sentences(comparison: Comparison) -> list[str]:
     """What came out, in plain words."""
     first, *others = comparison.samplers
     won = [f"{sampler} won {comparison.wins[sampler]:.3g}" for sampler in comparison.samplers]
-    found = [f"Of {len(comparison.repeats)} repeats, {', '.join(won[:-1])} and {won[-1]} (ties are split)."]
+    found = [
+        f"Of {count_text(len(comparison.repeats), 'repeat')}, {', '.join(won[:-1])} and {won[-1]} (ties are split)."
+    ]
     found += [difference_sentence(first, other, comparison.difference(first, other)) for other in others]
     if comparison.importances:
         param, share = next(iter(comparison.importances.items()))
@@ -61,11 +64,11 @@ def notes(comparison: Comparison) -> list[str]:
     found = []
     if comparison.num_asked > comparison.num_trials:
         found.append(
-            f"{comparison.num_asked} trials were asked for; the largest balanced grid within them has "
+            f"{count_text(comparison.num_asked, 'trial')} were asked for; the largest balanced grid within them has "
             f"{comparison.num_trials} points, so every sampler got {comparison.num_trials}."
         )
     if len(comparison.repeats) < comparison.num_planned:
-        found.append(f"{len(comparison.repeats)} of {comparison.num_planned} repeats are finished.")
+        found.append(f"{len(comparison.repeats)} of {count_text(comparison.num_planned, 'repeat')} are finished.")
     if "tpe" in comparison.samplers and comparison.num_trials <= TPE_RANDOM_TRIALS:
         found.append(f"tpe draws its first {TPE_RANDOM_TRIALS} trials at random, so here it is random search.")
     return found

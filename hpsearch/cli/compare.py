@@ -14,7 +14,7 @@ from hpsearch.cli.option_groups import Budget, Output, Searched, Training, setti
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import DryRunOption, NameOption
 from hpsearch.errors import ConfigError
-from hpsearch.wording import duration_text
+from hpsearch.wording import count_text, duration_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.sampler_comparison import Comparison
@@ -145,11 +145,17 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None
     if output.as_json:
         typer.echo(json.dumps(described))
         return
-    each = f"{plan.settings.trials} trials x {plan.settings.epochs} epochs"
-    line("compare", f"{', '.join(plan.samplers)}: {plan.num_repeats} repeats, {searches} searches of {each}")
+    each = f"{count_text(plan.settings.trials, 'trial')} x {count_text(plan.settings.epochs, 'epoch')}"
+    line(
+        "compare",
+        f"{', '.join(plan.samplers)}: {count_text(plan.num_repeats, 'repeat')}, {searches} searches of {each}",
+    )
     for param, range_ in plan.config.space.items():
         line(param, format_range(range_))
     about = f"about {duration_text(seconds)}" if seconds is not None else None
     line("time", about or f"not known: {described['estimate_unknown']}")
     if plan.num_asked != plan.settings.trials:
-        line("note", f"the largest balanced grid within {plan.num_asked} trials has {plan.settings.trials} points")
+        line(
+            "note",
+            f"the largest balanced grid within {count_text(plan.num_asked, 'trial')} has {plan.settings.trials} points",
+        )

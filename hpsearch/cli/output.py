@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
-from hpsearch.wording import duration_text, value_text
+from hpsearch.wording import count_text, duration_text, value_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.advice import Advice
@@ -97,8 +97,8 @@ def verdict_text(verdict: Verdict) -> Text:
 
 def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
-    epochs = f" x {summary.epochs} epochs" if summary.epochs is not None else ""
-    parts = [f"{summary.num_finished} of {summary.num_trials} trials{epochs}"]
+    epochs = f" x {count_text(summary.epochs, 'epoch')}" if summary.epochs is not None else ""
+    parts = [f"{summary.num_finished} of {count_text(summary.num_trials, 'trial')}{epochs}"]
     others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
@@ -107,7 +107,7 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         parts.append(duration_text(summary.seconds))
     line(summary.study, " · ".join(parts))
     if summary.num_finished == summary.num_trials:
-        line("budget", f"spent: {summary.num_trials} of {summary.num_trials} trials have ended")
+        line("budget", f"spent: {summary.num_trials} of {count_text(summary.num_trials, 'trial')} have ended")
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
     for reason, number in list(summary.failures.items())[:MAX_REASONS]:
@@ -151,7 +151,8 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     """What a stage would do."""
     settings = plan.settings
     source = f" from {plan.source}" if plan.source else ""
-    line("study", f"{plan.name}{source}: {outlook.num_trials} trials x {settings.epochs} epochs, {settings.sampler}")
+    each = f"{count_text(outlook.num_trials, 'trial')} x {count_text(settings.epochs, 'epoch')}"
+    line("study", f"{plan.name}{source}: {each}, {settings.sampler}")
     if plan.changes:
         print_changes(plan.changes)
     else:
@@ -160,7 +161,10 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     for label, text in outlook_lines(outlook):
         line(label, text)
     if outlook.num_trials != settings.trials:
-        line("note", f"the largest balanced grid within {settings.trials} trials has {outlook.num_trials} points")
+        line(
+            "note",
+            f"the largest balanced grid within {count_text(settings.trials, 'trial')} has {outlook.num_trials} points",
+        )
 
 
 def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ from hpsearch.search.procedure import Procedure, first_plan, run_procedure
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage
 from hpsearch.stages.time_budget import share_of_stage
 from hpsearch.storage import Database
-from hpsearch.wording import duration_text, value_text
+from hpsearch.wording import count_text, duration_text, value_text
 from hpsearch.worker.stopping import Stop
 
 UNITS = {"h": 3600, "m": 60, "s": 1}  # seconds
@@ -144,9 +144,8 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
 def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -> None:
     best, trial = document["best"], procedure.best
     if best is not None and trial is not None:
-        head = (
-            f"trial {trial.number} of {best['study']}  val_acc {value_text(trial.value)} after {best['epochs']} epochs"
-        )
+        head = f"trial {trial.number} of {best['study']}  val_acc {value_text(trial.value)}"
+        head += f" after {count_text(best['epochs'], 'epoch')}"
         line("best", f"{head}  {params_text(trial)}")
         others = [
             f"{summary.study} {value_text(summary.best.value)} after {summary.epochs}"

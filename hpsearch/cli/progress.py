@@ -23,6 +23,7 @@ from rich.text import Text
 from hpsearch.cli.output import console, stop_text
 from hpsearch.cli.time_left import TimeLeft
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
+from hpsearch.wording import count_text
 
 
 class TrialProgress(Listener):
@@ -54,7 +55,9 @@ class TrialLines(TrialProgress):
 
     def stage_started(self, event: StageStarted) -> None:
         if event.num_finished:
-            self.note(f"{event.study}: {event.num_finished} of {event.num_trials} trials are finished; going on")
+            self.note(
+                f"{event.study}: {event.num_finished} of {count_text(event.num_trials, 'trial')} are finished; going on"
+            )
         if event.learning is not None:
             self.note(str(event.learning))
 

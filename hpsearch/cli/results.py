@@ -13,6 +13,7 @@ from hpsearch.cli.opening import find_latest, gather_latest, open_storage, stora
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import StudyArgument, read_settings
 from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.wording import count_text, value_text
 
 
 class BestFormat(StrEnum):
@@ -64,7 +65,6 @@ def status(
     from hpsearch.cli.output import print_stage, show_table
     from hpsearch.storage import count_exploded, read_epochs, read_overview
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
-    from hpsearch.wording import value_text
 
     if study is not None:
         db = open_storage(storage.storage)
@@ -130,7 +130,6 @@ def best(
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict, value_name
     from hpsearch.cli.output import line
-    from hpsearch.wording import value_text
 
     evidence = gather_latest(open_storage(storage.storage), study)
     found = best_or_refuse(evidence)
@@ -228,4 +227,4 @@ def export(
     except OSError as error:
         raise ConfigError(f"--output {file} cannot be written: {error.strerror}.") from None
     if not output.quiet:
-        typer.echo(f"{len(evidence.trials)} trials of {evidence.study.name!r} in {file}", err=True)
+        typer.echo(f"{count_text(len(evidence.trials), 'trial')} of {evidence.study.name!r} in {file}", err=True)

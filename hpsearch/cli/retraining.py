@@ -12,6 +12,7 @@ import typer
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import read_settings
 from hpsearch.cli.signals import StoppedError, raise_terminated, stopped
+from hpsearch.wording import count_text, value_text
 
 TrustOption = Annotated[
     list[str] | None,
@@ -85,7 +86,6 @@ def final_test(
 def _print_test(result: FinalTest) -> None:
     from hpsearch.cli.output import line, show_table
     from hpsearch.cli.progress import plain_params
-    from hpsearch.wording import value_text
 
     images = "training and validation" if result.train_on_val else "training"
     line(
@@ -129,7 +129,7 @@ def _epochs_text(result: FinalTest) -> str:
         for epochs, accuracy in zip(result.trained_epochs, result.accuracies, strict=True)
         if accuracy is not None
     )
-    return f"{'up to ' if early else ''}{result.epochs} epochs"
+    return f"{'up to ' if early else ''}{count_text(result.epochs, 'epoch')}"
 
 
 def _weights_text(result: FinalTest) -> str:
@@ -190,7 +190,11 @@ def _print_rerun(result: Rerun) -> None:
         "nothing recorded": ("has no recorded epoch to compare with", ""),
     }
     said, style = matches[result.comparison.match]
-    line("trial", f"{result.number} of {result.study} {said} ({result.comparison.num_epochs} epochs)", style)
+    line(
+        "trial",
+        f"{result.number} of {result.study} {said} ({count_text(result.comparison.num_epochs, 'epoch')})",
+        style,
+    )
     largest = {name: value for name, value in result.comparison.differences.items() if value}
     if largest:
         line("largest", " · ".join(f"{name} {value:.1e}" for name, value in largest.items()))

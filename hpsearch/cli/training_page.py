@@ -14,7 +14,7 @@ from hpsearch.cli.time_left import TimeLeft
 from hpsearch.cli.training_curves import training_charts
 from hpsearch.results import EpochResult
 from hpsearch.stages.listener import StageStarted, TrialFinished
-from hpsearch.wording import value_text
+from hpsearch.wording import count_text, value_text
 
 WIDEST = 110  # columns; curves stretched further are no easier to read
 FEWEST_RUNS = 3  # shown of many seeds, however low the terminal
@@ -97,7 +97,9 @@ class Page:
                 best = max(epochs.values(), key=lambda result: (result.val_acc, -result.epoch))
                 text.append(f"  val_acc {epochs[max(epochs)].val_acc:.4f}  best {best.val_acc:.4f} at {best.epoch}")
         else:
-            text.append(f"{len(self.ended)} of {self.num_runs} seeds x {self.num_epochs} epochs")
+            text.append(
+                f"{len(self.ended)} of {count_text(self.num_runs, 'seed')} x {count_text(self.num_epochs, 'epoch')}"
+            )
         now = time.monotonic()
         text.append(f"  {_clock(now - self._begun)}")
         if self._left is not None and (left := self._left.seconds(now)) is not None:

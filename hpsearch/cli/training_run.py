@@ -21,6 +21,7 @@ from hpsearch.search.stage_run import check_devices, open_search
 from hpsearch.search.training_run import preview_training, run_training
 from hpsearch.stages.training_plan import TrainingPlan, plan_training
 from hpsearch.storage import Database, find_study, read_epochs, read_trials
+from hpsearch.wording import count_text
 from hpsearch.worker.stopping import Stop
 
 
@@ -77,6 +78,6 @@ def _show_plan(plan: TrainingPlan, settings: Settings, output: Output) -> None:
         typer.echo(json.dumps({**plan.as_dict(), **settled.as_dict()}))
         return
     seeds = f"seed {plan.seeds[0]}" if plan.num_seeds == 1 else f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"
-    line("study", f"{plan.name}: {seeds} x {plan.settings.epochs} epochs")
+    line("study", f"{plan.name}: {seeds} x {count_text(plan.settings.epochs, 'epoch')}")
     for label, text in outlook_lines(settled):
         line(label, text)

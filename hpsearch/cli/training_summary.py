@@ -22,7 +22,7 @@ from hpsearch.cli.trial import print_diagnosis, text_width
 from hpsearch.results import EpochResult
 from hpsearch.stages.training_plan import SEED
 from hpsearch.storage import Database, TrialRow, read_epochs
-from hpsearch.wording import duration_text, value_text
+from hpsearch.wording import count_text, duration_text, value_text
 
 FACTS = 10  # lines below the curves
 SHORT = 6  # rows of a plot that is still easy to read
@@ -115,15 +115,16 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
     summary, trials = trained.summary, trained.evidence.trials
     took = f" · {duration_text(summary.seconds)}" if summary.seconds is not None else ""
     if len(trials) == 1:
-        line(summary.study, f"seed {trials[0].params[SEED]} x {summary.epochs} epochs{took}")
+        line(summary.study, f"seed {trials[0].params[SEED]} x {count_text(summary.epochs, 'epoch')}{took}")
         line("val_acc", ending_text(trials[0]), "" if trials[0].state == "COMPLETE" else "red")
     else:
         _print_seeds(trained)
-        line(summary.study, f"{summary.num_finished} of {summary.num_trials} seeds x {summary.epochs} epochs{took}")
+        seeds = f"{summary.num_finished} of {count_text(summary.num_trials, 'seed')}"
+        line(summary.study, f"{seeds} x {count_text(summary.epochs, 'epoch')}{took}")
         if trained.values:
             spread = f", std {trained.std:.4f}" if trained.std is not None else ""
             text = f"{fmean(trained.values):.4f}{spread}, from {min(trained.values):.4f} to {max(trained.values):.4f}"
-            line("val_acc", f"{text} over {len(trained.values)} seeds")
+            line("val_acc", f"{text} over {count_text(len(trained.values), 'seed')}")
     shown = trained.evidence.best or next((trial for trial in trials if trial.number in trained.diagnoses), None)
     if shown is not None:
         print_diagnosis(trained.diagnoses.get(shown.number), shown, trained_here=True)

@@ -23,7 +23,7 @@ from hpsearch.cli.output import finite
 from hpsearch.cli.trial import VERDICT_STYLES
 from hpsearch.space import format_value
 from hpsearch.storage import StorageAwayError, TrialRow
-from hpsearch.wording import duration_text, value_text
+from hpsearch.wording import count_text, duration_text, value_text
 
 FEWEST_ROWS = 3  # of running and of best trials, however low the terminal
 FRAMES = 4  # a second: how soon the page follows a terminal that changes its size
@@ -82,7 +82,10 @@ def _draw(watcher: Watcher, interval: float, screen: Console) -> None:
 
 def snapshot_line(snapshot: Snapshot) -> str:
     """`coarse: 412 of 2000 trials, 96 running, 103 exploded, best 0.9757 (trial 54), ...`."""
-    parts = [f"{snapshot.num_finished} of {snapshot.num_trials} trials", f"{snapshot.counts['RUNNING']} running"]
+    parts = [
+        f"{snapshot.num_finished} of {count_text(snapshot.num_trials, 'trial')}",
+        f"{snapshot.counts['RUNNING']} running",
+    ]
     if snapshot.num_pruned:
         parts.append(f"{snapshot.num_pruned} pruned")
     if snapshot.num_exploded:
@@ -131,8 +134,8 @@ class Page:
     def _head(self, width: int) -> list[Text]:
         """Counts, progress, speed, explosions: a line each."""
         s = self.snapshot
-        epochs = f" x {s.num_epochs} epochs" if s.num_epochs else ""
-        progress = f"{s.num_finished} of {s.num_trials} trials{epochs}  "
+        epochs = f" x {count_text(s.num_epochs, 'epoch')}" if s.num_epochs else ""
+        progress = f"{s.num_finished} of {count_text(s.num_trials, 'trial')}{epochs}  "
         lines = [_line(s.study, progress, _bar(s, min(width // 3, width - 9 - len(progress))))]
         counts = [f"{s.counts['RUNNING']} running", f"{s.counts['WAITING']} waiting"]
         if s.num_pruned:

@@ -13,6 +13,7 @@ from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.space import format_range, format_value
+from hpsearch.wording import count_text
 
 END = "*hpsearch writes what is above; what is below is yours.*"
 WORDS = {"inside": "inside", "lower": "**at the lower end**", "upper": "**at the upper end**", "single": "fixed"}
@@ -74,7 +75,7 @@ def _counts(summary: StageSummary) -> str:
     ended = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     complete = summary.num_finished - sum(ended.values())
     parts = [f"{number} {how}" for how, number in {"complete": complete, **ended, **open_ones}.items() if number]
-    return f"{summary.num_trials} trials: {', '.join(parts)}" if parts else "no trials yet"
+    return f"{count_text(summary.num_trials, 'trial')}: {', '.join(parts)}" if parts else "no trials yet"
 
 
 def _provenance(evidence: StudyTrials) -> list[str]:

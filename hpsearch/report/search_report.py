@@ -31,7 +31,7 @@ from hpsearch.report.words import Summary, advice_for, summarize
 from hpsearch.space import format_value
 from hpsearch.storage import Database, list_studies
 from hpsearch.version import __version__
-from hpsearch.wording import value_text
+from hpsearch.wording import count_text, value_text
 from hpsearch.worker.best_weights import load_portrait
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about; trainings, where there are none
@@ -117,7 +117,7 @@ def _title(stages: Sequence[StageData]) -> str:
 def _subtitle(stages: Sequence[StageData]) -> str:
     num = sum(len(stage.trials) for stage in stages)
     model = stages[-1].config_value("model", "name")
-    parts = [" → ".join(stage.name for stage in stages[-6:]), f"{num} trials"]
+    parts = [" → ".join(stage.name for stage in stages[-6:]), count_text(num, "trial")]
     return " · ".join([*parts, f"model {model}"] if model else parts)
 
 

@@ -12,7 +12,7 @@ from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
 from hpsearch.report.stage import StageData
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
-from hpsearch.wording import value_text
+from hpsearch.wording import count_text, value_text
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def _budget(lineage: Sequence[StageData]) -> str:
     for stage in lineage:
         summary = stage.summary
         ended = "" if summary.num_finished == summary.num_trials else f" ({summary.num_finished} ended)"
-        epochs = f" of {summary.epochs} epochs" if summary.epochs else ""
+        epochs = f" of {count_text(summary.epochs, 'epoch')}" if summary.epochs else ""
         best = f", best {value_text(summary.best.value)}" if summary.best else ", none finished"
-        parts.append(f"{stage.name}: {summary.num_trials} trials{epochs}{ended}{best}")
+        parts.append(f"{stage.name}: {count_text(summary.num_trials, 'trial')}{epochs}{ended}{best}")
     return f"{'; '.join(parts)}."
 
 

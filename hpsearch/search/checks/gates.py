@@ -23,6 +23,7 @@ from hpsearch.search.checks.advice import either, more_capacity, other_training,
 from hpsearch.search.checks.findings import Finding, plain
 from hpsearch.search.checks.learning_rate import half_decades
 from hpsearch.training import Pack
+from hpsearch.wording import count_text
 
 NUM_SAMPLE = 100  # images on which the initial loss is measured; of a ResNet on two cores, a few seconds
 # Healthy nets begin at up to 3.9 times ln C: linear, mlp, LeNet and convnets of up to 4 blocks, all inits, inputs of
@@ -194,13 +195,13 @@ def check_overfit(
         "curve": _thinned(attempt.curves[best.number]),
     }
     if attempt.learned:
-        return Finding("overfit", "ok", f"overfits {num} in {best.epoch} epochs", "", measured)
+        return Finding("overfit", "ok", f"overfits {num} in {count_text(best.epoch, 'epoch')}", "", measured)
     if attempt.out_of_time:
         text = f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}"
         return Finding("overfit", "note", text, "hpsearch check takes the time that it needs", measured)
     text = (
         f"overfits {num}: no, the best of {len(rates)} rates has cost {best.cost:.3f}"
-        f" and accuracy {best.train_acc:.2f} after {best.epoch} epochs"
+        f" and accuracy {best.train_acc:.2f} after {count_text(best.epoch, 'epoch')}"
     )
     options = either(more_capacity(config.model), *other_training(config))
     advice = (
