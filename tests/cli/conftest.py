@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from warm_commands import WarmCommands
 
 TINY_STUDY = """
 [data]
@@ -23,7 +24,9 @@ epochs = 3
 
 
 class CommandLine:
-    """Runs `hpsearch` as a subprocess in an empty folder."""
+    """Runs `hpsearch` as a process in an empty folder."""
+
+    warm = None  # WarmCommands, once the first test has asked for it
 
     def __init__(self, folder):
         self.folder = folder
@@ -36,15 +39,13 @@ class CommandLine:
     def __call__(self, *arguments, code=0, stdin=None, **environment):
         if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
             environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        whole = {**self.environment, **environment}
+        if any(name.startswith("PYTHON") for name in environment):  # an interpreter reads it as it starts
+            options = {"input": stdin, "capture_output": True, "text": True, "timeout": 600}
+            done = subprocess.run(self.command(*arguments), cwd=self.folder, env=whole, **options)
+        else:
+            CommandLine.warm = CommandLine.warm or WarmCommands()
+            done = CommandLine.warm.run(list(map(str, arguments)), self.folder, whole, stdin, timeout=600)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -61,6 +62,13 @@ class CommandLine:
             text=True,
             start_new_session=True,
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays():
+    yield
+    if CommandLine.warm is not None:
+        CommandLine.warm.close()
 
 
 @pytest.fixture(scope="session")

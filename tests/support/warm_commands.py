@@ -1,0 +1,123 @@
+"""`hpsearch` in a process of its own that has torch already: forked off a server that imported it once.
+
+Importing torch and what goes with it takes two to four seconds of a command, and a test of a message or a table waits
+for it in vain. A command gets its own process, folder, environment, streams and exit code as ever; what it shares with
+the next is what was imported. Tests of what a command imports, of signals and of kills start an interpreter.
+
+The protocol: a line of JSON on a Unix socket asks for a command, a line with its pid and one with its exit status
+answer.
+"""
+
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PRELOADED = (
+    "hpsearch.cli.app",
+    "hpsearch.cli.searching",
+    "hpsearch.cli.search_progress",
+    "hpsearch.search.procedure",
+    "hpsearch.search.stage_run",
+    "hpsearch.fleet.fleet",
+    "hpsearch.training.fused",
+    "optuna",
+    "sklearn.datasets",
+)
+
+
+class WarmCommands:
+    """The client: starts the server, and ends it with the test session."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="warm")
+        self.address = f"{self.folder.name}/socket"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(self.address)
+            listening.listen(64)  # connections wait here while the server imports
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
+            self.server = subprocess.Popen(
+                [sys.executable, __file__, str(listening.fileno())],
+                env={**environment, "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,  # its end ends the server
+                pass_fds=[listening.fileno()],
+            )
+
+    def close(self):
+        self.server.stdin.close()
+        self.server.wait()
+        self.folder.cleanup()
+
+    def run(self, arguments, folder, environment, stdin=None, timeout=None):
+        """As `subprocess.run` with captured text; what it takes longer than `timeout` seconds is killed."""
+        with tempfile.TemporaryDirectory(dir=self.folder.name) as streams, socket.socket(socket.AF_UNIX) as wire:
+            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
+            paths[0].write_text(stdin or "")
+            request = {
+                "arguments": arguments,
+                "folder": str(folder),
+                "environment": environment,
+                "streams": list(map(str, paths)),
+            }
+            wire.connect(self.address)
+            wire.settimeout(timeout)
+            answer = wire.makefile("rw")
+            print(json.dumps(request), file=answer, flush=True)
+            pid = int(answer.readline())
+            try:
+                code = os.waitstatus_to_exitcode(int(answer.readline()))
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise
+            return subprocess.CompletedProcess(arguments, code, *(path.read_text() for path in paths[1:]))
+
+
+def serve(listening):
+    for name in PRELOADED:
+        __import__(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
+    while select.select([listening, sys.stdin], [], [])[0] == [listening]:
+        wire, _ = listening.accept()
+        if not os.fork():
+            listening.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _run_command(wire)
+            os._exit(0)
+        wire.close()
+
+
+def _run_command(wire):
+    stream = wire.makefile("rw")
+    request = json.loads(stream.readline())
+    pid = os.fork()
+    if not pid:
+        stream.close()
+        wire.close()
+        _become(request)
+    print(pid, file=stream, flush=True)
+    print(os.waitpid(pid, 0)[1], file=stream, flush=True)
+
+
+def _become(request):
+    """What `python -m hpsearch` does in that folder; never returns."""
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for number, path in enumerate(request["streams"]):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | (os.O_APPEND if number else 0))
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = ["hpsearch", *request["arguments"]]
+    sys.path[0] = request["folder"]
+    runpy.run_module("hpsearch", run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
