@@ -29,6 +29,24 @@ def test_embedded_sources(
     assert len(together) == num_train + num_test, "no image is in both splits"
 
 
+def test_the_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    train, test = load_train(DataConfig(source="digits")), load_test(DataConfig(source="digits"))
+    theirs = {(image.tobytes(), label) for image, label in zip((x / 16).astype(np.float32), y, strict=True)}
+    assert {(i.tobytes(), label) for part in (train, test) for i, label in zip(part.x, part.y, strict=True)} == theirs
+
+
+def test_digits_import_no_scikit_learn() -> None:
+    code = (
+        "import sys; from hpsearch.config import DataConfig; from hpsearch.datasets.sources import load_train;"
+        "load_train(DataConfig(source='digits')); print([m for m in ('sklearn', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_test_share_depends_on_no_setting() -> None:
     test = load_test(DataConfig(source="digits", seed=0))
     np.testing.assert_array_equal(test.x, load_test(DataConfig(source="digits", seed=7, val=300)).x)
