@@ -210,13 +210,13 @@ def export(
     """
 
     from hpsearch.analysis.export import study_as_csv, study_as_dict
-    from hpsearch.cli.output import finite
+    from hpsearch.results import plain
     from hpsearch.storage import read_epochs
 
     evidence = gather_latest(open_storage(storage.storage), study)
     if output.as_json or form is ExportFormat.json:
         epochs = read_epochs(open_storage(storage.storage), evidence.study)
-        text = json.dumps(finite(study_as_dict(evidence, epochs))) + "\n"
+        text = json.dumps(plain(study_as_dict(evidence, epochs))) + "\n"
     else:
         text = study_as_csv(evidence)
     if file is None:

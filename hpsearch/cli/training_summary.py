@@ -16,10 +16,10 @@ from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
-from hpsearch.cli.output import LABEL, console, finite, line, plain_line, show_table, stop_text
+from hpsearch.cli.output import LABEL, console, line, plain_line, show_table, stop_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width
-from hpsearch.results import EpochResult
+from hpsearch.results import EpochResult, plain
 from hpsearch.stages.training_plan import SEED
 from hpsearch.storage import Database, TrialRow, read_epochs
 from hpsearch.wording import count_text, duration_text, value_text
@@ -68,7 +68,7 @@ class Trained:
             "weights": self.weights and self.weights["path"],
             **self.advice.as_dict(),
         }
-        return dict(finite(document))
+        return dict(plain(document))
 
     def _run_as_dict(self, trial: TrialRow) -> dict[str, Any]:
         diagnosis = self.diagnoses.get(trial.number)

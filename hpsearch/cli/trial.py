@@ -57,7 +57,7 @@ def trial(
     from hpsearch.analysis.diagnosis import diagnose_study
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
-    from hpsearch.cli.output import finite
+    from hpsearch.results import plain
     from hpsearch.storage import read_epochs
 
     db = open_storage(storage.storage)
@@ -72,7 +72,7 @@ def trial(
     if output.as_json:
         curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
         judged = diagnosis.as_dict() if diagnosis else None
-        typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
+        typer.echo(json.dumps(plain({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
         return
     _print_facts(evidence, row)
     print_diagnosis(diagnosis, row, trained_here=num_classes is not None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.datasets.images import Progress
-from hpsearch.results import EpochResult
+from hpsearch.results import EpochResult, plain
 from hpsearch.search.stored_trials import Training, images_of, retrain, stored_trial
 from hpsearch.stages.opening import changed_code, versions
 from hpsearch.storage import Database, read_epochs
@@ -85,7 +85,7 @@ class Rerun:
             "trial": self.number,
             "match": self.comparison.match,
             "epochs": self.comparison.num_epochs,
-            "differences": {name: plain(value) for name, value in self.comparison.differences.items()},
+            "differences": plain(dict(self.comparison.differences)),
             "recorded_explosion": self.recorded_explosion,
             "explosion": self.explosion,
             "seeds": {str(training.seed): training.value for training in self.trainings},
@@ -94,7 +94,7 @@ class Rerun:
             "min": min(values, default=None),
             "max": max(values, default=None),
             "best_gap": self.best_gap,
-            "curve": [{name: plain(value) for name, value in asdict(r).items()} for r in self.trainings[0].results],
+            "curve": [result.as_plain() for result in self.trainings[0].results],
             "versions": {name: list(pair) for name, pair in self.other_versions.items()},
         }
 
@@ -170,11 +170,6 @@ def best_gap(evidence: StudyTrials) -> float | None:
     if evidence.direction == "minimize":
         values = [-value for value in reversed(values)]
     return values[-1] - values[-2] if len(values) > 1 else None
-
-
-def plain(value: float) -> float | str:
-    """JSON has no nan and inf: as text."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _difference(old: float, new: float) -> float:

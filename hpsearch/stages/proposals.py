@@ -10,7 +10,6 @@ a proposal costs the same after 10,000 trials as after 500. Pruners see all tria
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
+from hpsearch.results import plain
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
 from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.storage import State, TrialRow
@@ -224,11 +224,7 @@ def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def explosion_attributes(epoch: int, step: int, cost: float, first_cost: float) -> dict[str, Any]:
-    """What a trial that exploded keeps; JSON has no inf and nan, so they are kept as text."""
-
-    def plain(value: float) -> float | str:
-        return value if math.isfinite(value) else str(value)
-
+    """What a trial that exploded keeps."""
     return {
         attributes.REASON: attributes.EXPLODED,
         attributes.EPOCH: epoch,
