@@ -24,6 +24,7 @@ class KeptImages:
     """Of the validation images, how many are of the most frequent class."""
     shape: tuple[int, int, int] | None = None
     """Channels, height, width."""
+    fingerprint: str | None = None
 
     @property
     def chance(self) -> float | None:
