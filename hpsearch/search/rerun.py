@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.datasets.images import Progress
@@ -129,18 +129,15 @@ def rerun(
         trainings.append(retrain(stored.config, data, seed, epochs=epochs, stops_early=not is_own, engine=run.engine))
         if seed_ended is not None:
             seed_ended(trainings[-1])
-    exploded = stored.trial.attrs.get(attributes.REASON) == attributes.EXPLODED
     return Rerun(
         study=study,
         number=number,
         recorded=recorded,
-        recorded_explosion=(stored.trial.attrs[attributes.EPOCH], stored.trial.attrs[attributes.STEP])
-        if exploded
-        else None,
+        recorded_explosion=trial_record(stored.trial).explosion,
         trainings=tuple(trainings),
         comparison=compare(recorded, trainings[0].results),
         best_gap=best_gap(evidence),
-        other_versions=_other_versions(stored.study.attrs.get(attributes.VERSIONS) or {}) | changed_code(stored.study),
+        other_versions=_other_versions(evidence.record.versions) | changed_code(stored.study),
     )
 
 
@@ -164,7 +161,7 @@ def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Co
 
 def best_gap(evidence: StudyTrials) -> float | None:
     """By how much the best trial of a study leads the second best; None below two, or where only seeds differ."""
-    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+    if evidence.record.is_training:
         return None
     values = sorted(t.value for t in evidence.trials if t.state == "COMPLETE" and t.value is not None)
     if evidence.direction == "minimize":

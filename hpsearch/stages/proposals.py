@@ -14,10 +14,8 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
-from hpsearch.results import plain
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
 from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.storage import State, TrialRow
@@ -221,14 +219,3 @@ def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) ->
 def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
     """The part of some hyperparameters that CMA-ES searches; it leaves choices to random."""
     return {k: v for k, v in params.items() if isinstance(v, int | float) and not isinstance(v, bool)} or None
-
-
-def explosion_attributes(epoch: int, step: int, cost: float, first_cost: float) -> dict[str, Any]:
-    """What a trial that exploded keeps."""
-    return {
-        attributes.REASON: attributes.EXPLODED,
-        attributes.EPOCH: epoch,
-        attributes.STEP: step,
-        attributes.COST: plain(cost),
-        attributes.FIRST_COST: plain(first_cost),
-    }
