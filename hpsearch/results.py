@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,25 @@ class EpochResult:
     val_acc: float
     update_ratio: float
     lr: float
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON, see `plain`."""
+        return dict(plain(asdict(self)))
+
+    @classmethod
+    def of_plain(cls, values: Mapping[str, Any]) -> Self:
+        """From what `as_plain` gave."""
+        read: dict[str, Any] = {n: float(value) if isinstance(value, str) else value for n, value in values.items()}
+        return cls(**read)
+
+
+def plain(value: Any) -> Any:
+    """JSON has no nan and inf: they become text, wherever they are in lists and dicts."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def best_epoch(results: Sequence[EpochResult]) -> EpochResult:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
-from hpsearch.analysis import attributes
 from hpsearch.storage import TrialRow
 
 TELLING = 0.05  # accuracy: a guess is told from better ones by images that leave it no larger an error
@@ -24,6 +22,7 @@ class KeptImages:
     """Of the validation images, how many are of the most frequent class."""
     shape: tuple[int, int, int] | None = None
     """Channels, height, width."""
+    fingerprint: str | None = None
 
     @property
     def chance(self) -> float | None:
@@ -54,18 +53,11 @@ def standard_error(accuracy: float, num_images: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / num_images)
 
 
-def kept_images(attrs: Mapping[str, Any], trials: Iterable[TrialRow] = ()) -> KeptImages:
-    """What the attributes of a study say; older studies do not say how many images, which then shows in the trials."""
-    kept = attrs.get(attributes.DATASET) or {}
-    if not kept:
-        return KeptImages()
-    shape = kept.get("shape")
-    return KeptImages(
-        num_classes=kept.get("classes"),
-        num_val=kept.get("val") or num_images_of(v for trial in trials for v in trial.intermediate.values()),
-        largest_share=kept.get("largest"),
-        shape=(shape[0], shape[1], shape[2]) if shape else None,
-    )
+def counted(images: KeptImages, trials: Iterable[TrialRow]) -> KeptImages:
+    """With the number of validation images, which older studies do not keep: it shows in the trials."""
+    if images.num_classes is None or images.num_val:
+        return images
+    return replace(images, num_val=num_images_of(v for trial in trials for v in trial.intermediate.values()))
 
 
 def num_images_of(accuracies: Iterable[float]) -> int | None:

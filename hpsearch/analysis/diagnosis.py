@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from hpsearch.analysis import attributes
-from hpsearch.analysis.chance import kept_images
+from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import best_trial
 from hpsearch.analysis.trial_curves import BARELY, FAR, HEALTHY_RATIO, Curves
 from hpsearch.results import EpochResult
@@ -95,7 +94,7 @@ def diagnose_study(
 
     `trials` may be some of the study's, if its best one is among them.
     """
-    images = kept_images(study.attrs)
+    images = stage_record(study).images
     return diagnose_trials(trials, epochs, images.num_classes, images.largest_share)
 
 
@@ -114,7 +113,7 @@ def diagnose_trials(
     best = best_trial(trials, "maximize")
     found = {}
     for trial in trials:
-        exploded = trial.attrs.get(attributes.REASON) == attributes.EXPLODED
+        exploded = trial_record(trial).exploded
         seen = epochs.get(trial.number, ())
         if trial.state in ("COMPLETE", "PRUNED", "RUNNING") and (exploded or seen):
             found[trial.number] = diagnose(

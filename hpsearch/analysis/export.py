@@ -103,8 +103,7 @@ def best_study_file(evidence: StudyTrials) -> str:
         ConfigError: a parameter of the study is no hyperparameter of hpsearch.
     """
     best = best_or_refuse(evidence)
-    stored = evidence.study.attrs.get(attributes.CONFIG)
-    stage = evidence.study.attrs.get(attributes.STAGE)
+    stored, stage = evidence.record.config, evidence.record.kind
     searched = stage if stage in STAGES else None
     try:
         config: StudyConfig = validate(StudyConfig, {"space": evidence.ranges} if stored is None else stored)
@@ -114,7 +113,7 @@ def best_study_file(evidence: StudyTrials) -> str:
     head = [f"Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, value {best.value!r}"]
     if stage:
         head[0] += f", stage {stage}"
-    if stage == attributes.TRAIN:
+    if evidence.record.is_training:
         head.append("[data], [model] and [train] are as it was trained; [space] was not used.")
     elif searched:
         head.append("[data], [model] and [train] are as it was trained; [space] is as it was searched.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.advice import Advice, search_so_far, what_next
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import diagnose_study
@@ -21,7 +20,7 @@ def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
     """A study and those that its ranges came from, the first one first, as far as they can be read."""
     chain = [evidence]
     while len(chain) < MAX_CHAIN:
-        source = source_of(chain[0].study)
+        source = chain[0].record.source
         if source is None or source in {each.study.name for each in chain}:
             break
         try:
@@ -29,12 +28,6 @@ def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
         except (StudyNotFoundError, ConfigError):  # it was deleted, or has several objectives
             break
     return chain
-
-
-def source_of(study: StudyRow) -> str | None:
-    """The study that the ranges of this one came from."""
-    source = (study.attrs.get(attributes.PROVENANCE) or {}).get("from")
-    return source if isinstance(source, str) else None
 
 
 def is_at_work(db: Database, study: StudyRow) -> bool:

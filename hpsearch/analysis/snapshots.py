@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import Direction, direction_of, observe
 from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import FloatRange, IntRange
@@ -104,10 +104,7 @@ class Watcher:
     def __init__(self, db: Database, study: StudyRow, clock: Callable[[], float] = time.monotonic) -> None:
         self.db, self.study, self.clock = db, study, clock
         self.direction = direction_of(study)
-        stage = study.attrs.get(attributes.STAGE)
-        self.value_name = "val_acc" if stage else "value"
-        self.num_epochs: int | None = (study.attrs.get(attributes.CONFIG) or {}).get(stage, {}).get("epochs")
-        self.trained_here = attributes.DATASET in study.attrs
+        self.record = stage_record(study)
         self._finished: dict[int, TrialRow] = {}
         self._exploded: set[int] = set()
         self._num_epochs_finished = 0
@@ -132,9 +129,9 @@ class Watcher:
         lr_range, exploded_over_lr = self._explosions()
         return Snapshot(
             study=self.study.name,
-            value_name=self.value_name,
+            value_name=self.record.value_name,
             direction=self.direction,
-            num_epochs=self.num_epochs,
+            num_epochs=self.record.num_epochs,
             counts={state: counts[state] for state in STATES},
             num_pruned=counts["PRUNED"] - sum(self._finished[n].state == "PRUNED" for n in self._exploded),
             num_exploded=len(self._exploded),
@@ -173,7 +170,7 @@ class Watcher:
         return tuple(heapq.nsmallest(NUM_BEST, complete, key=lambda t: (sign * (t.value or 0.0), t.number)))
 
     def _diagnoses(self, best: tuple[TrialRow, ...]) -> dict[int, Diagnosis]:
-        if not self.trained_here:
+        if not self.record.trained_here:
             return {}
         if unread := [trial.number for trial in best if trial.number not in self._epochs]:
             self._epochs |= read_epochs(self.db, self.study, unread)
@@ -195,10 +192,11 @@ class Watcher:
         self, num_waiting: int, running: list[TrialRow], speed: tuple[float | None, float | None]
     ) -> float | None:
         trials_per_second, epochs_per_second = speed
-        if self.num_epochs is None or not self._finished:
+        num_epochs = self.record.num_epochs
+        if num_epochs is None or not self._finished:
             return (num_waiting + len(running)) / trials_per_second if trials_per_second else None
         usual = self._num_epochs_finished / len(self._finished)  # explosions end early
-        left = num_waiting * usual + sum(max(0, self.num_epochs - len(trial.intermediate)) for trial in running)
+        left = num_waiting * usual + sum(max(0, num_epochs - len(trial.intermediate)) for trial in running)
         return left / epochs_per_second if epochs_per_second else None
 
     def _smoothly(self, now: float, left: float | None) -> float | None:

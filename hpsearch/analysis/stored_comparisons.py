@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.importance import importances
+from hpsearch.analysis.records import ComparedSearch, StageRecord, stage_record
 from hpsearch.analysis.sampler_comparison import Comparison, Search
 from hpsearch.config import StudyConfig
 from hpsearch.config.study import validate
@@ -15,8 +15,8 @@ from hpsearch.storage import Database, StudyRow, TrialRow, list_studies, read_tr
 
 def list_comparisons(db: Database) -> list[str]:
     """Names of the comparisons in the storage, in the order in which they were begun."""
-    compared = [study.attrs.get(attributes.COMPARISON) for study in list_studies(db)]
-    return list(dict.fromkeys(kept["name"] for kept in compared if kept))
+    compared = [stage_record(study).compared for study in list_studies(db)]
+    return list(dict.fromkeys(search.name for search in compared if search is not None))
 
 
 def read_comparison(
@@ -34,10 +34,12 @@ def read_comparison(
         RefusedError: there is none of that name, or no repeat is finished.
     """
     found: dict[str, dict[int, StudyRow]] = {sampler: {} for sampler in samplers or ()}
+    compared: list[ComparedSearch] = []
     for study in list_studies(db):
-        kept = study.attrs.get(attributes.COMPARISON, {})
-        if kept.get("name") == name and (samplers is None or kept["sampler"] in samplers):
-            found.setdefault(kept["sampler"], {})[kept["repeat"]] = study
+        search = stage_record(study).compared
+        if search is not None and search.name == name and (samplers is None or search.sampler in samplers):
+            found.setdefault(search.sampler, {})[search.repeat] = study
+            compared.append(search)
     studies = [study for repeats in found.values() for study in repeats.values()]
     if not studies:
         raise RefusedError(f"there is no comparison {name!r} in {db.url}.\nMake one with: hpsearch compare.")
@@ -57,15 +59,19 @@ def read_comparison(
         sampler: [_search(sampler, repeat, trials[repeats[repeat].name]) for repeat in whole]
         for sampler, repeats in found.items()
     }
-    return _comparison(name, searches, studies, num_repeats)
+    return _comparison(stage_record(studies[0]), searches, compared, num_repeats)
 
 
 def _comparison(
-    name: str, searches: dict[str, list[Search]], studies: Sequence[StudyRow], num_repeats: int | None
+    first: StageRecord,
+    searches: dict[str, list[Search]],
+    compared: Sequence[ComparedSearch],
+    num_repeats: int | None,
 ) -> Comparison:
-    first = studies[0].attrs
-    config: StudyConfig = validate(StudyConfig, first[attributes.CONFIG])
-    guessing = 1 / first[attributes.DATASET]["classes"]
+    assert first.config is not None, "a search that is compared is a stage of ours"
+    assert first.images.num_classes is not None, "a stage of ours keeps what its images are"
+    config: StudyConfig = validate(StudyConfig, first.config)
+    guessing = 1 / first.images.num_classes
     pooled = [
         (params, guessing if value is None else value)
         for runs in searches.values()
@@ -74,14 +80,14 @@ def _comparison(
         if params.keys() >= config.space.keys()  # a trial may fail before it has any
     ]
     return Comparison(
-        name=name,
+        name=compared[0].name,
         searches=searches,
         ranges=config.space,
         num_trials=config.coarse.trials,
-        num_asked=max(study.attrs[attributes.COMPARISON]["trials_asked"] for study in studies),
+        num_asked=max(search.trials_asked for search in compared),
         num_epochs=config.coarse.epochs,
         guessing=guessing,
-        num_planned=num_repeats or max(study.attrs[attributes.COMPARISON]["repeats"] for study in studies),
+        num_planned=num_repeats or max(search.repeats for search in compared),
         importances=importances(config.space, [params for params, _ in pooled], [value for _, value in pooled]),
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import StageRecord, stage_record, trial_record
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.space import Observation, format_value
@@ -28,6 +29,11 @@ class StudyTrials:
     direction: Direction
     ranges: dict[str, Range]
     observations: list[Observation]
+
+    @cached_property
+    def record(self) -> StageRecord:
+        """What hpsearch keeps with the study."""
+        return stage_record(self.study)
 
     @property
     def best(self) -> TrialRow | None:
@@ -99,7 +105,7 @@ def observe(trial: TrialRow, direction: Direction) -> Observation:
     """One trial as evidence. A value infinitely bad is an explosion, whoever recorded it."""
     value = trial.value
     worst = -math.inf if direction == "maximize" else math.inf
-    if trial.attrs.get(attributes.REASON) == attributes.EXPLODED or value == worst:
+    if trial_record(trial).exploded or value == worst:
         return Observation(trial.number, trial.params, None, "exploded")
     if trial.state == "COMPLETE":
         return Observation(trial.number, trial.params, value, "complete")

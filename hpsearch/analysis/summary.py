@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpsearch.analysis import attributes
-from hpsearch.analysis.chance import KeptImages, kept_images
+from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.diagnosis import diagnose_study
+from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import hard_limits
 from hpsearch.config.usercode import names_in
@@ -21,7 +21,7 @@ from hpsearch.storage import TrialRow
 
 def verdicts(evidence: StudyTrials) -> list[Verdict]:
     """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
-    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+    if evidence.record.is_training:
         return []
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
 
@@ -38,17 +38,6 @@ def best_or_refuse(evidence: StudyTrials) -> TrialRow:
             f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded)."
         )
     return best
-
-
-def stored_config(evidence: StudyTrials) -> Mapping[str, Any] | None:
-    """The config stored with a study, None when another program made it."""
-    stored: Mapping[str, Any] | None = evidence.study.attrs.get(attributes.CONFIG)
-    return stored
-
-
-def value_name(evidence: StudyTrials) -> str:
-    """What the value of a trial is: validation accuracy in our own studies."""
-    return "val_acc" if attributes.STAGE in evidence.study.attrs else "value"
 
 
 @dataclass(frozen=True)
@@ -122,36 +111,33 @@ def stage_summary(
     counts: dict[str, int] = {}
     for trial in evidence.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
-    attrs = evidence.study.attrs
-    stage = attrs.get(attributes.STAGE)
-    config = attrs.get(attributes.CONFIG) or {}
-    provenance = attrs.get(attributes.PROVENANCE) or {}
+    record = evidence.record
     return StageSummary(
         study=evidence.study.name,
-        stage=stage,
-        source=provenance.get("from"),
-        value_name=value_name(evidence),
+        stage=record.kind,
+        source=record.source,
+        value_name=record.value_name,
         num_trials=len(evidence.trials),
         counts=counts,
         num_exploded=evidence.num_exploded,
-        num_stopped_early=sum(t.attrs.get(attributes.REASON) == attributes.STOPPED_EARLY for t in evidence.trials),
-        epochs=config.get(stage, {}).get("epochs") if stage else None,
+        num_stopped_early=sum(trial_record(trial).stopped_early for trial in evidence.trials),
+        epochs=record.num_epochs,
         best=evidence.best,
         verdicts=tuple(verdicts(evidence)),
         diagnoses=_count_diagnoses(evidence, epochs) if epochs is not None else None,
         seconds=seconds,
         failures=_count_failures(evidence),
-        code=tuple(sorted(names_in(config))),
-        learning=attrs.get(attributes.LEARNING),
+        code=tuple(sorted(names_in(record.config or {}))),
+        learning=record.learning,
         num_pruned=evidence.num_pruned,
-        config=attrs.get(attributes.CONFIG),
-        images=kept_images(attrs, evidence.trials),
-        num_tests=len(attrs.get(attributes.TESTS) or ()),
+        config=record.config,
+        images=counted(record.images, evidence.trials),
+        num_tests=len(record.tests),
     )
 
 
 def _count_failures(evidence: StudyTrials) -> dict[str, int]:
-    reasons = (str(t.attrs.get(attributes.REASON, "no reason kept")) for t in evidence.trials if t.state == "FAIL")
+    reasons = (trial_record(t).reason or "no reason kept" for t in evidence.trials if t.state == "FAIL")
     return dict(Counter(reasons).most_common())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
@@ -175,7 +175,7 @@ def settings_of(
     training: Training,
     flags: dict[str, Any],
     *,
-    stored: dict[str, Any] | None = None,
+    stored: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings of a command that trains: `flags` are its own, by the keys that they set."""
     return read_settings(

@@ -69,17 +69,6 @@ def stop_text(reason: str) -> str:
     return reason if reason == "stopped early" else f"stopped by {reason}"
 
 
-def finite(value: Any) -> Any:
-    """JSON has no nan and inf: they become text, wherever they are in lists and dicts."""
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, float) and value - value != 0:
-        return str(value)
-    return value
-
-
 def print_changes(changes: Sequence[Narrowing]) -> None:
     """Old range -> new range, with the reason."""
     for change in changes:

@@ -60,6 +60,7 @@ def status(
 
     from hpsearch.analysis import attributes
     from hpsearch.analysis.lineage import advise
+    from hpsearch.analysis.records import stage_record
     from hpsearch.analysis.summary import stage_summary
     from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table
@@ -85,13 +86,13 @@ def status(
     db = open_storage(storage.storage)
     exploded = count_exploded(db, attributes.REASON, attributes.EXPLODED)
     for row in read_overview(db):
-        attrs, total = row.study.attrs, sum(row.counts.values())
+        record, total = stage_record(row.study), sum(row.counts.values())
         runaway = exploded.get(row.study.study_id, Counter())
         rows.append(
             {
                 "study": row.study.name,
-                "stage": attrs.get(attributes.STAGE),
-                "from": (attrs.get(attributes.PROVENANCE) or {}).get("from"),
+                "stage": record.kind,
+                "from": record.source,
                 "trials": total,
                 "finished": total - row.counts.get("WAITING", 0) - row.counts.get("RUNNING", 0),
                 "running": row.counts.get("RUNNING", 0),
@@ -128,7 +129,7 @@ def best(
 
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.study_trials import params_text
-    from hpsearch.analysis.summary import best_or_refuse, trial_as_dict, value_name
+    from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
     from hpsearch.cli.output import line
 
     evidence = gather_latest(open_storage(storage.storage), study)
@@ -140,7 +141,7 @@ def best(
     else:
         line("study", evidence.study.name)
         line("trial", f"{found.number}")
-        line(value_name(evidence), value_text(found.value))
+        line(evidence.record.value_name, value_text(found.value))
         line("params", params_text(found))
 
 
@@ -157,7 +158,6 @@ def boundary(
 
     from rich.text import Text
 
-    from hpsearch.analysis import attributes
     from hpsearch.analysis.summary import best_or_refuse, verdicts
     from hpsearch.cli.output import line, searched_text, show_table
     from hpsearch.space import format_range, format_value
@@ -165,7 +165,7 @@ def boundary(
     evidence = gather_latest(open_storage(storage.storage), study)
     best_or_refuse(evidence)
     found = verdicts(evidence)
-    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+    if evidence.record.is_training:
         name = evidence.study.name
         raise RefusedError(
             f"{name!r} was trained with given values, so it has no ranges.\nSearch around them: "
@@ -210,13 +210,13 @@ def export(
     """
 
     from hpsearch.analysis.export import study_as_csv, study_as_dict
-    from hpsearch.cli.output import finite
+    from hpsearch.results import plain
     from hpsearch.storage import read_epochs
 
     evidence = gather_latest(open_storage(storage.storage), study)
     if output.as_json or form is ExportFormat.json:
         epochs = read_epochs(open_storage(storage.storage), evidence.study)
-        text = json.dumps(finite(study_as_dict(evidence, epochs))) + "\n"
+        text = json.dumps(plain(study_as_dict(evidence, epochs))) + "\n"
     else:
         text = study_as_csv(evidence)
     if file is None:

@@ -10,13 +10,14 @@ from rich.status import Status
 from typing_extensions import override
 
 from hpsearch.analysis.decision import Decision
+from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.cli.output import console, line, print_changes, print_stage
 from hpsearch.cli.progress import TrialProgress, data_progress, make_progress
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.procedure import ProcedureListener
 from hpsearch.stages.listener import StageStarted, TrialFinished
-from hpsearch.stages.plan import Fitted, StagePlan
+from hpsearch.stages.plan import StagePlan
 from hpsearch.tuning.settling import Settled
 from hpsearch.wording import duration_text
 

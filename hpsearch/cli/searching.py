@@ -9,10 +9,10 @@ import time
 import typer
 from typing_extensions import override
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import stage_summary, stored_config
+from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Budget, Output, Searched, Training, settings_of
 from hpsearch.cli.output import print_plan, print_stage
@@ -46,7 +46,7 @@ def search_coarse(
         run = settings_of(searched, training, {}).run
         check_devices(run)
         check = find_study(open_database(run.storage), source)
-        stored = None if searched.config else check.attrs.get(attributes.CONFIG)
+        stored = None if searched.config else stage_record(check).config
     settings = settings_of(searched, training, flags, stored=stored)
     plan = plan_coarse(settings, name or "coarse", check)
     if dry_run:
@@ -76,10 +76,10 @@ def search_fine(
     check_devices(run)
     db = open_database(run.storage)
     evidence = read_study(db, source, _parse_renames(renames))
-    stored = None if searched.config else stored_config(evidence)
+    stored = None if searched.config else evidence.record.config
     if stored is None and searched.config is None and not output.quiet:
         typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
-    settings = settings_of(searched, training, flags, stored=dict(stored) if stored is not None else None)
+    settings = settings_of(searched, training, flags, stored=stored)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:
         _show_plan(plan, settings, output)
@@ -124,7 +124,7 @@ def _show_stage(
     summary = stage_summary(evidence, seconds=seconds)
     advice = advise(db, evidence, again=["hpsearch", *sys.argv[1:]]).at(storage_flag(settings.run.storage))
     if output.as_json:
-        is_coarse = evidence.study.attrs[attributes.STAGE] == "coarse"
+        is_coarse = evidence.record.kind == "coarse"
         found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
         typer.echo(json.dumps({**summary.as_dict(), **found, **advice.as_dict()}))
     else:

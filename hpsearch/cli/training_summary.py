@@ -10,16 +10,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.advice import Advice
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.lineage import advise
+from hpsearch.analysis.records import KeptWeights, trial_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
-from hpsearch.cli.output import LABEL, console, finite, line, plain_line, show_table, stop_text
+from hpsearch.cli.output import LABEL, console, line, plain_line, show_table, stop_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width
-from hpsearch.results import EpochResult
+from hpsearch.results import EpochResult, plain
 from hpsearch.stages.training_plan import SEED
 from hpsearch.storage import Database, TrialRow, read_epochs
 from hpsearch.wording import count_text, duration_text, value_text
@@ -50,10 +50,9 @@ class Trained:
         return stdev(self.values) if len(self.values) > 1 else None
 
     @property
-    def weights(self) -> Mapping[str, Any] | None:
-        """Path, number, epoch and value of the run whose weights are kept."""
-        kept: Mapping[str, Any] | None = self.evidence.study.attrs.get(attributes.PORTRAIT)
-        return kept
+    def weights(self) -> KeptWeights | None:
+        """Of the best run."""
+        return self.evidence.record.weights
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -65,21 +64,21 @@ class Trained:
             "std": self.std,
             "min": min(values, default=None),
             "max": max(values, default=None),
-            "weights": self.weights and self.weights["path"],
+            "weights": str(self.weights.path) if self.weights is not None else None,
             **self.advice.as_dict(),
         }
-        return dict(finite(document))
+        return dict(plain(document))
 
     def _run_as_dict(self, trial: TrialRow) -> dict[str, Any]:
-        diagnosis = self.diagnoses.get(trial.number)
+        record, diagnosis = trial_record(trial), self.diagnoses.get(trial.number)
         curves = [{k: v for k, v in asdict(e).items() if k != "number"} for e in self.epochs.get(trial.number, ())]
         return {
             "seed": trial.params.get(SEED),
             "trial": trial.number,
             "state": trial.state,
             "value": trial.value,
-            "best_epoch": trial.attrs.get(attributes.BEST_EPOCH),
-            "last": trial.attrs.get(attributes.LAST_VALUE),
+            "best_epoch": record.best_epoch,
+            "last": record.last_value,
             "verdict": diagnosis and diagnosis.verdict,
             "advice": diagnosis and diagnosis.advice,
             "notes": list(diagnosis.notes) if diagnosis else [],
@@ -131,9 +130,9 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
     if quiet:
         return
     if trained.weights is not None:
-        seed, epoch = trials[trained.weights["number"]].params[SEED], trained.weights.get("epoch")
+        seed, epoch = trials[trained.weights.number].params[SEED], trained.weights.epoch
         of = f"seed {seed}, " if len(trials) > 1 else ""
-        path = Path(trained.weights["path"])
+        path = trained.weights.path
         shown_path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         line("weights", f"{shown_path}   # {of}epoch {epoch}")
     advice = trained.advice
@@ -148,14 +147,14 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
 
 def ending_text(trial: TrialRow) -> str:
     """`0.9757 at epoch 18, 0.9722 at the end`, or how else a run ended."""
+    record = trial_record(trial)
     if trial.state == "COMPLETE":
-        last, reason = value_text(trial.attrs[attributes.LAST_VALUE]), trial.attrs.get(attributes.REASON)
-        end = "at the end" if reason is None else f"in epoch {trial.attrs[attributes.EPOCH]}, {stop_text(reason)}"
-        return f"{value_text(trial.value)} at epoch {trial.attrs[attributes.BEST_EPOCH]}, {last} {end}"
-    if trial.attrs.get(attributes.REASON) == attributes.EXPLODED:
-        return f"none: exploded in epoch {trial.attrs[attributes.EPOCH]}"
+        end = "at the end" if record.reason is None else f"in epoch {record.epoch}, {stop_text(record.reason)}"
+        return f"{value_text(trial.value)} at epoch {record.best_epoch}, {value_text(record.last_value)} {end}"
+    if record.exploded:
+        return f"none: exploded in epoch {record.epoch}"
     if trial.state == "FAIL":
-        return f"none: failed, {plain_line(str(trial.attrs.get(attributes.REASON)))}"
+        return f"none: failed, {plain_line(str(record.reason))}"
     return "none yet"
 
 

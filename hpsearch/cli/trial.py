@@ -53,11 +53,10 @@ def trial(
 
     from dataclasses import asdict
 
-    from hpsearch.analysis import attributes
     from hpsearch.analysis.diagnosis import diagnose_study
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
-    from hpsearch.cli.output import finite
+    from hpsearch.results import plain
     from hpsearch.storage import read_epochs
 
     db = open_storage(storage.storage)
@@ -66,16 +65,15 @@ def trial(
     if row is None:
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     epochs = read_epochs(db, evidence.study, [number])
-    num_classes = (evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
     diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
     own = epochs.get(number, [])
     if output.as_json:
         curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
         judged = diagnosis.as_dict() if diagnosis else None
-        typer.echo(json.dumps(finite({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
+        typer.echo(json.dumps(plain({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
         return
     _print_facts(evidence, row)
-    print_diagnosis(diagnosis, row, trained_here=num_classes is not None)
+    print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
     _print_curves(row, own)
     if table or (table is None and len(own or row.intermediate) <= SHORT):
         _print_table(row, own)
@@ -83,33 +81,36 @@ def trial(
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
+    from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.study_trials import params_text
-    from hpsearch.analysis.summary import value_name
     from hpsearch.cli.output import line, stop_text
+    from hpsearch.storage import STRUCTURE
     from hpsearch.wording import value_text
 
-    attrs = {name: value for name, value in row.attrs.items() if name != "structure" and "hpsearch" not in name}
+    record, said = trial_record(row), {STRUCTURE}
     ending: str = row.state
-    if (reason := attrs.pop(attributes.REASON, None)) is not None:
-        ending += f", {stop_text(reason) if row.state == 'COMPLETE' else reason}"
-        if (epoch := attrs.pop(attributes.EPOCH, None)) is not None:
-            ending += f" in epoch {epoch}"
-    if (cost := attrs.pop(attributes.COST, None)) is not None:
-        ending += f": cost {_short(cost)}, first {_short(attrs.pop(attributes.FIRST_COST, None))}"
+    if record.reason is not None:
+        ending += f", {stop_text(record.reason) if row.state == 'COMPLETE' else record.reason}"
+        if record.epoch is not None:
+            ending += f" in epoch {record.epoch}"
+            said.add(attributes.EPOCH)
+        said.add(attributes.REASON)
+    if record.cost is not None and record.first_cost is not None:
+        ending += f": cost {record.cost:.4g}, first {record.first_cost:.4g}"
+        said |= {attributes.COST, attributes.FIRST_COST}
     line("trial", f"{row.number} of {evidence.study.name}: {ending}")
     value = value_text(row.value)
-    if (best_epoch := attrs.pop(attributes.BEST_EPOCH, None)) is not None:
-        value += f" at epoch {best_epoch}"
-    if (last := attrs.pop(attributes.LAST_VALUE, None)) is not None:
-        value += f", {value_text(last)} at the end"
-    line(value_name(evidence), value)
+    if record.best_epoch is not None:
+        value += f" at epoch {record.best_epoch}"
+        said.add(attributes.BEST_EPOCH)
+    if record.last_value is not None:
+        value += f", {value_text(record.last_value)} at the end"
+        said.add(attributes.LAST_VALUE)
+    line(evidence.record.value_name, value)
     line("params", params_text(row))
-    for name, other in sorted(attrs.items()):
-        line(name, str(other))
-
-
-def _short(number: object) -> str:
-    return f"{number:.4g}" if isinstance(number, float) else str(number)
+    for name, other in sorted(row.attrs.items()):
+        if name not in said and "hpsearch" not in name:
+            line(name, str(other))
 
 
 def print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here: bool) -> None:

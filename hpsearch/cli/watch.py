@@ -19,8 +19,8 @@ from rich.text import Text
 from hpsearch.analysis.snapshots import Snapshot, Watcher
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.cli.curves import sparkline
-from hpsearch.cli.output import finite
 from hpsearch.cli.trial import VERDICT_STYLES
+from hpsearch.results import plain
 from hpsearch.space import format_value
 from hpsearch.storage import StorageAwayError, TrialRow
 from hpsearch.wording import count_text, duration_text, value_text
@@ -59,7 +59,7 @@ def _print_lines(watcher: Watcher, interval: float, as_json: bool) -> None:
         except StorageAwayError as away:
             print(f"note: {away}", file=sys.stderr, flush=True)
         else:
-            print(json.dumps(finite(snapshot.as_dict())) if as_json else snapshot_line(snapshot), flush=True)
+            print(json.dumps(plain(snapshot.as_dict())) if as_json else snapshot_line(snapshot), flush=True)
             if snapshot.done:
                 return
         time.sleep(max(0.0, start + interval - time.monotonic()))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.advice import Advice
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.study_trials import StudyTrials
@@ -79,18 +78,17 @@ def _counts(summary: StageSummary) -> str:
 
 
 def _provenance(evidence: StudyTrials) -> list[str]:
-    provenance = evidence.study.attrs.get(attributes.PROVENANCE) or {}
-    if not provenance.get("from"):
+    record = evidence.record
+    if not record.source:
         return []
     rows = [
-        f"- {as_markdown(row['param'])}: {_bounds(row.get('old'))} → {_bounds(row.get('new'))}, "
-        f"{as_markdown(row.get('reason'))}"
-        for row in provenance.get("ranges") or []
+        f"- {as_markdown(row.param)}: {_bounds(row.old)} → {_bounds(row.new)}, {as_markdown(row.reason)}"
+        for row in record.ranges
     ]
-    return [f"**Ranges from** {as_markdown(provenance['from'])}:", "\n".join(rows)]
+    return [f"**Ranges from** {as_markdown(record.source)}:", "\n".join(rows)]
 
 
-def _bounds(bounds: Any) -> str:
-    if not isinstance(bounds, list):
-        return as_markdown("-" if bounds is None else bounds)
+def _bounds(bounds: Sequence[Any] | None) -> str:
+    if bounds is None:
+        return as_markdown("-")
     return as_markdown(f"[{', '.join(map(format_value, bounds))}]")

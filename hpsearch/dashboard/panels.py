@@ -15,8 +15,8 @@ import optuna
 import optuna_dashboard
 import plotly.graph_objects as go
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import is_at_work
+from hpsearch.analysis.records import stage_record
 from hpsearch.dashboard.note import joined, study_note
 from hpsearch.errors import HpsearchError
 from hpsearch.logs import get_logger
@@ -80,7 +80,7 @@ def keep_fresh(db: Database, stop: threading.Event, one_at_a_time: threading.Loc
 
 
 def _latest(db: Database) -> list[StudyOverview]:
-    ours = [row for row in read_overview(db) if attributes.STAGE in row.study.attrs]
+    ours = [row for row in read_overview(db) if stage_record(row.study).kind is not None]
     return ours[: -MAX_STUDIES - 1 : -1]
 
 

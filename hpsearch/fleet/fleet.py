@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.config import RunConfig
 from hpsearch.errors import HpsearchError
 from hpsearch.fleet.deaths import Deaths, resuming
@@ -52,7 +52,7 @@ class Fleet:
         self.spool_folder = Path(run.artifact_dir) / "spool"
         self.queue = Queue(db, study, new_worker_id())
         self.follower = StageFollower(db, study, listener)
-        name = checkpoint_folder(study.attrs[attributes.FINGERPRINT], study.study_id)
+        name = checkpoint_folder(stage_record(study).fingerprint, study.study_id)
         self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", name)
         self.num_workers = num_workers
         self.places: dict[int, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.fleet.deaths import News
 from hpsearch.stages.listener import Listener, TrialFinished, standing
 from hpsearch.stages.opening import stored_plan
@@ -35,7 +35,7 @@ class StageFollower:
         """Say how the stage stands."""
         rows = read_trials(self.db, self.study)
         settings = stored_plan(self.study).settings
-        learning = stored_knowledge(self.study.attrs.get(attributes.LEARNING))
+        learning = stored_knowledge(stage_record(self.study).learning)
         finished = [row for row in rows if row.state in FINISHED]
         self.known = {row.number for row in finished}
         self.num_trials = len(rows)
@@ -75,13 +75,14 @@ class StageFollower:
         return "progress" if fresh or num_new else "life" if alive else None
 
     def _event(self, row: TrialRow) -> TrialFinished:
+        record = trial_record(row)
         return TrialFinished(
             number=row.number,
             state=row.state,
             value=row.value,
             params=row.params,
-            reason=row.attrs.get(attributes.REASON),
-            epoch=row.attrs.get(attributes.EPOCH) or max(row.intermediate, default=0),
+            reason=record.reason,
+            epoch=record.epoch or max(row.intermediate, default=0),
             num_finished=len(self.known),
             num_trials=self.num_trials,
         )

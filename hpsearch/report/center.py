@@ -39,7 +39,7 @@ def center_data(stage: StageData) -> dict[str, Any]:
         "verdicts": VERDICT_ORDER,
         "best": stage.best.number if stage.best else None,
         "maximize": stage.maximize,
-        "classes": num_classes(stage),
+        "classes": stage.record.images.num_classes,
         "accuracies": _accuracies(trials),
         "span": [min(flat), max(flat)] if flat else None,
         "valueName": stage.summary.value_name,
@@ -51,14 +51,6 @@ def _accuracies(trials: list[dict[str, Any]]) -> tuple[int, int] | None:
     """The span of accuracies on show, in thousandths: all but the lowest 2%, which would flatten the others."""
     seen = sorted(a for t in trials for curve in t["curves"].get("acc", ()) for a in curve if a is not None)
     return (seen[len(seen) // 50], seen[-1]) if seen and seen[len(seen) // 50] < seen[-1] else None
-
-
-def num_classes(stage: StageData) -> int | None:
-    """Tells what guessing gives; None where it is not known."""
-    from hpsearch.analysis import attributes
-
-    found = (stage.evidence.study.attrs.get(attributes.DATASET) or {}).get("classes")
-    return int(found) if found is not None else None
 
 
 def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:

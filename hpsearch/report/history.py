@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.errors import HpsearchError
 from hpsearch.report.album import Album
@@ -37,7 +36,7 @@ def stage_table(stages: Sequence[StageData]) -> Table:
                 summary.source or "-",
                 f"{summary.num_finished} of {summary.num_trials}" if _open(stage) else str(summary.num_trials),
                 str(summary.epochs or "-"),
-                str(stage.config_value(stage.kind or "", "sampler") or "-"),
+                str(stage.record.config_value(stage.record.kind or "", "sampler") or "-"),
                 str(summary.num_pruned),
                 str(summary.num_exploded),
                 str(summary.counts.get("FAIL", 0)),
@@ -65,7 +64,7 @@ def tests(stages: Sequence[StageData]) -> Table | None:
     """Each use of the test set by any of the stages; None without any."""
     rows = []
     for stage in stages:
-        for number, use in enumerate(stage.evidence.study.attrs.get(attributes.TESTS) or (), start=1):
+        for number, use in enumerate(stage.record.tests, start=1):
             low, high = use.get("interval") or (None, None)
             rows.append(
                 (
@@ -88,7 +87,7 @@ def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:
     """What was found before the search, by study."""
     found = []
     for stage in stages:
-        if kept := stage.evidence.study.attrs.get(attributes.CHECKS):
+        if kept := stage.record.checks:
             report = CheckReport.from_dict(kept)
             rows = [(finding.name, finding.outcome, finding.text, finding.advice) for finding in report.findings]
             found.append({"study": stage.name, "rows": rows})
@@ -119,32 +118,31 @@ def comparisons(db: Database, album: Album) -> list[dict[str, Any]]:
 
 def provenance(stage: StageData) -> dict[str, Any]:
     """Where a stage's ranges, images and numbers come from."""
-    attrs = stage.evidence.study.attrs
+    record = stage.record
     rows: list[tuple[str, str]] = []
-    if stage.summary.source:
-        rows.append(("narrowed from", stage.summary.source))
-    for row in (attrs.get(attributes.PROVENANCE) or {}).get("ranges", []):
-        old = f"{_ends(row['old'])} → " if row.get("old") else ""
-        rows.append((f"range of {row.get('param')}", f"{old}{_ends(row.get('new'))}: {row.get('reason')}"))
-    if dataset := attrs.get(attributes.DATASET):
-        shape = " × ".join(map(str, dataset.get("shape", ())))
-        rows.append(("images", f"{shape}, {dataset.get('classes')} classes, fingerprint {dataset.get('fingerprint')}"))
-    if versions := attrs.get(attributes.VERSIONS):
-        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
-    if fingerprint := attrs.get(attributes.FINGERPRINT):
-        rows.append(("fingerprint of the search", str(fingerprint)))
+    if record.source:
+        rows.append(("narrowed from", record.source))
+    for row in record.ranges:
+        old = f"{_ends(row.old)} → " if row.old else ""
+        rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))
+    if record.trained_here:
+        shape = " × ".join(map(str, record.images.shape or ()))
+        images = f"{shape}, {record.images.num_classes} classes, fingerprint {record.images.fingerprint}"
+        rows.append(("images", images))
+    if record.versions:
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())))
+    if record.fingerprint:
+        rows.append(("fingerprint of the search", record.fingerprint))
     if stage.best is not None:
         rows.append((f"best trial of {stage.name}", f"{stage.best.number}: {params_text(stage.best, ' · ')}"))
-    if stage.kind is None:
+    if record.kind is None:
         rows.append(("made by", "another program"))
-    return {"name": stage.name, "rows": rows, "config": _toml(attrs.get(attributes.CONFIG))}
+    return {"name": stage.name, "rows": rows, "config": _toml(record.config)}
 
 
-def _ends(ends: Any) -> str:
+def _ends(ends: Sequence[Any]) -> str:
     from hpsearch.space import format_value
 
-    if not isinstance(ends, list):
-        return str(ends)
     return f"[{', '.join(format_value(float(e) if isinstance(e, int | float) else e) for e in ends)}]"
 
 

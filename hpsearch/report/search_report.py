@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import is_at_work
+from hpsearch.analysis.records import stage_record
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
 from hpsearch.report import history
@@ -55,7 +56,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
         StudyNotFoundError: none is called so.
     """
     stages = [read_stage(db, name) for name in dict.fromkeys(names or _own_stages(db))]
-    drawn = [stage for stage in stages if stage.kind != "check"]
+    drawn = [stage for stage in stages if stage.record.kind != "check"]
     album = Album()
     chain = read_chain(db, drawn[-1].name, stages)
     taken = [study.name for study in list_studies(db)]
@@ -95,7 +96,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
 def _own_stages(db: Database) -> list[str]:
     studies = list_studies(db)
     for kinds in (SEARCHED, (attributes.TRAIN,)):
-        if own := [study.name for study in studies if study.attrs.get(attributes.STAGE) in kinds]:
+        if own := [study.name for study in studies if stage_record(study).kind in kinds]:
             return own
     if not studies:
         raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
@@ -105,18 +106,18 @@ def _own_stages(db: Database) -> list[str]:
 
 def _check_studies(db: Database, stages: Sequence[StageData]) -> list[StageData]:
     known = {stage.name for stage in stages}
-    checks = [study for study in list_studies(db) if study.attrs.get(attributes.STAGE) == "check"]
+    checks = [study for study in list_studies(db) if stage_record(study).kind == "check"]
     return [read_stage(db, study.name) for study in checks if study.name not in known]
 
 
 def _title(stages: Sequence[StageData]) -> str:
-    source = stages[-1].config_value("data", "source")
+    source = stages[-1].record.config_value("data", "source")
     return f"Search on {source}" if source else f"Search {stages[-1].name}"
 
 
 def _subtitle(stages: Sequence[StageData]) -> str:
     num = sum(len(stage.trials) for stage in stages)
-    model = stages[-1].config_value("model", "name")
+    model = stages[-1].record.config_value("model", "name")
     parts = [" → ".join(stage.name for stage in stages[-6:]), count_text(num, "trial")]
     return " · ".join([*parts, f"model {model}"] if model else parts)
 

@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.importance import importances
-from hpsearch.analysis.lineage import MAX_CHAIN, source_of
+from hpsearch.analysis.lineage import MAX_CHAIN
+from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.config import FloatRange, IntRange
@@ -36,9 +35,9 @@ class StageData:
         return self.evidence.study.name
 
     @property
-    def kind(self) -> str | None:
-        """coarse, fine, check, compare; None for a study of another program."""
-        return self.evidence.study.attrs.get(attributes.STAGE)
+    def record(self) -> StageRecord:
+        """What hpsearch keeps with the study."""
+        return self.evidence.record
 
     @property
     def trials(self) -> list[TrialRow]:
@@ -107,20 +106,13 @@ class StageData:
             if isinstance(range_, FloatRange | IntRange) and range_.high > range_.low
         ]
 
-    def config_value(self, *path: str) -> Any:
-        """A key of the stored config, as `config_value("coarse", "epochs")`; None where there is none."""
-        value: Any = self.evidence.study.attrs.get(attributes.CONFIG) or {}
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
-
 
 def read_chain(db: Database, name: str, known: Iterable[StageData] = ()) -> list[StageData]:
     """A study and those that its ranges came from, the first one first; those that are `known` are not read again."""
     at_hand = {stage.name: stage for stage in known}
     chain = [at_hand[name] if name in at_hand else read_stage(db, name)]
     while len(chain) < MAX_CHAIN:
-        source = source_of(chain[0].evidence.study)
+        source = chain[0].record.source
         if source is None or source in {stage.name for stage in chain}:
             break
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import stage_summary, stored_config, verdicts
+from hpsearch.analysis.summary import stage_summary, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
 from hpsearch.errors import ConfigError
 from hpsearch.logs import get_logger
@@ -55,7 +55,7 @@ class Stage:
     @property
     def config(self) -> StudyConfig | None:
         """What was searched; None when another program made the study."""
-        stored = stored_config(self.evidence)
+        stored = self.evidence.record.config
         return load_settings(stored=stored).study if stored is not None else None
 
     def boundary(self) -> list[Verdict]:
@@ -133,7 +133,7 @@ def fine(
     """
     db = open_database(python_settings(config, {"run.storage": storage}).run.storage)
     evidence = read_study(db, source)
-    stored = stored_config(evidence) if config is None else None
+    stored = evidence.record.config if config is None else None
     flags = _stage_flags("fine", trials, epochs, sampler, storage, sets)
     settings = python_settings(config, flags, space, stored)
     plan, _ = keep_stored_ranges(db, plan_fine(evidence, settings, name), settings.ranges_given)

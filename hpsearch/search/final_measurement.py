@@ -7,7 +7,7 @@ of unseen images but the first step of a search on them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig, StudyConfig
@@ -158,7 +159,7 @@ def final_test(
     x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress)
     if train_on_val:
         data = joined(data)
-    epochs = int(stored.trial.attrs[attributes.BEST_EPOCH]) if train_on_val else stored.epochs
+    epochs = stored.best_epoch if train_on_val else stored.epochs
     seeds = tuple(range(stored.seed, stored.seed + num_seeds))
     accuracies: list[float | None] = []
     trained: list[int] = []
@@ -255,9 +256,9 @@ def family_of(db: Database, study: StudyRow) -> list[StudyRow]:
 
     def root(row: StudyRow) -> str:
         seen = {row.name}
-        while (source := (row.attrs.get(attributes.PROVENANCE) or {}).get("from")) in studies and source not in seen:
+        while (source := stage_record(row).source) in studies and source not in seen:
             seen.add(source)
-            if studies[source].attrs.get(attributes.STAGE) == "check":  # it chose nothing but a range
+            if stage_record(studies[source]).kind == "check":  # it chose nothing but a range
                 break
             row = studies[source]
         return row.name
@@ -267,13 +268,12 @@ def family_of(db: Database, study: StudyRow) -> list[StudyRow]:
 
 
 def _num_uses(study: StudyRow) -> int:
-    uses: Sequence[Any] = study.attrs.get(attributes.TESTS) or ()
-    return len(uses)
+    return len(stage_record(study).tests)
 
 
 def _keep(db: Database, stored: StoredTrial, result: FinalTest) -> None:
     """Add the use to the study; of the uses before, the large parts go, so that the attribute stays small."""
-    small = [{k: v for k, v in use.items() if k != "confusion"} for use in stored.study.attrs.get(attributes.TESTS, [])]
+    small = [{k: v for k, v in use.items() if k != "confusion"} for use in stage_record(stored.study).tests]
     use = result.as_dict()
     for name in ("study", "params", "interval_kind", "family", "family_use"):
         del use[name]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from hpsearch.analysis.attributes import BEST_EPOCH, EPOCH, LAST_VALUE, REASON, STOPPED_EARLY
+from hpsearch.analysis import attributes
+from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.results import TrialSpec
 from hpsearch.search.api import python_settings
-from hpsearch.stages.proposals import EXPLODED_VALUE, explosion_attributes, suggest
+from hpsearch.stages.proposals import EXPLODED_VALUE, suggest
 from hpsearch.training import Pack, group
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.images import load_images
@@ -53,23 +55,26 @@ class Objective:
         pack = Pack(config, self._images[config.data], specs, engine=self.run.engine, keeps_best=False)
         patience = config.train.patience
         values: list[float] = []
+        ending = TrialRecord()
         while not pack.done:
             report = pack.run_epoch()
             for explosion in report.explosions:
-                ending = explosion_attributes(explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
-                for name, value in ending.items():
-                    trial.set_user_attr(name, value)
+                _keep(trial, TrialRecord.of_explosion(explosion))
                 trial.report(EXPLODED_VALUE, explosion.epoch)
                 raise optuna.TrialPruned(f"exploded in epoch {explosion.epoch}, step {explosion.step}")
             [result] = report.results
             values.append(result.val_acc)
             trial.report(result.val_acc, result.epoch)
             if patience is not None and not pack.done and stopped_early(values, patience):
-                trial.set_user_attr(REASON, STOPPED_EARLY)
-                trial.set_user_attr(EPOCH, result.epoch)
+                ending = TrialRecord(attributes.STOPPED_EARLY, result.epoch)
                 break
             if trial.should_prune():
                 raise optuna.TrialPruned(f"pruned after epoch {result.epoch}")
-        trial.set_user_attr(BEST_EPOCH, values.index(max(values)) + 1)
-        trial.set_user_attr(LAST_VALUE, values[-1])
-        return max(values)
+        best = max(values)
+        _keep(trial, replace(ending, best_epoch=values.index(best) + 1, last_value=values[-1]))
+        return best
+
+
+def _keep(trial: optuna.Trial, record: TrialRecord) -> None:
+    for name, value in record.as_attributes().items():
+        trial.set_user_attr(name, value)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.datasets.images import Progress
-from hpsearch.results import EpochResult
+from hpsearch.results import EpochResult, plain
 from hpsearch.search.stored_trials import Training, images_of, retrain, stored_trial
 from hpsearch.stages.opening import changed_code, versions
 from hpsearch.storage import Database, read_epochs
@@ -85,7 +85,7 @@ class Rerun:
             "trial": self.number,
             "match": self.comparison.match,
             "epochs": self.comparison.num_epochs,
-            "differences": {name: plain(value) for name, value in self.comparison.differences.items()},
+            "differences": plain(dict(self.comparison.differences)),
             "recorded_explosion": self.recorded_explosion,
             "explosion": self.explosion,
             "seeds": {str(training.seed): training.value for training in self.trainings},
@@ -94,7 +94,7 @@ class Rerun:
             "min": min(values, default=None),
             "max": max(values, default=None),
             "best_gap": self.best_gap,
-            "curve": [{name: plain(value) for name, value in asdict(r).items()} for r in self.trainings[0].results],
+            "curve": [result.as_plain() for result in self.trainings[0].results],
             "versions": {name: list(pair) for name, pair in self.other_versions.items()},
         }
 
@@ -129,18 +129,15 @@ def rerun(
         trainings.append(retrain(stored.config, data, seed, epochs=epochs, stops_early=not is_own, engine=run.engine))
         if seed_ended is not None:
             seed_ended(trainings[-1])
-    exploded = stored.trial.attrs.get(attributes.REASON) == attributes.EXPLODED
     return Rerun(
         study=study,
         number=number,
         recorded=recorded,
-        recorded_explosion=(stored.trial.attrs[attributes.EPOCH], stored.trial.attrs[attributes.STEP])
-        if exploded
-        else None,
+        recorded_explosion=trial_record(stored.trial).explosion,
         trainings=tuple(trainings),
         comparison=compare(recorded, trainings[0].results),
         best_gap=best_gap(evidence),
-        other_versions=_other_versions(stored.study.attrs.get(attributes.VERSIONS) or {}) | changed_code(stored.study),
+        other_versions=_other_versions(evidence.record.versions) | changed_code(stored.study),
     )
 
 
@@ -164,17 +161,12 @@ def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Co
 
 def best_gap(evidence: StudyTrials) -> float | None:
     """By how much the best trial of a study leads the second best; None below two, or where only seeds differ."""
-    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+    if evidence.record.is_training:
         return None
     values = sorted(t.value for t in evidence.trials if t.state == "COMPLETE" and t.value is not None)
     if evidence.direction == "minimize":
         values = [-value for value in reversed(values)]
     return values[-1] - values[-2] if len(values) > 1 else None
-
-
-def plain(value: float) -> float | str:
-    """JSON has no nan and inf: as text."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _difference(old: float, new: float) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.usercode import names_in, refuse_untrusted
@@ -42,13 +43,19 @@ class StoredTrial:
     @property
     def last_epoch(self) -> int | None:
         """That in which it ended before its time; None if it went through all, or raised."""
-        epoch = self.trial.attrs.get(attributes.EPOCH)
-        return int(epoch) if epoch is not None else None
+        return trial_record(self.trial).epoch
+
+    @property
+    def best_epoch(self) -> int:
+        """That which gave the value of a COMPLETE trial."""
+        epoch = trial_record(self.trial).best_epoch
+        assert epoch is not None, "a trial with a value keeps which epoch gave it"
+        return epoch
 
     @property
     def epochs(self) -> int:
         """Those that any seed gets: up to where a pruner or an explosion ended it, but not up to where patience did."""
-        is_early = self.trial.attrs.get(attributes.REASON) == attributes.STOPPED_EARLY
+        is_early = trial_record(self.trial).stopped_early
         return self.config.train.epochs if is_early or self.last_epoch is None else self.last_epoch
 
 
@@ -104,7 +111,7 @@ def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = N
         DataError: they cannot be read.
     """
     data = load_images(stored.config, run, progress)
-    kept = (stored.study.attrs.get(attributes.DATASET) or {}).get("fingerprint")
+    kept = stage_record(stored.study).images.fingerprint
     if kept != data.fingerprint:
         raise RefusedError(
             f"{stored.config.data.source} does not hold the images that {stored.study.name!r} was trained on "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.config import FloatRange, Range
 from hpsearch.storage import StudyRow
 
@@ -11,7 +11,7 @@ AROUND = {"lr": 10**1.5, "reg": 100.0}  # times less and more than the value: th
 
 def ranges_around(training: StudyRow) -> dict[str, tuple[Range, str]]:
     """Ranges of those of its values that are best searched on a log scale, as far as it used them, and the reason."""
-    values = training.attrs[attributes.CONFIG]["train"]
+    values = stage_record(training).config_value("train")
     return {
         param: (
             FloatRange(float(f"{values[param] / spread:.2g}"), float(f"{values[param] * spread:.2g}"), log=True),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
 from hpsearch.results import EpochResult
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge
@@ -96,13 +96,14 @@ def standing(
 
 def as_finished(outcome: Outcome, num_finished: int, num_trials: int, num_epochs: int) -> TrialFinished:
     """The end of a trial of ours, as listeners hear of it."""
+    record = trial_record(outcome)
     return TrialFinished(
         number=outcome.lease.number,
         state=outcome.state,
         value=outcome.value,
         params=outcome.lease.params,
-        reason=outcome.attrs.get(attributes.REASON),
-        epoch=outcome.attrs.get(attributes.EPOCH) or num_epochs,
+        reason=record.reason,
+        epoch=record.epoch or num_epochs,
         num_finished=num_finished,
         num_trials=num_trials,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.config import StudyConfig, differences
 from hpsearch.config.data_sources import one_spelling
 from hpsearch.config.structure import structure_key
@@ -14,9 +15,8 @@ from hpsearch.config.study import validate
 from hpsearch.config.usage import unused_ranges
 from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.errors import RefusedError
-from hpsearch.space import Narrowing
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.repeat_plan import KIND, RepeatPlan
+from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import (
     STRUCTURE,
@@ -93,7 +93,7 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
         RefusedError: it is another search; the message lists the differences.
     """
     study = find_study(db, plan.name)
-    stored = study.attrs.get(attributes.IDENTITY)
+    stored = stage_record(study).identity
     if stored is None:
         raise RefusedError(
             f"the study {plan.name!r} in {db.url} was not made by hpsearch.\nGive this search another name: --name."
@@ -112,9 +112,10 @@ def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo) -> bool
 
     A data.source may have been stored with more than one spelling of a path; it is compared as it is written now.
     """
-    if study.attrs.get(attributes.FINGERPRINT) == plan.fingerprint(images.fingerprint):
+    record = stage_record(study)
+    if record.fingerprint == plan.fingerprint(images.fingerprint):
         return True
-    stored = dict(study.attrs.get(attributes.IDENTITY) or {})
+    stored = dict(record.identity or {})
     if source := (stored.get("data") or {}).get("source"):
         stored["data"] = {**stored["data"], "source": one_spelling(source)}
     return not differences(stored, plan.identity(images.fingerprint))
@@ -138,7 +139,7 @@ def stored_precision(db: Database, name: str) -> str | None:
         study = find_study(db, name)
     except StudyNotFoundError:
         return None
-    return stored_plan(study).config.train.precision if attributes.CONFIG in study.attrs else None
+    return stored_plan(study).config.train.precision if stage_record(study).config is not None else None
 
 
 def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def versions() -> dict[str, str]:
 
 def changed_code(study: StudyRow) -> dict[str, tuple[str, str]]:
     """Modules of the user's whose file is not what it was when the stage was made: (then, now); only of loaded ones."""
-    then = {n: v for n, v in (study.attrs.get(attributes.VERSIONS) or {}).items() if v.startswith("sha256:")}
+    then = {n: v for n, v in stage_record(study).versions.items() if v.startswith("sha256:")}
     return {name: (then[name], now) for name, now in source_hashes(then).items() if now != then[name]}
 
 
@@ -183,17 +184,16 @@ def stored_plan(study: StudyRow) -> StagePlan:
     Raises:
         RefusedError: the study was not made by hpsearch.
     """
-    stored = study.attrs.get(attributes.CONFIG)
-    if stored is None:
+    record = stage_record(study)
+    if record.kind is None or record.config is None:
         raise RefusedError(f"the study {study.name!r} was not made by hpsearch, so it holds no config.")
-    config: StudyConfig = validate(StudyConfig, stored)
-    provenance = study.attrs.get(attributes.PROVENANCE) or {}
-    if study.attrs[attributes.STAGE] == attributes.TRAIN:
-        first, last = provenance["ranges"][0]["new"]
+    config: StudyConfig = validate(StudyConfig, record.config)
+    if record.is_training:
+        first, last = record.ranges[0].new
         return plan_training(config, study.name, last - first + 1)
-    if study.attrs[attributes.STAGE] == KIND:
-        return RepeatPlan.stored(study.name, config, study.attrs[attributes.COMPARISON])
-    return StagePlan(study.name, study.attrs[attributes.STAGE], config, provenance.get("from"))
+    if record.compared is not None:
+        return RepeatPlan.stored(study.name, config, record.compared)
+    return StagePlan(study.name, record.kind, config, record.source)
 
 
 def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[str]) -> tuple[StagePlan, list[str]]:
@@ -206,16 +206,16 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         study = find_study(db, plan.name)
     except StudyNotFoundError:
         return plan, []
-    if study.attrs.get(attributes.STAGE) != plan.kind:
+    record = stage_record(study)
+    if record.kind != plan.kind:
         return plan, []
     old = stored_plan(study)
     searched = set(old.config.space) - unused_ranges(old.config).keys()
     if old.source != plan.source or ranges_given or searched != set(plan.config.space):
         return plan, []
     moved = [name for name, range_ in plan.config.space.items() if old.config.space[name] != range_]
-    reasons = {row["param"]: row["reason"] for row in study.attrs[attributes.PROVENANCE].get("ranges", [])}
     changes = tuple(
-        Narrowing(change.param, change.old, old.config.space[change.param], reasons.get(change.param, change.reason))
+        replace(change, new=old.config.space[change.param], reason=record.reasons.get(change.param, change.reason))
         for change in plan.changes
     )
     config = plan.config.model_copy(update={"space": old.config.space})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.rate_verdicts import pad_for_training
+from hpsearch.analysis.records import Fitted, StageKind, stage_record
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import (
@@ -29,31 +30,6 @@ from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.proposals import drawn_params
 from hpsearch.storage import StudyRow
-
-StageKind = Literal["check", "coarse", "fine", "compare", "train"]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What was asked for, of a stage that has been made to fit a time.
-
-    Attributes:
-        trials, epochs: asked for.
-        seconds: that the stage had.
-    """
-
-    trials: int
-    epochs: int
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """As kept with the study."""
-        return {"trials": self.trials, "epochs": self.epochs, "seconds": round(self.seconds, 1)}
-
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> Self:
-        """From what is kept with a study."""
-        return cls(stored["trials"], stored["epochs"], stored["seconds"])
 
 
 @dataclass(frozen=True)
@@ -171,7 +147,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     """
     config = settings.study
     found: dict[str, tuple[Range, str]] = {}
-    if check is not None and check.attrs.get(attributes.STAGE) == attributes.TRAIN:
+    if check is not None and stage_record(check).is_training:
         found = ranges_around(check)
     elif check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
         found = {"lr": _checked_rates(check, config.for_stage("coarse"))}
@@ -194,13 +170,13 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
 
 def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
     """The range of lr that a check found, with the lower rates that trials of this config can use, and why."""
-    stored = check.attrs.get(attributes.CHECKS)
-    if stored is None or check.attrs.get(attributes.STAGE) != "check":
+    record = stage_record(check)
+    if record.checks is None or record.kind != "check":
         raise ConfigError(
             f"the study {check.name!r} is no check, so it has no rough range of lr.\n"
             f"Allowed: a study made by hpsearch check or hpsearch train; hpsearch fine --from {check.name} narrows any."
         )
-    found = next((each for each in stored["findings"] if each["name"] == "learning rate"), None)
+    found = next((each for each in record.checks["findings"] if each["name"] == "learning rate"), None)
     if found is None or "low" not in found["measured"]:
         raise RefusedError(
             f"the check {check.name!r} found no learning rate at which the loss goes down.\n"
@@ -208,7 +184,7 @@ def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
         )
     measured = found["measured"]
     rough, steps = FloatRange(measured["low"], measured["high"], log=True), measured["steps"]
-    num_images = next(each["measured"]["images"] for each in stored["findings"] if each["name"] == "data")
+    num_images = next(each["measured"]["images"] for each in record.checks["findings"] if each["name"] == "data")
     trial_steps = config.train.epochs * math.ceil(num_images / config.train.batch_size)
     padded = pad_for_training(rough, steps, trial_steps)
     if padded == rough:
@@ -235,7 +211,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
     """
     source = evidence.study.name
-    if evidence.study.attrs.get(attributes.STAGE) == attributes.TRAIN:
+    if evidence.record.is_training:
         raise RefusedError(
             f"{source!r} was trained with given values, so it has no range to narrow.\n"
             f"Search around these values first: hpsearch coarse --from {source}."

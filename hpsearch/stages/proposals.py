@@ -10,12 +10,10 @@ a proposal costs the same after 10,000 trials as after 500. Pruners see all tria
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
@@ -221,18 +219,3 @@ def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) ->
 def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
     """The part of some hyperparameters that CMA-ES searches; it leaves choices to random."""
     return {k: v for k, v in params.items() if isinstance(v, int | float) and not isinstance(v, bool)} or None
-
-
-def explosion_attributes(epoch: int, step: int, cost: float, first_cost: float) -> dict[str, Any]:
-    """What a trial that exploded keeps; JSON has no inf and nan, so they are kept as text."""
-
-    def plain(value: float) -> float | str:
-        return value if math.isfinite(value) else str(value)
-
-    return {
-        attributes.REASON: attributes.EXPLODED,
-        attributes.EPOCH: epoch,
-        attributes.STEP: step,
-        attributes.COST: plain(cost),
-        attributes.FIRST_COST: plain(first_cost),
-    }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from typing_extensions import override
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import ComparedSearch
 from hpsearch.config import StageConfig, StudyConfig
 from hpsearch.space.shifted_grid import draw_shifted_grid
 from hpsearch.stages.plan import StagePlan
@@ -36,16 +36,16 @@ class RepeatPlan(StagePlan):
         return self.config.for_stage("coarse")
 
     @classmethod
-    def stored(cls, name: str, config: StudyConfig, attrs: Mapping[str, Any]) -> Self:
+    def stored(cls, name: str, config: StudyConfig, kept: ComparedSearch) -> Self:
         """The plan of a search in the storage, from what it keeps of its comparison."""
         return cls(
             name,
             KIND,
             config,
-            comparison=attrs["name"],
-            repeat=attrs["repeat"],
-            num_repeats=attrs["repeats"],
-            num_asked=attrs["trials_asked"],
+            comparison=kept.name,
+            repeat=kept.repeat,
+            num_repeats=kept.repeats,
+            num_asked=kept.trials_asked,
         )
 
     @property
@@ -67,12 +67,5 @@ class RepeatPlan(StagePlan):
 
     @override
     def own_attributes(self) -> dict[str, Any]:
-        return {
-            attributes.COMPARISON: {
-                "name": self.comparison,
-                "sampler": self.sampler,
-                "repeat": self.repeat,
-                "repeats": self.num_repeats,
-                "trials_asked": self.num_asked,
-            }
-        }
+        kept = ComparedSearch(self.comparison, self.sampler, self.repeat, self.num_repeats, self.num_asked)
+        return {attributes.COMPARISON: kept.as_dict()}

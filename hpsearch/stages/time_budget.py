@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import Fitted, stage_record
 from hpsearch.config import StageConfig
-from hpsearch.stages.plan import Fitted, StagePlan
+from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, StudyNotFoundError, find_study
 
 MARGIN = 0.85  # of the time: an estimate from a few steps may be off by a sixth
@@ -69,13 +69,12 @@ def as_fitted_before(db: Database, plan: StagePlan) -> StagePlan:
         study = find_study(db, plan.name)
     except StudyNotFoundError:
         return plan
-    stored, config = study.attrs.get(attributes.FITTED), study.attrs.get(attributes.CONFIG)
-    if stored is None or config is None or plan.kind not in config:
+    record = stage_record(study)
+    fitted, made = record.fitted, record.config_value(plan.kind)
+    if fitted is None or made is None:
         return plan
-    fitted = Fitted.of(stored)
     if (plan.settings.trials, plan.settings.epochs) != (fitted.trials, fitted.epochs):
         return plan
-    made = config[plan.kind]
     return with_budget(plan, made["trials"], made["epochs"], fitted)
 
 

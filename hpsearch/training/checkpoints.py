@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -68,7 +66,7 @@ class Checkpoints:
         described = {
             "epoch": epoch,
             "checksum": _checksum(tensors),
-            "results": [_plain(result) for result in checkpoint.results],
+            "results": [result.as_plain() for result in checkpoint.results],
         }
         try:
             with replacing(folder / f"{epoch}.safetensors") as file:
@@ -112,7 +110,7 @@ class Checkpoints:
         tensors = (folder / f"{epoch}.safetensors").read_bytes()
         if _checksum(tensors) != described["checksum"]:
             raise CheckpointError(f"checksum mismatch in {folder / f'{epoch}.safetensors'}")
-        results = [EpochResult(**{k: _number(v) for k, v in result.items()}) for result in described["results"]]
+        results = [EpochResult.of_plain(result) for result in described["results"]]
         if described["epoch"] != epoch or [result.epoch for result in results] != list(range(1, epoch + 1)):
             raise CheckpointError(f"{folder / f'{epoch}.json'} is of another epoch")
         snapshot = Snapshot(epoch, load_tensors(tensors), best_epoch(results) if results else None)
@@ -135,15 +133,6 @@ def checkpoint_folder(fingerprint: str, study_id: int) -> str:
 
 def _checksum(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _plain(result: EpochResult) -> dict[str, Any]:
-    """JSON has no nan and inf: they are kept as text."""
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(result).items()}
-
-
-def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value
 
 
 def _existing(folder: Path) -> Path:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record
 from hpsearch.errors import StorageError
 from hpsearch.logs import get_logger
 from hpsearch.storage import Database, StudyRow
@@ -89,10 +89,13 @@ def announce_portrait(
     """
     replaced: list[Path] = []
 
-    def decide(old: Mapping[str, Any] | None) -> AttrChange | None:
+    new = KeptWeights(path, number, value, epoch)
+
+    def decide(stored: Any) -> AttrChange | None:
         replaced.clear()
-        other = old if old is not None and old["path"] != str(path) else None
-        if other is not None and (other["value"], -other["number"]) >= (value, -number):
+        old = kept_weights(stored)
+        other = old if old is not None and old.path != path else None
+        if other is not None and (other.value, -other.number) >= (value, -number):
             return None  # another worker found a better one
         artifact = {
             "artifact_id": path.name,
@@ -102,10 +105,9 @@ def announce_portrait(
         }
         artifacts = {f"{ARTIFACT}{path.name}": json.dumps(artifact)}
         if other is not None:
-            replaced.append(Path(other["path"]))
-            artifacts[f"{ARTIFACT}{replaced[0].name}"] = "null"  # as Optuna marks what was removed
-        portrait = {"path": str(path), "number": number, "value": value, "epoch": epoch}
-        return AttrChange({attributes.PORTRAIT: portrait}, artifacts)
+            replaced.append(other.path)
+            artifacts[f"{ARTIFACT}{other.path.name}"] = "null"  # as Optuna marks what was removed
+        return AttrChange({attributes.PORTRAIT: new.as_dict()}, artifacts)
 
     # Two workers may find a better one at the same moment: the second of them compares with the first.
     if not change_attrs(db, study, attributes.PORTRAIT, decide):
@@ -121,15 +123,15 @@ def load_portrait(study: StudyRow) -> Portrait | None:
     Raises:
         StorageError: the file is there but broken.
     """
-    kept: Mapping[str, Any] | None = study.attrs.get(attributes.PORTRAIT)
-    if kept is None or not (path := Path(kept["path"])).is_file():
+    kept = stage_record(study).weights
+    if kept is None or not kept.path.is_file():
         return None
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        tensors = load_file(path)
+        tensors = load_file(kept.path)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"the weights of trial {kept['number']} cannot be read: {path}: {error}") from None
+        raise StorageError(f"the weights of trial {kept.number} cannot be read: {kept.path}: {error}") from None
     sparsity = {n.removeprefix(SPARSITY): share for n, share in tensors.items() if n.startswith(SPARSITY)}
-    return Portrait(kept["number"], kept["value"], path, tensors.get(FILTERS), sparsity, kept.get("epoch"))
+    return Portrait(kept.number, kept.value, kept.path, tensors.get(FILTERS), sparsity, kept.epoch)

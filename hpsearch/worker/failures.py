@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import Choice, Range, StudyConfig, is_vector
 from hpsearch.config.usercode import UserCodeError
 from hpsearch.errors import HpsearchError
@@ -68,10 +68,10 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
-def failure_attributes(error: Exception) -> dict[str, str]:
+def failure_of(error: Exception) -> TrialRecord:
     """What a trial keeps of the exception that ended it."""
     text = "".join(traceback.format_exception(error))
-    return {attributes.REASON: first_line(error), attributes.TRACEBACK: text[-4000:]}
+    return TrialRecord(first_line(error), traceback=text[-4000:])
 
 
 def is_poisoned(error: Exception) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.listener import Listener
-from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror, explosion_attributes
+from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror
 from hpsearch.storage import Lease, Outcome
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoint
@@ -143,7 +143,7 @@ class PackRun:
         for explosion in explosions:
             if (trial := self.held.get(explosion.number)) is None:
                 continue
-            attrs = explosion_attributes(explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
+            attrs = TrialRecord.of_explosion(explosion).as_attributes()
             last = (explosion.epoch, EXPLODED_VALUE)
             outcomes.append(Outcome(trial.lease, "PRUNED", EXPLODED_VALUE, attrs, last))
             if self.mirror:
@@ -181,7 +181,7 @@ class PackRun:
         outcomes = []
         for number in numbers:
             trial = self.held[number]
-            attrs = _before_time(trial, self.pruner)
+            attrs = _ending(trial, self.pruner).as_attributes()
             outcomes.append(Outcome(trial.lease, "PRUNED", trial.best.val_acc, attrs))
             self.mirror.finish(number, None)
         self.end(outcomes)
@@ -202,9 +202,7 @@ class PackRun:
         weights = self.keep(trials)
         outcomes = []
         for number, trial in trials.items():
-            attrs = _ending(trial) if reason is None else _before_time(trial, reason)
-            if number in weights:
-                attrs[attributes.WEIGHTS] = str(weights[number])
+            attrs = replace(_ending(trial, reason), weights=weights.get(number)).as_attributes()
             outcomes.append(Outcome(trial.lease, "COMPLETE", trial.best.val_acc, attrs))
             if self.mirror:
                 self.mirror.finish(number, trial.best.val_acc)
@@ -223,11 +221,12 @@ class PackRun:
         self.stop.raise_if_requested()
 
 
-def _ending(trial: HeldTrial) -> dict[str, Any]:
-    """What a trial that has a value keeps."""
-    return {attributes.BEST_EPOCH: trial.best.epoch, attributes.LAST_VALUE: trial.results[-1].val_acc}
-
-
-def _before_time(trial: HeldTrial, reason: str) -> dict[str, Any]:
-    """The same of one that has not gone through all epochs."""
-    return {attributes.REASON: reason, attributes.EPOCH: trial.results[-1].epoch, **_ending(trial)}
+def _ending(trial: HeldTrial, reason: str | None) -> TrialRecord:
+    """What a trial that has a value keeps; `reason` is why it has not gone through all epochs."""
+    last = trial.results[-1]
+    return TrialRecord(
+        reason,
+        epoch=last.epoch if reason is not None else None,
+        best_epoch=trial.best.epoch,
+        last_value=last.val_acc,
+    )

@@ -7,10 +7,8 @@ its own leases, so that a trial that has gone to somebody else meanwhile is left
 from __future__ import annotations
 
 import json
-import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,7 @@ class Spool:
             return
         line = {
             **self._head,
-            "recorded": [[_lease(lease), _plain(asdict(result))] for lease, result in recorded],
+            "recorded": [[_lease(lease), result.as_plain()] for lease, result in recorded],
             "finished": [_outcome(outcome) for outcome in finished],
         }
         try:
@@ -77,7 +75,7 @@ def recover(db: Database, folder: Path) -> int:
 
 def _write(db: Database, line: dict[str, Any]) -> int:
     queue = Queue(db, find_study(db, line["study"]), line["worker"])
-    recorded = [(Lease(*lease), EpochResult(**_numbers(result))) for lease, result in line["recorded"]]
+    recorded = [(Lease(*lease), EpochResult.of_plain(result)) for lease, result in line["recorded"]]
     outcomes = [
         Outcome(Lease(*o["lease"]), o["state"], o["value"], o["attrs"], tuple(o["last"]) if o["last"] else None)
         for o in line["finished"]
@@ -103,12 +101,3 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "attrs": dict(outcome.attrs),
         "last": outcome.last,
     }
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no nan and inf: as text."""
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: float(v) if isinstance(v, str) else v for k, v in values.items()}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import best_trial
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
@@ -39,13 +39,7 @@ from hpsearch.tuning.workload import choose_width
 from hpsearch.worker import spool
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.database_waits import Answer, insist
-from hpsearch.worker.failures import (
-    Failures,
-    PoisonedDeviceError,
-    failure_attributes,
-    first_line,
-    is_poisoned,
-)
+from hpsearch.worker.failures import Failures, PoisonedDeviceError, failure_of, first_line, is_poisoned
 from hpsearch.worker.kept_weights import Keeper
 from hpsearch.worker.pack_run import HeldTrial, PackRun, create_pack
 from hpsearch.worker.resumption import resumption
@@ -161,7 +155,7 @@ class Worker:
 
     def _tick(self) -> None:
         """Whether somebody asked all workers of the stage to stop since this one began."""
-        asked_at = find_study(self.db, self.study.name).attrs.get(attributes.STOP)
+        asked_at = stage_record(find_study(self.db, self.study.name)).stop_asked_at
         if asked_at is not None and asked_at > self.begun_at:
             self.stop.request()
         self.on_tick()
@@ -239,17 +233,17 @@ class Worker:
 
     def _fail(self, numbers: Sequence[int], error: Exception, config: StudyConfig) -> None:
         """The user's code, or ours, raised: these trials FAIL with the traceback, the others go on."""
-        attrs = failure_attributes(error)
+        failure = failure_of(error)
         outcomes = []
         for number in numbers:
             if (trial := self.held.pop(number, None)) is not None:
-                outcomes.append(Outcome(trial.lease, "FAIL", None, attrs))
+                outcomes.append(Outcome(trial.lease, "FAIL", None, failure.as_attributes()))
                 if self.mirror:
                     self.mirror.fail(number)
         if not outcomes:
             return
         self.writer.finish(outcomes)
-        log.info("trials %s failed\n%s", [o.lease.number for o in outcomes], attrs[attributes.TRACEBACK])
+        log.info("trials %s failed\n%s", [o.lease.number for o in outcomes], failure.traceback)
         self.failures.add(first_line(error), len(outcomes), config, error)
 
     def _give_back(self) -> None:

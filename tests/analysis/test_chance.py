@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hpsearch.analysis import attributes
-from hpsearch.analysis.chance import KeptImages, kept_images, num_images_of, standard_error
+from hpsearch.analysis.chance import KeptImages, counted, num_images_of, standard_error
 from hpsearch.storage import TrialRow
 
 
@@ -33,16 +32,11 @@ def test_too_few_images_say_nothing():
     assert KeptImages().luck(5) is None
 
 
-def test_what_a_study_keeps_of_its_images():
-    kept = {"shape": [3, 8, 8], "classes": 4, "val": 90, "largest": 0.3}
-    assert kept_images({attributes.DATASET: kept}) == KeptImages(4, 90, 0.3, (3, 8, 8))
-    assert kept_images({}) == KeptImages()
-
-
 def test_the_number_of_images_shows_in_the_accuracies_of_older_studies():
     trials = [TrialRow(1, 0, "COMPLETE", 0.5, intermediate={1: 0.25, 2: 0.5}), TrialRow(2, 1, "RUNNING", None)]
-    old = {attributes.DATASET: {"classes": 4}}
-    assert kept_images(old, trials).num_val == 4
+    assert counted(KeptImages(num_classes=4), trials) == KeptImages(num_classes=4, num_val=4)
+    assert counted(KeptImages(num_classes=4, num_val=90), trials).num_val == 90
+    assert counted(KeptImages(), trials) == KeptImages()  # another program's values are no accuracies
     assert num_images_of(k / 1000 for k in (401, 402, 410, 555)) == 1000
     assert num_images_of([0.5]) is num_images_of([math.nan]) is None
 

@@ -12,7 +12,7 @@ import torch
 from hpsearch.analysis import attributes
 from hpsearch.analysis.export import best_study_file
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.analysis.summary import stage_summary, stored_config
+from hpsearch.analysis.summary import stage_summary
 from hpsearch.config import FloatRange, fingerprint, load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 from hpsearch.search.listener import SearchListener
@@ -266,7 +266,7 @@ def test_a_stage_that_was_begun_with_a_parameter_that_nothing_uses_goes_on(db, t
     best = best_study_file(coarse)
     assert "# Not in [space]: train.beta2 is not used by momentum; adam and adamw use it.\n" in best
     assert set(load_settings(document=tomllib.loads(best)).study.space) == {"lr", "reg"}
-    settings = load_settings(stored=stored_config(coarse), flags={"run.device": "cpu", "run.threads": 1})
+    settings = load_settings(stored=coarse.record.config, flags={"run.device": "cpu", "run.threads": 1})
     fresh = plan_fine(coarse, settings)
     assert set(fresh.config.space) == {"lr", "reg"}
     data = load_images(fresh.trial_config, settings.run)

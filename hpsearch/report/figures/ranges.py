@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from hpsearch.analysis import attributes
 from hpsearch.config import Choice
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
@@ -48,7 +47,7 @@ class RangesInfo:
 
 def _ranges_info(stages: Sequence[StageData]) -> list[RangesInfo]:
     """One per numeric parameter that any stage searched; the seeds of a training were not."""
-    stages = [stage for stage in stages if stage.kind != attributes.TRAIN]
+    stages = [stage for stage in stages if not stage.record.is_training]
     params = dict.fromkeys(name for stage in stages for name in stage.numeric_params)
     return [_param_info(param, stages) for param in params]
 
@@ -61,8 +60,6 @@ def _param_info(param: str, stages: Sequence[StageData]) -> RangesInfo:
         range_ = stage.evidence.ranges.get(param)
         if range_ is None or isinstance(range_, Choice):
             continue
-        provenance = stage.evidence.study.attrs.get(attributes.PROVENANCE) or {}
-        reasons = {row.get("param"): row.get("reason") for row in provenance.get("ranges", [])}
         best, verdict = stage.best, stage.verdicts.get(param)
         value = best.params.get(param) if best else None
         text = f"trial {best.number}: {param} {format_value(value, range_)}, {value_text(best.value)}" if best else ""
@@ -73,9 +70,9 @@ def _param_info(param: str, stages: Sequence[StageData]) -> RangesInfo:
                 range_.high,
                 value,
                 text,
-                str(reasons.get(param) or "given"),
+                stage.record.reasons.get(param, "given"),
                 verdict.verdict if verdict else None,
-                rows.get(str(provenance.get("from"))),
+                rows.get(stage.record.source or ""),
             )
         )
         logs.append(range_.log)

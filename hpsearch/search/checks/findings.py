@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpsearch.errors import RefusedError
+from hpsearch.results import plain
 
 Outcome = Literal["ok", "note", "failed"]
 
 
-def plain(value: float) -> float | str:
-    """To four digits; JSON has no inf and nan, so they are text."""
-    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+def four_digits(value: float) -> float | str:
+    """For JSON, as far as it says something."""
+    rounded: float | str = plain(float(f"{value:.4g}"))
+    return rounded
 
 
 @dataclass(frozen=True)

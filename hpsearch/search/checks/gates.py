@@ -20,7 +20,7 @@ from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.device import TrainingData
 from hpsearch.results import EpochResult, TrialSpec
 from hpsearch.search.checks.advice import either, more_capacity, other_training, scaled_inputs, smaller_weights
-from hpsearch.search.checks.findings import Finding, plain
+from hpsearch.search.checks.findings import Finding, four_digits
 from hpsearch.search.checks.learning_rate import half_decades
 from hpsearch.training import Pack
 from hpsearch.wording import count_text
@@ -73,10 +73,10 @@ def check_data(data: TrainingData) -> Finding:
         "classes": len(counts),
         "least": min(counts),
         "most": max(counts),
-        "mean": plain(mean),
-        "std": plain(std),
-        "channel_mean": [plain(each) for each in x_NCHW.mean((0, 2, 3)).tolist()],
-        "channel_std": [plain(each) for each in x_NCHW.std((0, 2, 3), correction=0).tolist()],
+        "mean": four_digits(mean),
+        "std": four_digits(std),
+        "channel_mean": [four_digits(each) for each in x_NCHW.mean((0, 2, 3)).tolist()],
+        "channel_std": [four_digits(each) for each in x_NCHW.std((0, 2, 3), correction=0).tolist()],
     }
     if std == 0:
         return Finding("data", "failed", text, "all pixels are the same: look at the images themselves", measured)
@@ -112,8 +112,8 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
 def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: float) -> Finding:
     text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f})"
     lowest, highest = MIN_INITIAL * guessing, MAX_INITIAL * guessing
-    bounds = {"guessing": plain(guessing), "lowest": plain(lowest), "highest": plain(highest)}
-    measured = {"loss": plain(loss), **bounds}
+    bounds = {"guessing": four_digits(guessing), "lowest": four_digits(lowest), "highest": four_digits(highest)}
+    measured = {"loss": four_digits(loss), **bounds}
     if not loss <= highest:
         smaller = either(*scaled_inputs(config), *smaller_weights(config.model))
         advice = f"at most {highest:.1f} is healthy, which inputs and weights that are not too large give: {smaller}"
@@ -131,7 +131,7 @@ def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: 
 
 def _regularization(config: StudyConfig, without: float, with_reg: float) -> Finding:
     text = f"reg 1e3 -> {with_reg:.2f}" if with_reg < 1e4 else f"reg 1e3 -> {with_reg:.1e}"
-    measured = {"reg": STRONG_REG, "cost": plain(with_reg), "cost_without": plain(without)}
+    measured = {"reg": STRONG_REG, "cost": four_digits(with_reg), "cost_without": four_digits(without)}
     if with_reg > without * (1 + RISE):
         return Finding("regularization", "ok", text, "", measured)
     name = config.model.name

@@ -29,7 +29,7 @@ from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.datasets.splits import sample
 from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.search.checks.advice import rate_advice
-from hpsearch.search.checks.findings import Finding, plain
+from hpsearch.search.checks.findings import Finding, four_digits
 from hpsearch.training import Pack
 
 
@@ -64,10 +64,15 @@ class RateTrial:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the loss on training images at the end, or the step and cost of the explosion."""
         if self.explosion is not None:
-            ending = {"step": self.explosion.step, "cost": plain(self.explosion.cost)}
+            ending = {"step": self.explosion.step, "cost": four_digits(self.explosion.cost)}
             return {"lr": self.lr, "verdict": self.verdict, **ending}
         last = self.looks[-1]
-        return {"lr": self.lr, "verdict": self.verdict, "loss": plain(last.train_loss), "val_acc": plain(last.val_acc)}
+        return {
+            "lr": self.lr,
+            "verdict": self.verdict,
+            "loss": four_digits(last.train_loss),
+            "val_acc": four_digits(last.val_acc),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +160,7 @@ def rate_finding(search: RateSearch, config: StudyConfig) -> Finding:
     """The rough range as a check; it stops nothing, since a net may need more steps to get going."""
     steps, verdicts = search.steps, [(trial.lr, trial.verdict) for trial in search.trials]
     found = rough_range(verdicts)
-    measured: dict[str, Any] = {"steps": steps, "needed": plain(search.needed)}
+    measured: dict[str, Any] = {"steps": steps, "needed": four_digits(search.needed)}
     measured["rates"] = [trial.as_dict() for trial in search.trials]
     if found is None:
         text = f"no rate goes down in {steps} steps"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import TrialRecord, stage_record
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
@@ -21,7 +22,7 @@ from hpsearch.search.checks.gates import NUM_SAMPLE, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
 from hpsearch.stages.opening import find_stage, stage_attributes
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import EXPLODED_VALUE, explosion_attributes
+from hpsearch.stages.proposals import EXPLODED_VALUE
 from hpsearch.storage import (
     STRUCTURE,
     Database,
@@ -122,7 +123,7 @@ def run_check(
     try:
         study = find_stage(db, plan, data)
         if _is_finished(db, study):
-            return Check(CheckReport.from_dict(study.attrs[attributes.CHECKS]), study, fresh=False)
+            return Check(CheckReport.from_dict(stage_record(study).checks or {}), study, fresh=False)
     except StudyNotFoundError:
         pass
     config = checked_config(plan.trial_config)
@@ -181,9 +182,9 @@ def _store(
 
 def _outcome(lease: Lease, trial: RateTrial) -> Outcome:
     if (explosion := trial.explosion) is not None:
-        attrs = explosion_attributes(explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
+        attrs = TrialRecord.of_explosion(explosion).as_attributes()
         return Outcome(lease, "PRUNED", EXPLODED_VALUE, attrs, last=(explosion.epoch, EXPLODED_VALUE))
     best = trial.best
     assert best is not None, "a rate that did not explode was looked at"
-    attrs = {attributes.BEST_EPOCH: best.epoch, attributes.LAST_VALUE: trial.looks[-1].val_acc}
-    return Outcome(lease, "COMPLETE", best.val_acc, attrs)
+    ending = TrialRecord(best_epoch=best.epoch, last_value=trial.looks[-1].val_acc)
+    return Outcome(lease, "COMPLETE", best.val_acc, ending.as_attributes())

@@ -1,0 +1,295 @@
+"""What hpsearch keeps with a study and with a trial, as typed values.
+
+Any program may have made them: what is missing, or of another type than ours, counts as not kept. The keys are in
+`attributes`; those of a study are written by `stages.opening`, by its plan, and by whoever adds to it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.chance import KeptImages
+from hpsearch.results import Explosion, plain
+from hpsearch.storage import Outcome, StudyRow, TrialRow
+
+StageKind = Literal["check", "coarse", "fine", "compare", "train"]
+KINDS: tuple[StageKind, ...] = get_args(StageKind)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class KeptRange:
+    """A range of a stage: [low, high] or the values of a choice, those it came from if it did, and why."""
+
+    param: str
+    old: list[Any] | None
+    new: list[Any]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ComparedSearch:
+    """What a search keeps that is one of many compared."""
+
+    name: str
+    """Of the comparison."""
+    sampler: str
+    repeat: int
+    repeats: int
+    trials_asked: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As kept with the study."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """Where the weights of the best trial are, of which epoch, and the value that they gave."""
+
+    path: Path
+    number: int
+    value: float
+    epoch: int | None = None
+    """None where an older version kept those after the last one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As kept with the study."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The trials and epochs that were asked for, of a stage that has been made to fit a time, and the time it had."""
+
+    trials: int
+    epochs: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As kept with the study."""
+        return {**asdict(self), "seconds": round(self.seconds, 1)}
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What hpsearch keeps with a study of its own."""
+
+    kind: StageKind | None = None
+    """None for a study of another program."""
+    config: Mapping[str, Any] | None = None
+    """The resolved study file."""
+    identity: Mapping[str, Any] | None = None
+    fingerprint: str = ""
+    """Of the identity."""
+    source: str | None = None
+    """The study whose trials gave the ranges."""
+    ranges: tuple[KeptRange, ...] = ()
+    images: KeptImages = field(default_factory=KeptImages)
+    compared: ComparedSearch | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of packages, and the hashes of the user's code."""
+    weights: KeptWeights | None = None
+    checks: Mapping[str, Any] | None = None
+    learning: Mapping[str, Any] | None = None
+    """What an adaptive sampler knew when it proposed, see `stages.sampler_knowledge`."""
+    fitted: Fitted | None = None
+    stop_asked_at: float | None = None
+    """On the database's clock."""
+    tests: tuple[Mapping[str, Any], ...] = ()
+    """Each use of the test set."""
+
+    @property
+    def is_training(self) -> bool:
+        """Whether its trials have given values and differ by their seed alone."""
+        return self.kind == attributes.TRAIN
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether hpsearch trained it, on images that it knows."""
+        return self.images.num_classes is not None
+
+    @property
+    def value_name(self) -> str:
+        """What the value of a trial is: validation accuracy in our own studies."""
+        return "value" if self.kind is None else "val_acc"
+
+    @property
+    def num_epochs(self) -> int | None:
+        """Of each trial."""
+        return _as(int, self.config_value(self.kind or "", "epochs"))
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each range is what it is, by parameter."""
+        return {row.param: row.reason for row in self.ranges}
+
+    def config_value(self, *path: str) -> Any:
+        """A key of the config, as `config_value("coarse", "epochs")`; None where there is none."""
+        value: Any = self.config
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What hpsearch keeps with a trial, beside its values: how it ended."""
+
+    reason: str | None = None
+    """Why it ended before its time: exploded, stopped early, the pruner's name, or the error."""
+    epoch: int | None = None
+    """Where it stopped, if it did not go through all."""
+    step: int | None = None
+    cost: float | None = None
+    """That stopped it; may be inf or nan."""
+    first_cost: float | None = None
+    best_epoch: int | None = None
+    last_value: float | None = None
+    weights: Path | None = None
+    """Those of its best epoch, where all are kept."""
+    traceback: str | None = None
+
+    @classmethod
+    def of_explosion(cls, explosion: Explosion) -> Self:
+        """Of a trial that exploded."""
+        return cls(attributes.EXPLODED, explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
+
+    @property
+    def exploded(self) -> bool:
+        """Whether its cost ran away."""
+        return self.reason == attributes.EXPLODED
+
+    @property
+    def explosion(self) -> tuple[int, int] | None:
+        """Epoch and step of that."""
+        return (self.epoch, self.step) if self.exploded and self.epoch is not None and self.step is not None else None
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether train.patience ended it."""
+        return self.reason == attributes.STOPPED_EARLY
+
+    def as_attributes(self) -> dict[str, Any]:
+        """As kept with the trial: what there is."""
+        kept = {
+            attributes.REASON: self.reason,
+            attributes.EPOCH: self.epoch,
+            attributes.STEP: self.step,
+            attributes.COST: plain(self.cost),
+            attributes.FIRST_COST: plain(self.first_cost),
+            attributes.BEST_EPOCH: self.best_epoch,
+            attributes.LAST_VALUE: self.last_value,
+            attributes.WEIGHTS: str(self.weights) if self.weights is not None else None,
+            attributes.TRACEBACK: self.traceback,
+        }
+        return {name: value for name, value in kept.items() if value is not None}
+
+
+def stage_record(study: StudyRow) -> StageRecord:
+    """What is kept with a study."""
+    kept = study.attrs
+    provenance = _as(dict, kept.get(attributes.PROVENANCE)) or {}
+    versions = _as(dict, kept.get(attributes.VERSIONS)) or {}
+    return StageRecord(
+        kind=next((kind for kind in KINDS if kind == kept.get(attributes.STAGE)), None),
+        config=_as(dict, kept.get(attributes.CONFIG)),
+        identity=_as(dict, kept.get(attributes.IDENTITY)),
+        fingerprint=_as(str, kept.get(attributes.FINGERPRINT)) or "",
+        source=_as(str, provenance.get("from")),
+        ranges=tuple(range_ for row in _list(provenance.get("ranges")) if (range_ := _range(row)) is not None),
+        images=_images(_as(dict, kept.get(attributes.DATASET)) or {}),
+        compared=_compared(kept.get(attributes.COMPARISON)),
+        versions={name: version for name, version in versions.items() if isinstance(version, str)},
+        weights=kept_weights(kept.get(attributes.PORTRAIT)),
+        checks=_as(dict, kept.get(attributes.CHECKS)),
+        learning=_as(dict, kept.get(attributes.LEARNING)),
+        fitted=_fitted(kept.get(attributes.FITTED)),
+        stop_asked_at=_number(kept.get(attributes.STOP)),
+        tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
+    )
+
+
+def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
+    """What is kept with a trial, or will be."""
+    kept = trial.attrs
+    weights = _as(str, kept.get(attributes.WEIGHTS))
+    return TrialRecord(
+        reason=_as(str, kept.get(attributes.REASON)),
+        epoch=_as(int, kept.get(attributes.EPOCH)),
+        step=_as(int, kept.get(attributes.STEP)),
+        cost=_number(kept.get(attributes.COST)),
+        first_cost=_number(kept.get(attributes.FIRST_COST)),
+        best_epoch=_as(int, kept.get(attributes.BEST_EPOCH)),
+        last_value=_number(kept.get(attributes.LAST_VALUE)),
+        weights=Path(weights) if weights is not None else None,
+        traceback=_as(str, kept.get(attributes.TRACEBACK)),
+    )
+
+
+def kept_weights(stored: Any) -> KeptWeights | None:
+    """From what `as_dict` wrote."""
+    match stored:
+        case {"path": str(path), "number": int(number), "value": int() | float() as value}:
+            return KeptWeights(Path(path), number, value, _as(int, stored.get("epoch")))
+    return None
+
+
+def _range(stored: Any) -> KeptRange | None:
+    match stored:
+        case {"param": str(param), "new": list(new), "reason": str(reason)}:
+            return KeptRange(param, _as(list, stored.get("old")), new, reason)
+    return None
+
+
+def _images(stored: dict[str, Any]) -> KeptImages:
+    shape: tuple[int, int, int] | None = None
+    match stored.get("shape"):
+        case [int(channels), int(height), int(width)]:
+            shape = channels, height, width
+    return KeptImages(
+        num_classes=_as(int, stored.get("classes")),
+        num_val=_as(int, stored.get("val")),
+        largest_share=_number(stored.get("largest")),
+        shape=shape,
+        fingerprint=_as(str, stored.get("fingerprint")),
+    )
+
+
+def _compared(stored: Any) -> ComparedSearch | None:
+    match stored:
+        case {
+            "name": str(name),
+            "sampler": str(sampler),
+            "repeat": int(repeat),
+            "repeats": int(repeats),
+            "trials_asked": int(trials_asked),
+        }:
+            return ComparedSearch(name, sampler, repeat, repeats, trials_asked)
+    return None
+
+
+def _fitted(stored: Any) -> Fitted | None:
+    match stored:
+        case {"trials": int(trials), "epochs": int(epochs), "seconds": int() | float() as seconds}:
+            return Fitted(trials, epochs, seconds)
+    return None
+
+
+def _as(kind: type[Value], stored: Any) -> Value | None:
+    return stored if isinstance(stored, kind) and not isinstance(stored, bool) else None
+
+
+def _list(stored: Any) -> list[Any]:
+    return _as(list, stored) or []
+
+
+def _number(stored: Any) -> float | None:
+    """A float, or the text that `plain` made of one."""
+    if stored in ("nan", "inf", "-inf"):
+        return float(stored)
+    return float(stored) if isinstance(stored, int | float) and not isinstance(stored, bool) else None
