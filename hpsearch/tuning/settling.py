@@ -209,7 +209,7 @@ def _with_shared_width(plan: StagePlan, data: TrainingData, run: RunConfig, work
     stays the stage's own."""
     if workers == 1 or run.width or needs_mirror(plan.settings):
         return run
-    num_open = math.ceil(share * num_trials(plan.config.space, plan.settings))
+    num_open = max(1, math.ceil(share * num_trials(plan.config.space, plan.settings)))  # none is left of what has ended
     width = choose_width(plan.trial_config, data, run, plan.settings, num_open, workers)
     return run.model_copy(update={"width": width})
 

@@ -28,6 +28,7 @@ Clock = Callable[[], float]
 MAX_STEPS = 10  # minibatches in a timed epoch, at most
 MIN_STEPS = 3  # or at least
 CRUMB = 4  # images of the smallest minibatch: a large net must not take minutes to be known as large
+MIN_GROWTH = 2.0  # times the part of a pack that was timed: less is not worth another one
 NUM_EVALUATED = 50  # images of each part that a timed epoch evaluates on, at most
 # Values that change no verdict on a net, but keep the arithmetic that the search will have.
 HARMLESS = {"lr": 1e-12}
@@ -197,16 +198,15 @@ class TimedPack:
 def estimate(
     make: Callable[..., TimedPack], default: Candidate, batch_size: int, seconds: float, most_steps: int
 ) -> Timing:
-    """The timing of a pack: of a crumb of it first, of the whole as far as `seconds` allow, else scaled up."""
+    """The timing of a pack: of a crumb of it first, then of as much of it as `seconds` allow, scaled up to the whole.
+
+    A step of a crumb may be all overhead, hundreds of times what its share of a full step is, so what it says of the
+    whole is a bound, by which the next part is chosen.
+    """
+    width, images, num_steps = 1, min(CRUMB, batch_size), 1
     found: Timing | None = None
-    for width, images in dict.fromkeys([(1, min(CRUMB, batch_size)), (1, batch_size), (default.width, batch_size)]):
+    while True:
         part = width * images / (default.width * batch_size)
-        num_steps = 1
-        if found is not None:
-            predicted = found.step * part
-            if 2 * predicted > seconds:
-                break
-            num_steps = max(1, min(most_steps, int(seconds / 3 / predicted)))
         try:
             pack = make(Candidate(default.engine, width), num_steps=num_steps, batch_size=images)
             for _ in range(3):
@@ -215,10 +215,19 @@ def estimate(
             if found is None:
                 raise
             log.info("a pack of %d trials cannot be timed: %s", width, error)
-            break
+            return found
         # The least, since a stall of the machine in a crumb would be scaled up with it.
-        step, evaluation = min(pack.steps) / part, min(pack.evaluations) * default.width / width
-        found = Timing(pack.engine, default.width, step, evaluation)
+        step = min(pack.steps)
+        found = Timing(pack.engine, default.width, step / part, min(pack.evaluations) * default.width / width)
         log.info("%d trials, %d images: %s", width, images, found)
-    assert found is not None
-    return found
+        affordable = seconds / 2 / step if step > 0 else math.inf
+        if part == 1 or affordable < MIN_GROWTH:
+            return found
+        growth = 1 / part
+        if affordable < growth:
+            images, before = min(batch_size, int(images * affordable)), images
+            width = min(default.width, max(1, int(width * affordable * before / images)))
+            growth = width * images / (default.width * batch_size) / part
+        else:
+            width, images = default.width, batch_size
+        num_steps = max(1, min(most_steps, int(seconds / 3 / (step * growth)))) if step > 0 else most_steps

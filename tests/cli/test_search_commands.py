@@ -30,6 +30,14 @@ def test_the_database_is_in_wal_mode(searched):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_several_workers_find_that_nothing_is_left(hpsearch):
+    first = hpsearch("coarse", "-c", "tiny.toml", "--workers", 2)
+    again = hpsearch("coarse", "-c", "tiny.toml", "--workers", 2)
+    best = [line for line in first.stdout.splitlines() if line.startswith("best")]
+    assert best
+    assert [line for line in again.stdout.splitlines() if line.startswith("best")] == best
+
+
 def test_the_same_command_again_says_that_the_budget_is_spent(searched):
     again = searched("coarse", "-c", "tiny.toml")
     assert "spent: 12 of 12 trials" in again.stdout

@@ -114,6 +114,7 @@ def test_a_small_search_of_several_workers_has_packs_for_all(tiny):
     two = run.model_copy(update={"workers": 2})
     assert settle(plan, data, two).run.width == 6
     assert settle(plan, data, two, share=0.5).run.width == 3
+    assert settle(plan, data, two, share=0.0).run.width == 1  # all has ended
     assert preview_stage(plan, two).num_packs == 2
     own = two.model_copy(update={"width": 8})
     assert settle(plan, data, own).run is own

@@ -1,6 +1,8 @@
 """What a pack takes: the packs that are timed, and what of their time is a step's."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.training.fused.engine import FusedEngine
@@ -33,6 +35,47 @@ def test_a_large_net_is_known_as_such_by_a_crumb():
     found = estimate(SlowPack, Candidate("loop", 10), 100, 0.5, 10)
     assert made == [(1, 4)]
     assert (found.width, found.step, found.evaluation) == (10, pytest.approx(100.0), pytest.approx(0.1))
+
+
+@pytest.mark.parametrize("overhead", [1e-5, 1e-3, 1e-2, 0.05, 0.1])
+def test_what_a_step_costs_whatever_its_size_is_not_scaled_up(overhead):
+    """A busy machine's 10 ms for four images are no 2.25 s for nine trials of a hundred."""
+    made = []
+
+    class Pack:
+        def __init__(self, candidate, *, num_steps, batch_size):
+            self.engine, self.num_steps = candidate.engine, num_steps
+            made.append((candidate.width, batch_size))
+            self.steps = [overhead + 1e-6 * candidate.width * batch_size]
+            self.evaluations = [1e-6 * candidate.width]
+
+        def run_epoch(self):
+            return 0.0
+
+    found = estimate(Pack, Candidate("fused", 9), 100, 0.5, 10)
+    assert made[-1] == (9, 100)
+    assert found.step == pytest.approx(overhead + 9e-4)
+
+
+@given(st.integers(1, 64), st.integers(1, 256), st.floats(1e-6, 1), st.floats(1e-7, 1e-1))
+def test_an_estimate_is_no_less_than_the_truth_and_takes_its_time(width, batch_size, overhead, per_image):
+    spent = 0.0
+
+    class Pack:
+        def __init__(self, candidate, *, num_steps, batch_size):
+            self.engine, self.num_steps = candidate.engine, num_steps
+            self.steps = [overhead + per_image * candidate.width * batch_size]
+            self.evaluations = [0.0]
+
+        def run_epoch(self):
+            nonlocal spent
+            spent += self.num_steps * self.steps[0]
+
+    truth = overhead + per_image * width * batch_size
+    found = estimate(Pack, Candidate("fused", width), batch_size, 0.5, 10)
+    assert found.step >= truth * (1 - 1e-9)
+    crumb = 3 * (overhead + per_image * min(4, batch_size))
+    assert spent <= crumb + 12 * 0.75
 
 
 def test_what_the_last_step_of_an_epoch_does_beside_training_is_none_of_a_step_s_time(tiny, monkeypatch):
