@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hpsearch.training.cost import data_loss
-from hpsearch.training.optimizers import Stacked
+from hpsearch.training.layout import Kind, Stacked
 from hpsearch.training.state import PackState
 
 # Most numbers in one layer's output during evaluation.
@@ -32,10 +32,10 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
-
-    def __init__(self, module: nn.Module, state: PackState) -> None:
+    def __init__(self, module: nn.Module, state: PackState, layout: Kind = "single") -> None:
         self.module = module  # gives the structure; its own numbers are not used
         self.state = state
+        state.lay_out(layout)
 
     @abstractmethod
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
@@ -87,7 +87,7 @@ class StackedEngine(Engine):
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         """(loss_K, gradients, buffers) of the data loss in training mode, as `PackState.advance` takes them.
 
-        Changes nothing: the buffers are copies, as the forward pass left them.
+        Changes nothing: the buffers are copies, as the forward pass left them. All are valid until the next call.
         """
 
 

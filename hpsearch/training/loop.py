@@ -5,6 +5,8 @@ Shapes: K = trials in the pack, B = batch, C = channels (of the logits: classes)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -12,8 +14,8 @@ from typing_extensions import override
 
 from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
+from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
-from hpsearch.training.optimizers import Stacked
 from hpsearch.training.precision import autocast
 from hpsearch.training.state import PackState
 
@@ -24,19 +26,21 @@ class LoopEngine(StackedEngine):
     name = "loop"
 
     def __init__(self, module: nn.Module, state: PackState, *, channels_last: bool = True) -> None:
-        super().__init__(module, state)
         # 15-19% faster convolutions on a CPU (LeNet and a small convnet, one thread, torch 2.15); a flattening
-        # first layer would have to copy it back.
+        # first layer would have to copy it back. Filters in that order are enough to give outputs in it.
         convolves = channels_last and any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+        super().__init__(module, state, "joined, channels last" if convolves else "joined")
         self._memory_format = torch.channels_last if convolves else torch.contiguous_format
+        self._gradient_blocks: Stacked = {}
+        self._rooms: list[list[Tensor]] = []
 
     @override
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         state = self.state
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
         loss_K = torch.empty_like(state.cost_sum_K)
-        gradients = {name: torch.empty_like(tensor) for name, tensor in state.parameters.items()}
-        buffers = {name: tensor.clone() for name, tensor in state.buffers.items()}
+        buffer_blocks = {name: block.clone() for name, block in state.buffer_blocks.items()}
+        buffers = state.buffers_in(buffer_blocks)
         for slot in range(state.num_trials):
             parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.parameters.items()}
             own_buffers = {name: tensor[slot] for name, tensor in buffers.items()}  # views: written in place
@@ -47,9 +51,22 @@ class LoopEngine(StackedEngine):
             loss = data_loss(logits_BC.unsqueeze(0), y_B, smoothing_K).squeeze(0)
             found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
             loss_K[slot] = loss.detach()
-            for name, gradient in zip(parameters, found, strict=True):
-                gradients[name][slot] = gradient
-        return loss_K, gradients, buffers
+            torch._foreach_copy_(self._gradients_of(slot), found)
+        return loss_K, self._gradient_blocks, buffer_blocks
+
+    def _gradients_of(self, slot: int) -> list[Tensor]:
+        """Room for one trial's gradients, in the order of the parameters; the same in every step."""
+        if not self._rooms:
+            blocks = self.state.parameter_blocks
+            self._gradient_blocks = {name: torch.empty_like(block) for name, block in blocks.items()}
+            by_name = self.state.parameters_in(self._gradient_blocks).values()
+            self._rooms = [list(each) for each in zip(*(tensor.unbind() for tensor in by_name), strict=True)]
+        return self._rooms[slot]
+
+    @override
+    def keep(self, slots: Sequence[int]) -> None:
+        super().keep(slots)
+        self._rooms = []
 
     @torch.no_grad()
     @override

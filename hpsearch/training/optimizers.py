@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from hpsearch.training.layout import Stacked
 from hpsearch.training.vectors import Vectors, columns
-
-Stacked = dict[str, Tensor]  # by name of the parameter; shapes [K, ...]
 
 ADAM_EPS = 1e-8  # as in Kingma & Ba 2014 and torch.optim
 

@@ -12,7 +12,8 @@ from hpsearch.config import TrainConfig
 from hpsearch.models import Dropout, weight_names
 from hpsearch.training.cost import Penalty
 from hpsearch.training.explosion import ExplosionWatch
-from hpsearch.training.optimizers import Stacked, make_optimizer
+from hpsearch.training.layout import WEIGHTS, Kind, Stacked, layout_of
+from hpsearch.training.optimizers import make_optimizer
 from hpsearch.training.vectors import Vectors, columns
 
 BEST = "best/"  # before the names of the best weights, in `everything`
@@ -21,7 +22,8 @@ BEST = "best/"  # before the names of the best weights, in `everything`
 class PackState:
     """Parameters, buffers and optimizer state of K trials, stacked along dimension 0; engines change them in place.
 
-    No tensor is replaced by another between two calls of `keep`.
+    No tensor is replaced by another between two calls of `keep`. Names are those of the net, whatever blocks the
+    tensors lie in; an engine gives gradients and buffers by block (see `layout`).
 
     Args:
         module: the net with initial weights, in float64 on the CPU; its numbers are copied.
@@ -33,31 +35,30 @@ class PackState:
 
     def __init__(self, module: nn.Module, vectors: Vectors, train: TrainConfig, num_classes: int, like: Tensor) -> None:
         num_trials = len(vectors.lr)
-        weights = set(weight_names(module))
-        self.parameters: Stacked = {}
+        weights = frozenset(weight_names(module))
+        parameters: Stacked = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             scales = vectors.init_scale.tolist() if name in weights else [1.0] * num_trials
             scaled = [(parameter.detach() * scale).to(like.dtype) for scale in scales]
-            self.parameters[name] = torch.stack(scaled).to(like.device)
-        self.buffers: Stacked = {}
+            parameters[name] = torch.stack(scaled).to(like.device)
+        buffers: Stacked = {}
         frozen = [(name, p.detach()) for name, p in module.named_parameters() if not p.requires_grad]
         for name, buffer in [*module.named_buffers(), *frozen]:
             stacked = buffer.expand(num_trials, *buffer.shape)
-            self.buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
+            buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
         for name, layer in module.named_modules():
             if isinstance(layer, Dropout):
-                self.buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
-        self.best: Stacked = {}
-        """Parameters and buffers of each trial's best epoch; empty until `keep_best` is called."""
+                buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
         self.vectors = vectors
         self.train = train
-        self.optimizer = make_optimizer(train.optimizer, self.parameters, weights, vectors)
+        self._weight_names = weights
+        self._best_blocks: tuple[Stacked, Stacked]
+        self._lay_out(parameters, buffers, "single")
         self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
-        self._weight_names = weights
         self.lr_K = vectors.lr.to(like, copy=True)
         self._set_coefficients()
 
@@ -68,8 +69,20 @@ class PackState:
 
     @property
     def weights(self) -> Stacked:
-        """The parameters that are weights, as views."""
-        return {name: tensor for name, tensor in self.parameters.items() if name in self._weight_names}
+        """The blocks of parameters that are weights."""
+        return {name: tensor for name, tensor in self.parameter_blocks.items() if name in self._weight_blocks}
+
+    def lay_out(self, kind: Kind) -> None:
+        """Each tensor by itself, or all in a few blocks; before anything is trained."""
+        self._lay_out(self.parameters, self.buffers, kind)
+
+    def parameters_in(self, blocks: Stacked) -> Stacked:
+        """What lies in blocks like those of the parameters, by name: views."""
+        return self._layouts[0].parted(blocks)
+
+    def buffers_in(self, blocks: Stacked) -> Stacked:
+        """What lies in blocks like those of the buffers, by name: views."""
+        return self._layouts[1].parted(blocks)
 
     def set_learning_rate(self, lr_K: Tensor) -> None:
         """Use these rates from the next step on."""
@@ -80,8 +93,8 @@ class PackState:
 
         Args:
             loss_K: data loss of each trial.
-            gradients: of the data loss, shapes [K, ...].
-            buffers: as the forward pass left them, shapes [K, ...]; those that it does not change may be missing.
+            gradients: of the data loss, by block.
+            buffers: as the forward pass left them, by block; those that it does not change may be missing.
         """
         frozen_K = self.admit(loss_K, self.penalty.cost(self.weights))
         self.update(gradients, frozen_K)
@@ -96,8 +109,8 @@ class PackState:
 
     def update(self, gradients: Stacked, frozen_K: Tensor | None) -> None:
         """Regularize and update those parameters that have a gradient of the data loss here; uses the gradients up."""
-        parameters = {name: self.parameters[name] for name in gradients}
-        self.penalty.add_gradients({n: t for n, t in parameters.items() if n in self._weight_names}, gradients)
+        parameters = {name: self.parameter_blocks[name] for name in gradients}
+        self.penalty.add_gradients({n: t for n, t in parameters.items() if n in self._weight_blocks}, gradients)
         lr_K = self.lr_K
         if frozen_K is not None:
             lr_K = lr_K.masked_fill(frozen_K, 0)
@@ -108,7 +121,7 @@ class PackState:
     def store(self, buffers: Stacked, frozen_K: Tensor | None) -> None:
         """Take over the buffers of all trials but the frozen."""
         for name, buffer in buffers.items():
-            own = self.buffers[name]
+            own = self.buffer_blocks[name]
             own.copy_(buffer if frozen_K is None else torch.where(columns(frozen_K, own), own, buffer))
 
     def slot(self, index: int) -> dict[str, Tensor]:
@@ -117,14 +130,17 @@ class PackState:
 
     def keep_best(self, slots: Sequence[int]) -> None:
         """Take these trials' parameters and buffers, as they are now, for the best that they had; at first, of all."""
-        current = {**self.parameters, **self.buffers}
+        current = self.parameter_blocks, self.buffer_blocks
         if not self.best:
-            self.best = {name: tensor.clone() for name, tensor in current.items()}
+            parameters, buffers = ({name: t.clone() for name, t in blocks.items()} for blocks in current)
+            self._best_blocks = parameters, buffers
+            self._part()
             return
-        for name, tensor in current.items():
-            own, best = tensor.unbind(), self.best[name].unbind()
-            # One kernel for all slots on a GPU; on a CPU, a fifth of the time of index_copy and index_select.
-            torch._foreach_copy_([best[slot] for slot in slots], [own[slot] for slot in slots])
+        for blocks, best_blocks in zip(current, self._best_blocks, strict=True):
+            for name, block in blocks.items():
+                own, best = block.unbind(), best_blocks[name].unbind()
+                # One kernel for all slots on a GPU; on a CPU, a fifth of the time of index_copy and index_select.
+                torch._foreach_copy_([best[slot] for slot in slots], [own[slot] for slot in slots])
 
     def best_slot(self, index: int) -> dict[str, Tensor]:
         """As `slot`, of the trial's best epoch."""
@@ -132,7 +148,8 @@ class PackState:
 
     def everything(self) -> Stacked:
         """All that a trial is made of, stacked, by a name of its own: what has to be kept to go on with it later."""
-        averages = {f"optimizer/{key}/{name}": t for key, s in self.optimizer.state.items() for name, t in s.items()}
+        state = {key: self._layouts[0].parted(blocks) for key, blocks in self.optimizer.state.items()}
+        averages = {f"optimizer/{key}/{name}": t for key, s in state.items() for name, t in s.items()}
         return {
             **{f"parameters/{name}": tensor for name, tensor in self.parameters.items()},
             **{f"buffers/{name}": tensor for name, tensor in self.buffers.items()},
@@ -143,15 +160,37 @@ class PackState:
 
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials; the kept ones move together in this order."""
-        for stacked in (self.parameters, self.buffers, self.best):
-            for name, tensor in stacked.items():
-                stacked[name] = tensor[list(slots)]
+        for blocks in (self.parameter_blocks, self.buffer_blocks, *self._best_blocks):
+            for name, block in blocks.items():
+                blocks[name] = block[list(slots)]
+        self._part()
         self.vectors = self.vectors.keep(slots)
         for name in ("lr_K", "cost_sum_K", "update_ratio_K"):
             setattr(self, name, getattr(self, name)[list(slots)])
         self.optimizer.keep(slots)
         self.watch.keep(slots)
         self._set_coefficients()
+
+    def _lay_out(self, parameters: Stacked, buffers: Stacked, kind: Kind) -> None:
+        self._layouts = layout_of(parameters, self._weight_names, kind), layout_of(buffers, (), kind)
+        self.parameter_blocks, self.buffer_blocks = (
+            own.joined(stacked) for own, stacked in zip(self._layouts, (parameters, buffers), strict=True)
+        )
+        self._best_blocks = {}, {}
+        self._weight_blocks = {WEIGHTS, *self._weight_names} & self.parameter_blocks.keys()
+        self._part()
+        self.optimizer = make_optimizer(self.train.optimizer, self.parameter_blocks, self._weight_blocks, self.vectors)
+
+    def _part(self) -> None:
+        """Find the tensors in their blocks."""
+        of_parameters, of_buffers = self._layouts
+        self.parameters: Stacked = of_parameters.parted(self.parameter_blocks)
+        self.buffers: Stacked = of_buffers.parted(self.buffer_blocks)
+        self.best: Stacked = {
+            **of_parameters.parted(self._best_blocks[0]),
+            **of_buffers.parted(self._best_blocks[1]),
+        }
+        """Parameters and buffers of each trial's best epoch; empty until `keep_best` is called."""
 
     def _frozen(self, active_K: Tensor) -> Tensor | None:
         # Reading a flag is free on a CPU and saves the masks; elsewhere it would wait for the whole queue.

@@ -13,8 +13,8 @@ from typing_extensions import override
 from hpsearch.errors import EngineError
 from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
+from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
-from hpsearch.training.optimizers import Stacked
 from hpsearch.training.state import PackState
 
 

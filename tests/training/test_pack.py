@@ -129,7 +129,8 @@ def test_auto_engine(data):
     assert [default_engine(name, cpu) for name in ("linear", "mlp", "lenet", "convnet", "resnet")] == [
         "fused", "fused", "fused", "fused", "loop",
     ]  # fmt: skip
-    assert [default_engine(name, cuda) for name in ("mlp", "convnet", "resnet")] == ["fused", "vmap", "loop"]
+    nets = ("mlp", "lenet", "convnet", "resnet", "nets:small")
+    assert [default_engine(name, cuda) for name in nets] == ["fused", "fused", "fused", "loop", "vmap"]
     assert Pack(make_config(), data, [TrialSpec(0)]).engine == "fused"
 
 

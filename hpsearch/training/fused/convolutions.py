@@ -23,7 +23,7 @@ from typing_extensions import override
 from hpsearch.errors import EngineError
 from hpsearch.training.engine import widest_layer
 from hpsearch.training.fused.layers import Layer
-from hpsearch.training.optimizers import Stacked
+from hpsearch.training.layout import Stacked
 from hpsearch.training.state import PackState
 
 aten = torch.ops.aten

@@ -18,8 +18,8 @@ from hpsearch.training.fused.convolutions import Convolutions
 from hpsearch.training.fused.layers import Linear
 from hpsearch.training.fused.nets import hand_layers
 from hpsearch.training.fused.update import LARGE, LargeUpdate
+from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
-from hpsearch.training.optimizers import Stacked
 from hpsearch.training.state import PackState
 
 

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from hpsearch.errors import EngineError
 from hpsearch.training.fused.update import LONG
-from hpsearch.training.optimizers import Stacked
+from hpsearch.training.layout import Stacked
 from hpsearch.training.state import PackState
 
 aten = torch.ops.aten
