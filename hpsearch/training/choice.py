@@ -27,9 +27,9 @@ def default_engine(model: str, device: torch.device) -> str:
     """The engine that was faster where it was measured.
 
     On one CPU core a step of LeNet took 5 ms a trial with fused, 9 with loop and 15 with vmap, whose convolutions and
-    pools are not in channels-last memory; a convnet 32, 40 and more. On an H100 a step of 100 LeNets took 5.6 ms with fused
-    and 13.8 with vmap, of 32 convnets 8.1 and 10.0 (torch 2.11, an older version of these engines). A ResNet fills a
-    GPU alone.
+    pools are not in channels-last memory; a convnet 32, 40 and more. On an H100 a step of 100 LeNets took 5.6 ms with
+    fused and 13.8 with vmap, of 32 convnets 8.1 and 10.0 (torch 2.11, an older version of these engines). A ResNet
+    fills a GPU alone.
     """
     if model in ("linear", "mlp") or (device.type in ("cpu", "cuda") and model in ("lenet", "convnet")):
         return "fused"

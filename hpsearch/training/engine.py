@@ -32,6 +32,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+
     def __init__(self, module: nn.Module, state: PackState, layout: Kind = "single") -> None:
         self.module = module  # gives the structure; its own numbers are not used
         self.state = state
