@@ -133,7 +133,7 @@ class Training(Storage):
     devices: Annotated[str | None, typer.Option(metavar="A,B", help="Devices of the workers: cuda:0,cuda:1.")] = None
     engine: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="auto, loop, vmap or fused; ray puts the workers on a Ray cluster."),
+        typer.Option(metavar="NAME", help="auto, loop, vmap, fused or graph (CUDA); ray: on a Ray cluster."),
     ] = None
     ray_address: Annotated[
         str | None,

@@ -256,7 +256,7 @@ class RunConfig(Section):
     """Whose weights are kept: those of the best trial of a stage, of all that complete, or nobody's."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    engine: Literal["auto", "loop", "vmap", "fused"] = "auto"
+    engine: Literal["auto", "loop", "vmap", "fused", "graph"] = "auto"
     """How a pack is trained: loop (one after the other, always right), vmap (as one program), fused (not resnet)."""
     fleet: Literal["processes", "ray"] = "processes"
     """Who runs the workers: processes on this machine, or a Ray cluster."""

@@ -16,7 +16,7 @@ from hpsearch.config import DataConfig, RunConfig
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.sources import refuse_missing
-from hpsearch.errors import RefusedError
+from hpsearch.errors import ConfigError, EngineError, RefusedError
 from hpsearch.fleet import processes
 from hpsearch.fleet.fleet import Fleet
 from hpsearch.fleet.ray import cluster
@@ -38,6 +38,7 @@ from hpsearch.storage import (
     open_database,
     write_attrs,
 )
+from hpsearch.training.graph import recorder_for
 from hpsearch.training.images import load_images
 from hpsearch.tuning.settling import Settled, get_ready, settle
 from hpsearch.tuning.workload import choose_width
@@ -51,7 +52,8 @@ def open_search(run: RunConfig, data: DataConfig) -> Database:
     Raises:
         DataError: the images are files that are not there.
         MissingExtraError: Ray is asked for, but not installed.
-        ConfigError: a device is not there, or Ray is asked for with devices by number; nothing is read or written then.
+        ConfigError: a device is not there, or not for the engine, or Ray is asked for with devices by number; nothing
+            is read or written then.
     """
     check_devices(run)
     refuse_missing(data)
@@ -59,7 +61,7 @@ def open_search(run: RunConfig, data: DataConfig) -> Database:
 
 
 def check_devices(run: RunConfig) -> None:
-    """Refuse devices that are not there, before anything is read or written.
+    """Refuse devices that are not there, or not for the engine, before anything is read or written.
 
     Raises:
         MissingExtraError, ConfigError: as `open_search`.
@@ -69,6 +71,12 @@ def check_devices(run: RunConfig) -> None:
         return
     for name in (run.device, *run.devices):
         resolve_device(name)
+    if run.engine == "graph":
+        try:
+            for name in run.devices or (run.device,):
+                recorder_for(resolve_device(name))
+        except EngineError as error:
+            raise ConfigError(str(error)) from None
 
 
 def run_stage(

@@ -6,6 +6,7 @@ Shapes: K = trials in the pack, B = batch, C = channels (of the logits: classes)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ from hpsearch.training.precision import autocast
 from hpsearch.training.state import PackState
 
 
+class Room(NamedTuple):
+    """Where the gradients and buffers of one trial go: views of the blocks of all."""
+
+    gradients: list[Tensor]
+    buffers: Stacked
+
+
 class LoopEngine(StackedEngine):
     """Ordinary autograd on each slot's slices."""
 
@@ -31,42 +39,46 @@ class LoopEngine(StackedEngine):
         convolves = channels_last and any(isinstance(layer, nn.Conv2d) for layer in module.modules())
         super().__init__(module, state, "joined, channels last" if convolves else "joined")
         self._memory_format = torch.channels_last if convolves else torch.contiguous_format
-        self._gradient_blocks: Stacked = {}
-        self._rooms: list[list[Tensor]] = []
+        self._find_room()
 
     @override
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
-        state = self.state
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
-        loss_K = torch.empty_like(state.cost_sum_K)
-        buffer_blocks = {name: block.clone() for name, block in state.buffer_blocks.items()}
-        buffers = state.buffers_in(buffer_blocks)
-        for slot in range(state.num_trials):
-            parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.parameters.items()}
-            own_buffers = {name: tensor[slot] for name, tensor in buffers.items()}  # views: written in place
+        for slot in range(self.state.num_trials):
             seed_noise(x_BCHW.device, noise_seed)  # each time, so that all trials see the same noise
-            with autocast(state.train.precision, x_BCHW.device):
-                logits_BC = functional_call(self.module, (parameters, own_buffers), (x_BCHW,)).to(x_BCHW.dtype)
-            smoothing_K = None if state.smoothing_K is None else state.smoothing_K[slot : slot + 1]
-            loss = data_loss(logits_BC.unsqueeze(0), y_B, smoothing_K).squeeze(0)
-            found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
-            loss_K[slot] = loss.detach()
-            torch._foreach_copy_(self._gradients_of(slot), found)
-        return loss_K, self._gradient_blocks, buffer_blocks
+            self._go_through(slot, x_BCHW, y_B)
+        return self._loss_K, self._gradients, self._buffers
 
-    def _gradients_of(self, slot: int) -> list[Tensor]:
-        """Room for one trial's gradients, in the order of the parameters; the same in every step."""
-        if not self._rooms:
-            blocks = self.state.parameter_blocks
-            self._gradient_blocks = {name: torch.empty_like(block) for name, block in blocks.items()}
-            by_name = self.state.parameters_in(self._gradient_blocks).values()
-            self._rooms = [list(each) for each in zip(*(tensor.unbind() for tensor in by_name), strict=True)]
-        return self._rooms[slot]
+    def _go_through(self, slot: int, x_BCHW: Tensor, y_B: Tensor) -> None:
+        """One trial's loss, gradients and buffers, into the room for them."""
+        state, room = self.state, self._rooms[slot]
+        parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.parameters.items()}
+        for name, block in self._buffers.items():
+            block[slot].copy_(state.buffer_blocks[name][slot])
+        with autocast(state.train.precision, x_BCHW.device):
+            logits_BC = functional_call(self.module, (parameters, room.buffers), (x_BCHW,)).to(x_BCHW.dtype)
+        smoothing_K = None if state.smoothing_K is None else state.smoothing_K[slot : slot + 1]
+        loss = data_loss(logits_BC.unsqueeze(0), y_B, smoothing_K).squeeze(0)
+        found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+        self._loss_K[slot].copy_(loss.detach())
+        torch._foreach_copy_(room.gradients, found)
 
     @override
     def keep(self, slots: Sequence[int]) -> None:
         super().keep(slots)
-        self._rooms = []
+        self._find_room()
+
+    def _find_room(self) -> None:
+        """For what a step finds, the same in every step: fresh memory would cost more than what is written into it."""
+        state = self.state
+        self._loss_K = torch.empty_like(state.cost_sum_K)
+        self._gradients = {name: torch.empty_like(block) for name, block in state.parameter_blocks.items()}
+        self._buffers = {name: torch.empty_like(block) for name, block in state.buffer_blocks.items()}
+        gradients, buffers = state.parameters_in(self._gradients), state.buffers_in(self._buffers)
+        self._rooms = [
+            Room([t[slot] for t in gradients.values()], {name: t[slot] for name, t in buffers.items()})
+            for slot in range(state.num_trials)
+        ]
 
     @torch.no_grad()
     @override

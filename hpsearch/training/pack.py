@@ -47,7 +47,7 @@ class Pack:
         config: with the structural values of these trials; also the default of any vector value that a spec lacks.
         data: on the device on which to train.
         specs: at least one.
-        engine: auto, loop, vmap or fused.
+        engine: auto, loop, vmap, fused or graph.
         snapshots: where trials are to go on from, by number; of all trials and from one epoch, or of none.
         keeps_best: whether anybody will ask for the weights of best epochs, which are one more copy of all weights.
 
@@ -116,7 +116,7 @@ class Pack:
 
     @property
     def engine(self) -> str:
-        """The engine in use: loop, vmap or fused."""
+        """The engine in use: loop, vmap, fused or graph."""
         return self._engine.name
 
     def run_epoch(self) -> PackReport:

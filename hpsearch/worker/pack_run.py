@@ -56,7 +56,7 @@ def create_pack(
         data: their images.
         numbers: of the trials, by slot.
         held: those trials, and maybe others, by number.
-        engine: auto, loop, vmap or fused.
+        engine: auto, loop, vmap, fused or graph.
         keeps_best: whether weights may be kept of them.
     """
     snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}

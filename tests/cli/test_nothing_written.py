@@ -33,6 +33,7 @@ def run(tmp_path, monkeypatch):
     [
         (["--devices", "cpu,cuda:99"], "cuda:99"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--engine", "graph", "--device", "cpu"], "'graph' does not run on cpu"),
         (["--engine", "rey"], "rey"),
         (["--set", "train.lrr=1"], "lrr"),
         (["--space", "lr=log(0,1)"], "lr"),

@@ -1,0 +1,3 @@
+from recorded_steps import rehearsed
+
+__all__ = ["rehearsed"]
