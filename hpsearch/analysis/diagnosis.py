@@ -69,7 +69,8 @@ def diagnose(
     if verdict == "dead" and curves.penalized:
         advice += "; less regularization as well (lower train.reg, train.l1)"
     cause = _cause(curves) if verdict == "underfitting" else None
-    return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], curves.still_rises, cause)
+    rises = curves.still_rises or curves.too_short
+    return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], rises, cause)
 
 
 def _verdict(curves: Curves, best_val_acc: float | None) -> VerdictName:
@@ -168,7 +169,8 @@ def _cause(curves: Curves) -> Cause | None:
         return "penalty"
     if curves.update_ratio < HEALTHY_RATIO:
         return "short steps"
-    return "long steps" if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.still_rises else None
+    too_long = curves.update_ratio > FAR * HEALTHY_RATIO and not (curves.still_rises or curves.too_short)
+    return "long steps" if too_long else None
 
 
 def _underfitting_advice(curves: Curves) -> str:
@@ -182,9 +184,11 @@ def _underfitting_advice(curves: Curves) -> str:
             first.append("a higher lr, the steps are short")
         if curves.still_rises:
             first.append("train longer, accuracy still rises (epochs)")
+        elif curves.too_short:
+            first.append("train longer, so few epochs do not show where it ends (epochs)")
         elif curves.train_loss_falls and not curves.learned_nothing:
             first.append("train longer, the loss still falls (epochs)")
-        if curves.update_ratio > FAR * HEALTHY_RATIO:
+        if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.too_short:
             first.append("a lower lr, the steps are too long to settle")
     if not any("epochs" in part for part in first):
         then.append("longer training (epochs)")
