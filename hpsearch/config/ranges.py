@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tomllib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -133,7 +134,7 @@ def parse_list(text: str) -> list[Any]:
 
 
 def parse_value(text: str) -> Any:
-    """One value of a flag: JSON where it is JSON (1e-4, true, [50, 20]), else the text itself."""
+    """One value of a flag: JSON where it is JSON (1e-4, true, [50, 20]), a table of TOML, else the text itself."""
     text = text.strip()
     try:
         return json.loads(text)
@@ -143,7 +144,17 @@ def parse_value(text: str) -> Any:
         except ValueError:
             if text.startswith("[") and text.endswith("]"):
                 return parse_list(text[1:-1])
+            if text.startswith("{") and text.endswith("}"):
+                return _inline_table(text)
             return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+
+
+def _inline_table(text: str) -> Any:
+    """As in a study file, `{ patience = 3 }`; the text itself where it is none."""
+    try:
+        return tomllib.loads(f"table = {text}")["table"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def dump_range(range_: Range) -> dict[str, list[Any]]:

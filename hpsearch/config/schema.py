@@ -33,6 +33,9 @@ MODEL_FORMS = Known(MODELS, (FUNCTION,))
 INIT_FORMS = Known(("lecun", "xavier", "he"), ("small:STD (as small:1e-4)",))
 
 
+MAX_SEED = 2**63 - 1  # what torch's generators take
+
+
 class SyntheticConfig(Section):
     """Learnable class templates plus noise: for tests and benchmarks."""
 
@@ -86,7 +89,7 @@ class DataConfig(Section):
     """Height and width that a folder's images are squeezed to; without it their median short side, from 8 to 64."""
     limit: int | None = Field(None, ge=2)
     """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws the hold-out; apart from train.seed, so that trials of different seeds see the same split."""
     synthetic: Annotated[SyntheticConfig, UsedBy("data.source", "synthetic")] = Field(default_factory=SyntheticConfig)
     """How many images of which size, where source is synthetic."""
@@ -191,7 +194,7 @@ class TrainConfig(Section):
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
     """Of weights, data, arithmetic; bfloat16: of products only; auto: that where it makes a large search faster."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 
     @field_validator("patience", mode="before")
@@ -214,7 +217,7 @@ class StageConfig(Section):
     """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
     pruner_options: dict[str, Any] = Field(default_factory=dict)
     """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws the hyperparameters."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from typing_extensions import override
 
 from hpsearch.datasets.images import Array, Images, Source
 from hpsearch.datasets.labels import read_classes
@@ -47,6 +48,12 @@ class Npz(Source):
         if not train:
             y, name = self._member("y_test"), f"{self.path}: y_test"
         return Images(x, classes.number(y, name), classes.names, notes=classes.notes)
+
+    @override
+    def load_test_beside(self) -> Images | None:
+        with self._open() as archive:
+            both = {"x_test.npy", "y_test.npy"} <= set(archive.namelist())
+        return self.load_test() if both else None
 
     def _class_names(self) -> Array | None:
         with self._open() as archive:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hpsearch.datasets.images import Array, Images
@@ -40,6 +42,20 @@ def check_images(images: Images, where: str, *, every_class: bool = True) -> Non
         )
     if x.dtype != np.uint8:
         _check_finite(images, x_name)
+
+
+def check_same_kind(test: Images, shape: tuple[int, int, int], dtype: np.dtype[Any], source: str) -> None:
+    """Whether test images are of the shape of the training images, and bytes where those are.
+
+    Raises:
+        DataError: they are not.
+    """
+    if test.shape != shape or (test.x.dtype == np.uint8) != (dtype == np.uint8):
+        stored = "bytes" if dtype == np.uint8 else "floats"
+        raise DataError(
+            f"{source}: x_test holds images of {test.shape} in {test.x.dtype}.\n"
+            f"Allowed: as in x_train, {shape} in {stored}."
+        )
 
 
 def check_labels(y: Array, num_classes: int, name: str) -> None:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets.augmentation import augment, draw_noise
+from hpsearch.datasets.checks import check_same_kind
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
 from hpsearch.datasets.splits import divide, sample
-from hpsearch.errors import ConfigError, DataError
+from hpsearch.errors import ConfigError
 from hpsearch.runtime import step_seed
 
 MAX_SAMPLE = 1000  # training images on which accuracy is measured
@@ -200,12 +201,8 @@ def prepare_test(
     """
     images = load_test(config, data_dir, progress)
     normalization = training_data.normalization
-    if images.shape != training_data.shape or (images.x.dtype == np.uint8) != normalization.from_bytes:
-        stored = "bytes" if normalization.from_bytes else "floats"
-        raise DataError(
-            f"{config.source}: x_test holds images of {images.shape} in {images.x.dtype}.\n"
-            f"Allowed: as in x_train, {training_data.shape} in {stored}."
-        )
+    trained_on = np.dtype(np.uint8 if normalization.from_bytes else np.float64)
+    check_same_kind(images, training_data.shape, trained_on, config.source)
     like = training_data.x_val_NCHW
     x_NCHW = _raw(np.array(images.x, order="C"), like.dtype).to(like.device).to(like.dtype)
     return normalizer(normalization, x_NCHW)(x_NCHW), torch.from_numpy(images.y).to(like.device)

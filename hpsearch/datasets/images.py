@@ -84,6 +84,13 @@ class Source(ABC):
         """
         return self._load(train=False)
 
+    def load_test_beside(self) -> Images | None:
+        """The test split where it lies beside the training split: what is wrong with it is found before a search then.
+
+        None where there is none, or where it would have to be fetched or made.
+        """
+        return None
+
     @abstractmethod
     def _load(self, *, train: bool) -> Images:
         """One split, which owes nothing to the other's images."""

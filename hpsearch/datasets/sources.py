@@ -7,7 +7,7 @@ from pathlib import Path
 from hpsearch.config import DataConfig
 from hpsearch.config.data_sources import FolderPath, Named, NpzPath, UserFunction, parse_source
 from hpsearch.datasets.arrays import Npz
-from hpsearch.datasets.checks import check_images
+from hpsearch.datasets.checks import check_images, check_same_kind
 from hpsearch.datasets.embedded import Digits, Faces, Synthetic
 from hpsearch.datasets.folder import Folder
 from hpsearch.datasets.images import Images, Progress, Source
@@ -78,12 +78,21 @@ def _found(path: str, source: str, what: str) -> Path:
 def load_train(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> Images:
     """The whole training split, checked; with the hold-out, where the source gives one.
 
-    A folder's test images are decoded with it, so that a damaged one is found now, but nothing of them is in it.
+    A folder's test images are decoded with it, and those of a file of arrays read, so that what is wrong with them is
+    found now, but nothing of them is in it.
 
     Raises:
         DataError: it cannot be read or is not fit to train on.
     """
-    return _checked(config, open_source(config, data_dir, progress).load_train(), "train")
+    source = open_source(config, data_dir, progress)
+    images = _checked(config, source.load_train(), "train")
+    try:
+        test = source.load_test_beside()
+    except DataError as error:
+        raise DataError(f"the test split: {error}") from None
+    if test is not None:
+        check_same_kind(_checked(config, test, "test"), images.shape, images.x.dtype, config.source)
+    return images
 
 
 def load_test(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> Images:

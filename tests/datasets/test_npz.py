@@ -215,3 +215,28 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="x_train cannot be read: Bad CRC-32"):
         load_train(config(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_test": np.full(9, 7)}, r"the test split: .*y_test\[0\] = 7 is not a label"),
+        ({"x_test": np.zeros((9, 5, 7, 3), np.uint8)}, r"x_test holds images of \(3, 5, 7\)"),
+        ({"x_test": np.zeros((9, 6, 7, 3))}, "x_test holds images of .* in float64"),
+        ({"x_test": np.zeros((8, 6, 7, 3), np.uint8)}, "y_test has shape"),
+    ],
+)
+def test_what_is_wrong_with_the_test_split_is_found_with_the_training_split(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        load_train(config(save(tmp_path / "a.npz", **changes)))
+
+
+def test_nothing_of_the_test_split_is_in_the_training_split(tmp_path: Path) -> None:
+    both, train = (
+        load_train(config(save(tmp_path / "a.npz"))),
+        load_train(config(save(tmp_path / "b.npz", x_test=None))),
+    )
+    assert both.fingerprint() == train.fingerprint()
+    assert len(load_train(config(save(tmp_path / "c.npz", y_test=None)))) == 30  # images without labels are no split
