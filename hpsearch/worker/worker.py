@@ -98,8 +98,7 @@ class Worker:
         self.failures = Failures(plan.config.space)
         self.on_tick: Callable[[], None] = lambda: None
         """Called every few seconds, in another thread."""
-        best = best_trial(rows, "maximize")
-        self.keeper = Keeper(db, study, run, best.value if best else None)
+        self.keeper = Keeper(db, study, run, best_trial(rows, "maximize"))
         self.started = standing(
             study.name,
             rows,
