@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -27,7 +28,7 @@ from hpsearch.config.usercode import trusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.sharing import SharedImages, share
 from hpsearch.fleet.launcher import Ended, Launcher, Note
-from hpsearch.fleet.worker_process import EX_TEMPFAIL, Job, run_worker
+from hpsearch.fleet.worker_process import EX_TEMPFAIL, SIGNALS_OF_WORKERS, Job, run_worker
 from hpsearch.logs import verbosity
 
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
@@ -39,8 +40,9 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 def start_server() -> None:
     """Start the server of workers, unless it runs; it gets ready by itself."""
     if forks():
-        with _environment(ONE_THREAD):
-            multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+        multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+        resource_tracker.ensure_running()  # or it would be started below, and lets the signals through again
+        with _environment(ONE_THREAD), _blocked(SIGNALS_OF_WORKERS):
             forkserver.ensure_running()
 
 
@@ -81,6 +83,7 @@ class ProcessLauncher(Launcher):
         job = Job(self._study, run, trusted(), verbosity())
         received, sent = self._context.Pipe(duplex=False)
         process: BaseProcess = self._context.Process(target=run_worker, args=(job, self._images, sent))  # type: ignore[attr-defined]
+        start_server()  # unless it runs; here, and not by `process.start`, for its signals
         with _without_main(), _environment(ONE_THREAD):
             process.start()
         sent.close()
@@ -161,6 +164,16 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Children that are started within never get these signals, unless they ask for them; this process, afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

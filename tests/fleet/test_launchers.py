@@ -195,6 +195,24 @@ def test_a_signal_to_the_terminal_s_group_does_not_end_the_server(on_this_machin
 
 
 @on_linux
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_does_not_meet_the_server_while_it_imports_torch(
+    on_this_machine, tmp_path, capfd, signum
+):
+    new_server()
+    launcher = on_this_machine("waits")
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signum)
+    launcher.start(0)
+    [pid] = working(tmp_path, 1)
+    assert parent(pid) == server
+    os.kill(server, signum)  # and not when it is ready
+    os.kill(pid, signum)  # which the worker gets
+    assert hear(launcher)[-1].message == f"exit code {128 + signum}"
+    assert capfd.readouterr().err == ""
+
+
+@on_linux
 def test_the_server_has_torch_imported_and_no_threads(on_this_machine, tmp_path):
     """A fork of a process with threads may wait for ever for a lock that none of them gives back."""
     on_this_machine("waits").start(0)
@@ -252,6 +270,11 @@ def in_a_script(text, folder):
     return subprocess.run(
         [sys.executable, path], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
+
+
+def new_server():
+    """The next launcher starts another one."""
+    forkserver._forkserver._stop()
 
 
 def test_the_server_is_that_of_multiprocessing():
