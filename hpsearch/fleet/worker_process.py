@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from hpsearch.stages.plan import StagePlan
 
 EX_TEMPFAIL = 75  # exit code for a device that cannot be used any more in this process: another one can go on
-# A terminal's Ctrl-C, and what ends a whole group, is for the command and for workers. Their server, which ends with the
-# command, does not get it, not even while it imports torch; nor do workers before they know what to do about it.
+# A terminal's Ctrl-C, and what ends a whole group, is for the command and for workers. Their server, which ends with
+# the command, does not get it, not even while it imports torch; nor do workers before they know what to do about it.
 SIGNALS_OF_WORKERS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
