@@ -18,7 +18,10 @@ def main() -> None:
     """
     gc.disable()
     try:
-        _run()
+        try:
+            _run()
+        except KeyboardInterrupt as stop:  # before a command was there to hear of it
+            sys.exit(getattr(stop, "exit_code", 130))
     except SystemExit as end:
         if end.code in (130, 143):
             # After a signal, threads may be anywhere in torch's C++, which aborts the interpreter's orderly end.

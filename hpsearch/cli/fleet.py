@@ -53,9 +53,14 @@ def stop(study: StudyName, storage: Storage, output: Output) -> None:
     Example: `hpsearch stop coarse`
     """
     from hpsearch.analysis import attributes
-    from hpsearch.storage import find_study, open_database, write_attrs
+    from hpsearch.storage import count_states, find_study, open_database, write_attrs
 
     db = open_database(read_settings(storage=storage.storage).run.storage)
-    write_attrs(db, find_study(db, study), {attributes.STOP: db.read_now()})
+    row = find_study(db, study)
+    counts = count_states(db, row)
+    said = f"{study!r} is finished, nobody works on it: nothing to stop"
+    if counts["WAITING"] + counts["RUNNING"]:
+        write_attrs(db, row, {attributes.STOP: db.read_now()})
+        said = f"asked all workers of {study!r} to stop; the command that started it goes on with it"
     if not output.quiet:
-        typer.echo(f"asked all workers of {study!r} to stop; the command that started it goes on with it")
+        typer.echo(said)

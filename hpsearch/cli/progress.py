@@ -55,8 +55,9 @@ class TrialLines(TrialProgress):
 
     def stage_started(self, event: StageStarted) -> None:
         if event.num_finished:
+            next_ = "going on" if event.num_finished < event.num_trials else "nothing is left to do"
             self.note(
-                f"{event.study}: {event.num_finished} of {count_text(event.num_trials, 'trial')} are finished; going on"
+                f"{event.study}: {event.num_finished} of {count_text(event.num_trials, 'trial')} are finished; {next_}"
             )
         if event.learning is not None:
             self.note(str(event.learning))

@@ -108,6 +108,8 @@ class Fleet:
         while (event := self.launcher.next_event(0)) is not None:
             if isinstance(event, Note):
                 self.listener.note(event.text)
+            elif event.how == "gave up":  # as one that could not write its results
+                self.listener.note(f"a worker on {event.where} gave up: {' '.join(event.message.split())}")
 
     def _bury(self, ended: Ended) -> None:
         """Give the trials of a worker that is gone back and, if it died, put another one in its place."""

@@ -6,15 +6,17 @@ workers will be wanted; it imports torch while this process does something else.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -26,21 +28,28 @@ from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.sharing import SharedImages, share
+from hpsearch.errors import HpsearchError
 from hpsearch.fleet.launcher import Ended, Launcher, Note
-from hpsearch.fleet.worker_process import EX_TEMPFAIL, Job, run_worker
-from hpsearch.logs import verbosity
+from hpsearch.fleet.worker_process import EX_TEMPFAIL, SIGNALS_OF_WORKERS, Job, run_worker
+from hpsearch.logs import get_logger, verbosity
 
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
+MAX_SERVERS = 3  # that may die one after the other while a worker is to be forked
+SERVER_SECONDS = 1.0  # from a server's silence to its end
 PRELOADED = "hpsearch.fleet.preloaded"
 # Pools of OpenMP or BLAS would not live in forked workers, which set their own number.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
+log = get_logger(__name__)
+
+
 def start_server() -> None:
     """Start the server of workers, unless it runs; it gets ready by itself."""
     if forks():
-        with _environment(ONE_THREAD):
-            multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+        multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+        resource_tracker.ensure_running()  # or it would be started below, and lets the signals through again
+        with _environment(ONE_THREAD), _blocked(SIGNALS_OF_WORKERS):
             forkserver.ensure_running()
 
 
@@ -79,13 +88,31 @@ class ProcessLauncher(Launcher):
         device = self._devices[place]
         run = self._run.model_copy(update={"device": device, "threads": self._threads})
         job = Job(self._study, run, trusted(), verbosity())
-        received, sent = self._context.Pipe(duplex=False)
-        process: BaseProcess = self._context.Process(target=run_worker, args=(job, self._images, sent))  # type: ignore[attr-defined]
-        with _without_main(), _environment(ONE_THREAD):
-            process.start()
-        sent.close()
+        process, received = self._fork(job)
         self._workers[self._num_started] = (process, received, device)
         return self._num_started
+
+    def _fork(self, job: Job) -> tuple[BaseProcess, Connection]:
+        """A new worker, and what it says. Where the server dies before it has forked it, there is another one."""
+        why = ""
+        for _ in range(MAX_SERVERS):
+            received, sent = self._context.Pipe(duplex=False)
+            process: BaseProcess = self._context.Process(target=run_worker, args=(job, self._images, sent))  # type: ignore[attr-defined]
+            try:
+                start_server()  # unless it runs; here, and not by `process.start`, for its signals
+                with _without_main(), _environment(ONE_THREAD):
+                    process.start()
+                return process, received
+            except (EOFError, OSError) as error:
+                received.close()
+                why = _end_of_server() or str(error) or type(error).__name__
+                log.info("no worker was forked: %s", why)
+            finally:
+                sent.close()
+        raise HpsearchError(
+            f"no worker could be started, {MAX_SERVERS} times running: {why}.\n"
+            "Memory may be short, or user code may end its process; --workers 1 trains in the process of the command."
+        )
 
     @override
     def next_event(self, seconds: float) -> Ended | Note | None:
@@ -152,6 +179,22 @@ def _ended(number: int, code: int, device: str, last_words: str) -> Ended:
     return Ended(number, "died", f"signal {-code}" if code < 0 else f"exit code {code}", device)
 
 
+def _end_of_server() -> str:
+    """How the server of workers ended; waits a little for an end that has just begun."""
+    pid = vars(forkserver._forkserver).get("_forkserver_pid")
+    deadline = time.monotonic() + SERVER_SECONDS
+    while pid is not None and sys.platform == "linux":
+        with contextlib.suppress(ChildProcessError):
+            # Left to multiprocessing to collect, which starts another one then.
+            if (end := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                how = "exit code" if end.si_code == os.CLD_EXITED else "signal"
+                return f"the server of workers died ({how} {end.si_status})"
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return ""
+
+
 @contextmanager
 def _without_main() -> Iterator[None]:
     """A new worker would import the main module again, which runs a script that has no `if __name__ == ...`."""
@@ -161,6 +204,16 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Children that are started within never get these signals, unless they ask for them; this process, afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

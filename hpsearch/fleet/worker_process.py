@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from hpsearch.stages.plan import StagePlan
 
 EX_TEMPFAIL = 75  # exit code for a device that cannot be used any more in this process: another one can go on
+# A terminal's Ctrl-C, and what ends a whole group, is for the command and for workers. Their server, which ends with
+# the command, does not get it, not even while it imports torch; nor do workers before they know what to do about it.
+SIGNALS_OF_WORKERS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded in the server: forked workers take no locks
@@ -78,7 +81,7 @@ def _run(job: Job, images: SharedImages | None, to_parent: NotesTo, stop: Stop) 
     from hpsearch.worker.joining import join_stage
 
     try:
-        with stop.on_signals():
+        with stop.on_signals(), _unblocked(SIGNALS_OF_WORKERS):
             join_stage(
                 job.study,
                 job.run,
@@ -98,6 +101,19 @@ def _run(job: Job, images: SharedImages | None, to_parent: NotesTo, stop: Stop) 
         traceback.print_exc()
         to_parent.send("gave up", f"{type(error).__name__}: {error}")
         return 1
+
+
+@contextlib.contextmanager
+def _unblocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Get signals that the server of workers has blocked, with those that have come meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):  # no such server
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _images(plan: StagePlan, run: RunConfig, images: SharedImages | None) -> TrainingData:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.storage import Database, StudyRow
+from hpsearch.storage import Database, StudyRow, TrialRow
 from hpsearch.training import Pack
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
 from hpsearch.worker.pack_run import HeldTrial
@@ -20,11 +20,13 @@ class Keeper:
     Args:
         db: where the best one is announced, by the writer.
         study: the stage.
-        best_value: of the stage so far; None before its first value.
+        best: the best trial of the stage so far; None before the first value.
     """
 
-    def __init__(self, db: Database, study: StudyRow, run: RunConfig, best_value: float | None) -> None:
-        self.db, self.study, self.run_config, self.best_value = db, study, run, best_value
+    def __init__(self, db: Database, study: StudyRow, run: RunConfig, best: TrialRow | None) -> None:
+        self.db, self.study, self.run_config = db, study, run
+        self._best = None if best is None or best.value is None else (best.value, -best.number)
+        """Value of the best, and its number, negative: of equals the lowest counts, in whatever order they end."""
 
     def keep(
         self,
@@ -49,8 +51,8 @@ class Keeper:
 
         number, trial = max(completed.items(), key=lambda item: (item[1].best.val_acc, -item[0]))
         value, epoch = trial.best.val_acc, trial.best.epoch
-        if self.best_value is None or value > self.best_value:
-            self.best_value = value
+        if self._best is None or (value, -number) > self._best:
+            self._best = value, -number
             if (best := write(number)) is not None:
                 replaces = self.run_config.keep == "best"
                 writer.later(

@@ -6,7 +6,10 @@ its own leases, so that a trial that has gone to somebody else meanwhile is left
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,29 +32,49 @@ class Spool:
         self.path = folder / f"{uuid.uuid4().hex}.jsonl"
         self._head = {"study": study, "worker": worker}
         self._is_there = False
+        self.problem: str | None = None
+        """Why the last results could not be appended; None where they could."""
 
-    def add(self, recorded: Recorded = (), finished: Sequence[Outcome] = ()) -> None:
-        """Append results; a full disk is logged, since the results are still in memory."""
+    @property
+    def is_there(self) -> bool:
+        """Whether something waits in it."""
+        return self._is_there
+
+    def add(self, recorded: Recorded = (), finished: Sequence[Outcome] = ()) -> bool:
+        """Append results; whether that was possible. On a full disk nothing of them is left in the file."""
         if not recorded and not finished:
-            return
+            return True
         line = {
             **self._head,
             "recorded": [[_lease(lease), result.as_plain()] for lease, result in recorded],
             "finished": [_outcome(outcome) for outcome in finished],
         }
+        size = self.path.stat().st_size if self._is_there else 0
         try:
-            self._is_there = True
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            log.warning("results cannot be spooled to %s: %s", self.path, error.strerror)
+            self.problem = f"{self.path} cannot be written: {error.strerror}{_free(self.path.parent)}"
+            self._cut(size)
+            return False
+        self._is_there = True
+        self.problem = None
+        return True
 
     def clear(self) -> None:
         """All of it is in the database."""
         if self._is_there:
             self.path.unlink(missing_ok=True)
             self._is_there = False
+
+    def _cut(self, size: int) -> None:
+        """Take back half a line, to which the next one would be appended."""
+        with contextlib.suppress(OSError):
+            if size:
+                os.truncate(self.path, size)
+            else:
+                self.path.unlink(missing_ok=True)
 
 
 def recover(db: Database, folder: Path) -> int:
@@ -82,6 +105,12 @@ def _write(db: Database, line: dict[str, Any]) -> int:
     ]
     queue.record(recorded)
     return len(outcomes) - len(queue.finish(outcomes))
+
+
+def _free(folder: Path) -> str:
+    with contextlib.suppress(OSError):  # the folder could not be made
+        return f"; free on that disk: {shutil.disk_usage(folder).free:,} bytes"
+    return ""
 
 
 def _whole(text: str) -> bool:

@@ -49,6 +49,7 @@ from hpsearch.worker.writer import Lost, Writer, Written
 
 MAX_POISONED = 2  # processes that a trial may poison before it fails
 WORST_SKEW = 30.0  # seconds between two clocks that are not worth a word
+STOP_SECONDS = 0.5  # between two looks whether to stop, while a database that is away is waited for
 QUICK_PATIENCE = 5.0  # seconds that a worker which was stopped waits for a database that is away
 
 log = get_logger(__name__)
@@ -98,8 +99,7 @@ class Worker:
         self.failures = Failures(plan.config.space)
         self.on_tick: Callable[[], None] = lambda: None
         """Called every few seconds, in another thread."""
-        best = best_trial(rows, "maximize")
-        self.keeper = Keeper(db, study, run, best.value if best else None)
+        self.keeper = Keeper(db, study, run, best_trial(rows, "maximize"))
         self.started = standing(
             study.name,
             rows,
@@ -135,8 +135,10 @@ class Worker:
             self._work_until_done()
             patience = {}
         finally:
-            self._give_back()
-            self.writer.close(**patience)
+            try:
+                self._give_back()
+            finally:  # whatever becomes of them, what is finished is written, or it is said that it is not
+                self.writer.close(**patience)
             self._hear_news()
             self.checkpointer.close()
 
@@ -148,7 +150,8 @@ class Worker:
             if self.held:
                 self._train_held()
                 continue
-            self.writer.flush()
+            while not self.writer.wait(STOP_SECONDS):  # the database may be away
+                self.stop.raise_if_requested()
             self._hear_news()
             if not self._insist(self.source.wait_for_others):
                 return

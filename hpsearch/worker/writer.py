@@ -9,18 +9,20 @@ from __future__ import annotations
 import queue as thread_queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpsearch.errors import StorageError
 from hpsearch.results import EpochResult
 from hpsearch.storage import Lease, Outcome, Queue, StorageAwayError
+from hpsearch.wording import count_text
 from hpsearch.worker.database_waits import LONGEST_PAUSE, said_if_slow
 from hpsearch.worker.spool import Recorded, Spool
 
 CLOSE_SECONDS = 4.0  # for what is being written when the writer is closed
 PATIENCE = 600.0  # seconds that `close` waits for one
+MANY = 20  # more trials are not told one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Writer:
         self._num_waiting = 0
         self._idle = threading.Condition(self._lock)
         self._away = False
-        self._closing_since: float | None = None
+        self._is_full = False  # the spool, and that has been said
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="hpsearch-writer", daemon=True)
         self._thread.start()
@@ -113,28 +115,31 @@ class Writer:
                 return found
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is written; whether it is. What is not, is in the spool."""
-        with self._idle:
-            if self._idle.wait_for(lambda: self._num_waiting == 0 or self._error is not None, timeout):
-                return True
+        """Wait until everything is written; whether it is. What is not, is in the spool, if there is room for it."""
+        if self.wait(timeout):
+            return True
+        with self._lock:
             self._spool_all()
-            return False
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until everything is written; whether it is."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._num_waiting == 0 or self._error is not None, timeout)
 
     def close(self, patience: float = PATIENCE) -> None:
         """Write what is left and end the thread; after `patience` seconds without a database, leave it in the spool.
 
         Raises:
-            StorageError: something is left; the next worker on this host writes it.
+            StorageError: something is left, which the next worker on this host writes, or is lost, without room for it.
         """
-        self._closing_since = time.monotonic()
-        whole = self.flush(patience)
-        self._inbox.put(None)
-        self._thread.join(CLOSE_SECONDS)
-        if not whole:
-            raise StorageError(
-                f"the database {self._queue.db.url} is still away; results wait in {self._spool.path}.\n"
-                "The same command writes them when it is back."
-            )
+        try:
+            self.flush(patience)
+            self._inbox.put(None)
+            self._thread.join(CLOSE_SECONDS)
+        finally:  # another signal ends the waiting, not the care for what is left
+            if not self.flush(0):
+                raise StorageError(self._left())
 
     def _put(self, batch: _Batch) -> None:
         with self._lock:
@@ -145,9 +150,30 @@ class Writer:
             self._inbox.put(batch)
 
     def _spool_all(self) -> None:
-        for batch in self._unspooled:
-            self._spool.add(batch.recorded, batch.finished)
-        self._unspooled.clear()
+        """Put on disk what is in memory alone; what finds no room stays there, and is tried again."""
+        while self._unspooled and self._spool.add(self._unspooled[0].recorded, self._unspooled[0].finished):
+            del self._unspooled[0]
+        is_full = bool(self._unspooled)
+        if is_full and not self._is_full:
+            self._note(f"results wait in memory alone: {self._spool.problem}")
+        elif self._is_full and not is_full:
+            self._note(f"results wait on disk again, in {self._spool.path}")
+        self._is_full = is_full
+
+    def _left(self) -> str:
+        """What has become of results that are not in the database."""
+        away = f"the database {self._queue.db.url} is still away"
+        with self._lock:
+            lost = list(self._unspooled)
+            problem, is_there = self._spool.problem, self._spool.is_there
+        if not lost:
+            return f"{away}; results wait in {self._spool.path}.\nThe same command writes them when it is back."
+        ended = {outcome.lease.number for batch in lost for outcome in batch.finished}
+        epochs = [lease.number for batch in lost for lease, _ in batch.recorded if lease.number not in ended]
+        parts = [f"the ends of {_trials(ended)}"] if ended else []
+        parts += [f"{count_text(len(epochs), 'epoch')} of {_trials(set(epochs))}"] if epochs else []
+        rest = f" Earlier results wait in {self._spool.path}." if is_there else ""
+        return f"{away}, and {problem}.\nLost: {', and '.join(parts)}. The same command trains them again.{rest}"
 
     def _run(self) -> None:
         try:
@@ -181,10 +207,10 @@ class Writer:
                     self._write(batch)
             except StorageAwayError as error:
                 if not self._away:
+                    self._note(f"database away, training goes on: {' '.join(str(error).split())}")
                     with self._lock:
                         self._away = True
                         self._spool_all()
-                    self._note(f"database away, training goes on: {' '.join(str(error).split())}")
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
@@ -192,9 +218,9 @@ class Writer:
                 if self._unspooled and self._unspooled[0] is batch:
                     del self._unspooled[0]
                 is_all = self._inbox.empty()
-                is_back = is_all and self._away
+                is_back = is_all and (self._away or self._is_full)
                 if is_all:
-                    self._away = False
+                    self._away = self._is_full = False
                     self._spool.clear()
             if is_back:
                 self._note("database back, all results written")
@@ -228,3 +254,10 @@ class Writer:
             if lease not in kept:
                 self.let_go([lease])
                 self._outbox.put(Lost(lease))
+
+
+def _trials(numbers: Collection[int]) -> str:
+    """`trial 3`; `trials 3, 4, 9`; `214 trials`."""
+    if len(numbers) > MANY:
+        return count_text(len(numbers), "trial")
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"

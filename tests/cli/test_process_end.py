@@ -26,6 +26,24 @@ def test_torch_is_not_taken_apart_but_what_is_registered_is_done(hpsearch, waits
     assert done.stderr.splitlines() == told
 
 
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported_prints_no_traceback(hpsearch):
+    (hpsearch.folder / "sitecustomize.py").write_text(INTERRUPTED)
+    done = hpsearch("status", code=130, PYTHONPATH=str(hpsearch.folder))
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_errors_keep_their_exit_codes(hpsearch):
     (hpsearch.folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(waits=False))
     assert "registered" in hpsearch("status", code=1, PYTHONPATH=str(hpsearch.folder)).stderr

@@ -1,5 +1,6 @@
 """Rows of the fault matrix in which the database goes away, is locked, or has no room."""
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from fleet_at_work import Fleet, is_gone, parent, wait_for
 
 from hpsearch.config import load_settings
+from hpsearch.errors import StorageError
 from hpsearch.results import EpochResult
 from hpsearch.storage import (
     NewTrial,
@@ -196,6 +198,96 @@ def test_what_a_locked_database_keeps_waiting_is_on_disk_before_a_worker_gives_u
     writer.close()
     assert [point.epoch for point in read_epochs(queue.db, queue.study)[0]] == [1, 2, 3]
     assert not file.exists()
+
+
+class FullDisk:
+    """No room for spools for as long as the test wants: half of a line is written, as on a real one."""
+
+    def __init__(self, monkeypatch):
+        self.full = threading.Event()
+        original = Path.open
+
+        def limited(path, mode="r", *arguments, **options):
+            if self.full.is_set() and path.suffix == ".jsonl" and "a" in mode:
+                with original(path, mode) as file:
+                    file.write('{"study": "s", "wor')
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return original(path, mode, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", limited)
+
+
+def test_results_for_which_there_is_no_room_are_said_to_be_lost(queue, tmp_path, monkeypatch):
+    monkeypatch.setattr("hpsearch.worker.writer.CLOSE_SECONDS", 0.1)
+    notes: list[str] = []
+    away, disk = Away(queue, monkeypatch), FullDisk(monkeypatch)
+    writer = Writer(queue, tmp_path / "spool", notes.append)
+    leases = queue.take(4)
+    away.away.set()
+    writer.record([(leases[3], result(3, 1))])
+    wait_for(lambda: list((tmp_path / "spool").glob("*.jsonl")), "a spool")
+    disk.full.set()
+    for epoch in (1, 2, 3):
+        writer.record([(lease, result(lease.number, epoch)) for lease in leases[:3]])
+    writer.finish([Outcome(lease, "COMPLETE", 0.5) for lease in leases[:2]])
+    with pytest.raises(StorageError) as caught:
+        writer.close(patience=0.1)
+    [file] = (tmp_path / "spool").glob("*.jsonl")
+    problem, lost = str(caught.value).splitlines()
+    assert f"still away, and {file} cannot be written: No space left on device; free on that disk: " in problem
+    assert problem.endswith(" bytes.")
+    assert lost == (
+        "Lost: the ends of trials 0, 1, and 3 epochs of trial 2. The same command trains them again. "
+        f"Earlier results wait in {file}."
+    )
+    assert sum("in memory alone" in note for note in notes) == 1
+    assert [len(json.loads(line)["recorded"]) for line in file.read_text().splitlines()] == [1]
+
+
+def test_a_disk_that_has_room_again_takes_what_waited_in_memory(queue, tmp_path, monkeypatch):
+    notes: list[str] = []
+    away, disk = Away(queue, monkeypatch), FullDisk(monkeypatch)
+    writer = Writer(queue, tmp_path / "spool", notes.append)
+    [lease] = queue.take(1)
+    away.away.set()
+    disk.full.set()
+    for epoch in (1, 2):
+        writer.record([(lease, result(0, epoch))])
+    wait_for(lambda: any("in memory alone" in note for note in notes), "a word of it")
+    assert not list((tmp_path / "spool").glob("*"))  # no file that looks as if something were in it
+    disk.full.clear()
+    writer.finish([Outcome(lease, "COMPLETE", 0.5)])
+    assert not writer.flush(timeout=0)
+    [file] = (tmp_path / "spool").glob("*.jsonl")
+    assert len([json.loads(line) for line in file.read_text().splitlines()]) == 3
+    away.away.clear()
+    writer.close()
+    assert [note.partition(",")[0].partition(":")[0] for note in notes] == [
+        "database away",
+        "results wait in memory alone",
+        "results wait on disk again",
+        "database back",
+    ]
+    assert read_trials(queue.db, queue.study)[0].state == "COMPLETE"
+
+
+def test_another_signal_ends_the_waiting_but_not_the_account_of_what_is_left(queue, tmp_path, monkeypatch):
+    away = Away(queue, monkeypatch)
+    writer = Writer(queue, tmp_path / "spool", lambda note: None)
+    leases = queue.take(1)
+    away.away.set()
+    writer.finish([Outcome(lease, "COMPLETE", 0.5) for lease in leases])
+    flush = writer.flush
+
+    def interrupted(seconds):
+        if seconds:
+            raise KeyboardInterrupt
+        return flush(0)
+
+    monkeypatch.setattr(writer, "flush", interrupted)
+    with pytest.raises(StorageError, match="results wait in"):
+        writer.close()
+    assert list((tmp_path / "spool").glob("*.jsonl"))
 
 
 def test_what_a_dead_worker_spooled_is_written_by_the_next_one(queue, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ import pytest
 from fleet_at_work import is_gone, parent, wait_for
 
 from hpsearch.config import RunConfig
+from hpsearch.errors import HpsearchError
 from hpsearch.fleet import processes
 from hpsearch.fleet.launcher import Ended, Note
 from hpsearch.fleet.processes import ProcessLauncher
@@ -195,6 +196,73 @@ def test_a_signal_to_the_terminal_s_group_does_not_end_the_server(on_this_machin
 
 
 @on_linux
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_does_not_meet_the_server_while_it_imports_torch(
+    on_this_machine, tmp_path, capfd, signum
+):
+    new_server()
+    launcher = on_this_machine("waits")
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signum)
+    launcher.start(0)
+    [pid] = working(tmp_path, 1)
+    assert parent(pid) == server
+    os.kill(server, signum)  # and not when it is ready
+    os.kill(pid, signum)  # which the worker gets
+    assert hear(launcher)[-1].message == f"exit code {128 + signum}"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def servers_that_die(monkeypatch):
+    """Ends so many servers of workers while the launcher waits for their first fork: they import torch then."""
+    from multiprocessing import popen_forkserver
+
+    killed, read = [], popen_forkserver.forkserver.read_signed
+
+    def kill(number):
+        new_server()
+
+        def read_signed(fd):
+            if len(killed) < number:
+                killed.append(forkserver._forkserver._forkserver_pid)
+                os.kill(killed[-1], signal.SIGKILL)
+            return read(fd)
+
+        monkeypatch.setattr(popen_forkserver.forkserver, "read_signed", read_signed)
+        return killed
+
+    return kill
+
+
+@on_linux
+def test_a_server_that_dies_while_it_imports_torch_is_followed_by_another_one(
+    on_this_machine, tmp_path, servers_that_die
+):
+    killed = servers_that_die(processes.MAX_SERVERS - 1)
+    launcher = on_this_machine("waits")
+    number = launcher.start(0)
+    [pid] = working(tmp_path, 1)
+    assert len(set(killed)) == processes.MAX_SERVERS - 1
+    assert parent(pid) not in killed
+    os.kill(pid, signal.SIGKILL)
+    assert hear(launcher)[-1] == Ended(number, "died", "signal 9", "cpu")
+
+
+@on_linux
+def test_servers_that_keep_dying_are_given_up_with_the_cause(on_this_machine, servers_that_die):
+    killed = servers_that_die(100)
+    launcher = on_this_machine("done")
+    with pytest.raises(HpsearchError) as caught:
+        launcher.start(0)
+    assert len(set(killed)) == processes.MAX_SERVERS
+    cause, what_to_do = str(caught.value).splitlines()
+    assert cause == "no worker could be started, 3 times running: the server of workers died (signal 9)."
+    assert "--workers" in what_to_do
+    assert launcher.next_event(0) is None
+
+
+@on_linux
 def test_the_server_has_torch_imported_and_no_threads(on_this_machine, tmp_path):
     """A fork of a process with threads may wait for ever for a lock that none of them gives back."""
     on_this_machine("waits").start(0)
@@ -252,6 +320,11 @@ def in_a_script(text, folder):
     return subprocess.run(
         [sys.executable, path], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
+
+
+def new_server():
+    """The next launcher starts another one."""
+    forkserver._forkserver._stop()
 
 
 def test_the_server_is_that_of_multiprocessing():

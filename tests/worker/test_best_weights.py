@@ -1,5 +1,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from hpsearch.errors import StorageError
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study
+from hpsearch.storage.leases import lock_free
 from hpsearch.training.images import load_images
 from hpsearch.worker.best_weights import announce_portrait, load_portrait
+from hpsearch.worker.pack_run import HeldTrial
+from hpsearch.worker.trial_source import TrialSource
 
 
 def run(db, settings):
@@ -146,3 +150,49 @@ def test_of_workers_that_find_a_better_one_at_once_the_best_is_kept(db, tiny, tm
         kept = find_study(db, "coarse").attrs[attributes.PORTRAIT]
         assert (kept["value"], kept["number"]) == (round_ + 0.4, 10 * round_ + 1)  # the first among equals
         assert [path for path in tmp_path.glob("[0-9]*-[0-9]") if path.is_file()] == [paths[1]]
+
+
+class Order:
+    """Takes the trials of a stage one by one, in an order of the test's."""
+
+    def __init__(self, monkeypatch, numbers):
+        self.numbers = list(numbers)
+        monkeypatch.setattr("hpsearch.storage.queue.lock_free", self.lock_free)
+
+    def lock_free(self, connection, study_id, now, limit):
+        free = {lease.number: lease for lease in lock_free(connection, study_id, now, 1000)}
+        return [free[number] for number in self.numbers if number in free][:limit]
+
+
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_of_equals_the_lowest_number_is_kept_in_whatever_order_they_end(db, tiny, monkeypatch, sessions):
+    """As `hpsearch best` has it. Patience, resumed packs and several workers end them in any order."""
+    settings = tiny(run__width=1, coarse__epochs=1, coarse__trials=5)
+    monkeypatch.setattr(HeldTrial, "best", property(lambda self: replace(self.results[0], val_acc=0.5)))
+    order = Order(monkeypatch, [3, 4, 1, 2, 0] if sessions == 1 else [3, 4])
+    if sessions == 2:  # the second one knows the best from the database
+        original, left = TrialSource.take_trials, [3]
+
+        def take(self, held, width):
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            original(self, held, width)
+
+        monkeypatch.setattr(TrialSource, "take_trials", take)
+        with pytest.raises(KeyboardInterrupt):
+            run(db, settings)
+        assert load_portrait(find_study(db, "coarse")).number == 3
+        order.numbers = [1, 2, 0]
+    evidence = run(db, settings)
+    assert evidence.best is not None
+    assert {trial.value for trial in evidence.trials if trial.state == "COMPLETE"} == {0.5}
+    assert load_portrait(find_study(db, "coarse")).number == evidence.best.number < 3
+
+
+def test_the_kept_weights_are_of_the_best_where_patience_ends_trials_in_any_order(db, tiny):
+    settings = tiny(train__patience=1, coarse__epochs=12, coarse__trials=30)
+    evidence = run(db, settings)
+    values = [trial.value for trial in evidence.trials if trial.state == "COMPLETE"]
+    assert values.count(evidence.best.value) > 1
+    assert load_portrait(find_study(db, "coarse")).number == evidence.best.number

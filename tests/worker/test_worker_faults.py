@@ -1,12 +1,14 @@
 """Rows of the fault matrix that a GPU raises; here the error is raised by hand."""
 
 import importlib
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from hpsearch.analysis import attributes
+from hpsearch.errors import StorageError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
@@ -15,6 +17,8 @@ from hpsearch.training import Pack
 from hpsearch.training.images import load_images
 from hpsearch.worker.best_weights import load_portrait
 from hpsearch.worker.failures import PoisonedDeviceError
+from hpsearch.worker.stopping import Stop, Stopped
+from hpsearch.worker.trial_source import TrialSource
 
 
 class Notes(SearchListener):
@@ -154,3 +158,24 @@ def test_an_outage_while_hyperparameters_are_proposed_is_waited_for(db, tiny, mo
     assert len(calls) > 2
     assert all(trial.params for trial in evidence.trials)
     assert any("waiting" in note for note in notes.notes)
+
+
+def test_a_stop_is_obeyed_while_the_last_results_wait_for_the_database(db, tiny, monkeypatch):
+    monkeypatch.setattr("hpsearch.worker.worker.QUICK_PATIENCE", 0.2)
+    monkeypatch.setattr("hpsearch.worker.writer.CLOSE_SECONDS", 0.2)
+    stop, take = Stop(), TrialSource.take_trials
+
+    def away(self, outcomes):
+        raise StorageAwayError("no room to write studies.db.\nFree on that disk: 0 bytes.")
+
+    def take_trials(self, held, width):
+        take(self, held, width)
+        if not held:  # all are trained, and their ends are not written
+            stop.request(signal.SIGTERM)
+
+    monkeypatch.setattr(Queue, "finish", away)
+    monkeypatch.setattr(TrialSource, "take_trials", take_trials)
+    settings = tiny()
+    with pytest.raises(StorageError, match="still away; results wait in") as caught:
+        run_stage(db, plan_coarse(settings), settings.run, checks=False, stop=stop)
+    assert isinstance(caught.value.__context__, Stopped)
