@@ -191,10 +191,9 @@ def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[
     coarse = ["hpsearch", "coarse", "--from", last.study]
     coarse += ["--name", next_name("coarse", taken)] if "coarse" in taken else []
     advice = Advice("search around these values", (*coarse, *_trusts(last)))
-    if last.num_tests:
-        return advice
-    text = "use the test set, once, at the very end"
-    return replace(advice, other_text=text, other_words=tuple(final_test_command(last.study, last.code)))
+    test = _final_test([last], last)
+    at_last = f"{test.text}, at the very end" if test.words is not None else test.text
+    return replace(advice, other_text=at_last, other_words=test.words)
 
 
 def _luck(last: StageSummary, diagnosis: Diagnosis | None, reason: str) -> Advice:
@@ -214,10 +213,7 @@ def _settled(
     assert found.best is not None
     assert found.best.value is not None
     value, chance = found.best.value, found.images.chance or 0.0
-    used = sum(stage.num_tests for stage in stages)
-    test = Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
-    if used:
-        test = Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
+    test = _final_test(stages, found)
     config = _begun_with(stages[0])
     if value >= chance + GOOD * (1 - chance) or diagnosis is None or config is None:
         return test
@@ -263,10 +259,21 @@ def _begun_with(first: StageSummary) -> dict[str, Any] | None:
     return config
 
 
+def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
+    """The one use of the test set, where there is one that nobody has looked at."""
+    used = stages[-1].num_family_tests
+    if used is None:
+        used = sum(stage.num_tests for stage in stages)
+    if used:
+        return Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
+    if found.images.has_test is False:
+        return Advice("these images have no test split: keep some aside for the final measurement")
+    return Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
+
+
 def _or_test(advice: Advice, test: Advice, value: float) -> Advice:
-    if test.words is None:
-        return advice
-    return replace(advice, other_text=f"if {value_text(value)} is enough, {test.text}", other_words=test.words)
+    enough = f"if {value_text(value)} is enough, " if test.words is not None else ""
+    return replace(advice, other_text=f"{enough}{test.text}", other_words=test.words)
 
 
 def _fine(last: StageSummary) -> tuple[str, ...]:

@@ -72,6 +72,8 @@ class StageSummary:
     images: KeptImages = field(default_factory=KeptImages)
     num_tests: int = 0
     """Uses of the test set."""
+    num_family_tests: int | None = None
+    """The same of all that descends from the same first stage; None where that was not looked at."""
 
     @property
     def num_complete(self) -> int:

@@ -1,6 +1,7 @@
 """What to do next: tables of what the stages and the best trial's curves say."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -65,7 +66,24 @@ def test_a_test_set_that_was_used_is_not_offered_again():
     advice = what_next(settled(0.95, num_tests=1), HEALTHY)
     assert advice.command is None
     assert "has been used" in advice.text
-    assert what_next(settled(0.5, num_tests=1), HEALTHY).other_command is None
+    low = what_next(settled(0.5, num_tests=1), HEALTHY)
+    assert (low.other_command, "has been used" in low.other_text) == (None, True)
+
+
+def test_a_use_by_a_relative_counts_too():
+    *earlier, last = settled(0.95)
+    assert what_next([*earlier, replace(last, num_family_tests=1)], HEALTHY).command is None
+    trained = stage(0.95, "train", "train", None)
+    assert what_next([trained], HEALTHY).other_command == "hpsearch test train"
+    assert "has been used" in what_next([replace(trained, num_family_tests=2)], HEALTHY).other_text
+
+
+@pytest.mark.parametrize("value", [0.95, 0.41])
+def test_images_without_a_test_split_are_not_sent_to_it(value):
+    advice = what_next(settled(value, images=replace(CIFAR, has_test=False)), HEALTHY)
+    assert "hpsearch test" not in f"{advice.command} {advice.other_command}"
+    said = "these images have no test split: keep some aside for the final measurement"
+    assert said in (advice.text, advice.other_text)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,12 @@ def test_test_reports_and_counts_its_uses(ran):
     assert len(second["confusion"]) == len(second["per_class"]) == 3
     third = ran("test", "coarse")
     assert "use 1 of the test set for coarse, and use 3 for all that descends from coarse" in third.stdout
+    assert re.search(r"^test +the test set has been used 2 times", ran("status", "fine").stdout, re.MULTILINE)
+
+
+def test_a_use_of_the_test_set_is_known_to_all_that_descends_from_the_same_coarse(ran):
+    ran("test", "coarse")
+    assert "hpsearch test" not in ran("status", "fine").stdout
 
 
 def test_test_of_data_without_a_test_split_fails_plainly(hpsearch):

@@ -11,7 +11,7 @@ import pytest
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets.arrays import Npz, channels_first
-from hpsearch.datasets.sources import load_test, load_train
+from hpsearch.datasets.sources import has_test_split, load_test, load_train
 from hpsearch.errors import DataError
 
 
@@ -215,3 +215,18 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="x_train cannot be read: Bad CRC-32"):
         load_train(config(path))
+
+
+def test_the_names_in_a_file_say_whether_it_has_a_test_split(tmp_path):
+    x, y = np.zeros((4, 2, 2), np.uint8), np.arange(4) % 2
+    np.savez(tmp_path / "train.npz", x_train=x, y_train=y)
+    np.savez(tmp_path / "both.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+
+    def known(source):
+        return has_test_split(DataConfig(source=source))
+
+    assert known(f"npz:{tmp_path}/train.npz") is False
+    assert known(f"npz:{tmp_path}/both.npz")
+    assert known(f"npz:{tmp_path}/gone.npz") is None
+    assert known("digits")
+    assert known("mymodule:images") is None
