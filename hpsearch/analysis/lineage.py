@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.advice import SEARCHED, Advice, search_so_far, what_next
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import diagnose_study
+from hpsearch.analysis.earlier_searches import coarse_of, instead
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
@@ -76,7 +77,7 @@ def advise(
         holder = chain[summaries.index(found)]
         epochs = read_epochs(db, holder.study, [found.best.number])
         diagnosis = diagnose_study(holder.study, holder.trials, epochs).get(found.best.number)
-    return what_next(
+    advice = what_next(
         summaries,
         diagnosis,
         taken=[study.name for study in studies],
@@ -84,3 +85,18 @@ def advise(
         gain=gain,
         at_work=is_at_work(db, evidence.study),
     )
+    return unless_done(db, advice, studies)
+
+
+def unless_done(db: Database, advice: Advice, studies: Sequence[StudyRow]) -> Advice:
+    """The advice; where one of all `studies` did the search that it proposes already, with what that found."""
+    coarse = coarse_of(advice.search, studies) if advice.search is not None else None
+    if coarse is None:
+        return advice
+    stages = [row for row in family_of(coarse, studies) if stage_record(row).kind in SEARCHED]
+    last = max(stages, key=lambda row: row.study_id)
+    try:
+        chain = read_lineage(db, read_study(db, last.name))
+    except (StudyNotFoundError, ConfigError):
+        return advice
+    return instead(advice, [stage_summary(each) for each in chain], at_work=is_at_work(db, last))

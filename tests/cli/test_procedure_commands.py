@@ -115,6 +115,12 @@ def test_a_search_that_ends_low_says_what_to_try(hpsearch):
     planned = hpsearch.json("coarse", *shlex.split(command[1])[4:], "--dry-run")
     assert (planned["trials"], planned["epochs"]) == (12, 2)
 
+    last = re.search(r"^or +hpsearch test (\S+)", done, re.MULTILINE)[1]
+    hpsearch("coarse", *shlex.split(command[1])[4:], "--name", "convnet-coarse", "--skip-checks")
+    again = hpsearch("status", last).stdout
+    assert "convnet-coarse did that: " in again
+    assert re.search(r"^next +hpsearch status convnet-coarse$", again, re.MULTILINE)
+
 
 def test_an_interrupted_run_says_how_to_go_on(hpsearch):
     arguments = ("run", "-c", "tiny.toml", "--set", "coarse.epochs=60", "--set", "run.width=3")
