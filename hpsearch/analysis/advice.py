@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.commands import (
+    changed_config,
     final_test_command,
     fine_command,
     look_command,
@@ -52,6 +53,8 @@ class Advice:
     other_text: str = ""
     """What else there is to do, and when."""
     other_words: tuple[str, ...] | None = None
+    search: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The config of the new search that `words` begin."""
 
     @property
     def command(self) -> str | None:
@@ -171,7 +174,7 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
         )
         text = f"{all_of_them} of {last.study} exploded and none finished: search lower learning rates"
-        config = whole(last.config)
+        config = _asked(last)
         return _try(text, other_rates(config, "lower") if config is not None else None, config, taken)
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
@@ -191,10 +194,9 @@ def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[
     coarse = ["hpsearch", "coarse", "--from", last.study]
     coarse += ["--name", next_name("coarse", taken)] if "coarse" in taken else []
     advice = Advice("search around these values", (*coarse, *_trusts(last)))
-    if last.num_tests:
-        return advice
-    text = "use the test set, once, at the very end"
-    return replace(advice, other_text=text, other_words=tuple(final_test_command(last.study, last.code)))
+    test = _final_test([last], last)
+    at_last = f"{test.text}, at the very end" if test.words is not None else test.text
+    return replace(advice, other_text=at_last, other_words=test.words)
 
 
 def _luck(last: StageSummary, diagnosis: Diagnosis | None, reason: str) -> Advice:
@@ -214,10 +216,7 @@ def _settled(
     assert found.best is not None
     assert found.best.value is not None
     value, chance = found.best.value, found.images.chance or 0.0
-    used = sum(stage.num_tests for stage in stages)
-    test = Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
-    if used:
-        test = Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
+    test = _final_test(stages, found)
     config = _begun_with(stages[0])
     if value >= chance + GOOD * (1 - chance) or diagnosis is None or config is None:
         return test
@@ -251,22 +250,42 @@ def _try(text: str, remedy: Remedy | None, config: Mapping[str, Any] | None, tak
     said = f"{text}: {remedy.text}" if remedy.text else text
     if config is None or not remedy.changes:
         return Advice(said)
-    return Advice(said, tuple(run_command(config, remedy.changes, remedy.name, taken)))
+    search = changed_config(config, remedy.changes)
+    return Advice(said, tuple(run_command(search, remedy.name, taken)), search=search)
+
+
+def _asked(stage: StageSummary) -> dict[str, Any] | None:
+    """The study file of a stage, with the trials and epochs that were asked for where a time cut them."""
+    config = whole(stage.config)
+    if config is not None and stage.stage in config and stage.fitted is not None:
+        config[stage.stage] |= {"trials": stage.fitted.trials, "epochs": stage.fitted.epochs}
+    return config
 
 
 def _begun_with(first: StageSummary) -> dict[str, Any] | None:
     """The study file that a new search begins from. Rates that a check found are those of the net that it checked."""
-    config = whole(first.config)
+    config = _asked(first)
     if config is not None and first.stage == "coarse" and first.source is not None:
         config["space"].pop("lr", None)
         config["space"] = {"lr": usual_space(config)["lr"], **config["space"]}
     return config
 
 
+def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
+    """The one use of the test set, where there is one that nobody has looked at."""
+    used = stages[-1].num_family_tests
+    if used is None:
+        used = sum(stage.num_tests for stage in stages)
+    if used:
+        return Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
+    if found.images.has_test is False:
+        return Advice("these images have no test split: keep some aside for the final measurement")
+    return Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
+
+
 def _or_test(advice: Advice, test: Advice, value: float) -> Advice:
-    if test.words is None:
-        return advice
-    return replace(advice, other_text=f"if {value_text(value)} is enough, {test.text}", other_words=test.words)
+    enough = f"if {value_text(value)} is enough, " if test.words is not None else ""
+    return replace(advice, other_text=f"{enough}{test.text}", other_words=test.words)
 
 
 def _fine(last: StageSummary) -> tuple[str, ...]:

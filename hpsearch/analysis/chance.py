@@ -23,6 +23,8 @@ class KeptImages:
     shape: tuple[int, int, int] | None = None
     """Channels, height, width."""
     fingerprint: str | None = None
+    has_test: bool | None = None
+    """Whether there is a test split beside them."""
 
     @property
     def chance(self) -> float | None:

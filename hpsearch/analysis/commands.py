@@ -19,7 +19,7 @@ Plain = Mapping[str, Any]
 
 SECTIONS = ("data", "model", "train", "coarse", "fine")
 OWN_FLAGS = {"data.source": "--data", "model.name": "--model"}
-LEFT_TO_AUTO = ("float32", "bfloat16")  # train.precision as a stage keeps it, where auto took one of them
+LEFT_TO_AUTO = ("auto", "float32", "bfloat16")  # train.precision as a stage keeps it, where auto took one of them
 
 
 def whole(config: Plain | None) -> dict[str, Any] | None:
@@ -144,11 +144,10 @@ def final_test_command(study: str, code: Sequence[str]) -> Words:
     return ["hpsearch", "test", study, *_trusts(code, study)]
 
 
-def run_command(config: Plain, changes: Plain, name: str, taken: Collection[str]) -> Words:
-    """A new search like that of `config`, but for `changes` by dotted path, or by name for ranges: "space.lr".
+def changed_config(config: Plain, changes: Plain) -> dict[str, dict[str, Any]]:
+    """A search like that of `config`, but for `changes` by dotted path, or by name for ranges: "space.lr".
 
-    Its name is `name`, or the first of name-2, name-3, ... of which no stage is `taken` yet. A key that is changed
-    is not searched any more. Ranges that nobody chose become those that fit the other net.
+    A key that is changed is not searched any more. Ranges that nobody chose become those that fit the other net.
     """
     changed = {section: dict(config.get(section, {})) for section in (*SECTIONS, "space")}
     chosen = {n for n, r in changed["space"].items() if r != usual_space(config).get(n)}
@@ -158,12 +157,22 @@ def run_command(config: Plain, changes: Plain, name: str, taken: Collection[str]
         for searched in [n for n in changed["space"] if section != "space" and _path(n) == path]:
             del changed["space"][searched]
     usual = usual_space(changed)
-    for name_ in usual.keys() & changed["space"].keys() - chosen - {p.removeprefix("space.") for p in changes}:
-        changed["space"][name_] = usual[name_]
+    for name in usual.keys() & changed["space"].keys() - chosen - {p.removeprefix("space.") for p in changes}:
+        changed["space"][name] = usual[name]
     if changed["data"].get("source") != "synthetic":
         changed["data"].pop("synthetic", None)
+    return changed
+
+
+def run_command(config: Plain, name: str, taken: Collection[str]) -> Words:
+    """A new search; its name is `name`, or the first of name-2, name-3, ... of which no stage is `taken` yet."""
     words = ["hpsearch", "run", "--name", free_name(name, taken)]
-    return [*words, *config_flags(changed), *space_flags(changed["space"], usual)]
+    return [*words, *config_flags(config), *space_flags(config["space"], usual_space(config))]
+
+
+def is_same_search(config: Plain, other: Plain) -> bool:
+    """Whether two configs make the same trials, but for their number, epochs and sampler."""
+    return _searched(config) == _searched(other)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
@@ -178,6 +187,15 @@ def free_name(name: str, taken: Collection[str]) -> str:
 def _path(name: str) -> str:
     """The key of a hyperparameter: `train.lr` of `lr`."""
     return name if "." in name else f"train.{name}"
+
+
+def _searched(config: Plain) -> dict[str, Any]:
+    """The keys that have a value, and the ranges."""
+    ranges = {_path(name): range_ for name, range_ in config["space"].items()}
+    values = {f"{part}.{key}": value for part in SECTIONS[:3] for key, value in config[part].items()}
+    unused = {path for path, value in values.items() if _is_auto(path, value)}
+    unused |= {"data.synthetic"} if values["data.source"] != "synthetic" else set()
+    return {**{path: value for path, value in values.items() if path not in unused}, **ranges}
 
 
 def _hides_a_value(config: Plain, base: Plain) -> bool:

@@ -14,9 +14,10 @@ from hpsearch.analysis.study_trials import best_trial
 from hpsearch.analysis.trial_curves import BARELY, FAR, HEALTHY_RATIO, Curves
 from hpsearch.results import EpochResult
 from hpsearch.storage import StudyRow, TrialRow
+from hpsearch.wording import count_text
 
 VerdictName = Literal["exploded", "dead", "lr too high", "lr too low", "overfitting", "underfitting", "healthy"]
-Cause = Literal["penalty", "short steps", "long steps"]
+Cause = Literal["penalty", "short steps", "few epochs", "long steps"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 
 GAP = 0.1  # train minus validation accuracy; several times the standard error of a few hundred images
@@ -69,8 +70,7 @@ def diagnose(
     if verdict == "dead" and curves.penalized:
         advice += "; less regularization as well (lower train.reg, train.l1)"
     cause = _cause(curves) if verdict == "underfitting" else None
-    rises = curves.still_rises or curves.too_short
-    return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], rises, cause)
+    return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], curves.still_rises, cause)
 
 
 def _verdict(curves: Curves, best_val_acc: float | None) -> VerdictName:
@@ -169,8 +169,9 @@ def _cause(curves: Curves) -> Cause | None:
         return "penalty"
     if curves.update_ratio < HEALTHY_RATIO:
         return "short steps"
-    too_long = curves.update_ratio > FAR * HEALTHY_RATIO and not (curves.still_rises or curves.too_short)
-    return "long steps" if too_long else None
+    if curves.barely_begun:
+        return "few epochs"
+    return "long steps" if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.still_rises else None
 
 
 def _underfitting_advice(curves: Curves) -> str:
@@ -182,13 +183,16 @@ def _underfitting_advice(curves: Curves) -> str:
         then.append("less regularization (train.reg, model.dropout, data.augment)")
         if curves.update_ratio < HEALTHY_RATIO:
             first.append("a higher lr, the steps are short")
-        if curves.still_rises:
+        if curves.barely_begun:
+            seen = count_text(len(curves.epochs), "epoch")
+            first.append(
+                f"train longer, {seen} cannot tell steps that are too long from a net that has just begun (epochs)"
+            )
+        elif curves.still_rises:
             first.append("train longer, accuracy still rises (epochs)")
-        elif curves.too_short:
-            first.append("train longer, so few epochs do not show where it ends (epochs)")
         elif curves.train_loss_falls and not curves.learned_nothing:
             first.append("train longer, the loss still falls (epochs)")
-        if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.too_short:
+        if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.barely_begun:
             first.append("a lower lr, the steps are too long to settle")
     if not any("epochs" in part for part in first):
         then.append("longer training (epochs)")

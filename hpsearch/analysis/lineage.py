@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.advice import SEARCHED, Advice, search_so_far, what_next
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import diagnose_study
+from hpsearch.analysis.earlier_searches import coarse_of, instead
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.errors import ConfigError
@@ -30,6 +33,31 @@ def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
     return chain
 
 
+def family_of(study: StudyRow, studies: Iterable[StudyRow]) -> list[StudyRow]:
+    """Those of all `studies` that descend from the same first stage, that one first. Pure.
+
+    They were chosen by looking at each other.
+    """
+    rows = {row.name: row for row in (study, *studies)}
+
+    def root(row: StudyRow) -> str:
+        seen = {row.name}
+        while (source := stage_record(row).source) in rows and source not in seen:
+            seen.add(source)
+            if stage_record(rows[source]).kind == "check":  # it chose nothing but a range
+                break
+            row = rows[source]
+        return row.name
+
+    first = root(study)
+    return [rows[first], *(row for other, row in rows.items() if other != first and root(row) == first)]
+
+
+def num_tests(family: Iterable[StudyRow]) -> int:
+    """How often such stages have used the test set."""
+    return sum(len(stage_record(study).tests) for study in family)
+
+
 def is_at_work(db: Database, study: StudyRow) -> bool:
     """Whether a worker holds a trial of this study and has not fallen silent."""
     return any(row.state == "RUNNING" and not row.silent for row in read_activity(db, study))
@@ -40,18 +68,35 @@ def advise(
 ) -> Advice:
     """What to do after a study as it stands; see `what_next`."""
     chain = read_lineage(db, evidence)
+    studies = list_studies(db)
     summaries = [stage_summary(each) for each in chain]
+    summaries[-1] = replace(summaries[-1], num_family_tests=num_tests(family_of(evidence.study, studies)))
     found = best_stage(search_so_far(summaries))
     diagnosis = None
     if found is not None and found.best is not None:
         holder = chain[summaries.index(found)]
         epochs = read_epochs(db, holder.study, [found.best.number])
         diagnosis = diagnose_study(holder.study, holder.trials, epochs).get(found.best.number)
-    return what_next(
+    advice = what_next(
         summaries,
         diagnosis,
-        taken=[study.name for study in list_studies(db)],
+        taken=[study.name for study in studies],
         again=again,
         gain=gain,
         at_work=is_at_work(db, evidence.study),
     )
+    return unless_done(db, advice, studies)
+
+
+def unless_done(db: Database, advice: Advice, studies: Sequence[StudyRow]) -> Advice:
+    """The advice; where one of all `studies` did the search that it proposes already, with what that found."""
+    coarse = coarse_of(advice.search, studies) if advice.search is not None else None
+    if coarse is None:
+        return advice
+    stages = [row for row in family_of(coarse, studies) if stage_record(row).kind in SEARCHED]
+    last = max(stages, key=lambda row: row.study_id)
+    try:
+        chain = read_lineage(db, read_study(db, last.name))
+    except (StudyNotFoundError, ConfigError):
+        return advice
+    return instead(advice, [stage_summary(each) for each in chain], at_work=is_at_work(db, last))

@@ -9,6 +9,7 @@ from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.remedies import Remedy, Shape, larger_net, less_overfitting
 
 MUCH, SOME = 10.0, 3.0  # times that a value is changed: where it was far off, and where the steps say which way
+ENOUGH_EPOCHS = 5  # as many as a coarse search gives: fewer are a look at whether it learns at all
 LARGEST_DECAY = 1.0  # lr x train.reg above which the penalty alone makes the weights swing apart
 LARGEST_LR = 1.0  # above, it is the rate that is wrong
 
@@ -37,6 +38,8 @@ def other_values(diagnosis: Diagnosis | None, config: Mapping[str, Any], shape: 
             return _set("less regularization", penalties)
         case "underfitting", "short steps":
             return _set("a higher lr", {"train.lr": lr * SOME})
+        case "underfitting", "few epochs":
+            return Remedy("train longer", {"train.epochs": max(ENOUGH_EPOCHS, 2 * train["epochs"])}, "")
         case "underfitting", "long steps":
             return _set("a lower lr", {"train.lr": lr / SOME})
         case "underfitting", _ if diagnosis.still_rises:

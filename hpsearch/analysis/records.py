@@ -257,6 +257,7 @@ def _images(stored: dict[str, Any]) -> KeptImages:
         largest_share=_number(stored.get("largest")),
         shape=shape,
         fingerprint=_as(str, stored.get("fingerprint")),
+        has_test=stored["test"] if isinstance(stored.get("test"), bool) else None,
     )
 
 

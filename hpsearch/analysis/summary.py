@@ -9,7 +9,7 @@ from typing import Any
 
 from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.diagnosis import diagnose_study
-from hpsearch.analysis.records import trial_record
+from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import hard_limits
 from hpsearch.config.usercode import names_in
@@ -69,9 +69,13 @@ class StageSummary:
     """Trials that a pruner stopped; explosions are counted apart."""
     config: Mapping[str, Any] | None = None
     """The study file as it was resolved, in its plain form."""
+    fitted: Fitted | None = None
+    """What was asked for, where the stage has less to fit a time."""
     images: KeptImages = field(default_factory=KeptImages)
     num_tests: int = 0
     """Uses of the test set."""
+    num_family_tests: int | None = None
+    """The same of all that descends from the same first stage; None where that was not looked at."""
 
     @property
     def num_complete(self) -> int:
@@ -131,6 +135,7 @@ def stage_summary(
         learning=record.learning,
         num_pruned=evidence.num_pruned,
         config=record.config,
+        fitted=record.fitted,
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
     )

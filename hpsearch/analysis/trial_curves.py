@@ -31,7 +31,7 @@ STILL_FALLS = 0.1  # of its value then: the train loss goes on falling
 PENALTY = 2.0  # times the data loss: a cost above is made by regularization rather than by the images
 CRUSHING = 10.0  # times the data loss: such a penalty takes the weights away, whatever lr is
 CHANGE = 0.01  # accuracy; smaller differences between means are noise
-FEW_EPOCHS = 3  # below, curves do not show where they lead
+FEW_EPOCHS = 3  # fewer show no way: a net that learns fast is as far from settled there as one whose steps are too long
 LONG_BEFORE = 1 / 3  # of the epochs between the best one and the last
 
 
@@ -160,9 +160,9 @@ class Curves:
         return self.val_acc[-1] - self.val_acc[before] > CHANGE and self.val_loss[-1] < self.val_loss[before]
 
     @property
-    def too_short(self) -> bool:
-        """It learned, and so few epochs do not show what it would come to; long steps are usual in the first ones."""
-        return len(self.epochs) < FEW_EPOCHS and not self.learned_nothing
+    def barely_begun(self) -> bool:
+        """Too few epochs to tell steps that are too long to settle from a net with no time to; unless the loss rose."""
+        return len(self.epochs) < FEW_EPOCHS and self.train_loss[-1] <= self.train_loss[0]
 
     @property
     def peaked(self) -> bool:

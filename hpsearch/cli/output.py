@@ -96,7 +96,7 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         parts.append(duration_text(summary.seconds))
     line(summary.study, " · ".join(parts))
     if summary.num_finished == summary.num_trials:
-        line("budget", f"spent: {summary.num_trials} of {count_text(summary.num_trials, 'trial')} have ended")
+        line("budget", f"spent: {summary.num_trials} of {count_text(summary.num_trials, 'trial')}")
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
     for reason, number in list(summary.failures.items())[:MAX_REASONS]:
@@ -109,6 +109,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("best", "none: no trial finished", "red")
     else:
         line("best", "none yet: no trial has finished")
+    if summary.num_tests:
+        line("test", f"the test set has been used {count_text(summary.num_tests, 'time')} for this stage")
     if advice is not None:
         print_advice(advice)
 

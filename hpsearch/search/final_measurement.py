@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.lineage import family_of, num_tests
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
@@ -27,7 +28,7 @@ from hpsearch.datasets.images import Progress
 from hpsearch.errors import RefusedError
 from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
-from hpsearch.storage import Database, StudyRow, find_study, list_studies, write_attrs
+from hpsearch.storage import Database, find_study, list_studies, write_attrs
 
 CHUNK = 250  # images at a time
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
@@ -185,7 +186,7 @@ def final_test(
         raise RefusedError(
             f"trial {stored.trial.number} of {study!r} exploded with every seed: {', '.join(map(str, seeds))}."
         )
-    family = family_of(db, stored.study)
+    family = family_of(stored.study, list_studies(db))
     result = FinalTest(
         study=study,
         number=stored.trial.number,
@@ -201,8 +202,8 @@ def final_test(
         seeds=seeds,
         accuracies=tuple(accuracies),
         confusion=confusion,
-        num_uses=_num_uses(find_study(db, study)) + 1,
-        num_family_uses=sum(map(_num_uses, family)) + 1,
+        num_uses=num_tests([find_study(db, study)]) + 1,
+        num_family_uses=num_tests(family) + 1,
         family=family[0].name,
     )
     _keep(db, stored, result)
@@ -248,27 +249,6 @@ def confusion_matrix(y_N: Tensor, predicted_N: Tensor, num_classes: int) -> np.n
     """Images by true (row) and predicted (column) class."""
     cells_N = (y_N * num_classes + predicted_N).cpu().numpy()
     return np.bincount(cells_N, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
-
-
-def family_of(db: Database, study: StudyRow) -> list[StudyRow]:
-    """The stages that descend from the same first one, that one first: they were chosen by looking at each other."""
-    studies = {row.name: row for row in list_studies(db)}
-
-    def root(row: StudyRow) -> str:
-        seen = {row.name}
-        while (source := stage_record(row).source) in studies and source not in seen:
-            seen.add(source)
-            if stage_record(studies[source]).kind == "check":  # it chose nothing but a range
-                break
-            row = studies[source]
-        return row.name
-
-    first = root(study)
-    return [studies[first], *(row for name, row in studies.items() if name != first and root(row) == first)]
-
-
-def _num_uses(study: StudyRow) -> int:
-    return len(stage_record(study).tests)
 
 
 def _keep(db: Database, stored: StoredTrial, result: FinalTest) -> None:

@@ -14,6 +14,7 @@ from hpsearch.config.structure import structure_key
 from hpsearch.config.study import validate
 from hpsearch.config.usage import unused_ranges
 from hpsearch.config.usercode import names_in, source_hashes
+from hpsearch.datasets.sources import has_test_split
 from hpsearch.errors import RefusedError
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.repeat_plan import RepeatPlan
@@ -157,6 +158,7 @@ def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
             "train": images.num_train,
             "val": images.num_val,
             "largest": images.largest_share,
+            "test": has_test_split(plan.config.data),
         },
         attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
         **plan.own_attributes(),

@@ -1,16 +1,20 @@
 """What to do next: tables of what the stages and the best trial's curves say."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.advice import Advice, search_so_far, what_next
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.diagnosis import VERDICTS, Diagnosis
+from hpsearch.analysis.earlier_searches import coarse_of, instead
+from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.space import Verdict
-from hpsearch.storage import TrialRow
+from hpsearch.storage import StudyRow, TrialRow
 
 LOG = FloatRange(1e-4, 1e-3, log=True)
 INSIDE = Verdict("lr", 3e-4, LOG.low, LOG.high, True, 0.5, "inside", LOG, "")
@@ -65,7 +69,24 @@ def test_a_test_set_that_was_used_is_not_offered_again():
     advice = what_next(settled(0.95, num_tests=1), HEALTHY)
     assert advice.command is None
     assert "has been used" in advice.text
-    assert what_next(settled(0.5, num_tests=1), HEALTHY).other_command is None
+    low = what_next(settled(0.5, num_tests=1), HEALTHY)
+    assert (low.other_command, "has been used" in low.other_text) == (None, True)
+
+
+def test_a_use_by_a_relative_counts_too():
+    *earlier, last = settled(0.95)
+    assert what_next([*earlier, replace(last, num_family_tests=1)], HEALTHY).command is None
+    trained = stage(0.95, "train", "train", None)
+    assert what_next([trained], HEALTHY).other_command == "hpsearch test train"
+    assert "has been used" in what_next([replace(trained, num_family_tests=2)], HEALTHY).other_text
+
+
+@pytest.mark.parametrize("value", [0.95, 0.41])
+def test_images_without_a_test_split_are_not_sent_to_it(value):
+    advice = what_next(settled(value, images=replace(CIFAR, has_test=False)), HEALTHY)
+    assert "hpsearch test" not in f"{advice.command} {advice.other_command}"
+    said = "these images have no test split: keep some aside for the final measurement"
+    assert said in (advice.text, advice.other_text)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +189,43 @@ def test_a_wider_net_for_images_too_small_for_convolutions():
 def test_a_name_that_is_there_is_not_taken_again():
     command = what_next(settled(0.41), HEALTHY, taken=["convnet-coarse", "coarse"]).command
     assert "--name convnet-2 " in command
+
+
+def test_what_a_time_cut_is_not_carried_on_as_if_it_had_been_asked_for():
+    cut = config(sets=["coarse.trials=20", "coarse.epochs=2"])
+    stages = settled(0.41, config=cut)
+    stages[0] = replace(stages[0], fitted=Fitted(100, 5, 40.0))
+    assert what_next(stages, HEALTHY).command == "hpsearch run --name convnet --model convnet"
+    assert "--set coarse.trials=20 --set coarse.epochs=2" in what_next(settled(0.41, config=cut), HEALTHY).command
+
+
+def test_a_search_that_was_done_is_the_answer():
+    advice = what_next(settled(0.41), HEALTHY)
+    record = {
+        attributes.STAGE: "coarse",
+        attributes.CONFIG: config(data__source="folder:photos", model__name="convnet"),
+    }
+    there = StudyRow(3, "convnet-coarse", ("maximize",), record)
+    other = StudyRow(4, "coarse", ("maximize",), {**record, attributes.CONFIG: config(data__source="folder:photos")})
+    fine = StudyRow(5, "convnet-fine", ("maximize",), {**record, attributes.STAGE: "fine"})
+    assert coarse_of(advice.search, [there, other, fine]) == there
+    assert coarse_of(advice.search, [other, fine]) is None
+
+    done = [coarse(0.4), stage(0.4271, "convnet-fine"), stage(0.42, "convnet-fine-2", source="convnet-fine")]
+    found = instead(advice, done)
+    assert found.text == f"{advice.text}; convnet-fine did that: 0.4271"
+    assert (found.command, found.other_command) == ("hpsearch status convnet-fine-2", "hpsearch test fine-2")
+    assert found.reason == advice.reason
+
+
+def test_a_search_that_was_begun_is_finished():
+    advice = what_next(settled(0.41), HEALTHY)
+    left = [coarse(0.4), stage(0.42, counts={"COMPLETE": 3, "WAITING": 7})]
+    begun = instead(advice, left)
+    assert "that was begun: fine is not finished: 3 of 10 trials have ended" in begun.text
+    assert begun.command == "hpsearch fine --from coarse"
+    assert instead(advice, left, at_work=True).command == "hpsearch status fine --watch"
+    assert "no trial of it finished" in instead(advice, [coarse(None, counts={"FAIL": 5})]).text
 
 
 def test_noise_is_no_reason_for_another_stage():

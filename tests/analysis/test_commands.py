@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpsearch.analysis.commands import (
+    changed_config,
     config_flags,
     free_name,
+    is_same_search,
     resume_command,
     run_command,
     space_flags,
@@ -61,21 +63,32 @@ def test_the_defaults_need_no_flags():
 
 def test_paths_stay_as_they_were_given():
     plain = config(data__source="folder:photos")
-    words = run_command(plain, {"model.name": "convnet"}, "convnet", [])
+    words = run_command(changed_config(plain, {"model.name": "convnet"}), "convnet", [])
     assert shlex.join(words) == "hpsearch run --name convnet --data folder:photos --model convnet"
 
 
 def test_what_is_changed_is_not_searched_any_more():
     plain = config([], ["model.hidden=choice([50], [100])"])
-    words = run_command(plain, {"model.hidden": [200]}, "hidden-200", [])
+    words = run_command(changed_config(plain, {"model.hidden": [200]}), "hidden-200", [])
     assert read_back(words[4:])["model"]["hidden"] == [200]
     assert "model.hidden" not in read_back(words[4:])["space"]
 
 
 def test_a_range_can_be_changed_or_come_in():
     plain = config(["train.lr=0.1"], ["lr=none"])
-    found = read_back(run_command(plain, {"space.lr": {"log": [1e-9, 1e-6]}}, "lower", [])[4:])
+    found = read_back(run_command(changed_config(plain, {"space.lr": {"log": [1e-9, 1e-6]}}), "lower", [])[4:])
     assert found["space"] == {"lr": {"log": [1e-9, 1e-6]}, "reg": plain["space"]["reg"]}
+
+
+@pytest.mark.parametrize("plain", CONFIGS)
+def test_what_a_command_makes_is_known_as_the_search_that_was_proposed(plain):
+    proposed = changed_config(plain, {"model.dropout": 0.3})
+    made = read_back(run_command(proposed, "dropout", [])[4:])
+    assert is_same_search(made, proposed)
+    more = {**made, "train": {**made["train"], "precision": "float32"}, "coarse": {**made["coarse"], "trials": 7}}
+    assert is_same_search(more, proposed)
+    assert not is_same_search(plain, proposed)
+    assert not is_same_search({**made, "space": {"lr": {"log": [1e-9, 1e-6]}}}, proposed)
 
 
 def test_a_new_search_takes_no_name_that_is_there():

@@ -55,6 +55,35 @@ def test_what_held_back_an_underfitting_trial_is_read_off_its_curves():
     assert cause() is None
 
 
+@pytest.mark.parametrize(("epochs", "then"), [(1, 5), (2, 5), (3, 6)])
+def test_after_a_look_it_trains_as_long_as_a_coarse_search(epochs, then):
+    config = StudyConfig().plain()
+    config["train"]["epochs"] = epochs
+    assert other_values(said("underfitting", "few epochs"), config, SHAPE).changes == {"train.epochs": then}
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict", "words"),
+    [
+        ([1.8], "underfitting", "train longer, 1 epoch cannot tell"),
+        ([2.0, 1.8], "underfitting", "train longer, 2 epochs cannot tell"),
+        ([1.8, 2.0], "underfitting", "a lower lr, the steps are too long to settle"),  # it rose
+        ([2.0, 1.9, 1.8], "underfitting", "a lower lr"),
+        ([2.36], "lr too high", "lower lr"),  # above a guess
+    ],
+)
+def test_steps_are_called_too_long_where_the_loss_rose_or_did_not_settle(losses, verdict, words):
+    epochs = [
+        EpochResult(0, e, loss, loss, 0.38, loss, 0.4, update_ratio=0.02, lr=0.1) for e, loss in enumerate(losses, 1)
+    ]
+    found = diagnose(epochs, exploded=False, num_classes=10)
+    assert found.verdict == verdict
+    assert words in found.advice
+    few = "cannot tell" in words
+    assert (found.cause == "few epochs") is few
+    assert few is ("lower lr" not in found.advice)
+
+
 def test_the_command_says_all_that_is_not_as_by_default():
     values = {"train.lr": 1e-3, "model.name": "lenet", "train.batch_size": 50}
     config = StudyConfig().with_params(values).plain()

@@ -58,6 +58,7 @@ def test_a_stage_keeps_what_it_was_made_from(db, tiny):
     assert record.reasons == {change.param: change.reason for change in plan.changes}
     assert record.ranges[0] == KeptRange(**plan.changes[0].as_dict())
     assert (record.images.num_classes, record.images.shape) == (3, (1, 4, 4))
+    assert record.images.has_test
     assert record.trained_here
     assert record.value_name == "val_acc"
     assert {"hpsearch", "torch"} <= record.versions.keys()

@@ -115,6 +115,12 @@ def test_a_search_that_ends_low_says_what_to_try(hpsearch):
     planned = hpsearch.json("coarse", *shlex.split(command[1])[4:], "--dry-run")
     assert (planned["trials"], planned["epochs"]) == (12, 2)
 
+    last = re.search(r"^or +hpsearch test (\S+)", done, re.MULTILINE)[1]
+    hpsearch("coarse", *shlex.split(command[1])[4:], "--name", "convnet-coarse", "--skip-checks")
+    again = hpsearch("status", last).stdout
+    assert "convnet-coarse did that: " in again
+    assert re.search(r"^next +hpsearch status convnet-coarse$", again, re.MULTILINE)
+
 
 def test_an_interrupted_run_says_how_to_go_on(hpsearch):
     arguments = ("run", "-c", "tiny.toml", "--set", "coarse.epochs=60", "--set", "run.width=3")
@@ -161,6 +167,12 @@ def test_test_reports_and_counts_its_uses(ran):
     assert len(second["confusion"]) == len(second["per_class"]) == 3
     third = ran("test", "coarse")
     assert "use 1 of the test set for coarse, and use 3 for all that descends from coarse" in third.stdout
+    assert re.search(r"^test +the test set has been used 2 times", ran("status", "fine").stdout, re.MULTILINE)
+
+
+def test_a_use_of_the_test_set_is_known_to_all_that_descends_from_the_same_coarse(ran):
+    ran("test", "coarse")
+    assert "hpsearch test" not in ran("status", "fine").stdout
 
 
 def test_test_of_data_without_a_test_split_fails_plainly(hpsearch):

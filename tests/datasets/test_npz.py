@@ -11,7 +11,7 @@ import pytest
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets.arrays import Npz, channels_first
-from hpsearch.datasets.sources import load_test, load_train
+from hpsearch.datasets.sources import has_test_split, load_test, load_train
 from hpsearch.errors import DataError
 
 
@@ -63,7 +63,7 @@ def test_channels_last_is_transposed_not_reshaped(tmp_path: Path) -> None:
 )
 def test_floats_keep_their_precision(tmp_path: Path, given: str, kept: str) -> None:
     x = np.random.default_rng(0).random((30, 5, 5))
-    train = load_train(config(save(tmp_path / "a.npz", x_train=x.astype(given))))
+    train = load_train(config(save(tmp_path / "a.npz", x_train=x.astype(given), x_test=None)))
     assert train.x.dtype == np.dtype(kept)
     np.testing.assert_array_equal(train.x[:, 0], x.astype(given).astype(kept))
 
@@ -87,11 +87,11 @@ def test_labels_that_are_text_name_the_classes_of_both_splits(tmp_path: Path) ->
         load_test(config(save(path, y_train=names[np.arange(30) % 3], y_test=np.array(["dog"] * 4 + ["cow"] * 5))))
 
 
-def test_the_training_split_reads_nothing_of_the_test_split(tmp_path: Path) -> None:
+def test_objects_in_the_test_split_are_refused_with_the_training_split(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x_test=np.array([object()]), y_test=np.array([object()]))
-    assert len(load_train(config(path))) == 30
-    with pytest.raises(DataError, match="x_test is refused"):
-        load_test(config(path))
+    for load in (load_train, load_test):
+        with pytest.raises(DataError, match="x_test is refused"):
+            load(config(path))
 
 
 def test_a_missing_test_split_is_named(tmp_path: Path) -> None:
@@ -240,3 +240,18 @@ def test_nothing_of_the_test_split_is_in_the_training_split(tmp_path: Path) -> N
     )
     assert both.fingerprint() == train.fingerprint()
     assert len(load_train(config(save(tmp_path / "c.npz", y_test=None)))) == 30  # images without labels are no split
+
+
+def test_the_names_in_a_file_say_whether_it_has_a_test_split(tmp_path):
+    x, y = np.zeros((4, 2, 2), np.uint8), np.arange(4) % 2
+    np.savez(tmp_path / "train.npz", x_train=x, y_train=y)
+    np.savez(tmp_path / "both.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+
+    def known(source):
+        return has_test_split(DataConfig(source=source))
+
+    assert known(f"npz:{tmp_path}/train.npz") is False
+    assert known(f"npz:{tmp_path}/both.npz")
+    assert known(f"npz:{tmp_path}/gone.npz") is None
+    assert known("digits")
+    assert known("mymodule:images") is None
