@@ -27,7 +27,15 @@ from hpsearch.analysis.commands import (
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.other_values import other_values
-from hpsearch.analysis.remedies import Remedy, convolutions, larger_net, less_overfitting, other_rates
+from hpsearch.analysis.remedies import (
+    Remedy,
+    convolutions,
+    larger_net,
+    less_overfitting,
+    num_swung,
+    other_rates,
+    rates_below,
+)
 from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.wording import count_text, value_text
@@ -156,7 +164,9 @@ def _all_but_over(stage: StageSummary) -> bool:
 
 def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_work: bool) -> Advice:
     last = stages[-1]
-    text = f"{last.study} is not finished: {last.num_finished} of {count_text(last.num_trials, 'trial')} have ended"
+    text = (
+        f"the stage {last.study} is not finished: {last.num_finished} of {count_text(last.num_trials, 'trial')} ended"
+    )
     text += "" if last.num_complete or not last.num_finished else ", none of them to its end yet"
     if at_work:
         return Advice(f"{text}; workers are at it", ("hpsearch", "status", last.study, "--watch"))
@@ -175,7 +185,11 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
         )
         text = f"{all_of_them} of {last.study} exploded and none finished: search lower learning rates"
         config = _asked(last)
-        return _try(text, other_rates(config, "lower") if config is not None else None, config, taken)
+        if config is None:
+            return Advice(text)
+        if swung := num_swung(config, last.exploded):
+            text += f", or lower train.reg: lr x train.reg was 1 or more in {swung}, and explodes by itself"
+        return _try(text, rates_below(config, last.exploded), config, taken)
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
     return Advice(f"no trial of {last.study} was trained to its end: look at why before searching on")

@@ -55,6 +55,11 @@ def standard_error(accuracy: float, num_images: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / num_images)
 
 
+def most_errors(num_images: int) -> float:
+    """The share of errors that 95 in 100 draws of so many images would have shown, where none was seen: 3 / n."""
+    return min(1.0, 3 / num_images)
+
+
 def counted(images: KeptImages, trials: Iterable[TrialRow]) -> KeptImages:
     """With the number of validation images, which older studies do not keep: it shows in the trials."""
     if images.num_classes is None or images.num_val:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hpsearch.analysis.chance import standard_error
+from hpsearch.analysis.chance import TELLING, most_errors, standard_error
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, IntRange
 from hpsearch.space import Verdict, format_range, format_value
@@ -106,7 +106,7 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
             f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked and train longer"
         ], []
     if value >= 1:
-        return [], ["val_acc is 1: there is nothing left to gain"]
+        return [], [_perfect_text(value, num_val)]
     wishes, content = [], []
     moving = [verdict for verdict in last.verdicts if is_unsettled(verdict, earlier)]
     held = [v for v in last.verdicts if v.verdict in ("lower", "upper") and v not in moving]
@@ -147,6 +147,15 @@ def _boundary_text(verdict: Verdict, consequence: str) -> str:
     return f"the best {verdict.param}, {best}, is at the {verdict.verdict} end of {old}, {consequence}"
 
 
+def _perfect_text(value: float, num_val: int) -> str:
+    """Without an error on few images, not much is known."""
+    left = most_errors(num_val)
+    if left <= TELLING:
+        return f"val_acc is 1 on {num_val} images: there is nothing left to gain"
+    told = f"{value:.4f} on {count_text(num_val, 'image')}: nothing here can tell better ones apart"
+    return f"{told}, and new images may give {1 - left:.2f}; hold out more (data.val)"
+
+
 def _gain(
     earlier: Sequence[StageSummary], last: StageSummary, value: float, num_val: int, asked: float | None
 ) -> tuple[bool, str]:
@@ -158,14 +167,20 @@ def _gain(
     threshold = asked if asked is not None else max(MIN_GAIN, error)
     gained = value - _value(before)
     enough = gained >= threshold and gained > 0
-    epochs = f" ({count_text(last.epochs, 'epoch')} against {before.epochs})" if last.epochs != before.epochs else ""
+    epochs = ""
+    if last.epochs != before.epochs:
+        fewer = (last.epochs or 0) < (before.epochs or 0)
+        not_alike = ", so the two are not comparable" if fewer else ""
+        epochs = f" ({count_text(last.epochs, 'epoch')} against {before.epochs}{not_alike})"
+    if gained < 0:
+        return False, f"{last.study} reached {-gained:.4f} less than {before.study}{epochs}"
     noise = f"one standard error of {value:.4f} on {num_val} images"
     if asked is None and error > MIN_GAIN:
         measure = f"{threshold:.4f}, {noise}"
     else:
         measure = f"{threshold:.4f}; {noise} is {error:.4f}"
         measure += ", so it may be luck" if enough and gained < error else ""
-    word = "no less than" if enough else "less than"
+    word = "less than" if not enough else "more than" if gained > threshold else "as much as"
     return enough, f"{last.study} gained {gained:.4f} over {before.study}{epochs}: {word} {measure}"
 
 

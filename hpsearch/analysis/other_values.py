@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpsearch.analysis.diagnosis import Diagnosis
-from hpsearch.analysis.remedies import Remedy, Shape, larger_net, less_overfitting
+from hpsearch.analysis.remedies import LARGEST_DECAY, Remedy, Shape, larger_net, less_overfitting
 
 MUCH, SOME = 10.0, 3.0  # times that a value is changed: where it was far off, and where the steps say which way
 ENOUGH_EPOCHS = 5  # as many as a coarse search gives: fewer are a look at whether it learns at all
-LARGEST_DECAY = 1.0  # lr x train.reg above which the penalty alone makes the weights swing apart
 LARGEST_LR = 1.0  # above, it is the rate that is wrong
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ SMALLEST_SIDE = 8  # pixels; below, convolutions and pools have nothing to do
 MAX_BLOCKS = 4  # of a convnet that is made larger block by block; then a ResNet
 DROPOUT = 0.3  # a middling share; what is best is to be searched
 WIDER = 4  # times the units
-DECADES = 4  # of rates, beyond those that were searched
+DECADES = 4  # of rates, beyond a range in which nothing trains
+MANY = 7  # explosions: were half of a range good, so many random trials would all explode once in 128 searches
+LARGEST_DECAY = 1.0  # lr x train.reg above which the penalty alone makes the weights swing apart
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,38 @@ def less_overfitting(config: Plain, shape: Shape | None) -> Remedy:
     return Remedy("more images would help most, then a smaller net", {}, "smaller")
 
 
-def other_rates(config: Plain, way: str) -> Remedy | None:
+def other_rates(config: Plain, way: str, *, decades: int = 1) -> Remedy | None:
     """A range of lr beyond the one that was searched, `higher` or `lower`."""
     searched = config.get("space", {}).get("lr")
     low, high = next(iter(searched.values())) if searched else [config["train"]["lr"]] * 2
     if not isinstance(low, int | float) or high <= 0:
         return None
     low = low if low > 0 else high / 10**DECADES
-    ends = [high, high * 10**DECADES] if way == "higher" else [low / 10**DECADES, low]
-    return Remedy("", {"space.lr": {"log": [float(f"{end:.2g}") for end in ends]}}, way)
+    ends = [high, high * 10**decades] if way == "higher" else [low / 10**decades, low]
+    return _range(ends, way)
+
+
+def rates_below(config: Plain, exploded: Sequence[Plain]) -> Remedy | None:
+    """Lower rates after nothing but explosions: below the range after many, after few of it what they leave as well.
+
+    Args:
+        config: of the search, plain and whole.
+        exploded: the values of the trials that did.
+    """
+    remedy = other_rates(config, "lower", decades=DECADES if len(exploded) >= MANY else 1)
+    rates = [lr for params in exploded if isinstance(lr := params.get("lr"), float)]
+    if remedy is None or len(exploded) >= MANY or not rates:
+        return remedy
+    low, high = remedy.changes["space.lr"]["log"]
+    return _range([low, max(high, min(rates))], "lower")
+
+
+def num_swung(config: Plain, exploded: Iterable[Plain]) -> int:
+    """How many trials had so much weight decay that it explodes by itself: a step of lr takes more than all weights."""
+    given = config["train"]
+    decays = (params.get("lr", given["lr"]) * params.get("reg", given["reg"]) for params in exploded)
+    return sum(decay >= LARGEST_DECAY for decay in decays)
+
+
+def _range(ends: Sequence[float], name: str) -> Remedy:
+    return Remedy("", {"space.lr": {"log": [float(f"{end:.2g}") for end in ends]}}, name)

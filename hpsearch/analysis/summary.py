@@ -61,6 +61,8 @@ class StageSummary:
     """How many trials failed, by the error that ended them; the most frequent first."""
     code: tuple[str, ...] = ()
     """The user's code that the config names."""
+    exploded: tuple[Mapping[str, Any], ...] = ()
+    """The values of those trials."""
     num_stopped_early: int = 0
     """Trials that train.patience ended."""
     learning: Mapping[str, Any] | None = None
@@ -124,6 +126,7 @@ def stage_summary(
         num_trials=len(evidence.trials),
         counts=counts,
         num_exploded=evidence.num_exploded,
+        exploded=tuple(trial.params for trial in evidence.trials if trial_record(trial).exploded),
         num_stopped_early=sum(trial_record(trial).stopped_early for trial in evidence.trials),
         epochs=record.num_epochs,
         best=evidence.best,

@@ -139,8 +139,8 @@ def test_images_without_a_test_split_are_not_sent_to_it(value):
             "fine --from fine-2 --epochs 40",
             "train longer",
         ),
-        ({"model__name": "convnet"}, found("lr too low"), "--space 'lr=log(0.1, 1000.0)'", "search higher rates"),
-        ({"model__name": "convnet"}, found("dead"), "--space 'lr=log(1e-08, 0.0001)'", "search lower rates"),
+        ({"model__name": "convnet"}, found("lr too low"), "--space 'lr=log(0.1, 1.0)'", "search higher rates"),
+        ({"model__name": "convnet"}, found("dead"), "--space 'lr=log(1e-05, 0.0001)'", "search lower rates"),
     ],
 )
 def test_where_the_accuracy_is_low_the_curves_say_what_to_try(flags, diagnosis, command, words):
@@ -222,7 +222,7 @@ def test_a_search_that_was_begun_is_finished():
     advice = what_next(settled(0.41), HEALTHY)
     left = [coarse(0.4), stage(0.42, counts={"COMPLETE": 3, "WAITING": 7})]
     begun = instead(advice, left)
-    assert "that was begun: fine is not finished: 3 of 10 trials have ended" in begun.text
+    assert "that was begun: the stage fine is not finished: 3 of 10 trials ended" in begun.text
     assert begun.command == "hpsearch fine --from coarse"
     assert instead(advice, left, at_work=True).command == "hpsearch status fine --watch"
     assert "no trial of it finished" in instead(advice, [coarse(None, counts={"FAIL": 5})]).text
@@ -244,9 +244,9 @@ def test_noise_is_no_reason_for_another_stage():
 @pytest.mark.parametrize(
     ("counts", "exploded", "words"),
     [
-        ({"PRUNED": 3, "WAITING": 97}, 3, "3 of 100 trials have ended, none of them to its end yet"),
-        ({"WAITING": 100}, 0, "0 of 100 trials have ended;"),
-        ({"COMPLETE": 40, "RUNNING": 10, "WAITING": 50}, 0, "40 of 100 trials have ended;"),
+        ({"PRUNED": 3, "WAITING": 97}, 3, "3 of 100 trials ended, none of them to its end yet"),
+        ({"WAITING": 100}, 0, "0 of 100 trials ended;"),
+        ({"COMPLETE": 40, "RUNNING": 10, "WAITING": 50}, 0, "40 of 100 trials ended;"),
     ],
 )
 def test_what_is_not_finished_is_finished_first(counts, exploded, words):
@@ -255,6 +255,7 @@ def test_what_is_not_finished_is_finished_first(counts, exploded, words):
     advice = what_next([open_one])
     assert words in advice.text
     assert advice.command == "hpsearch coarse --data folder:photos"
+    assert advice.sentence.startswith("The stage coarse is")  # a name stays as it is written
     again = what_next([open_one], again=["hpsearch", "run", "--name", "it's"])
     assert again.command == """hpsearch run --name 'it'"'"'s'"""
     assert "rates" not in advice.text
@@ -271,9 +272,24 @@ def test_a_fine_stage_that_was_left_is_gone_on_with_and_not_tested():
 @pytest.mark.parametrize("waiting", [0, 5])
 def test_where_everything_exploded_lower_rates_are_searched(waiting):
     counts = {"PRUNED": 100 - waiting, "WAITING": waiting}
-    advice = what_next([coarse(None, counts=counts, num_exploded=100 - waiting)])
+    advice = what_next([coarse(None, counts=counts, num_exploded=100 - waiting, exploded=[{"lr": 0.1}] * 95)])
     assert "search lower learning rates" in advice.text
     assert advice.command == "hpsearch run --name lower --data folder:photos --space 'lr=log(1e-09, 1e-05)'"
+
+
+@pytest.mark.parametrize(
+    ("params", "rates", "words"),
+    [
+        ({"lr": 2.8e-2, "reg": 150.0}, "log(1e-06, 0.028)", "or lower train.reg: lr x train.reg was 1 or more in 1"),
+        ({"lr": 2.8e-2, "reg": 0.1}, "log(1e-06, 0.028)", "search lower learning rates"),
+        ({}, "log(1e-06, 1e-05)", "search lower learning rates"),
+    ],
+)
+def test_few_explosions_move_the_range_by_a_decade(params, rates, words):
+    advice = what_next([coarse(None, counts={"PRUNED": 1}, num_exploded=1, exploded=(params,))])
+    assert advice.command.endswith(f"--space 'lr={rates}'")
+    assert words in advice.text
+    assert ("train.reg" in advice.text) == ("train.reg" in words)
 
 
 def test_where_everything_failed_the_error_is_looked_at():

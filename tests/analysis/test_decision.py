@@ -62,18 +62,21 @@ def test_an_end_that_cannot_move_is_settled_and_named():
 def test_the_gain_is_measured_over_the_best_of_all_earlier_stages():
     stages = [COARSE, stage(0.62), stage(0.58, "fine-2"), stage(0.61, "fine-3")]
     assert decide(stages, 10_000, Limits(max_stages=9)).ending == "settled"
-    assert "fine-3 gained -0.0100 over fine" in decide(stages, 10_000, Limits(max_stages=9)).reason
+    assert "fine-3 reached 0.0100 less than fine" in decide(stages, 10_000, Limits(max_stages=9)).reason
 
 
 def test_stages_of_other_lengths_are_said_to_be_so():
     assert "(20 epochs against 5)" in decide([COARSE, stage(0.9)], 10_000, Limits()).reason
+    shorter = decide([COARSE, stage(0.9), stage(0.85, "fine-2", epochs=3)], 10_000, Limits()).reason
+    assert "fine-2 reached 0.0500 less than fine (3 epochs against 20, so the two are not comparable)" in shorter
+    assert "gained" not in shorter
 
 
 @pytest.mark.parametrize(
     ("num_val", "asked", "go_on", "words"),
     [
         (100, None, False, "less than 0.0488, one standard error of 0.6100 on 100 images"),
-        (100_000, None, True, "no less than 0.0050; one standard error of 0.6100 on 100000 images is 0.0015"),
+        (100_000, None, True, "more than 0.0050; one standard error of 0.6100 on 100000 images is 0.0015"),
         (100, 0.001, True, "one standard error of 0.6100 on 100 images is 0.0488, so it may be luck"),
         (100_000, 0.02, False, "less than 0.0200"),
     ],
@@ -89,9 +92,16 @@ def test_no_gain_at_all_is_not_enough_even_if_nothing_is_asked_for():
 
 
 def test_nothing_is_left_to_gain_at_one():
-    decision = decide([COARSE, stage(1.0, verdicts=[MOVING])], 32, Limits())
+    decision = decide([COARSE, stage(1.0, verdicts=[MOVING])], 100, Limits())
     assert decision.ending == "settled"
-    assert "nothing left to gain" in decision.reason
+    assert decision.reason == "val_acc is 1 on 100 images: there is nothing left to gain"
+
+
+def test_no_error_on_few_images_is_not_taken_at_its_word():
+    decision = decide([COARSE, stage(1.0)], 13, Limits())
+    assert decision.ending == "settled"
+    assert decision.reason.startswith("1.0000 on 13 images: nothing here can tell better ones apart")
+    assert "may give 0.77; hold out more (data.val)" in decision.reason
 
 
 def test_the_most_stages_end_it_and_say_what_is_open():
