@@ -21,7 +21,6 @@ from hpsearch.analysis.commands import (
     resume_command,
     run_command,
     train_command,
-    usual_space,
     whole,
 )
 from hpsearch.analysis.decision import Limits, best_stage, decide
@@ -184,7 +183,7 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
         )
         text = f"{all_of_them} of {last.study} exploded and none finished: search lower learning rates"
-        config = _asked(last)
+        config = last.asked_config
         if config is None:
             return Advice(text)
         if swung := num_swung(config, last.exploded):
@@ -231,7 +230,7 @@ def _settled(
     assert found.best.value is not None
     value, chance = found.best.value, found.images.chance or 0.0
     test = _final_test(stages, found)
-    config = _begun_with(stages[0])
+    config = stages[0].first_config
     if value >= chance + GOOD * (1 - chance) or diagnosis is None or config is None:
         return test
     reached = f"training {_of(diagnosis.train_acc)}, validation {_of(value)}"
@@ -266,23 +265,6 @@ def _try(text: str, remedy: Remedy | None, config: Mapping[str, Any] | None, tak
         return Advice(said)
     search = changed_config(config, remedy.changes)
     return Advice(said, tuple(run_command(search, remedy.name, taken)), search=search)
-
-
-def _asked(stage: StageSummary) -> dict[str, Any] | None:
-    """The study file of a stage, with the trials and epochs that were asked for where a time cut them."""
-    config = whole(stage.config)
-    if config is not None and stage.stage in config and stage.fitted is not None:
-        config[stage.stage] |= {"trials": stage.fitted.trials, "epochs": stage.fitted.epochs}
-    return config
-
-
-def _begun_with(first: StageSummary) -> dict[str, Any] | None:
-    """The study file that a new search begins from. Rates that a check found are those of the net that it checked."""
-    config = _asked(first)
-    if config is not None and first.stage == "coarse" and first.source is not None:
-        config["space"].pop("lr", None)
-        config["space"] = {"lr": usual_space(config)["lr"], **config["space"]}
-    return config
 
 
 def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpsearch.analysis.chance import KeptImages, counted
+from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
@@ -88,6 +89,23 @@ class StageSummary:
     def num_finished(self) -> int:
         """Trials that will not run again."""
         return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+
+    @property
+    def asked_config(self) -> dict[str, Any] | None:
+        """The whole study file, with the trials and epochs that were asked for where a time cut them."""
+        config = whole(self.config)
+        if config is not None and self.stage in config and self.fitted is not None:
+            config[self.stage] |= {"trials": self.fitted.trials, "epochs": self.fitted.epochs}
+        return config
+
+    @property
+    def first_config(self) -> dict[str, Any] | None:
+        """That which another search begins from: rates that a check found are those of the net that it checked."""
+        config = self.asked_config
+        if config is not None and self.stage == "coarse" and self.source is not None:
+            config["space"].pop("lr", None)
+            config["space"] = {"lr": usual_space(config)["lr"], **config["space"]}
+        return config
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as JSON."""

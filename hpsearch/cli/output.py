@@ -171,7 +171,7 @@ def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:
     rank = f", the best of {tuning.num_compared} ways" if tuning.num_compared > 1 else ""
     lines = [
         *proposals,
-        ("packs", f"{outlook.num_packs} of {_number(tuning.width, 'trial')} {where}"),
+        ("packs", f"{count_text(outlook.num_packs, 'pack')} of {_number(tuning.width, 'trial')} {where}"),
         ("time", f"about {duration_text(outlook.seconds or 0.0)}"),
         ("measured", f"{step}{rank}"),
     ]

@@ -27,6 +27,7 @@ from hpsearch.search.procedure import Procedure, first_plan, run_procedure
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage
 from hpsearch.stages.time_budget import share_of_stage
 from hpsearch.storage import Database
+from hpsearch.tuning.settling import Settled
 from hpsearch.wording import count_text, duration_text, value_text
 from hpsearch.worker.stopping import Stop
 
@@ -53,9 +54,7 @@ def run_whole_procedure(
         raise ConfigError(f"--report {report}: there is no folder {report.parent}.")
     settings = settings_of(searched, training, searched.flags("coarse", "fine"))
     check_devices(settings.run)
-    progress = SearchProgress(
-        quiet=output.quiet, as_json=output.as_json, shorter=lambda _settled: "shorter with --time 10m"
-    )
+    progress = SearchProgress(quiet=output.quiet, as_json=output.as_json, shorter=_shorter_text)
     if dry_run:
         plan = first_plan(settings, name)
         with progress:
@@ -100,6 +99,22 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ConfigError(f"--time {text} is not a time.\nAllowed: 90s, 10m, 1h30m, or a number of seconds.")
     return seconds
+
+
+def round_duration(seconds: float) -> str:
+    """About so long, as `parse_duration` reads it: `40s`, `3m`, `2h`, `2h30m`."""
+    if seconds < 95:
+        return f"{max(5, 5 * round(seconds / 5))}s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, rest = divmod(10 * round(minutes / 10), 60)
+    return f"{hours}h{rest}m" if rest else f"{hours}h"
+
+
+def _shorter_text(settled: Settled) -> str:
+    """How a procedure is made shorter, with a time that is half of what its stage would take alone."""
+    return f"shorter with --time {round_duration((settled.seconds or 0.0) / 2)}"
 
 
 def _write_report(db: Database, procedure: Procedure, path: Path) -> None:

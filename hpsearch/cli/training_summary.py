@@ -142,7 +142,10 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
     ):
         if command is not None:
             said = f"{command}   # {text}"
-            line(label, said if LABEL + len(said) <= text_width() else command)
+            fits = LABEL + len(said) <= text_width()
+            line(label, said if fits else command)
+            if not fits:
+                line("", f"# {text}")  # it may say where the command is wrong
 
 
 def ending_text(trial: TrialRow) -> str:

@@ -147,6 +147,15 @@ def test_what_is_no_time_is_refused(text):
         procedure_run.parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "5s"), (37.5, "40s"), (94, "95s"), (100, "2m"), (3590, "1h"), (9000, "2h30m"), (7210, "2h")],
+)
+def test_a_time_that_is_proposed_is_round_and_can_be_given(seconds, text):
+    assert procedure_run.round_duration(seconds) == text
+    assert procedure_run.parse_duration(text) == pytest.approx(seconds, rel=0.2, abs=5)
+
+
 def test_the_documented_defaults_are_the_real_ones():
     parameters = inspect.signature(procedure.run).parameters
     assert parameters["max_stages"].default == MAX_STAGES

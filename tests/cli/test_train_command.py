@@ -115,6 +115,7 @@ def test_other_values_another_name_and_no_ranges(hpsearch):
     [proposed] = re.findall(r"^next +(hpsearch train .*?)(?:   #|$)", low.stdout, re.MULTILINE)
     assert "--name train-2" in proposed
     assert "--set train.lr=1e-06" in proposed
+    assert re.search(r"^ *# it looks lr too low: try a higher lr$|   # it looks lr too low", low.stdout, re.MULTILINE)
     again = hpsearch.json(*shlex.split(proposed)[1:])
     assert [run["seed"] for run in again["runs"]] == [0]
     assert again["study"] == "train-2"
