@@ -19,7 +19,7 @@ def report(
     output: Output,
     studies: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STUDY]...", help="Any studies; if not given, all stages of the storage."),
+        typer.Argument(metavar="[STUDY]...", help="Any studies; if not given, those of the newest search."),
     ] = None,
     page: Annotated[Path, typer.Option("--output", "-o", help="The page, one file; an older one is replaced.")] = Path(
         "report.html"

@@ -15,7 +15,7 @@ import optuna
 import optuna_dashboard
 import plotly.graph_objects as go
 
-from hpsearch.analysis.lineage import is_at_work
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.dashboard.note import joined, study_note
 from hpsearch.errors import HpsearchError
@@ -27,8 +27,7 @@ from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, pl
 from hpsearch.report.figures.ranges import _ranges_info, plot_ranges
 from hpsearch.report.figures.updates import UpdatesInfo, _updates_info, plot_updates
 from hpsearch.report.stage import StageData, read_chain
-from hpsearch.report.words import advice_for
-from hpsearch.storage import Database, StudyOverview, list_studies, read_overview
+from hpsearch.storage import Database, StudyOverview, read_overview
 from hpsearch.storage.system_attributes import read_system_attrs, write_system_attrs
 
 MAX_PANELS_BYTES = 200_000  # of a study; what is larger is left out
@@ -92,9 +91,7 @@ def _refresh(db: Database, name: str) -> None:
     for id_, figure in drawn(chain):
         optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id=id_)
     old = optuna_dashboard.get_note(study)
-    taken = [row.name for row in list_studies(db)]
-    advice = advice_for(chain, taken=taken, at_work=is_at_work(db, evidence.study))
-    if (note := joined(study_note(evidence, chain[-1].diagnoses, advice), old)) != old:
+    if (note := joined(study_note(evidence, chain[-1].diagnoses, advise(db, evidence)), old)) != old:
         optuna_dashboard.save_note(study, note)
     changed = {key: value for key, value in recorder.new.items() if recorder.stored.get(key) != value}
     if changed:

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.lineage import is_at_work
+from hpsearch.analysis.lineage import advise, family_of
 from hpsearch.analysis.records import stage_record
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
@@ -27,8 +27,8 @@ from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
 from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.page import render_page
-from hpsearch.report.stage import StageData, read_chain, read_stage
-from hpsearch.report.words import Summary, advice_for, summarize
+from hpsearch.report.stage import StageData, read_stage
+from hpsearch.report.words import Summary, lineage_of, summarize
 from hpsearch.space import format_value
 from hpsearch.storage import Database, list_studies
 from hpsearch.version import __version__
@@ -36,6 +36,8 @@ from hpsearch.wording import count_text, value_text
 from hpsearch.worker.best_weights import load_portrait
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that a report is about; trainings, where there are none
+
+MAX_NAMED = 6  # stages of other searches
 
 log = get_logger(__name__)
 
@@ -49,7 +51,10 @@ class Report:
 
 
 def make_report(db: Database, names: Sequence[str] = ()) -> Report:
-    """Draw the studies `names`, or all stages of hpsearch in the order in which they were made.
+    """Draw the studies `names`, or all stages of the newest search by hpsearch, in the order in which they were made.
+
+    Searches that do not descend from one coarse stage are not drawn together unasked: they may be of other nets, or of
+    other images, so that no best, no sum and no title would be true of all.
 
     Raises:
         ConfigError: there is nothing to draw, or a study has several objectives.
@@ -58,9 +63,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
     stages = [read_stage(db, name) for name in dict.fromkeys(names or _own_stages(db))]
     drawn = [stage for stage in stages if stage.record.kind != "check"]
     album = Album()
-    chain = read_chain(db, drawn[-1].name, stages)
-    taken = [study.name for study in list_studies(db)]
-    summary = summarize(drawn, advice_for(chain, taken=taken, at_work=is_at_work(db, drawn[-1].evidence.study)))
+    summary = summarize(drawn, advise(db, drawn[-1].evidence))
     ranges = [
         album.add(f"ranges-{info.param}", plot_ranges(info), info.param, "Logarithmic scale." if info.log else "")
         for info in _ranges_info(drawn)
@@ -76,7 +79,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
         figures=album.figures,
         data={"centers": {context["id"]: context.pop("center") for context in shown}},
         scripts=["center.js"],
-        subtitle=_subtitle(drawn),
+        subtitle=_subtitle(drawn, [] if names else _left_out(db, drawn)),
         sections=_sections(bool(checks), bool(comparisons), bool(tests)),
         summary=summary,
         best=_best(drawn, summary),
@@ -96,8 +99,9 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
 def _own_stages(db: Database) -> list[str]:
     studies = list_studies(db)
     for kinds in (SEARCHED, (attributes.TRAIN,)):
-        if own := [study.name for study in studies if stage_record(study).kind in kinds]:
-            return own
+        if own := [study for study in studies if stage_record(study).kind in kinds]:
+            family = {study.name for study in family_of(own[-1], studies)}
+            return [study.name for study in own if study.name in family]
     if not studies:
         raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
     names = ", ".join(repr(study.name) for study in studies[-5:])
@@ -115,11 +119,27 @@ def _title(stages: Sequence[StageData]) -> str:
     return f"Search on {source}" if source else f"Search {stages[-1].name}"
 
 
-def _subtitle(stages: Sequence[StageData]) -> str:
-    num = sum(len(stage.trials) for stage in stages)
-    model = stages[-1].record.config_value("model", "name")
-    parts = [" → ".join(stage.name for stage in stages[-6:]), count_text(num, "trial")]
-    return " · ".join([*parts, f"model {model}"] if model else parts)
+def _left_out(db: Database, drawn: Sequence[StageData]) -> list[str]:
+    """Stages of other searches."""
+    known = {stage.name for stage in drawn}
+    return [row.name for row in list_studies(db) if stage_record(row).kind in SEARCHED and row.name not in known]
+
+
+def _subtitle(stages: Sequence[StageData], left_out: Sequence[str]) -> str:
+    """The stages that led to the last one, those beside them, and what is not drawn."""
+    lineage = lineage_of(stages[-1], stages)
+    beside = [stage.name for stage in stages if stage not in lineage]
+    parts = [" → ".join(stage.name for stage in lineage)]
+    parts += [f"beside it {', '.join(beside)}"] if beside else []
+    parts.append(count_text(sum(len(stage.trials) for stage in stages), "trial"))
+    models = dict.fromkeys(m for stage in stages if (m := stage.record.config_value("model", "name")) is not None)
+    parts += [f"model {', '.join(models)}"] if models else []
+    if left_out:
+        names = ", ".join(left_out[:MAX_NAMED]) + (
+            f" and {len(left_out) - MAX_NAMED} more" * (len(left_out) > MAX_NAMED)
+        )
+        parts.append(f"not drawn, as they are other searches: {names}")
+    return " · ".join(parts)
 
 
 def _sections(checks: bool, comparisons: bool, tests: bool) -> list[tuple[str, str]]:

@@ -305,3 +305,16 @@ class TestBrowser:
         page = open_page(width=width, scheme=scheme)
         self.draw_all(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_another_search_in_the_same_storage_is_named_and_not_mixed_in(tmp_path):
+    """Its best, its counts and its title are another one's."""
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    plant(db, "coarse", num_trials=12)
+    plant(db, "fine", source="coarse", num_trials=6, seed=1)
+    plant(db, "convnet-coarse", num_trials=8, seed=2)
+    plant(db, "fine-b", source="coarse", num_trials=5, seed=3)
+    lead = re.search(r'<p class="lead">(.*?)</p>', make_report(db).html)[1]
+    assert "coarse → fine-b · beside it fine · 23 trials" in lead
+    assert "not drawn, as they are other searches: convnet-coarse" in lead
+    assert "convnet-coarse" in make_report(db, ["convnet-coarse"]).html
