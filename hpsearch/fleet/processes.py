@@ -36,6 +36,7 @@ from hpsearch.logs import get_logger, verbosity
 KILL_SECONDS = 30.0  # from SIGTERM to SIGKILL
 MAX_SERVERS = 3  # that may die one after the other while a worker is to be forked
 SERVER_SECONDS = 1.0  # from a server's silence to its end
+UNKNOWN = 255  # what multiprocessing says of a worker whose server is gone, which alone could know
 PRELOADED = "hpsearch.fleet.preloaded"
 # Pools of OpenMP or BLAS would not live in forked workers, which set their own number.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -176,6 +177,8 @@ def _ended(number: int, code: int, device: str, last_words: str) -> Ended:
         return Ended(number, "gave up", last_words or f"exit code {code}; see its message above", device)
     if code == EX_TEMPFAIL:
         return Ended(number, "died", "a device that refuses further work", device)
+    if code == UNKNOWN:
+        return Ended(number, "died", "with the server that forks workers", device)
     return Ended(number, "died", f"signal {-code}" if code < 0 else f"exit code {code}", device)
 
 

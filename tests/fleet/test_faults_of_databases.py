@@ -105,7 +105,7 @@ def test_the_server_of_workers_is_killed_while_sqlite_is_locked(sqlite_fleet, un
         wait_for(lambda: is_gone(worker), "the end of a worker")
         other.execute("ROLLBACK")
     _, errors = fleet.finish(process)
-    assert "worker died (signal 9)" in errors
+    assert "worker died (with the server that forks workers)" in errors  # its own end is not known then
     fleet.assert_invariants()
     assert fleet.values() == undisturbed
 
