@@ -240,7 +240,7 @@ def test_a_dry_run_says_what_was_measured(tiny):
     tuned = choose([FUSED, VMAP], WORK, threads=2)
     outlook = Settled(plan, settings.run, ("cpu",), 2, 100, tuned)
     assert dict(outlook_lines(outlook)) == {
-        "packs": "4 of 25 trials on cpu, engine fused, float32, 1 worker with 2 threads",
+        "packs": "4 packs of 25 trials on cpu, engine fused, float32, 1 worker with 2 threads",
         "time": "about 20 s",
         "measured": "100 ms a step for 25 trials, engine fused, the best of 2 ways",
     }
