@@ -11,7 +11,7 @@ from hpsearch.cli.option_groups import Budget, Output, Searched, Training, with_
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan and its estimated time; no study is made.")
+    bool, typer.Option("--dry-run", help="Show the plan and its estimated time; make no study.")
 ]
 
 
