@@ -10,9 +10,7 @@ from hpsearch.cli.option_groups import Budget, Output, Searched, Training, with_
 
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan and its estimated time; make no study.")
-]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its estimated time; make no study.")]
 
 
 @with_groups
