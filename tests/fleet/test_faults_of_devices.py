@@ -35,7 +35,7 @@ def too_little_memory(original):
     return run_epoch
 
 
-if {{"coarse", "fork-server"}} & set(sys.orig_argv):
+if "coarse" in sys.orig_argv or any("forkserver" in word for word in sys.orig_argv):
     from hpsearch.training import Pack
 
     COMMAND, run_epoch = os.getpid(), Pack.run_epoch
