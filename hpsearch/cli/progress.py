@@ -36,15 +36,15 @@ class TrialProgress(Listener):
         return None
 
 
-def make_progress(*, quiet: bool, as_json: bool, estimate: float | None = None) -> TrialProgress:
+def make_progress(*, quiet: bool, as_json: bool, estimate: float | None = None, pack: float = 1.0) -> TrialProgress:
     """A bar when people watch, lines when a file or a pipe does; with --json both go to stderr.
 
-    `estimate` is how many seconds the trials were thought to take.
+    `estimate` is how many seconds the trials were thought to take, `pack` the share of them in the first pack.
     """
     if quiet:
         return TrialProgress()
     stream = sys.stderr if as_json else sys.stdout
-    return TrialBar(estimate) if stream.isatty() and sys.stderr.isatty() else TrialLines(stream)
+    return TrialBar(estimate, pack) if stream.isatty() and sys.stderr.isatty() else TrialLines(stream)
 
 
 class TrialLines(TrialProgress):
@@ -97,8 +97,8 @@ def plain_params(params: Mapping[str, Any]) -> str:
 class TrialBar(TrialProgress):
     """A bar over epochs of trials, with trials finished, the best so far and how many were pruned."""
 
-    def __init__(self, estimate: float | None = None) -> None:
-        self._estimate = estimate
+    def __init__(self, estimate: float | None = None, pack: float = 1.0) -> None:
+        self._estimate, self._pack = estimate, pack
         self._left: TimeLeft | None = None
         self.progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
@@ -129,7 +129,8 @@ class TrialBar(TrialProgress):
             completed=event.num_finished * event.num_epochs,
             standing=self._standing(event.num_finished, event.num_trials),
         )
-        self._left = TimeLeft(time.monotonic(), event.num_finished / max(1, event.num_trials), self._estimate)
+        finished = event.num_finished / max(1, event.num_trials)
+        self._left = TimeLeft(time.monotonic(), finished, self._estimate, self._pack)
         if event.learning is not None:
             self.note(str(event.learning))
 

@@ -44,6 +44,7 @@ class SearchProgress(ProcedureListener):
         self._checking: Status | None = None
         self._lock = threading.Lock()  # files are decoded by several threads
         self._estimate: float | None = None
+        self._pack = 1.0
 
     def __enter__(self) -> SearchProgress:
         return self
@@ -93,6 +94,7 @@ class SearchProgress(ProcedureListener):
     def settled(self, settled: Settled) -> None:
         self._close()
         self._estimate = settled.seconds
+        self._pack = 1 / (settled.num_packs or 1)
         if self._silent:
             return
         if (fitted := settled.plan.fitted) is not None:
@@ -106,7 +108,7 @@ class SearchProgress(ProcedureListener):
     @override
     def stage_started(self, event: StageStarted) -> None:
         self._trials = self._open.enter_context(
-            make_progress(quiet=self.quiet, as_json=self.as_json, estimate=self._estimate)
+            make_progress(quiet=self.quiet, as_json=self.as_json, estimate=self._estimate, pack=self._pack)
         )
         self._trials.stage_started(event)
 

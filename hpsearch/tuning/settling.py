@@ -28,12 +28,13 @@ from hpsearch.tuning.timing import Clock, Timing
 from hpsearch.tuning.workload import arithmetic, choose_width
 
 MIN_SPEEDUP = 1.1  # of bfloat16; below, nobody would give precision for it
-# Floating-point operations below which a search takes a few seconds on any machine (10 s at 30 GFLOP/s), so that
+# Floating-point operations below which a search takes a few seconds on any machine (5 s at 30 GFLOP/s), so that
 # nothing is timed and one worker with one thread does it: a second thread costs a small search on busy cores several
 # times its time (digits: 4.4 s alone, 25 s in company).
-WORTH_TIMING = 3e11
-# Seconds of a search by one worker with one thread above which it gets one per core: others begin to train after 2.5 s.
-WORTH_WORKERS = 10.0
+WORTH_TIMING = 1.5e11
+# Seconds of a search by one worker with one thread above which it gets one per core: others begin to train after 2.5 s,
+# and two are done sooner from 5 to 7 s on (docs/log.md).
+WORTH_WORKERS = 7.0
 
 log = get_logger(__name__)
 

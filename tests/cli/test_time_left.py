@@ -1,5 +1,7 @@
 """The time that is left: near the truth after the first pack, and it never jumps."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,9 +9,9 @@ from hypothesis import strategies as st
 from hpsearch.cli.time_left import TimeLeft
 
 
-def followed(jumps, estimate=None, done=0.0):
+def followed(jumps, estimate=None, done=0.0, pack=1.0):
     """(now, what was said to be left) after each jump of (now, done)."""
-    left = TimeLeft(0.0, done, estimate)
+    left = TimeLeft(0.0, done, estimate, pack)
     told = []
     for now, share in jumps:
         left.advance(share, now)
@@ -17,15 +19,25 @@ def followed(jumps, estimate=None, done=0.0):
     return told
 
 
-@given(st.floats(10, 1e5), st.integers(4, 200), st.floats(0.5, 2))
-def test_work_at_an_even_pace_is_told_within_30_percent_after_the_first_part(total, num_parts, wrong):
-    """Whatever was estimated beforehand, within a factor of two; parts are the epochs of packs."""
-    jumps = [(total * part / num_parts, part / num_parts) for part in range(1, num_parts)]
-    for now, left in followed(jumps, estimate=wrong * total):
-        if now >= 0.05 * total:
-            assert left == pytest.approx(total - now, rel=0.6)
-        if now >= 0.15 * total:
+@given(st.floats(10, 1e5), st.integers(1, 300), st.integers(1, 20), st.floats(0.5, 2))
+def test_work_at_an_even_pace_is_told_within_30_percent_after_the_first_pack(total, num_packs, epochs, wrong):
+    """Whatever was estimated beforehand, within a factor of two."""
+    parts = num_packs * epochs
+    jumps = [(total * part / parts, part / parts) for part in range(1, parts)]
+    for part, (now, left) in enumerate(followed(jumps, estimate=wrong * total, pack=1 / num_packs), 1):
+        if part >= epochs or now >= 0.15 * total:
             assert left == pytest.approx(total - now, rel=0.3)
+
+
+@given(st.floats(10, 1e5), st.integers(2, 300), st.integers(1, 20), st.floats(0.5, 2))
+def test_it_never_moves_past_the_truth_nor_the_estimate(total, num_packs, epochs, wrong):
+    """So it does not swing: at an even pace, what it says of the end goes from the estimate's to the true one."""
+    parts = num_packs * epochs
+    jumps = [(total * part / parts, part / parts) for part in range(1, parts)]
+    ends = [wrong * total] + [now + left for now, left in followed(jumps, estimate=wrong * total, pack=1 / num_packs)]
+    for before, after in itertools.pairwise(ends):
+        assert abs(after - total) <= abs(before - total) + 1e-6 * total
+        assert (after - total) * (wrong - 1) >= -1e-6 * total
 
 
 @given(st.floats(10, 1e5), st.integers(2, 50))
