@@ -36,7 +36,8 @@ def best_or_refuse(evidence: StudyTrials) -> TrialRow:
     if (best := evidence.best) is None:
         raise RefusedError(
             f"the study {evidence.study.name!r} has no finished trial"
-            f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded)."
+            f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded).\n"
+            "Allowed: one that has, by its name; hpsearch status lists them."
         )
     return best
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
@@ -28,9 +30,22 @@ MAX_CHARACTERS = 200  # of one of them
 WORTH_A_WORD = 1.1  # times as fast
 
 
+class _TextConsole(Console):
+    """A console to which text is text: names in a database come from anyone, and a terminal obeys what they hold."""
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=_printable(segment.text))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes text as it is: `[x]` is no markup, numbers get no colours."""
-    here = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    """A console that takes text as it is: `[x]` is no markup, numbers get no colours, an escape is a blank."""
+    here = _TextConsole(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not here.is_terminal:
         here.width = WIDE  # a file or a pipe has no edge at which to fold
     return here
@@ -38,7 +53,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def plain_line(text: str) -> str:
     """Text of anybody's on one line, without what a terminal would obey, and not endless."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
+    shown = _printable(text).replace("\n", " ")
     return shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}..."
 
 
@@ -53,7 +68,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: fro
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_printable(str(cell))) for cell in row))
     console().print(table)
 
 

@@ -96,9 +96,10 @@ def load_settings(
     flagged: list[str] = []
     for text in sets:
         path, sign, value = text.partition("=")
-        if not sign:
+        if not sign or not path.strip():
             raise ConfigError(
-                f"--set {text} has no value.\nAllowed: --set section.key=value, as --set train.batch_size=50."
+                f"--set {text} has no {'key' if sign else 'value'}.\n"
+                "Allowed: --set section.key=value, as --set train.batch_size=50."
             )
         flagged.append(_assign(values, path.strip(), parse_value(value), where=f"--set {text}"))
     for path, value in (flags or {}).items():

@@ -48,7 +48,7 @@ def describe(model: type[Section], values: Mapping[str, Any], error: ValidationE
     wrong = first["input"]
     whole = reduce(lambda table, name: table[name], names, values) if rest else wrong
     refused = f"{key} = {_shown(whole)} is not allowed"
-    if isinstance(whole, list | tuple) and first["type"] not in LENGTHS:
+    if isinstance(whole, list | tuple) and whole is not wrong and first["type"] not in LENGTHS:
         refused += f": {_shown(wrong)}"
     allowed = _allowed(key, field, finite=first["type"] == "finite_number")
     if first["type"] == "value_error":

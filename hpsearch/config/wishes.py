@@ -81,6 +81,9 @@ VALUES = {
 """By key, then by value, as a whole and in small letters; a group is put in place of {0}."""
 
 
+SEARCHED = ("train", "model")  # tables whose keys can be hyperparameters
+
+
 def wish_of_key(key: str) -> str | None:
     """What to do instead of setting a key that is not there; None where nobody knows what it may mean."""
     *sections, name = key.lower().split(".")
@@ -91,6 +94,10 @@ def wish_of_key(key: str) -> str | None:
 
 def wish_of_value(key: str, value: Any) -> str | None:
     """What to do instead of setting a key to a value that is not there."""
+    if isinstance(value, list) and len(value) > 1 and {*map(type, value)} in ({float}, {int}, {float, int}, {str}):
+        table, _, name = key.partition(".")
+        choices = ", ".join(map(str, value))
+        return f"several values are searched: --space '{name}=choice({choices})'" if table in SEARCHED else None
     if not isinstance(value, str):
         return None
     for pattern, said in VALUES.get(key.replace("fine.sampler", "coarse.sampler"), {}).items():

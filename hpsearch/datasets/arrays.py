@@ -49,11 +49,19 @@ class Npz(Source):
             y, name = self._member("y_test"), f"{self.path}: y_test"
         return Images(x, classes.number(y, name), classes.names, notes=classes.notes)
 
+    @property
+    def has_test(self) -> bool:  # type: ignore[override]
+        """Whether the test split's images and labels are in the file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        with self._open() as archive:
+            return {"x_test.npy", "y_test.npy"} <= set(archive.namelist())
+
     @override
     def load_test_beside(self) -> Images | None:
-        with self._open() as archive:
-            both = {"x_test.npy", "y_test.npy"} <= set(archive.namelist())
-        return self.load_test() if both else None
+        return self.load_test() if self.has_test else None
 
     def _class_names(self) -> Array | None:
         with self._open() as archive:

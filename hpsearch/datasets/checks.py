@@ -10,6 +10,7 @@ from hpsearch.datasets.images import Array, Images
 from hpsearch.errors import DataError
 
 CHUNK = 1024  # images looked at in one go, so that the masks stay small
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_images(images: Images, where: str, *, every_class: bool = True) -> None:
@@ -71,8 +72,8 @@ def check_labels(y: Array, num_classes: int, name: str) -> None:
 
 def _check_finite(images: Images, name: str) -> None:
     for start in range(0, len(images), CHUNK):
-        finite = np.isfinite(images.x[start : start + CHUNK])
-        if not finite.all():
-            first = np.unravel_index(int(np.argmin(finite)), finite.shape)
+        fits = np.abs(images.x[start : start + CHUNK]) <= LARGEST  # not so where it is nan
+        if not fits.all():
+            first = np.unravel_index(int(np.argmin(fits)), fits.shape)
             row = (start + int(first[0]), *(int(i) for i in first[1:]))
-            raise DataError(f"{name}{list(row)} is {images.x[row]}.\nAllowed: finite numbers.")
+            raise DataError(f"{name}{list(row)} is {images.x[row]}.\nAllowed: finite numbers, up to {LARGEST:.1e}.")

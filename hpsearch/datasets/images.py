@@ -67,6 +67,8 @@ class Source(ABC):
     """A data set that can be loaded. What it gives of the training split comes from nothing of the test split."""
 
     description: str
+    has_test: bool | None = True
+    """Whether there is a test split; None where only loading it would tell."""
 
     def load_train(self) -> Images:
         """The training split, validation images included.

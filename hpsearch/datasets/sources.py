@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from hpsearch.config import DataConfig
@@ -63,20 +62,11 @@ def refuse_missing(config: DataConfig) -> None:
 
 
 def has_test_split(config: DataConfig) -> bool | None:
-    """Whether there is a test split; None where only loading it would tell.
-
-    A file has one or has none. All other sources of ours have one, or set it aside.
-    """
-    match parse_source(config.source):
-        case NpzPath(path):
-            try:
-                with zipfile.ZipFile(Path(path).expanduser()) as archive:
-                    return {"x_test.npy", "y_test.npy"} <= set(archive.namelist())
-            except (OSError, zipfile.BadZipFile):
-                return None
-        case UserFunction():
-            return None
-    return True
+    """Whether there is a test split; None where only loading it would tell, or where the file cannot be read now."""
+    try:
+        return open_source(config).has_test
+    except DataError:
+        return None
 
 
 def _found(path: str, source: str, what: str) -> Path:

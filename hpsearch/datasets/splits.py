@@ -79,7 +79,7 @@ def holdout(y: Array, val: float, seed: int) -> tuple[Array, Array]:
     if num < 2 * num_classes:
         raise DataError(
             f"{num} images of {num_classes} classes are too few to hold out validation images.\n"
-            f"Allowed: at least {2 * num_classes}, two a class."
+            f"Allowed: at least {2 * num_classes}, two a class, beside those that are set aside as the test split."
         )
     num_val = int(val) if val >= 1 else int(num * val + 0.5)
     if not num_classes <= num_val <= num - num_classes:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from hpsearch.config.usercode import UserCodeError, blame, load
 from hpsearch.datasets.arrays import as_images
@@ -34,6 +36,7 @@ class UserArrays(Source):
 
     name: str
     options: Mapping[str, Any]
+    has_test = None  # unless it is called
 
     @property
     def description(self) -> str:  # type: ignore[override]
@@ -48,15 +51,22 @@ class UserArrays(Source):
             UserCodeError: the function raises, or returns something else.
             DataError: the arrays are not fit to train on.
         """
+        try:
+            return self._choose(self._arrays, train=train)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+
+    @override
+    def load_test_beside(self) -> Images | None:
+        return self.load_test() if {"x_test", "y_test"} <= set(self._arrays) else None
+
+    @cached_property
+    def _arrays(self) -> dict[str, Array]:
+        """What the function returns: it is called once, since it may take minutes."""
         function = load(self.name)
         shown = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
         with blame(self.name, f"calling it with {shown or 'no arguments'}"):
-            made = function(**self.options)
-        arrays = self._by_name(made)
-        try:
-            return self._choose(arrays, train=train)
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from None
+            return self._by_name(function(**self.options))
 
     def _choose(self, arrays: Mapping[str, Array], *, train: bool) -> Images:
         if "x" in arrays:

@@ -41,7 +41,6 @@ PRELOADED = "hpsearch.fleet.preloaded"
 # Pools of OpenMP or BLAS would not live in forked workers, which set their own number.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-
 log = get_logger(__name__)
 
 

@@ -135,9 +135,8 @@ def _subtitle(stages: Sequence[StageData], left_out: Sequence[str]) -> str:
     models = dict.fromkeys(m for stage in stages if (m := stage.record.config_value("model", "name")) is not None)
     parts += [f"model {', '.join(models)}"] if models else []
     if left_out:
-        names = ", ".join(left_out[:MAX_NAMED]) + (
-            f" and {len(left_out) - MAX_NAMED} more" * (len(left_out) > MAX_NAMED)
-        )
+        names = ", ".join(left_out[:MAX_NAMED])
+        names += f" and {more} more" if (more := len(left_out) - MAX_NAMED) > 0 else ""
         parts.append(f"not drawn, as they are other searches: {names}")
     return " · ".join(parts)
 

@@ -34,9 +34,8 @@ from hpsearch.results import EpochResult
 from hpsearch.space import from_internal
 from hpsearch.storage.database import Database
 from hpsearch.storage.leases import Lease, extend, fence, forget, give_back, held, lock_free
-from hpsearch.storage.rows import StudyRow, cached_range, to_stored
+from hpsearch.storage.rows import StudyRow, attr_rows, cached_range, param_rows, to_stored
 from hpsearch.storage.shares import Shared, even_share
-from hpsearch.storage.studies import attr_rows, param_rows
 from hpsearch.storage.tables import (
     FINISHED,
     hpsearch_epochs,

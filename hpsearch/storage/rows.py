@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from hpsearch.config import Range
-from hpsearch.space import range_from_json
+from hpsearch.space import range_from_json, range_to_json, to_internal
 
 Direction = Literal["minimize", "maximize"]
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
@@ -73,3 +74,23 @@ def from_stored(value: float | None, kind: str) -> float:
 def cached_range(text: str) -> Range:
     """`range_from_json`; a study repeats the same few texts in each of its trials."""
     return range_from_json(text)
+
+
+def attr_rows(attrs: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Attributes as Optuna keeps them: their keys, and their values as JSON."""
+    return [{"key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+
+
+def param_rows(drawn: Iterable[tuple[int, Mapping[str, Any]]], ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
+    """Hyperparameters, by trial id, as Optuna keeps them: a float and the JSON of the range."""
+    texts = {name: range_to_json(range_) for name, range_ in ranges.items()}
+    return [
+        {
+            "trial_id": trial_id,
+            "param_name": name,
+            "param_value": to_internal(ranges[name], value),
+            "distribution_json": texts[name],
+        }
+        for trial_id, params in drawn
+        for name, value in params.items()
+    ]

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,9 +15,20 @@ import sqlalchemy as sa
 from hpsearch.config import Range
 from hpsearch.errors import ConfigError, StorageError, StudyNotFoundError
 from hpsearch.results import EpochResult
-from hpsearch.space import from_internal, range_to_json, to_internal
+from hpsearch.space import from_internal
 from hpsearch.storage.database import Database
-from hpsearch.storage.rows import STATES, Direction, NewTrial, State, StudyRow, TrialRow, cached_range, from_stored
+from hpsearch.storage.rows import (
+    STATES,
+    Direction,
+    NewTrial,
+    State,
+    StudyRow,
+    TrialRow,
+    attr_rows,
+    cached_range,
+    from_stored,
+    param_rows,
+)
 from hpsearch.storage.tables import (
     MAX_NAME_LENGTH,
     hpsearch_epochs,
@@ -272,26 +283,6 @@ def read_epochs(db: Database, study: StudyRow, numbers: Collection[int] | None =
         for row in connection.execute(query):
             epochs[row.number].append(EpochResult(**row._mapping))
     return dict(epochs)
-
-
-def attr_rows(attrs: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Attributes as Optuna keeps them: their keys, and their values as JSON."""
-    return [{"key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-
-
-def param_rows(drawn: Iterable[tuple[int, Mapping[str, Any]]], ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
-    """Hyperparameters, by trial id, as Optuna keeps them: a float and the JSON of the range."""
-    texts = {name: range_to_json(range_) for name, range_ in ranges.items()}
-    return [
-        {
-            "trial_id": trial_id,
-            "param_name": name,
-            "param_value": to_internal(ranges[name], value),
-            "distribution_json": texts[name],
-        }
-        for trial_id, params in drawn
-        for name, value in params.items()
-    ]
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from hpsearch.storage.database import Database
-from hpsearch.storage.rows import StudyRow
-from hpsearch.storage.studies import attr_rows
+from hpsearch.storage.rows import StudyRow, attr_rows
 from hpsearch.storage.tables import studies, study_user_attributes, upsert
 
 _attributes = sa.table("study_system_attributes", *map(sa.column, ("study_id", "key", "value_json")))

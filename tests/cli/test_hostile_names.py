@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import optuna
 import pytest
 
 IMG = "<img src=x onerror=alert(1)>"
@@ -63,3 +64,16 @@ def test_names_of_others_cannot_be_made_into_files_by_run(hpsearch):
              "--skip-checks")  # fmt: skip
     assert [row["study"] for row in hpsearch.json("status")] == ["../../up-coarse"]
     assert not list(hpsearch.folder.parent.glob("up*"))
+
+
+def test_a_terminal_obeys_no_name_in_another_programs_database(hpsearch):
+    storage = f"sqlite:///{hpsearch.folder}/optuna.db"
+    study = optuna.create_study(study_name="a\x1b[31mb", storage=storage, direction="maximize")
+    choice = optuna.distributions.CategoricalDistribution(["x\x1b]0;title\x07", "y"])
+    study.add_trial(
+        optuna.trial.create_trial(params={"k\x9bind": choice.choices[0]}, distributions={"k\x9bind": choice}, value=1.0)
+    )
+    for command in (["status"], ["status", study.study_name], ["best"], ["boundary"], ["trial", study.study_name, "0"]):
+        shown = hpsearch(*command, "--storage", storage).stdout
+        assert not set("\x1b\x07\x9b") & set(shown), command
+        assert ("k ind" if command == ["boundary"] else "a [31mb") in shown, command

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpsearch.config import Choice, FloatRange, IntRange, dump_range, parse_range
+from hpsearch.config.ranges import parse_value
 from hpsearch.errors import ConfigError
 
 
@@ -71,3 +72,22 @@ ranges = st.one_of(
 @given(ranges)
 def test_a_dumped_range_reads_back_as_it_was(range_):
     assert parse_range("x", dump_range(range_)) == range_
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("true", True),
+        ("[50, 20]", [50, 20]),
+        ("[hflip, crop:4]", ["hflip", "crop:4"]),
+        ("{ patience = 3 }", {"patience": 3}),
+        ('{ name = "patient", wrapped = { name = "median" }, patience = 2 }',
+         {"name": "patient", "wrapped": {"name": "median"}, "patience": 2}),
+        ('{"patience": 3}', {"patience": 3}),
+        ("{ patience 3 }", "{ patience 3 }"),
+        ("cosine", "cosine"),
+    ],
+)  # fmt: skip
+def test_a_flags_value_is_json_a_table_of_toml_or_text(text, value):
+    assert parse_value(text) == value

@@ -323,3 +323,24 @@ def test_one_value_is_a_list_of_one():
     assert (study.model.hidden, study.model.channels, study.data.augment) == ((50,), (32,), ("hflip",))
     searched = load_settings(spaces=["hidden=choice(50,[100,20])"]).study
     assert [searched.with_params({"model.hidden": v}).model.hidden for v in (50, (100, 20))] == [(50,), (100, 20)]
+
+
+@pytest.mark.parametrize("key", ["train.seed", "coarse.seed", "data.seed"])
+def test_seeds_are_those_that_generators_take(key):
+    load_settings(sets=[f"{key}={2**63 - 1}"])
+    with pytest.raises(ConfigError, match=rf"^{key} = {2**63} is not allowed\.\nAllowed: .*{2**63 - 1}"):
+        load_settings(sets=[f"{key}={2**63}"])
+
+
+def test_several_values_are_no_value_but_a_range():
+    with pytest.raises(ConfigError) as refused:
+        load_settings(sets=["train.lr=[1e-2, 1e-3]"])
+    assert str(refused.value) == (
+        "train.lr = [0.01, 0.001] is not allowed.\n"
+        "Several values are searched: --space 'lr=choice(0.01, 0.001)'. Allowed: a number above 0."
+    )
+
+
+def test_a_flag_without_a_key_says_so():
+    with pytest.raises(ConfigError, match=r"^--set =3 has no key"):
+        load_settings(sets=["=3"])

@@ -112,6 +112,7 @@ def test_a_missing_test_split_is_named(tmp_path: Path) -> None:
         ({"x_train": None}, r"has no x_train"),
         ({"class_names": np.array(["a", "b"])}, r"class_names: 2 given, but .*y_train has 3 labels: 0 \.\.\. 2\."),
         ({"x_train": np.full((30, 4, 4), np.nan)}, r"x_train\[0, 0, 0, 0\] is nan"),
+        ({"x_train": np.full((30, 4, 4), -1e39)}, r"x_train\[0, 0, 0, 0\] is -1e\+39.\nAllowed: .*up to 3\.4e\+38"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], match: str) -> None:

@@ -54,6 +54,19 @@ def test_both_splits_in_any_form(returned, made):
     assert train.class_names == ("0", "1", "2")
 
 
+def test_the_function_is_called_once_and_its_test_split_is_looked_at_before_the_search(returned):
+    calls = []
+
+    def make(y_test):
+        calls.append(y_test)
+        return (X, Y), (X_TEST, np.full(9, y_test))
+
+    assert len(load_train(returned(make, y_test=1))) == 30
+    assert calls == [1]
+    with pytest.raises(DataError, match=r"^the test split: mydata:make: y_test.* 7"):
+        load_train(returned(make, y_test=7))
+
+
 @pytest.mark.parametrize("made", [(X, Y), {"x": X, "y": Y}])
 def test_one_piece_is_divided_always_the_same(returned, made):
     train, test = load_train(returned(made)), load_test(returned(made))
