@@ -18,12 +18,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from hpsearch.cli.output import console, stop_text
 from hpsearch.cli.time_left import TimeLeft
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
 from hpsearch.wording import count_text
+
+WIDE = 100  # columns of a terminal from which on the bar has its full length
 
 
 class TrialProgress(Listener):
@@ -100,14 +103,15 @@ class TrialBar(TrialProgress):
     def __init__(self, estimate: float | None = None, pack: float = 1.0) -> None:
         self._estimate, self._pack = estimate, pack
         self._left: TimeLeft | None = None
+        terminal = console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=24),
-            _Standing(),
+            BarColumn(bar_width=24 if terminal.width >= WIDE else 8),
+            _Standing(Column(no_wrap=True)),
             TimeElapsedColumn(),
             TextColumn("left"),
             _Left(lambda: self._left),
-            console=console(stderr=True),
+            console=terminal,
         )
         self.task: TaskID | None = None
         self.num_epochs = self.num_pruned = self.num_exploded = 0
@@ -149,19 +153,20 @@ class TrialBar(TrialProgress):
             self.num_exploded += exploded
         elif event.state == "FAIL":
             self.progress.console.print(f"trial {event.number} failed: {event.reason}")
-        self._advance(max(0, self.num_epochs - event.epoch))  # those that will not come
+        self._advance(max(0, self.num_epochs - event.epoch), trained=False)  # those that will not come
         self.progress.update(self.task, standing=self._standing(event.num_finished, event.num_trials))
 
     def note(self, text: str) -> None:
         self.progress.console.print(f"note: {text}")
 
-    def _advance(self, num_epochs: int) -> None:
+    def _advance(self, num_epochs: int, *, trained: bool = True) -> None:
         """So many epochs of trials more are done, or will not be trained."""
         assert self.task is not None
         self.progress.advance(self.task, num_epochs)
         task = self.progress.tasks[self.progress.task_ids.index(self.task)]
         if self._left is not None and task.total:
-            self._left.advance(min(1.0, task.completed / task.total), time.monotonic())
+            skipped = 0.0 if trained else num_epochs / task.total
+            self._left.advance(min(1.0, task.completed / task.total), time.monotonic(), skipped)
 
     def _standing(self, num_finished: int, num_trials: int) -> str:
         parts = [f"{num_finished}/{num_trials}"]

@@ -31,19 +31,22 @@ class TimeLeft:
 
     def __post_init__(self) -> None:
         self._first = self.done
+        self._skipped = 0.0
         self._end = None if self.estimate is None else self.begun + self.estimate
 
-    def advance(self, done: float, now: float) -> None:
-        """So much is done now."""
+    def advance(self, done: float, now: float, skipped: float = 0.0) -> None:
+        """So much is done now; `skipped` of what came about needed no work, as epochs of a trial that exploded."""
         if done <= self.done:
             return
         self.done = done
-        worked, took = done - self._first, now - self.begun
-        speed = took / worked
+        self._skipped += skipped
+        worked, took = max(0.0, done - self._first - self._skipped), now - self.begun
         if self.estimate is not None and self._first < 1:
             weight = min(PRIOR, PRIOR_OF_PACK * self.pack) * (1 - self._first)
-            speed = (took + weight * self.estimate / (1 - self._first)) / (worked + weight)
-        self._end = now + speed * (1 - done)
+            took += weight * self.estimate / (1 - self._first)
+            worked += weight
+        if worked > 0:
+            self._end = now + took / worked * (1 - done)
 
     def seconds(self, now: float) -> float | None:
         """What is left; None where it is not known yet."""

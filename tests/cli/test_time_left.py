@@ -70,3 +70,18 @@ def test_work_that_was_done_before_counts_for_no_speed():
     left = TimeLeft(100.0, done=0.9, estimate=10.0)
     left.advance(0.95, 105.0)
     assert left.seconds(105.0) == pytest.approx(5.0)
+
+
+def test_epochs_of_trials_that_exploded_count_for_no_speed():
+    """A third of the first pack explodes at once: what is left takes the pace of what was trained."""
+    left = TimeLeft(0.0, pack=0.25)
+    left.advance(0.05, 1.0, skipped=0.05)
+    assert left.seconds(1.0) is None  # nothing was trained yet
+    left.advance(0.25, 21.0)
+    assert left.seconds(21.0) == pytest.approx(0.75 / 0.2 * 21.0)
+
+
+def test_with_an_estimate_what_is_skipped_takes_its_share_of_it_off():
+    left = TimeLeft(0.0, estimate=100.0, pack=0.25)
+    left.advance(0.5, 0.0, skipped=0.5)
+    assert left.seconds(0.0) == pytest.approx(50.0)
