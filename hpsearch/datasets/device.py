@@ -6,9 +6,10 @@ Shape suffixes: N = images, B = batch, C = channels, H = height, W = width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from hpsearch.config import DataConfig
-from hpsearch.datasets.augmentation import augment, draw_noise
+from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
+from hpsearch.datasets.epoch import Epoch, Normalizer
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit
@@ -35,8 +37,8 @@ SAMPLE_SEED = 0  # draws them; a constant, so that all trials are measured on th
 class TrainingData:
     """The training part and the hold-out on one device; labels are int64.
 
-    The hold-out is normalized. So are the training images, but on a CPU those that are bytes stay bytes, which take a
-    quarter of the memory and of the time to prepare: they are normalized as they are used, to the same numbers.
+    The hold-out is normalized. So are the training images, but those that are bytes stay bytes, which take a quarter of
+    the memory and of the time to prepare: they are normalized as they are used, to the same numbers.
 
     `fingerprint` is a hash of the training split as it was loaded, before data.limit and the hold-out that it draws.
     """
@@ -81,22 +83,29 @@ class TrainingData:
         # Batch normalization has no variance over one image.
         return full + (rest > 1 or (rest == 1 and full == 0))
 
-    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch as (x B,C,H,W, y B): shuffled and augmented, from (seed, epoch) alone.
+    def epoch(self, seed: int, number: int, batch_size: int) -> Epoch:
+        """An epoch's minibatches: shuffled and augmented, from (seed, number) alone; the first is 1.
 
-        All chance is drawn on the CPU, so that every device sees the same; the first epoch is 1.
+        All chance is drawn on the CPU, so that every device sees the same.
         """
-        generator = torch.Generator().manual_seed(step_seed(seed, epoch, 0, "batches"))
+        generator = torch.Generator().manual_seed(step_seed(seed, number, 0, "batches"))
         device = self.x_train_NCHW.device
         order_N = torch.randperm(self.num_train, generator=generator).to(device)
         noises = [(kind, draw_noise(kind, self.num_train, generator).to(device)) for kind in self.augment]
-        normalize = self._normalizer()
-        for batch in range(self.num_batches(batch_size)):
-            rows = slice(batch * batch_size, (batch + 1) * batch_size)
-            x_BCHW = normalize(self.x_train_NCHW.index_select(0, order_N[rows]))
-            for kind, noise_N in noises:
-                x_BCHW = augment(kind, x_BCHW, noise_N[rows])
-            yield x_BCHW, self.y_train_N.index_select(0, order_N[rows])
+        firsts = range(0, self.num_batches(batch_size) * batch_size, batch_size)
+        bounds = tuple((first, min(first + batch_size, self.num_train)) for first in firsts)
+        images = self.x_train_NCHW, self.y_train_N, self._normalizer()
+        return Epoch(seed, number, *images, order_N, tuple(noises), bounds)
+
+    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch as (x B,C,H,W, y B)."""
+        whole = self.epoch(seed, epoch, batch_size)
+        return (whole.batch(step) for step in range(whole.num_batches))
+
+    def stretches(self, num_batches: int, every: int) -> Iterator[range]:
+        """The steps of an epoch, as they are done without a look in between: the last one is one for itself."""
+        ends = [*range(every, num_batches - 1, every), num_batches - 1, num_batches]
+        return (range(first, behind) for first, behind in pairwise([0, *ends]) if first < behind)
 
     def train_sample(self, num: int = MAX_SAMPLE) -> tuple[Tensor, Tensor]:
         """A fixed stratified sample of the training part, at most 1,000 images, never augmented."""
@@ -109,7 +118,7 @@ class TrainingData:
         x_BCHW = self.x_train_NCHW if rows_B is None else self.x_train_NCHW.index_select(0, rows_B)
         return self._normalizer()(x_BCHW)
 
-    def _normalizer(self) -> Callable[[Tensor], Tensor]:
+    def _normalizer(self) -> Normalizer:
         """For images of the training part as they are stored."""
         if self.x_train_NCHW.is_floating_point():
             return lambda x_BCHW: x_BCHW
@@ -143,7 +152,7 @@ def prepare(
 def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype) -> TrainingData:
     """All but the fingerprint."""
     train, val = divide(config, images.y, images.val_rows)
-    bytes_stay = images.x.dtype == np.uint8 and device.type == "cpu"
+    bytes_stay = images.x.dtype == np.uint8
     tensors, memory = _place(
         {
             "x_train_NCHW": (images.x, train, torch.uint8 if bytes_stay else dtype),
@@ -153,7 +162,7 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
         },
         device,
     )
-    x_train = tensors["x_train_NCHW"].numpy() if bytes_stay else images.x[train]
+    x_train = tensors["x_train_NCHW"].numpy() if bytes_stay and memory is not None else images.x[train]
     normalization = fit(config.normalize, x_train, config.scale)
     for name in ("x_val_NCHW",) if bytes_stay else ("x_train_NCHW", "x_val_NCHW"):
         normalizer(normalization, tensors[name])(tensors[name])
@@ -214,7 +223,7 @@ def _raw(x_NCHW: Array, dtype: torch.dtype) -> Tensor:
     return raw if x_NCHW.dtype == np.uint8 else raw.to(dtype)
 
 
-def normalizer(normalization: Normalization, like: Tensor) -> Callable[[Tensor], Tensor]:
+def normalizer(normalization: Normalization, like: Tensor) -> Normalizer:
     """`normalization.apply` in the precision and on the device of `like`; in place, unless the images are bytes."""
     mean, std = (
         torch.from_numpy(part).to(like.dtype).to(like.device) for part in (normalization.mean, normalization.std)

@@ -38,8 +38,8 @@ from hpsearch.storage import (
     open_database,
     write_attrs,
 )
-from hpsearch.training.graph import recorder_for
 from hpsearch.training.images import load_images
+from hpsearch.training.recorder import recorder_for
 from hpsearch.tuning.settling import Settled, get_ready, settle
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker.stopping import Stop

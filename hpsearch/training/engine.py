@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from hpsearch.datasets.epoch import Epoch
 from hpsearch.training.cost import data_loss
 from hpsearch.training.layout import Kind, Stacked
 from hpsearch.training.state import PackState
@@ -41,6 +42,13 @@ class Engine(ABC):
     @abstractmethod
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
         """One update of all trials on one minibatch; the forward pass draws its noise from `noise_seed`."""
+
+    def run(self, epochs: Sequence[Epoch], steps: range) -> None:
+        """These steps of an epoch, which each slot is told; most engines train all slots on the same batches."""
+        epoch, dtype = epochs[0], self.state.cost_sum_K.dtype
+        for step in steps:
+            x_BCHW, y_B = epoch.batch(step)
+            self.step(x_BCHW.to(dtype), y_B, epoch.noise_seed(step))
 
     @abstractmethod
     def logits(self, x_BCHW: Tensor) -> Tensor:

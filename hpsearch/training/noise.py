@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
 
 def seed_noise(device: torch.device, seed: int) -> None:
@@ -18,6 +19,13 @@ def seed_noise(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def noise_state(device: torch.device) -> Tensor:
+    """Of the generator that `seed_noise` seeds; on the host, without a wait."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0].get_state()
+    return torch.default_generator.get_state()
 
 
 def preserved_rng(device: torch.device) -> AbstractContextManager[None]:

@@ -16,7 +16,6 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
-from hpsearch.runtime import step_seed
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
 from hpsearch.training.noise import preserved_rng
@@ -239,14 +238,15 @@ class Pack:
         state.set_learning_rate(self._learning_rates(epoch))
         state.cost_sum_K.zero_()
         explosions: list[Explosion] = []
-        for step, (x_BCHW, y_B) in enumerate(self._data.batches(train.seed, epoch, train.batch_size)):
-            last = step + 1 == self._num_steps
+        images = self._data.epoch(train.seed, epoch, train.batch_size)
+        for steps in self._data.stretches(images.num_batches, CHECK_STEPS):
+            last = steps.stop == images.num_batches
             if last:
                 self._update_ratio.begin(list(state.weights.values()))
-            self._engine.step(x_BCHW.to(state.cost_sum_K.dtype), y_B, step_seed(train.seed, epoch, step))
+            self._engine.run([images] * len(self._numbers), steps)
             if last:
                 state.update_ratio_K.copy_(self._update_ratio.end(list(state.weights.values())))
-            if last or (step + 1) % CHECK_STEPS == 0:
+            if last or steps.stop % CHECK_STEPS == 0:
                 explosions += self._remove_exploded(epoch)
                 if not self._numbers:
                     break

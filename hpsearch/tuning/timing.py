@@ -125,14 +125,18 @@ class WatchedData(TrainingData):
         return cls(**{**whole, **small}, watch=watch)
 
     @override
-    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        last = self.num_batches(batch_size) - 1
-        self.watch.steps_begun = self.watch.now()
-        for number, batch in enumerate(super().batches(seed, epoch, batch_size)):
-            if number == last:
+    def stretches(self, num_batches: int, every: int) -> Iterator[range]:
+        """The first step and the last by themselves."""
+        last = num_batches - 1
+        for steps in (range(1), range(1, last), range(max(1, last), num_batches)):
+            if steps.start == 0:
+                self.watch.steps_begun = self.watch.now()
+            if steps.start == last:
                 self.watch.last_begun = self.watch.now()
-            yield batch
-            if number == 0 and (took := self.watch.now() - self.watch.steps_begun) > self.watch.most_seconds:
+            if steps:
+                yield steps
+            took = self.watch.now() - self.watch.steps_begun
+            if steps.start == 0 and took > self.watch.most_seconds:
                 raise TooSlowError(f"its first step took {took:.3g} s, expected were {self.watch.most_seconds:.3g}")
         self.watch.steps_ended = self.watch.now()
 

@@ -1,16 +1,20 @@
 """Steps that are recorded: what is recorded when, and what cannot be."""
 
+import dataclasses
 import logging
+import random
 
+import numpy as np
 import pytest
 import torch
 from plain_training import PlainTrial, make_config, make_data
+from recorded_steps import Rehearsed
 
 from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
-from hpsearch.training import Pack, graph
-from hpsearch.training.cuda_graph import WARM_UP
-from hpsearch.training.graph import recorder_for  # as it is; for the engine a stand-in takes its place
+from hpsearch.training import Pack, graph, recorded_steps
+from hpsearch.training.recorded_steps import WARM_UP
+from hpsearch.training.recorder import recorder_for  # as it is; for the engine a stand-in takes its place
 
 
 @pytest.fixture(scope="module")
@@ -23,28 +27,59 @@ def make_pack(data, epochs=3, engine="graph", **params):
     return config, Pack(config, data, [TrialSpec(0, {"lr": 1e-2}), TrialSpec(1, {"reg": 0.1})], engine=engine)
 
 
-def test_a_step_is_recorded_once_for_each_trial_and_once_for_the_update(data, rehearsed):
-    _, pack = make_pack(data)
-    for _ in range(3):
+def expect_as_plain(pack, config, data, number, **params):
+    plain = PlainTrial(config.with_params(params), data).run()
+    for name, tensor in pack.state(number, "last").items():
+        torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
+
+
+def run(pack):
+    while not pack.done:
         pack.run_epoch()
-    assert rehearsed[-1].num_recorded == 3
+
+
+def test_several_steps_are_one_recording(data, rehearsed):
+    """11 batches an epoch: 10 at one go, and the last, before which somebody looks."""
+    config, pack = make_pack(data)
+    run(pack)
+    (recorder,) = rehearsed
+    assert recorder.num_recorded == 2  # a step, and MAX_STEPS of them
+    assert recorded_steps.MAX_STEPS == 8
+    assert recorder.num_replayed == (0 + 1 + 0) + 2 * (1 + 2 + 1) + 7  # 10 = 3 of warm-up + 7; 8 + 2
+    expect_as_plain(pack, config, data, 0, lr=1e-2)
+
+
+def test_noise_is_seeded_for_each_trial_and_step(data, rehearsed):
+    """A part of a step can be seeded if it is a recording of its own."""
+    config, pack = make_pack(data, model__hidden=(5,), model__dropout=0.5)
+    run(pack)
+    assert rehearsed[-1].num_recorded == 3  # two trials and the update
+    expect_as_plain(pack, config, data, 0, lr=1e-2)
+    expect_as_plain(pack, config, data, 1, reg=0.1)
+
+
+def test_large_steps_are_recorded_one_by_one(data, rehearsed, monkeypatch):
+    monkeypatch.setattr(recorded_steps, "MAX_OPERATORS", 10)
+    config, pack = make_pack(data)
+    run(pack)
+    assert rehearsed[-1].num_recorded == 1
+    expect_as_plain(pack, config, data, 1, reg=0.1)
 
 
 def test_it_is_recorded_anew_when_a_trial_has_left(data, rehearsed):
     config, pack = make_pack(data)
     pack.run_epoch()
     pack.drop([0])
-    for _ in range(2):
-        pack.run_epoch()
-    assert rehearsed[-1].num_recorded == 3 + 2
-    plain = PlainTrial(config.with_params({"reg": 0.1}), data).run()
-    for name, tensor in pack.state(1, "last").items():
-        torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
+    run(pack)
+    assert rehearsed[-1].num_recorded == 1 + 2
+    expect_as_plain(pack, config, data, 1, reg=0.1)
 
 
-def test_numbers_lie_where_they_lay_when_they_were_recorded(data):
+@pytest.mark.parametrize("augment", [(), ("hflip", "crop:1")])
+def test_numbers_lie_where_they_lay_when_they_were_recorded(data, augment):
     """A graph knows addresses, not names."""
-    _, pack = make_pack(data, train__optimizer="adam", model__hidden=(5,), model__batch_norm=True)
+    images = dataclasses.replace(data, augment=augment)
+    _, pack = make_pack(images, train__optimizer="adam", model__hidden=(5,), model__batch_norm=True)
     pack.run_epoch()
     engine = pack._engine
 
@@ -52,12 +87,9 @@ def test_numbers_lie_where_they_lay_when_they_were_recorded(data):
         blocks = [engine.state.parameter_blocks, engine.state.buffer_blocks, engine._gradients, engine._buffers]
         blocks += engine.state.optimizer.state.values()
         tensors = [tensor for each in blocks for tensor in each.values()]
-        tensors += [
-            engine._loss_K,
-            *engine._recorded.inputs,
-            *engine.state.watch.everything().values(),
-            engine.state.lr_K,
-        ]
+        tensors += [engine._loss_K, *engine.state.watch.everything().values(), engine.state.lr_K, engine._steps._place]
+        for epoch in engine._steps._epochs:
+            tensors += [epoch.order_M, *dict(epoch.noises).values(), epoch.x_NCHW, epoch.y_N]
         return [tensor.data_ptr() for tensor in [*tensors, engine.state.cost_sum_K, engine.state.watch.active_K]]
 
     before = addresses()
@@ -66,15 +98,12 @@ def test_numbers_lie_where_they_lay_when_they_were_recorded(data):
     assert addresses() == before
 
 
-def test_batches_of_another_size_are_trained_as_they_are(data, rehearsed):
+def test_the_last_batch_may_be_smaller(rehearsed):
     odd = make_data(num_train=64)
-    config, pack = make_pack(odd)
-    for _ in range(3):
-        pack.run_epoch()
-    assert rehearsed[-1].num_recorded == 3
-    plain = PlainTrial(config.with_params({"lr": 1e-2}), odd).run()
-    for name, tensor in pack.state(0, "last").items():
-        torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
+    config, pack = make_pack(odd, epochs=5)
+    run(pack)
+    assert rehearsed[-1].num_recorded == 3  # it is recorded, too
+    expect_as_plain(pack, config, odd, 0, lr=1e-2)
 
 
 class Picky(torch.nn.Module):
@@ -92,12 +121,22 @@ class Picky(torch.nn.Module):
             x = x + x.nonzero().shape[0] * 0
         if self.way == "mask":
             x = x + x[x > 0].sum() * 0
+        if self.way == "python" and random.random() > 2:
+            return x[:, :4]
+        if self.way == "numpy":
+            x = x * np.random.rand()
         return self.linear(x)
 
 
 @pytest.mark.parametrize(
     ("way", "operator"),
-    [("item", "_local_scalar_dense"), ("nonzero", "aten.nonzero"), ("mask", r"aten\.index\.Tensor")],
+    [
+        ("item", "_local_scalar_dense"),
+        ("nonzero", "aten.nonzero"),
+        ("mask", r"aten\.index\.Tensor"),
+        ("python", "Python's random"),
+        ("numpy", "NumPy's random"),
+    ],
 )
 def test_a_net_that_waits_for_its_device_is_refused_with_the_operator(data, monkeypatch, way, operator):
     monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Picky(way).double())
@@ -108,7 +147,7 @@ def test_a_net_that_waits_for_its_device_is_refused_with_the_operator(data, monk
 
 
 def test_a_recording_that_fails_costs_a_warning(data, monkeypatch, caplog):
-    class Refusing:
+    class Refusing(Rehearsed):
         def record(self, work, lane=None):
             raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -121,9 +160,7 @@ def test_a_recording_that_fails_costs_a_warning(data, monkeypatch, caplog):
         "the step cannot be recorded, so it goes on as in run.engine = loop: "
         "operation not permitted when stream is capturing"
     ]
-    plain = PlainTrial(config.with_params({"lr": 1e-2}), data).run()
-    for name, tensor in pack.state(0, "last").items():
-        torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
+    expect_as_plain(pack, config, data, 0, lr=1e-2)
 
 
 def test_without_cuda_it_says_so():

@@ -6,13 +6,11 @@ Source: CS231n, "babysitting the learning process": the loss barely moves: too l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from hpsearch.analysis.rate_verdicts import (
@@ -26,6 +24,7 @@ from hpsearch.analysis.rate_verdicts import (
 )
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
+from hpsearch.datasets.epoch import Epoch
 from hpsearch.datasets.splits import sample
 from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.search.checks.advice import rate_advice
@@ -95,10 +94,10 @@ class FirstBatches(TrainingData):
         return self.num
 
     @override
-    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, seed: int, number: int, batch_size: int) -> Epoch:
         rounds = math.ceil(self.num / self.whole.num_batches(batch_size))
-        epochs = range((epoch - 1) * rounds + 1, epoch * rounds + 1)
-        return islice(chain.from_iterable(self.whole.batches(seed, each, batch_size) for each in epochs), self.num)
+        numbers = range((number - 1) * rounds + 1, number * rounds + 1)
+        return Epoch.joined([self.whole.epoch(seed, each, batch_size) for each in numbers], number, self.num)
 
 
 @dataclass(frozen=True)

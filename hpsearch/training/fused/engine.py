@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 from typing_extensions import override
 
-from hpsearch.training.cuda_graph import GraphedStep, Step
+from hpsearch.datasets.epoch import Epoch
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused.convolutions import Convolutions
 from hpsearch.training.fused.layers import Linear
@@ -20,13 +20,15 @@ from hpsearch.training.fused.nets import hand_layers
 from hpsearch.training.fused.update import LARGE, LargeUpdate
 from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
+from hpsearch.training.recorded_steps import RecordedSteps
+from hpsearch.training.recorder import Recorder, recorder_for
 from hpsearch.training.state import PackState
 
 
 class FusedEngine(StackedEngine):
     """Gradients by hand; the first layer, where all trials see the same images, is one product or convolution for all.
 
-    On a CPU large weights are updated in one pass; on CUDA the whole step is one graph.
+    On a CPU large weights are updated in one pass; on CUDA whole steps are recorded, some at once.
 
     Raises:
         EngineError: the net has layers that are not those of linear, mlp, lenet and convnet.
@@ -43,7 +45,14 @@ class FusedEngine(StackedEngine):
     @override
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
         seed_noise(x_BCHW.device, noise_seed)
-        self._run(x_BCHW, y_B)
+        self._advance(x_BCHW, y_B)
+
+    @override
+    def run(self, epochs: Sequence[Epoch], steps: range) -> None:
+        if self._steps is None:
+            super().run(epochs, steps)
+        else:
+            self._steps.run(epochs[:1], steps)
 
     @override
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
@@ -80,8 +89,11 @@ class FusedEngine(StackedEngine):
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
         self._update_large = LargeUpdate(self.state) if self._large else None
-        on_cuda = self.state.lr_K.device.type == "cuda"
-        self._run: Step = GraphedStep(self._advance) if on_cuda else self._advance
+        device = self.state.lr_K.device
+        self._steps = self._record_steps(recorder_for(device)) if device.type == "cuda" else None
+
+    def _record_steps(self, recorder: Recorder) -> RecordedSteps:
+        return RecordedSteps(recorder, [self._advance], lambda: None, self.state.cost_sum_K)
 
     @torch.no_grad()
     def _advance(self, x_BCHW: Tensor, y_B: Tensor) -> None:

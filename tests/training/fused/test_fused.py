@@ -7,16 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_training import make_config, make_data
+from recorded_steps import Rehearsed
 from torch import nn
 
 from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
 from hpsearch.training.choice import ENGINES
-from hpsearch.training.cuda_graph import WARM_UP, GraphedStep
 from hpsearch.training.fused import convolutions as fused_conv
 from hpsearch.training.fused import engine as fused
 from hpsearch.training.fused.engine import FusedEngine
+from hpsearch.training.recorded_steps import WARM_UP
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU)
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
@@ -275,55 +276,28 @@ def test_convolutional_layers_that_are_not_known_are_named(data, layers, message
         Pack(make_config(), data, [TrialSpec(0)], engine="fused")
 
 
-class RecordedCapture:
-    """As a CUDA graph: notes the work without doing it, and does it at each replay."""
-
-    def __init__(self):
-        self.num_captures = self.num_replays = 0
-
-    def __call__(self, work):
-        self.num_captures += 1
-
-        def replay():
-            self.num_replays += 1
-            work()
-
-        return replay
-
-
-def test_a_graphed_step_sees_each_batch_once():
-    capture, seen = RecordedCapture(), []
-    step = GraphedStep(lambda x, y: seen.append((x.tolist(), y.tolist(), x.data_ptr())), capture)
-    sizes = [4, 4, 3, 4, 4, 4, 3, 4]  # the last batch of an epoch is smaller
-    batches = [(torch.full((size,), float(i)), torch.full((size,), i)) for i, size in enumerate(sizes)]
-    for batch in batches:
-        step(*batch)
-    assert [(x, y) for x, y, _ in seen] == [(x.tolist(), y.tolist()) for x, y in batches]
-    assert (capture.num_captures, capture.num_replays) == (1, sizes.count(4) - WARM_UP)
-    assert len({seen[i][2] for i in (4, 5, 7)}) == 1  # the same memory each time
-
-
 @pytest.mark.parametrize("net", ["mlp", "convnet"])
-def test_a_graphed_step_trains_as_the_plain_one(data, net, monkeypatch):
+def test_recorded_steps_train_as_plain_ones(data, net, monkeypatch):
     """The fused step may be captured: it works in place on tensors that stay, and reads nothing back in between."""
     config = make_config(epochs=3, train__optimizer="adam", **NETS[net])
     specs = [TrialSpec(0), TrialSpec(1, EVERYTHING), TrialSpec(2)]
-    plain, graphed = (Pack(config, data, specs, engine="fused") for _ in range(2))
-    captures = []
+    plain, recorded = (Pack(config, data, specs, engine="fused") for _ in range(2))
+    recorders = []
 
     def prepare():
-        FusedEngine._prepare(graphed._engine)
-        captures.append(RecordedCapture())
-        graphed._engine._run = GraphedStep(graphed._engine._advance, captures[-1])
+        FusedEngine._prepare(recorded._engine)
+        recorders.append(Rehearsed())
+        recorded._engine._steps = recorded._engine._record_steps(recorders[-1])
 
-    monkeypatch.setattr(graphed._engine, "_prepare", prepare)
+    monkeypatch.setattr(recorded._engine, "_prepare", prepare)
     prepare()
     for epoch in range(3):
-        assert plain.run_epoch() == graphed.run_epoch()
+        assert plain.run_epoch() == recorded.run_epoch()
         if epoch == 0:
             plain.drop([2])
-            graphed.drop([2])  # another width is another graph
-    assert [capture.num_captures for capture in captures] == [0, 1]  # an epoch has three full batches
-    assert captures[1].num_replays == 2 * 3 - WARM_UP
+            recorded.drop([2])  # another width is another recording
+    # Three full batches an epoch, and a smaller one: three steps of each size warm up, and trial 1 draws noise.
+    assert [recorder.num_recorded for recorder in recorders] == [0, 2]
+    assert recorders[1].num_replayed == 2 * (2 * 3 - WARM_UP)
     for number in (0, 1):
-        torch.testing.assert_close(graphed.snapshot(number).tensors, plain.snapshot(number).tensors, rtol=0, atol=0)
+        torch.testing.assert_close(recorded.snapshot(number).tensors, plain.snapshot(number).tensors, rtol=0, atol=0)
