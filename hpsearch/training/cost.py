@@ -37,7 +37,7 @@ class Penalty:
     @classmethod
     def of(cls, vectors: Vectors, like: Tensor) -> Penalty:
         """With the strengths in the precision and on the device of `like`."""
-        return cls(*(vector.to(like) if vector.any() else None for vector in (vectors.reg, vectors.l1)))
+        return cls(*(vector.to(like, copy=True) if vector.any() else None for vector in (vectors.reg, vectors.l1)))
 
     def cost(self, weights: Mapping[str, Tensor], squares: Mapping[str, Tensor] | None = None) -> Tensor | float:
         """What it adds to the cost, of shape [K].

@@ -33,6 +33,8 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+    refills: ClassVar[bool] = False
+    """Whether slots may be at different epochs, each with batches of its own, so that others take free ones."""
 
     def __init__(self, module: nn.Module, state: PackState, layout: Kind = "single") -> None:
         self.module = module  # gives the structure; its own numbers are not used
@@ -76,6 +78,9 @@ class Engine(ABC):
 
     def weights_changed(self) -> None:  # noqa: B027 - most engines derive nothing from them
         """Something else has written to the state; what was derived from its weights is no longer true."""
+
+    def operations_changed(self) -> None:  # noqa: B027 - most engines look at each step
+        """A step does something else from now on, as trials with regularization have come to those without."""
 
     def _images_per_chunk(self, x_NCHW: Tensor) -> int:
         if not hasattr(self, "_widest_layer"):

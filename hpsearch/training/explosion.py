@@ -25,7 +25,8 @@ class ExplosionWatch:
     def __init__(self, num_trials: int, factor: float, least_first_cost: float, like: Tensor) -> None:
         self._factor = factor
         self._least_first_cost = least_first_cost
-        self._started = False
+        self.fresh_K: Tensor | None = torch.ones(num_trials, dtype=torch.bool, device=like.device)
+        """Trials whose first cost is not known yet; None: there are none."""
         self.active_K = torch.ones(num_trials, dtype=torch.bool, device=like.device)
         self.num_updates_K = torch.zeros(num_trials, dtype=torch.int64, device=like.device)
         self.cost_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # of the last active step
@@ -34,11 +35,12 @@ class ExplosionWatch:
 
     def observe(self, cost_K: Tensor) -> Tensor:
         """Take in the costs before an update; returns who may make it: `active_K`, a mask."""
-        if not self._started:
-            self._started = True
-            self.first_cost_K.copy_(cost_K)
-            self.limit_K.copy_(self._factor * cost_K.clamp(min=self._least_first_cost))
-            self.limit_K.clamp_(max=torch.finfo(cost_K.dtype).max)  # so that an infinite cost is above any limit
+        if self.fresh_K is not None:
+            limit_K = self._factor * cost_K.clamp(min=self._least_first_cost)
+            limit_K.clamp_(max=torch.finfo(cost_K.dtype).max)  # so that an infinite cost is above any limit
+            for own_K, first_K in ((self.first_cost_K, cost_K), (self.limit_K, limit_K)):
+                own_K.copy_(torch.where(self.fresh_K, first_K, own_K))
+            self.fresh_K = None
         self.cost_K.copy_(torch.where(self.active_K, cost_K, self.cost_K))
         self.active_K &= cost_K <= self.limit_K  # false for nan, too
         self.num_updates_K += self.active_K  # of a frozen trial it stays: the step of the explosion
@@ -53,11 +55,30 @@ class ExplosionWatch:
             "limit": self.limit_K,
         }
 
-    def go_on(self) -> None:
-        """The first costs are known already: those of trials that were begun elsewhere."""
-        self._started = True
+    def go_on(self, slots: Sequence[int]) -> None:
+        """The first costs of these are known already, as they were begun elsewhere."""
+        if self.fresh_K is not None:
+            self.fresh_K[list(slots)] = False
+            if not bool(self.fresh_K.any()):
+                self.fresh_K = None
+
+    def vacate(self, slots: Sequence[int]) -> None:
+        """Nothing of these trials changes any more."""
+        self.active_K[list(slots)] = False
+
+    def admit(self, slots: Sequence[int], other: ExplosionWatch) -> None:
+        """Other trials take these slots, with what they have seen so far."""
+        for name, own in self.everything().items():
+            own[list(slots)] = other.everything()[name]
+        self.active_K[list(slots)] = True
+        if other.fresh_K is not None:
+            fresh_K = torch.zeros_like(self.active_K) if self.fresh_K is None else self.fresh_K
+            fresh_K[list(slots)] = other.fresh_K
+            self.fresh_K = fresh_K
 
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials."""
         for name in ("active_K", "num_updates_K", "cost_K", "first_cost_K", "limit_K"):
             setattr(self, name, getattr(self, name)[list(slots)])
+        if self.fresh_K is not None:
+            self.fresh_K = self.fresh_K[list(slots)]

@@ -43,6 +43,7 @@ class GraphEngine(LoopEngine):
     """
 
     name = "graph"
+    refills = True
 
     def __init__(self, module: nn.Module, state: PackState, *, channels_last: bool = True) -> None:
         self._recorder = recorder_for(state.lr_K.device)
@@ -71,9 +72,20 @@ class GraphEngine(LoopEngine):
         super().keep(slots)
         self._steps = self._record_steps()
 
+    @override
+    def operations_changed(self) -> None:
+        self._steps = self._record_steps()
+
     def _record_steps(self) -> RecordedSteps:
-        parts = [partial(self._part, slot) for slot in range(self.state.num_trials)]
-        return RecordedSteps(self._recorder, parts, self._end, self.state.cost_sum_K, num_operators=self._num_operators)
+        watch = self.state.watch
+        return RecordedSteps(
+            self._recorder,
+            [partial(self._part, slot) for slot in range(self.state.num_trials)],
+            self._end,
+            self.state.cost_sum_K,
+            num_operators=self._num_operators,
+            is_first=lambda: watch.fresh_K is not None,
+        )
 
     def _part(self, slot: int, x_BCHW: Tensor, y_B: Tensor) -> None:
         self._go_through(slot, x_BCHW.contiguous(memory_format=self._memory_format), y_B)

@@ -40,6 +40,10 @@ class Optimizer(ABC):
         """
 
     @abstractmethod
+    def set_coefficients(self, vectors: Vectors) -> None:
+        """Use these from the next update on, in the same memory."""
+
+    @abstractmethod
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials."""
 
@@ -59,6 +63,10 @@ class SGD(Optimizer):
             parameter.addcmul_(gradients[name], columns(minus_lr_K, parameter))
 
     @override
+    def set_coefficients(self, vectors: Vectors) -> None:
+        pass
+
+    @override
     def keep(self, slots: Sequence[int]) -> None:
         pass
 
@@ -68,7 +76,7 @@ class Momentum(Optimizer):
 
     def __init__(self, parameters: Stacked, momentum_K: Tensor, *, nesterov: bool) -> None:
         self._nesterov = nesterov
-        self._momentum_K = momentum_K.to(next(iter(parameters.values())))
+        self._momentum_K = momentum_K.to(next(iter(parameters.values())), copy=True)
         self.state = {"momentum_buffer": _zeros(parameters)}
 
     @override
@@ -83,6 +91,10 @@ class Momentum(Optimizer):
             torch.addcmul(gradient, buffer, momentum, out=buffer)
             direction = torch.addcmul(gradient, buffer, momentum, out=gradient) if self._nesterov else buffer
             parameter.addcmul_(direction, columns(minus_lr_K, parameter))
+
+    @override
+    def set_coefficients(self, vectors: Vectors) -> None:
+        self._momentum_K.copy_(vectors.momentum)
 
     @override
     def keep(self, slots: Sequence[int]) -> None:
@@ -105,8 +117,8 @@ class Adam(Optimizer):
         like = next(iter(parameters.values()))
         # 1 - beta2**t loses half its digits in float32; Apple's GPUs have nothing wider.
         precise = torch.float32 if like.device.type == "mps" else torch.float64
-        self._beta1_K, self._beta2_K = (beta_K.to(like.device, precise) for beta_K in (beta1_K, beta2_K))
-        self._weight_decay_K = None if weight_decay_K is None else weight_decay_K.to(like)
+        self._beta1_K, self._beta2_K = (beta_K.to(like.device, precise, copy=True) for beta_K in (beta1_K, beta2_K))
+        self._weight_decay_K = None if weight_decay_K is None else weight_decay_K.to(like, copy=True)
         self._weights = set(weights)
         self.state = {"exp_avg": _zeros(parameters), "exp_avg_sq": _zeros(parameters)}
 
@@ -130,6 +142,13 @@ class Adam(Optimizer):
             square.lerp_(gradient.square_(), columns(gain2_K, parameter))
             scale = torch.sqrt(square, out=gradient).add_(columns(eps_K, parameter))
             parameter.addcmul_(torch.div(average, scale, out=scale), columns(step_K, parameter))
+
+    @override
+    def set_coefficients(self, vectors: Vectors) -> None:
+        self._beta1_K.copy_(vectors.momentum)
+        self._beta2_K.copy_(vectors.beta2)
+        if self._weight_decay_K is not None:
+            self._weight_decay_K.copy_(vectors.weight_decay)
 
     @override
     def keep(self, slots: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpsearch.config import StudyConfig
 from hpsearch.config.structure import structure_key
@@ -18,13 +18,17 @@ from hpsearch.models import build_initialized
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
+from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate
-from hpsearch.training.snapshot import Snapshot
+from hpsearch.training.slots import Slots
+from hpsearch.training.snapshot import Snapshot, restore
 from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
+
+LIKELY_DROPOUT = 0.5  # any rate above 0 puts the layers there that trials to come may need
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Pack:
         engine: auto, loop, vmap, fused or graph.
         snapshots: where trials are to go on from, by number; of all trials and from one epoch, or of none.
         keeps_best: whether anybody will ask for the weights of best epochs, which are one more copy of all weights.
+        refills: whether others are to take the places of trials that leave, where the engine can (`num_vacant`).
 
     Raises:
         ConfigError: a value is not allowed, or the net does not fit the images.
@@ -65,23 +70,25 @@ class Pack:
         engine: str = "auto",
         snapshots: Mapping[int, Snapshot] | None = None,
         keeps_best: bool = True,
+        refills: bool = False,
     ) -> None:
         self.config = config
         self.epoch = 0
-        """Epochs done."""
-        self._numbers = [spec.number for spec in specs]
+        """Epochs done, by the trial that has done most."""
+        self._slots = Slots([spec.number for spec in specs])
         self._keeps_best = keeps_best
         self._best: dict[int, EpochResult] = {}  # so far, by number
         self._data = data
-        self._check(specs)
+        self._check_structure(specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
         vectors = Vectors.of(trial_configs)
         # Dropout layers are there as soon as one trial needs them; its rate is the trial's own.
-        highest_rate = {"model.dropout": float(vectors.dropout.max())}
-        model = config.with_params(highest_rate).model
-        module = build_initialized(model, data.shape, data.num_classes, config.train.seed)
-        like = torch.empty(0, dtype=PRECISIONS[config.train.precision], device=data.x_train_NCHW.device)
-        state = PackState(module, vectors, config.train, data.num_classes, like)
+        highest_rate = float(vectors.dropout.max())
+        if refills and "model.dropout" in config.space:
+            highest_rate = max(highest_rate, LIKELY_DROPOUT)
+        self._model = config.with_params({"model.dropout": highest_rate}).model
+        module, state = self._begun(vectors)
+        like = state.cost_sum_K
         # A tensor may have several names, as tied weights have; slots hold it under the first of them.
         first_names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
         everything = module.state_dict(keep_vars=True).items()
@@ -94,14 +101,19 @@ class Pack:
             self._engine = make_engine(
                 engine, config.model.name, module.to(like), state, (x_sample[:2].to(like), y_sample[:2])
             )
-
+        self._refills = self._stays = refills and self._engine.refills
         if snapshots:
             self._go_on(snapshots)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Of the trials that are still in the pack, by slot."""
-        return tuple(self._numbers)
+        return self._slots.numbers
+
+    @property
+    def num_vacant(self) -> int:
+        """Trials that `admit` can take now."""
+        return len(self._slots.vacant) if self._refills else 0
 
     @property
     def num_epochs(self) -> int:
@@ -111,7 +123,12 @@ class Pack:
     @property
     def done(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.epoch >= self.num_epochs or not self._numbers
+        return all(epochs >= self.num_epochs for epochs in self._slots.epochs.values())
+
+    def epochs_of(self, number: int) -> int:
+        """Epochs that a trial in the pack has done."""
+        self._slots.check([number])
+        return self._slots.epochs[number]
 
     @property
     def engine(self) -> str:
@@ -126,25 +143,55 @@ class Pack:
         Raises:
             EngineError: the pack is done.
         """
-        if self.done:
+        if self.done or max(self._slots.epochs.values()) >= self.num_epochs:
             raise EngineError(
                 f"the pack is done after {self.epoch} of {self.num_epochs} epochs; {len(self.numbers)} trials."
             )
-        epoch = self.epoch + 1
         with preserved_rng(self._state.cost_sum_K.device):
-            explosions = self._train(epoch)
-        results = self._measure(epoch) if self._numbers else []
+            explosions = self._train()
+        results = self._measure() if self.numbers else []
         lost = {
             result.number
             for result in results
             if not (math.isfinite(result.train_loss) and math.isfinite(result.val_loss))
         }
         if lost:  # the epoch's last update did it, and no step follows that would see
-            explosions += self._remove(epoch, lost)
+            explosions += self._remove(lost)
             results = [result for result in results if result.number not in lost]
-        self.epoch = epoch
+        self.epoch = max([*(result.epoch for result in results), *(explosion.epoch for explosion in explosions)])
+        self._slots.epochs |= {result.number: result.epoch for result in results}
         self._keep_best(results)
         return PackReport(results, explosions)
+
+    def admit(self, specs: Sequence[TrialSpec], snapshots: Mapping[int, Snapshot] | None = None) -> None:
+        """Let trials take the places of those that left, from their first epoch on, or from a snapshot's.
+
+        Raises:
+            EngineError: there is no room for so many, or they do not fit this pack.
+        """
+        free = self._slots.vacant[: len(specs)]
+        if len(specs) > self.num_vacant or not {spec.number for spec in specs}.isdisjoint(self.numbers):
+            raise EngineError(f"trials {[s.number for s in specs]} do not fit into a pack of {list(self.numbers)}.")
+        self._check_structure(specs)
+        vectors = Vectors.of([self.config.with_params(spec.params) for spec in specs])
+        if self._model.dropout == 0 and bool(vectors.dropout.any()):
+            raise EngineError("trials with dropout do not fit into a pack without.")
+        _, other = self._begun(vectors)
+        for place, spec in enumerate(specs):
+            if (snapshot := (snapshots or {}).get(spec.number)) is not None:
+                restore(other, place, spec.number, snapshot)
+        if self._state.admit_trials(free, other):
+            self._engine.operations_changed()
+        self._engine.weights_changed()
+        for slot, spec in zip(free, specs, strict=True):
+            self._slots.put(slot, spec.number)
+            if (snapshot := (snapshots or {}).get(spec.number)) is not None:
+                self._take_over(slot, spec.number, snapshot)
+
+    def close(self) -> None:
+        """No more trials come."""
+        self._refills = False
+        self._leave(set())
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Let trials go, as after pruning; nothing changes for the others.
@@ -153,9 +200,8 @@ class Pack:
             EngineError: one of them is not in the pack.
         """
         leaving = set(numbers)
-        if missing := leaving - set(self._numbers):
-            raise EngineError(f"trials {sorted(missing)} are not in the pack.\nIn it: {list(self._numbers)}.")
-        self._keep([slot for slot, number in enumerate(self._numbers) if number not in leaving])
+        self._slots.check(leaving)
+        self._leave(leaving)
 
     def state(self, number: int, which: Literal["best", "last"] = "best") -> dict[str, Tensor]:
         """A copy of a trial's weights and buffers, ready for `build(...).load_state_dict`.
@@ -169,7 +215,7 @@ class Pack:
         """
         if which == "best" and not self._keeps_best:
             raise EngineError("this pack keeps no weights of best epochs.\nAllowed: which='last', or keeps_best=True.")
-        index = self._slot(number)
+        index = self._slots.slot(number)
         best = self._best.get(number)
         apart = which == "best" and best is not None and best.epoch < self.num_epochs
         slot = self._state.best_slot(index) if apart else self._state.slot(index)
@@ -181,49 +227,48 @@ class Pack:
         Raises:
             EngineError: the trial is not in the pack.
         """
-        slot, best = self._slot(number), self._best.get(number)
-        is_best = best is not None and best.epoch == self.epoch  # then nothing is written twice
+        slot, best = self._slots.slot(number), self._best.get(number)
+        is_best = best is not None and best.epoch == self._slots.epochs[number]  # then nothing is written twice
         stacked = {n: t for n, t in self._state.everything().items() if not (is_best and n.startswith(BEST))}
-        return Snapshot(self.epoch, {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}, best)
+        tensors = {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}
+        return Snapshot(self._slots.epochs[number], tensors, best)
 
-    def _slot(self, number: int) -> int:
-        if number not in self._numbers:
-            raise EngineError(f"trial {number} is not in the pack.\nIn it: {list(self._numbers)}.")
-        return self._numbers.index(number)
+    def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
+        """The net with its initial weights, and so many trials that begin with them."""
+        data, train = self._data, self.config.train
+        module = build_initialized(self._model, data.shape, data.num_classes, train.seed)
+        like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
+        return module, PackState(module, vectors, train, data.num_classes, like)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
-        if set(snapshots) != set(self._numbers) or len(epochs) != 1:
+        if set(snapshots) != set(self.numbers) or len(epochs) != 1:
             raise EngineError(f"snapshots of trials {sorted(snapshots)} at epochs {sorted(epochs)} are not one pack's.")
-        stacked = self._state.everything()
-        for slot, number in enumerate(self._numbers):
-            tensors = snapshots[number].present
-            if {name: t.shape for name, t in tensors.items()} != {name: t.shape[1:] for name, t in stacked.items()}:
-                raise EngineError(f"the snapshot of trial {number} is of another net or optimizer.")
-            for name, tensor in stacked.items():
-                tensor[slot].copy_(tensors[name])
-        self._state.watch.go_on()
+        for slot, number in enumerate(self.numbers):
+            restore(self._state, slot, number, snapshots[number])
         self._engine.weights_changed()
         self.epoch = epochs.pop()
-        self._best = {number: snapshot.best for number, snapshot in snapshots.items() if snapshot.best is not None}
+        for slot, number in enumerate(self.numbers):
+            self._take_over(slot, number, snapshots[number])
+
+    def _take_over(self, slot: int, number: int, snapshot: Snapshot) -> None:
+        """Where a trial stands, and the best that it had."""
+        self._slots.epochs[number] = snapshot.epoch
+        if snapshot.best is not None:
+            self._best[number] = snapshot.best
         if not self._keeps_best:
             return
-        self._state.keep_best(range(len(self._numbers)))
-        for slot, number in enumerate(self._numbers):
-            if not snapshots[number].has_best:
-                raise EngineError(f"the snapshot of trial {number} is without the weights of its best epoch.")
-            for name, tensor in snapshots[number].best_weights.items():
-                self._state.best[name][slot].copy_(tensor)
+        if not snapshot.has_best:
+            raise EngineError(f"the snapshot of trial {number} is without the weights of its best epoch.")
+        self._state.keep_best([slot])
+        for name, tensor in snapshot.best_weights.items():
+            self._state.best[name][slot].copy_(tensor)
 
     @property
     def _state(self) -> PackState:
         return self._engine.state
 
-    def _check(self, specs: Sequence[TrialSpec]) -> None:
-        if not specs:
-            raise EngineError("a pack must have at least one trial.")
-        if len(set(self._numbers)) < len(specs):
-            raise EngineError(f"a trial is in the pack twice: {self._numbers}.")
+    def _check_structure(self, specs: Sequence[TrialSpec]) -> None:
         structure = structure_key(self.config, {})
         for spec in specs:
             if structure_key(self.config, spec.params) != structure:
@@ -232,82 +277,74 @@ class Pack:
                     "Allowed: trials that differ in vector hyperparameters only; see hpsearch.training.group."
                 )
 
-    def _train(self, epoch: int) -> list[Explosion]:
+    def _train(self) -> list[Explosion]:
         """All steps of an epoch, as long as there are trials; the others are returned as they leave."""
         train, state = self.config.train, self._state
-        state.set_learning_rate(self._learning_rates(epoch))
+        state.set_learning_rate(self._learning_rates())
         state.cost_sum_K.zero_()
         explosions: list[Explosion] = []
-        images = self._data.epoch(train.seed, epoch, train.batch_size)
-        for steps in self._data.stretches(images.num_batches, CHECK_STEPS):
-            last = steps.stop == images.num_batches
+        images = {n: self._data.epoch(train.seed, n, train.batch_size) for n in set(self._slots.next_epochs)}
+        for steps in self._data.stretches(self._num_steps, CHECK_STEPS):
+            last = steps.stop == self._num_steps
             if last:
                 self._update_ratio.begin(list(state.weights.values()))
-            self._engine.run([images] * len(self._numbers), steps)
+            self._engine.run([images[epoch] for epoch in self._slots.next_epochs], steps)
             if last:
                 state.update_ratio_K.copy_(self._update_ratio.end(list(state.weights.values())))
             if last or steps.stop % CHECK_STEPS == 0:
-                explosions += self._remove_exploded(epoch)
-                if not self._numbers:
+                explosions += self._remove_exploded()
+                if not self.numbers:
                     break
         return explosions
 
-    def _remove_exploded(self, epoch: int) -> list[Explosion]:
+    def _remove_exploded(self) -> list[Explosion]:
         """Look at who has frozen, and let those go."""
         active = self._state.watch.active_K.tolist()
-        frozen = {number for number, survives in zip(self._numbers, active, strict=True) if not survives}
-        return self._remove(epoch, frozen) if frozen else []
+        frozen = {number for slot, number in self._slots.taken if not active[slot]}
+        return self._remove(frozen) if frozen else []
 
-    def _remove(self, epoch: int, exploded: set[int]) -> list[Explosion]:
+    def _remove(self, exploded: set[int]) -> list[Explosion]:
         watch = self._state.watch
-        columns = [
-            column.tolist() for column in (watch.num_updates_K, watch.cost_K, watch.first_cost_K, watch.active_K)
-        ]
-        explosions = [
-            # A trial that has not frozen was lost by its last update: the next step would see a cost that is no number.
-            Explosion(number, epoch, step, math.nan if active else cost, first_cost)
-            for number, step, cost, first_cost, active in zip(self._numbers, *columns, strict=True)
-            if number in exploded
-        ]
-        self._keep([slot for slot, number in enumerate(self._numbers) if number not in exploded])
+        kept = watch.num_updates_K, watch.cost_K, watch.first_cost_K, watch.active_K
+        rows = list(zip(*(column.tolist() for column in kept), strict=True))
+        explosions = []
+        for slot, number in self._slots.taken:
+            if number in exploded:
+                step, cost, first_cost, active = rows[slot]
+                # One that has not frozen was lost by its last update: the next step would see a cost that is no number.
+                cost = math.nan if active else cost
+                explosions.append(Explosion(number, self._slots.epochs[number] + 1, step, cost, first_cost))
+        self._leave(exploded)
         return explosions
 
-    def _measure(self, epoch: int) -> list[EpochResult]:
-        state, data = self._state, self._data
-        cost_K = state.cost_sum_K / self._num_steps
-        train_measured = self._engine.evaluate(*self._train_sample)
-        val_measured = self._engine.evaluate(data.x_val_NCHW, data.y_val_N)
-        on_device = torch.stack([cost_K, *train_measured, *val_measured, state.update_ratio_K], dim=1)
-        rows = on_device.tolist()  # waits for the device once
-        num_sample, num_val = len(self._train_sample[1]), len(data.y_val_N)
+    def _measure(self) -> list[EpochResult]:
+        measured = measure(self._engine, self._data, self._train_sample, self._num_steps)
+        rates = self._learning_rates().tolist()
         return [
-            EpochResult(
-                number=number,
-                epoch=epoch,
-                cost=cost,
-                train_loss=train_loss,
-                train_acc=train_correct / num_sample,
-                val_loss=val_loss,
-                val_acc=val_correct / num_val,
-                update_ratio=ratio,
-                lr=lr,
-            )
-            for number, lr, (cost, train_loss, train_correct, val_loss, val_correct, ratio) in zip(
-                self._numbers, self._learning_rates(epoch).tolist(), rows, strict=True
-            )
+            EpochResult(number=number, epoch=self._slots.epochs[number] + 1, lr=rates[slot], **measured[slot]._asdict())
+            for slot, number in self._slots.taken
         ]
 
     def _keep_best(self, results: Sequence[EpochResult]) -> None:
         """Of the trials that have just had their best epoch."""
         better = {r.number: r for r in results if best_epoch([self._best.get(r.number, r), r]) is r}
         self._best |= better
-        if better and self._keeps_best and self.epoch < self.num_epochs:  # after the last one they are there anyway
-            self._state.keep_best([slot for slot, number in enumerate(self._numbers) if number in better])
+        # After the last one they are there anyway.
+        slots = [self._slots.slot(number) for number, result in better.items() if result.epoch < self.num_epochs]
+        if slots and self._keeps_best:
+            self._state.keep_best(slots)
 
-    def _learning_rates(self, epoch: int) -> Tensor:
-        vectors = self._state.vectors
-        return learning_rate(self.config.train, vectors.lr, vectors.lr_decay, epoch)
+    def _learning_rates(self) -> Tensor:
+        vectors, epochs = self._state.vectors, self._slots.next_epochs
+        rates = {n: learning_rate(self.config.train, vectors.lr, vectors.lr_decay, n) for n in set(epochs)}
+        if len(rates) == 1:
+            return rates[epochs[0]]
+        return torch.stack([rates[epoch][slot] for slot, epoch in enumerate(epochs)])
 
-    def _keep(self, slots: list[int]) -> None:
-        self._numbers = [self._numbers[slot] for slot in slots]
-        self._engine.keep(slots)
+    def _leave(self, leaving: set[int]) -> None:
+        """Where others may come, the slots stay, which costs what they cost before; else they move together."""
+        vacated = self._slots.vacate(leaving)
+        if self._stays and (self._refills or 2 * len(self.numbers) > len(self._slots.by_slot)):
+            self._state.vacate(vacated)
+        elif self._slots.vacant:
+            self._engine.keep(self._slots.move_together())

@@ -55,15 +55,24 @@ class RecordedSteps:
         end: what follows on all of them.
         like: a tensor of the device and precision in which batches are wanted.
         num_operators: of a step, about; 0: unknown, and small.
+        is_first: whether the next step is the first of some trial, which does more than others.
     """
 
     def __init__(
-        self, recorder: Recorder, parts: Sequence[Part], end: Work, like: Tensor, *, num_operators: int = 0
+        self,
+        recorder: Recorder,
+        parts: Sequence[Part],
+        end: Work,
+        like: Tensor,
+        *,
+        num_operators: int = 0,
+        is_first: Callable[[], bool] = lambda: False,
     ) -> None:
         self._recorder = recorder
         self._parts = parts
         self._end = end
         self._like = like
+        self._is_first = is_first
         self._at_once = max(1, min(MAX_STEPS, MAX_OPERATORS // max(1, num_operators)))
         self._place = torch.zeros((), dtype=torch.int64, device=like.device)  # of the next batch's first image
         self._epochs: list[Epoch] = []  # of each part, in memory that stays
@@ -100,7 +109,7 @@ class RecordedSteps:
     def _do(self, size: int, seeds: Sequence[int], alike: int) -> int:
         """At least one of so many steps on batches of this size; how many were done."""
         recording = self._recordings.setdefault(size, Recording())
-        if self._refused or recording.num_steps < WARM_UP:
+        if self._refused or recording.num_steps < WARM_UP or self._is_first():
             recording.num_steps += 1
             self._as_it_is(size, seeds)
             return 1

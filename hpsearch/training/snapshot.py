@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hpsearch.errors import EngineError
 from hpsearch.results import EpochResult
-from hpsearch.training.state import BEST
+from hpsearch.training.state import BEST, PackState
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,3 +34,17 @@ class Snapshot:
         """Whether the weights of its best epoch are in it, apart or because that is the last one."""
         is_last = self.best.epoch == self.epoch if self.best is not None else self.epoch == 0
         return is_last or bool(self.best_weights)
+
+
+def restore(state: PackState, slot: int, number: int, snapshot: Snapshot) -> None:
+    """Put a trial into a slot, without the best that it had.
+
+    Raises:
+        EngineError: it is of another net or optimizer.
+    """
+    stacked = {name: tensor for name, tensor in state.everything().items() if not name.startswith(BEST)}
+    if {n: t.shape for n, t in snapshot.present.items()} != {n: t.shape[1:] for n, t in stacked.items()}:
+        raise EngineError(f"the snapshot of trial {number} is of another net or optimizer.")
+    for name, tensor in stacked.items():
+        tensor[slot].copy_(snapshot.present[name])
+    state.watch.go_on([slot])

@@ -58,6 +58,8 @@ class PackState:
         self._lay_out(parameters, buffers, "single")
         self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
+        self.penalty: Penalty
+        self.smoothing_K: Tensor | None
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
         self.lr_K = vectors.lr.to(like, copy=True)
         self._set_coefficients()
@@ -158,6 +160,34 @@ class PackState:
             **{f"{BEST}{name}": tensor for name, tensor in self.best.items()},
         }
 
+    def vacate(self, slots: Sequence[int]) -> None:
+        """Leave these trials as they are from now on, until others take their places."""
+        self.watch.vacate(slots)
+
+    def admit_trials(self, slots: Sequence[int], other: PackState) -> bool:
+        """Copy the trials of another state into these slots; whether other operations follow from it than before.
+
+        No tensor is replaced, unless so.
+        """
+        given = other.everything()
+        for name, own in self.everything().items():
+            if not name.startswith(BEST):
+                own[list(slots)] = given[name]
+        self.watch.admit(slots, other.watch)
+        self.vectors = self.vectors.replaced(slots, other.vectors)
+        self.optimizer.set_coefficients(self.vectors)
+        before = self.penalty, self.smoothing_K
+        self._set_coefficients()
+        now = self.penalty, self.smoothing_K
+        old, new = ((penalty.reg, penalty.l1, smoothing_K) for penalty, smoothing_K in (before, now))
+        if [each is None for each in old] != [each is None for each in new]:
+            return True
+        for own_K, new_K in zip(old, new, strict=True):
+            if own_K is not None and new_K is not None:
+                own_K.copy_(new_K)
+        self.penalty, self.smoothing_K = before
+        return False
+
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials; the kept ones move together in this order."""
         for blocks in (self.parameter_blocks, self.buffer_blocks, *self._best_blocks):
@@ -199,4 +229,4 @@ class PackState:
     def _set_coefficients(self) -> None:
         self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
         smoothing_K = self.vectors.label_smoothing
-        self.smoothing_K = smoothing_K.to(self.cost_sum_K) if smoothing_K.any() else None
+        self.smoothing_K = smoothing_K.to(self.cost_sum_K, copy=True) if smoothing_K.any() else None

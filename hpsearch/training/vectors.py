@@ -40,6 +40,15 @@ class Vectors:
         """Those of some slots only."""
         return Vectors(**{field.name: getattr(self, field.name)[list(slots)] for field in fields(self)})
 
+    def replaced(self, slots: Sequence[int], other: Vectors) -> Vectors:
+        """With those of others in these slots."""
+        return Vectors(
+            **{
+                field.name: getattr(self, field.name).index_copy(0, torch.tensor(slots), getattr(other, field.name))
+                for field in fields(self)
+            }
+        )
+
 
 def columns(vector_K: Tensor, like: Tensor) -> Tensor:
     """As [K, 1, ...], to multiply a stacked tensor trial by trial."""

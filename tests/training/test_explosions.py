@@ -36,7 +36,7 @@ def explosion_step(plain, factor=3.0):
 @pytest.fixture
 def no_dropping(monkeypatch):
     """Exploded trials stay in the pack, frozen, so that a test can look at them."""
-    monkeypatch.setattr(Pack, "_remove", lambda self, epoch, exploded: [])
+    monkeypatch.setattr(Pack, "_remove", lambda self, exploded: [])
 
 
 PLANTED = [

@@ -118,7 +118,7 @@ def test_refuses_trials_that_do_not_fit(data):
     with pytest.raises(EngineError, match="Allowed: auto, loop, vmap"):
         Pack(config, data, [TrialSpec(0)], engine="vmp")
     pack = Pack(config, data, [TrialSpec(0, {"model.hidden": [50]})])  # the pack's own structure may be stated
-    with pytest.raises(EngineError, match=r"\[3\] are not in the pack"):
+    with pytest.raises(EngineError, match="trial 3 is not in the pack"):
         pack.drop([3])
     with pytest.raises(EngineError, match="trial 3 is not in the pack"):
         pack.state(3)
