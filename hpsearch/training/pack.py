@@ -111,6 +111,11 @@ class Pack:
         return self._slots.numbers
 
     @property
+    def refills(self) -> bool:
+        """Whether others take places here: trials that have gone through all epochs leave at once then."""
+        return self._stays
+
+    @property
     def num_vacant(self) -> int:
         """Trials that `admit` can take now."""
         return len(self._slots.vacant) if self._refills else 0

@@ -19,6 +19,7 @@ from hpsearch.storage import Lease, Outcome
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoint
 from hpsearch.training.early_stopping import stopped_early
+from hpsearch.training.snapshot import Snapshot
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.writer import Writer
@@ -48,6 +49,7 @@ def create_pack(
     engine: str,
     *,
     keeps_best: bool = True,
+    refills: bool = False,
 ) -> Pack:
     """The pack of some trials, at its beginning or where their checkpoints are.
 
@@ -58,10 +60,15 @@ def create_pack(
         held: those trials, and maybe others, by number.
         engine: auto, loop, vmap, fused or graph.
         keeps_best: whether weights may be kept of them.
+        refills: whether others may take the places of those that end.
     """
+    specs, snapshots = _begun(numbers, held)
+    return Pack(config, data, specs, engine=engine, snapshots=snapshots, keeps_best=keeps_best, refills=refills)
+
+
+def _begun(numbers: Sequence[int], held: Mapping[int, HeldTrial]) -> tuple[list[TrialSpec], dict[int, Snapshot]]:
     snapshots = {n: found.snapshot for n in numbers if (found := held[n].checkpoint) is not None}
-    specs = [TrialSpec(number, held[number].lease.params) for number in numbers]
-    return Pack(config, data, specs, engine=engine, snapshots=snapshots, keeps_best=keeps_best)
+    return [TrialSpec(number, held[number].lease.params) for number in numbers], snapshots
 
 
 class PackRun:
@@ -73,6 +80,8 @@ class PackRun:
         pruner: its name, as the reason of those it stops.
         keep: called with trials that complete, while they are in the pack; gives the files with weights of some.
         after_epoch: called after each epoch.
+        more: takes at most so many trials more into `held` and gives their numbers, none if none wait; for a pack
+            that refills.
     """
 
     def __init__(
@@ -89,20 +98,14 @@ class PackRun:
         listener: Listener,
         stop: Stop,
         after_epoch: Callable[[], None],
+        more: Callable[[int], Sequence[int]] = lambda _num: (),
     ) -> None:
         self.pack, self.held, self.pruner, self.keep = pack, held, pruner, keep
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
-        self.after_epoch = after_epoch
-        numbers = pack.numbers
-        for number in numbers:
-            checkpoint = held[number].checkpoint
-            held[number].results = list(checkpoint.results) if checkpoint else []
-        # What an earlier attempt reported counts again from its checkpoint on.
-        earlier = [(held[n].lease, result) for n in numbers for result in held[n].results]
-        writer.record(earlier)
-        listener.measured([result for _, result in earlier], earlier=True)
+        self.after_epoch, self.more = after_epoch, more
+        self._take_up(pack.numbers)
         self._checkpointed = time.monotonic()
 
     def run(self) -> dict[int, HeldTrial]:
@@ -119,10 +122,35 @@ class PackRun:
             self.listener.measured(report.results)
             self._finish_exploded(report.explosions)
             self._end_before_time(report.results)
+            self._refill()
             self.listener.epoch_finished(len(report.results) + len(report.explosions))
             self.after_epoch()
             self._checkpoint()
         return {number: self.held[number] for number in self.pack.numbers if number in self.held}
+
+    def _take_up(self, numbers: Sequence[int]) -> None:
+        """What an earlier attempt reported counts again from its checkpoint on."""
+        for number in numbers:
+            checkpoint = self.held[number].checkpoint
+            self.held[number].results = list(checkpoint.results) if checkpoint else []
+        earlier = [(self.held[n].lease, result) for n in numbers for result in self.held[n].results]
+        self.writer.record(earlier)
+        self.listener.measured([result for _, result in earlier], earlier=True)
+
+    def _refill(self) -> None:
+        """Let others take the places of those that have ended, and of those that have gone through all epochs."""
+        if not self.pack.refills:
+            return
+        done = [number for number in self.pack.numbers if self.pack.epochs_of(number) >= self.pack.num_epochs]
+        self.complete({number: self.held[number] for number in done if number in self.held})
+        self.pack.drop(done)
+        if not self.pack.num_vacant:
+            return
+        if numbers := self.more(self.pack.num_vacant):
+            self.pack.admit(*_begun(numbers, self.held))
+            self._take_up(numbers)
+        else:
+            self.pack.close()
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Let trials go that are another worker's now."""
@@ -157,11 +185,11 @@ class PackRun:
         mirror, patience = self.mirror, self.pack.config.train.patience
         # All at the same epoch, so that each is compared with all others.
         stopped = [r.number for r in live if mirror is not None and mirror.report(r.number, r.epoch, r.val_acc)]
-        if self.pack.epoch >= self.pack.num_epochs:
-            return
+        going_on = {result.number for result in live if result.epoch < self.pack.num_epochs}
+        stopped = [number for number in stopped if number in going_on]
         early: list[int] = []
         if patience is not None:
-            curves = {r.number: [each.val_acc for each in self.held[r.number].results] for r in live}
+            curves = {number: [each.val_acc for each in self.held[number].results] for number in going_on}
             early = [number for number, values in curves.items() if stopped_early(values, patience)]
         self._complete_before_time(early, attributes.STOPPED_EARLY)
         self._prune([number for number in stopped if number not in early])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,13 +56,13 @@ class TrialSource:
             if lease.attempt > 1:
                 held[lease.number].checkpoint = self._checkpoints.load(lease.number)
 
-    def propose_params(self, held: dict[int, HeldTrial]) -> None:
-        """Hyperparameters for trials that have none yet, from the sampler; the mirror learns of all others."""
+    def propose_params(self, held: dict[int, HeldTrial], mine: Collection[int]) -> None:
+        """Hyperparameters for trials that have none yet, from the sampler, which learns of all but the worker's."""
         if (mirror := self._mirror) is None:
             return
         first = mirror.first_open
         rows = self._insist(lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=first))
-        mirror.learn(rows, mine=held)
+        mirror.learn(rows, mine=mine)
         proposed = []
         for number, trial in held.items():
             if trial.lease.params:

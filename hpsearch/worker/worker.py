@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import best_trial
-from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config import RunConfig, StudyConfig, is_vector
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, StorageError
 from hpsearch.logs import get_logger
@@ -94,6 +94,7 @@ class Worker:
         if needs_mirror(plan.settings):
             self.mirror = Mirror(study.name, plan.config.space, plan.settings, rows)
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
+        self.one_structure = all(map(is_vector, plan.config.space))
         self.images = {plan.trial_config.data: data}
         self.held: dict[int, HeldTrial] = {}
         self.failures = Failures(plan.config.space)
@@ -171,17 +172,39 @@ class Worker:
         resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
         if resuming:
             self.listener.note(resumption(resuming))
-        self.source.propose_params(self.held)
-        for config, numbers in packs_of(self.plan.trial_config, self.held):
-            for first in range(0, len(numbers), self.width):  # which may have shrunk since they were taken
-                self._train(config, numbers[first : first + self.width])
+        self.source.propose_params(self.held, self.held)
+        self._train_packs(list(self.held))
+
+    def _train_packs(self, numbers: Sequence[int]) -> None:
+        """Train these, where they are still in hand."""
+        held = {number: self.held[number] for number in numbers if number in self.held}
+        for config, alike in packs_of(self.plan.trial_config, held):
+            for first in range(0, len(alike), self.width):  # which may have shrunk since they were taken
+                self._train(config, alike[first : first + self.width])
+
+    def _more(self, numbers: list[int], num: int) -> Sequence[int]:
+        """Trials for free slots of a pack of these, which they join."""
+        fresh: dict[int, HeldTrial] = {}
+        try:
+            self.source.take_trials(fresh, num)
+        finally:
+            self.held |= fresh  # at once: whatever happens, they are given back
+        self.source.propose_params(fresh, self.held)
+        numbers += fresh
+        return list(fresh)
 
     def _train(self, config: StudyConfig, numbers: Sequence[int]) -> None:
         """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
         numbers = [number for number in numbers if number in self.held]
         try:
             pack = create_pack(
-                config, self._images(config), numbers, self.held, self.run_config.engine, keeps_best=self.keeps_best
+                config,
+                self._images(config),
+                numbers,
+                self.held,
+                self.run_config.engine,
+                keeps_best=self.keeps_best,
+                refills=self.one_structure,
             )
             self.current = run = PackRun(
                 pack,
@@ -195,6 +218,7 @@ class Worker:
                 listener=self.listener,
                 stop=self.stop,
                 after_epoch=self._hear_news,
+                more=partial(self._more, numbers),
             )
             run.complete(run.run())
             self.failures.clear()
@@ -204,12 +228,12 @@ class Worker:
             if is_poisoned(error):
                 self._poisoned(numbers, error)
             elif len(numbers) > 1 and (is_out_of_memory(error) or not isinstance(error, HpsearchError)):
-                self._train_halves(config, numbers, error)
+                self._train_halves(numbers, error)
             else:
                 self._fail(numbers, error, config)
         self._hear_news()
 
-    def _train_halves(self, config: StudyConfig, numbers: Sequence[int], error: Exception) -> None:
+    def _train_halves(self, numbers: Sequence[int], error: Exception) -> None:
         """A pack raised: too little memory for so many, or one of its trials, which the halving will find alone."""
         half = (len(numbers) + 1) // 2
         if is_out_of_memory(error):
@@ -219,8 +243,7 @@ class Worker:
         else:
             log.info("a pack of %d raised %s; it goes on in halves", len(numbers), first_line(error))
         for part in (numbers[:half], numbers[half:]):
-            if any(number in self.held for number in part):
-                self._train(config, part)
+            self._train_packs(part)
 
     def _images(self, config: StudyConfig) -> TrainingData:
         """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
