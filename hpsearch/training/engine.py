@@ -66,8 +66,9 @@ class Engine(ABC):
         """Forget all other trials; the kept ones move together in this order."""
         self.state.keep(slots)
 
-    def weights_changed(self) -> None:  # noqa: B027 - most engines derive nothing from them
+    def weights_changed(self) -> None:
         """Something else has written to the state; what was derived from its weights is no longer true."""
+        self.state.weights_changed()
 
     def _images_per_chunk(self, x_NCHW: Tensor) -> int:
         if not hasattr(self, "_widest_layer"):
