@@ -76,8 +76,9 @@ class Engine(ABC):
         """Forget all other trials; the kept ones move together in this order."""
         self.state.keep(slots)
 
-    def weights_changed(self) -> None:  # noqa: B027 - most engines derive nothing from them
+    def weights_changed(self) -> None:
         """Something else has written to the state; what was derived from its weights is no longer true."""
+        self.state.weights_changed()
 
     def operations_changed(self) -> None:  # noqa: B027 - most engines look at each step
         """A step does something else from now on, as trials with regularization have come to those without."""

@@ -126,10 +126,11 @@ class Adam(Optimizer):
     def update(
         self, parameters: Stacked, gradients: Stacked, lr_K: Tensor, num_updates_K: Tensor, frozen_K: Tensor | None
     ) -> None:
-        # lr * m / c1 / (sqrt(v) / sqrt(c2) + eps) = (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps * sqrt(c2))
-        root2_K = (1 - self._beta2_K**num_updates_K).sqrt()
-        step_K = -lr_K * root2_K / (1 - self._beta1_K**num_updates_K)
-        step_K, eps_K = _unless_frozen(step_K, frozen_K, 0).to(lr_K), (ADAM_EPS * root2_K).to(lr_K)
+        step_K, eps_K = corrected(-lr_K, self._beta1_K, self._beta2_K, num_updates_K)
+        # Before the first update there is neither average nor eps: 0 / 0.
+        step_K, eps_K = (
+            _unless_frozen(rate_K, frozen_K, value).to(lr_K) for rate_K, value in ((step_K, 0), (eps_K, 1))
+        )
         gain1_K, gain2_K = (
             _unless_frozen(1 - beta_K, frozen_K, 0).to(lr_K) for beta_K in (self._beta1_K, self._beta2_K)
         )
@@ -156,6 +157,13 @@ class Adam(Optimizer):
         if self._weight_decay_K is not None:
             self._weight_decay_K = self._weight_decay_K[list(slots)]
         _keep(self.state, slots)
+
+
+def corrected(lr_K: Tensor, beta1_K: Tensor, beta2_K: Tensor, num_updates_K: Tensor) -> tuple[Tensor, Tensor]:
+    """(lr_K, eps_K) with which Adam's averages m and v need no correction, in the betas' precision."""
+    # lr * m / c1 / (sqrt(v) / sqrt(c2) + eps) = (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps * sqrt(c2))
+    root2_K = (1 - beta2_K**num_updates_K).sqrt()
+    return lr_K * root2_K / (1 - beta1_K**num_updates_K), ADAM_EPS * root2_K
 
 
 def make_optimizer(name: str, parameters: Stacked, weights: Iterable[str], vectors: Vectors) -> Optimizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from hpsearch.models import Dropout, weight_names
 from hpsearch.training.cost import Penalty
 from hpsearch.training.explosion import ExplosionWatch
 from hpsearch.training.layout import WEIGHTS, Kind, Stacked, layout_of
+from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import make_optimizer
+from hpsearch.training.updater import Updated, Updater
 from hpsearch.training.vectors import Vectors, columns
 
 BEST = "best/"  # before the names of the best weights, in `everything`
@@ -55,6 +57,7 @@ class PackState:
         self.train = train
         self._weight_names = weights
         self._best_blocks: tuple[Stacked, Stacked]
+        self._made_updater: Updater | None = None
         self._lay_out(parameters, buffers, "single")
         self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
@@ -98,7 +101,7 @@ class PackState:
             gradients: of the data loss, by block.
             buffers: as the forward pass left them, by block; those that it does not change may be missing.
         """
-        frozen_K = self.admit(loss_K, self.penalty.cost(self.weights))
+        frozen_K = self.admit(loss_K, self.penalty.cost(self.weights, self.squares()))
         self.update(gradients, frozen_K)
         self.store(buffers, frozen_K)
 
@@ -109,16 +112,17 @@ class PackState:
         self.cost_sum_K += cost_K
         return self._frozen(active_K)
 
-    def update(self, gradients: Stacked, frozen_K: Tensor | None) -> None:
-        """Regularize and update those parameters that have a gradient of the data loss here; uses the gradients up."""
-        parameters = {name: self.parameter_blocks[name] for name in gradients}
-        self.penalty.add_gradients({n: t for n, t in parameters.items() if n in self._weight_blocks}, gradients)
-        lr_K = self.lr_K
-        if frozen_K is not None:
-            lr_K = lr_K.masked_fill(frozen_K, 0)
-            for gradient in gradients.values():
-                gradient.masked_fill_(columns(frozen_K, gradient), 0)
-        self.optimizer.update(parameters, gradients, lr_K, self.watch.num_updates_K, frozen_K)
+    def squares(self) -> Stacked:
+        """Sums of the squares of those blocks of weights where the last update left them behind, of shape [K]."""
+        return self._updater.squares()
+
+    def update(self, gradients: Stacked, frozen_K: Tensor | None, rounded: Mapping[str, Tensor] | None = None) -> None:
+        """Regularize and update those parameters that have a gradient of the data loss here; see `Updater.update`."""
+        self._updater.update(gradients, frozen_K, rounded)
+
+    def weights_changed(self) -> None:
+        """Something else has written to the weights; what was derived from them is no longer true."""
+        self._updater.weights_changed()
 
     def store(self, buffers: Stacked, frozen_K: Tensor | None) -> None:
         """Take over the buffers of all trials but the frozen."""
@@ -181,15 +185,18 @@ class PackState:
         now = self.penalty, self.smoothing_K
         old, new = ((penalty.reg, penalty.l1, smoothing_K) for penalty, smoothing_K in (before, now))
         if [each is None for each in old] != [each is None for each in new]:
+            self._made_updater = None
             return True
         for own_K, new_K in zip(old, new, strict=True):
             if own_K is not None and new_K is not None:
                 own_K.copy_(new_K)
         self.penalty, self.smoothing_K = before
+        self._updater.set_coefficients(self.vectors)
         return False
 
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials; the kept ones move together in this order."""
+        self._made_updater = None
         for blocks in (self.parameter_blocks, self.buffer_blocks, *self._best_blocks):
             for name, block in blocks.items():
                 blocks[name] = block[list(slots)]
@@ -201,6 +208,24 @@ class PackState:
         self.watch.keep(slots)
         self._set_coefficients()
 
+    @property
+    def _updater(self) -> Updater:
+        """For the blocks that there are now; made when it is needed, since its kernels are compiled for them."""
+        if self._made_updater is None:
+            self._made_updater = make_updater(
+                Updated(
+                    blocks=self.parameter_blocks,
+                    weights=frozenset(self._weight_blocks),
+                    optimizer=self.optimizer,
+                    rule=self.train.optimizer,
+                    penalty=self.penalty,
+                    vectors=self.vectors,
+                    lr=self.lr_K,
+                    num_updates=self.watch.num_updates_K,
+                )
+            )
+        return self._made_updater
+
     def _lay_out(self, parameters: Stacked, buffers: Stacked, kind: Kind) -> None:
         self._layouts = layout_of(parameters, self._weight_names, kind), layout_of(buffers, (), kind)
         self.parameter_blocks, self.buffer_blocks = (
@@ -210,6 +235,7 @@ class PackState:
         self._weight_blocks = {WEIGHTS, *self._weight_names} & self.parameter_blocks.keys()
         self._part()
         self.optimizer = make_optimizer(self.train.optimizer, self.parameter_blocks, self._weight_blocks, self.vectors)
+        self._made_updater = None
 
     def _part(self) -> None:
         """Find the tensors in their blocks."""

@@ -6,13 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreted_kernels import interpreted
 from plain_training import make_config, make_data
 from recorded_steps import Rehearsed
 
 from hpsearch.config import FloatRange
 from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
-from hpsearch.training import Pack, graph
+from hpsearch.training import Pack, graph, state
+from hpsearch.training.one_pass import OnePass
+
+__all__ = ["interpreted"]
 
 EPOCHS = 3
 SEARCHED = [
@@ -173,3 +177,13 @@ def test_engines_whose_trials_share_batches_take_nobody(data):
     pack.drop([0])
     assert pack.num_vacant == 0
     assert all(math.isfinite(result.cost) for result in pack.run_epoch().results)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+def test_updates_in_one_pass_take_their_coefficients(data, optimizer, rehearsed, interpreted, monkeypatch):
+    monkeypatch.setattr(state, "make_updater", OnePass)
+    config = make_config(EPOCHS, train__optimizer=optimizer)
+    found, *_ = refilled(config, data, [*SEARCHED[:3], {"lr": 1e-2, "reg": 0.0}])
+    monkeypatch.undo()
+    for number, params in enumerate(SEARCHED[:3]):
+        expect_alike(found[number], trained_alone(config, data, number, params)[0])

@@ -81,6 +81,7 @@ class FusedEngine(StackedEngine):
 
     @override
     def weights_changed(self) -> None:
+        super().weights_changed()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -101,7 +102,7 @@ class FusedEngine(StackedEngine):
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
         large = self._update_large
-        squares = large.squares(self._large) if large else {}
+        squares = large.squares(self._large) if large else state.squares()
         frozen_K = state.admit(loss_K, state.penalty.cost(state.weights, squares))
         for layer in self._linears:
             gradient = layer.weight_gradient()
