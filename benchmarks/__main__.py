@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks import chaos, dashboard, engines, quality, scaling, throughput
+from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
 from hpsearch.errors import HpsearchError
 
@@ -12,6 +13,7 @@ BENCHMARKS = {
     "chaos": chaos.main,
     "dashboard": dashboard.main,
     "engines": engines.main,
+    "gpu": gpu.main,
     "peers": comparison.main,
     "quality": quality.main,
     "scaling": scaling.main,

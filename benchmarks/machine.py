@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +33,31 @@ def about(*packages: str) -> dict[str, Any]:
         "load_at_start": load(),
         "versions": {"python": platform.python_version(), **versions(*PACKAGES, *packages)},
     }
+
+
+def about_gpu(device: torch.device) -> dict[str, Any]:
+    """What else decides the speed of a GPU: driver, CUDA, and whether products in float32 may be of fewer digits."""
+    found: dict[str, Any] = {"device": str(device), "cuda": torch.version.cuda, "driver": driver()}
+    found["float32_products"] = torch.get_float32_matmul_precision()
+    found["cudnn"] = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    found["tf32_in_convolutions"] = torch.backends.cudnn.allow_tf32
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found["gpu"] = properties.name  # of this device; `about` knows the first one's
+        found["memory_gib"] = round(properties.total_memory / 2**30, 1)
+        found["capability"] = f"{properties.major}.{properties.minor}"
+        found["multiprocessors"] = properties.multi_processor_count
+    return found
+
+
+def driver() -> str | None:
+    """NVIDIA's, as the kernel's module says it, or its own tool."""
+    with suppress(OSError):
+        return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    with suppress(OSError, subprocess.SubprocessError):
+        ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.split()[0]
+    return None
 
 
 def processor() -> str:

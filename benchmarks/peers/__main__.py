@@ -15,6 +15,8 @@ from benchmarks.peers.work import Work
 SEARCHES = {
     "optuna-dataloader": ("dataloader", "search"),
     "optuna-expert": ("expert", "search"),
+    "optuna-expert-bfloat16": ("expert", "search"),
+    "optuna-expert-compiled": ("expert", "search"),
     "ray-tune": ("ray_tune", "search"),
     "ray-tune-reuse": ("ray_tune", "search_with_reuse"),
 }

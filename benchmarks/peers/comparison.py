@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import machine, pages
 from benchmarks.peers import ray_tune, work
 from benchmarks.peers.ended import extrapolate
-from benchmarks.peers.ways import FLOAT32, OURS, Timed, run_way
+from benchmarks.peers.ways import FLOAT32, OURS, VARIANTS, Timed, run_way
 from benchmarks.peers.work import MODELS, Work
 from hpsearch.errors import ConfigError, MissingExtraError
 from hpsearch.runtime import num_cores
@@ -32,9 +32,12 @@ WAYS = {
     FLOAT32: "hpsearch coarse with train.precision=float32, as the others",
     "optuna-dataloader": "Optuna + DataLoader, as in Optuna's PyTorch example",
     "optuna-expert": "Optuna + in-memory loop, one process per core",
+    "optuna-expert-bfloat16": "the same under autocast, products in bfloat16",
+    "optuna-expert-compiled": "the same in bfloat16 under torch.compile",
     "ray-tune": "Ray Tune, the same loop, as many trials at once as cores",
     "ray-tune-reuse": "Ray Tune, the same, with reuse_actors=True: one process for many trials",
 }
+LARGE = ("resnet", "vit")  # nets on which an expert would take bfloat16 and torch.compile
 PASSES = 7  # over weights, gradients and momentum in one step, at least: 4 reads, 3 writes
 
 
@@ -56,16 +59,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args(arguments)
     given.processes = given.processes or (num_cores() if given.device == "cpu" else 1)
-    names, skipped = choose_ways(given.only.split(",") if given.only else None)
+    names, skipped = choose_ways(given.only.split(",") if given.only else None, given.model)
     with tempfile.TemporaryDirectory(prefix="peers") as folder:
-        found = compare(given, names, Path(folder))
+        found = compare(given, names, Path(folder), skipped)
     command = shlex.join(["python", "-m", "benchmarks", "peers", *arguments])
     found = {"benchmark": "peers", "command": command, **found, "skipped": skipped}
     print("\n".join(_words(found)), table(found).as_text(), sep="\n\n")
     pages.write(found, page(found), given.json, given.output)
 
 
-def choose_ways(only: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+def choose_ways(only: Sequence[str] | None, model: str = "mlp") -> tuple[list[str], dict[str, str]]:
     """Names of the ways that run, and why others do not.
 
     Raises:
@@ -75,7 +78,7 @@ def choose_ways(only: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     for name in only or ():
         if name not in WAYS:
             raise ConfigError(f"--only {name} is not a way to search.\nAllowed: {', '.join(WAYS)}.")
-    names, skipped = list(only or WAYS), {}
+    names, skipped = list(only or [name for name in WAYS if model in LARGE or name not in VARIANTS]), {}
     on_ray = [name for name in names if name.startswith("ray-tune")]
     try:
         if on_ray:
@@ -88,8 +91,8 @@ def choose_ways(only: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     return names, skipped
 
 
-def compare(given: argparse.Namespace, names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """All ways in turns, the device's peaks before each turn."""
+def compare(given: argparse.Namespace, names: Sequence[str], folder: Path, skipped: dict[str, str]) -> dict[str, Any]:
+    """All ways in turns, the device's peaks before each turn; the expert's variants may turn out not to be had here."""
     images, num_images = folder / "images.npz", given.images
     if given.data:
         num_images = work.write_first_images(images, Path(given.data.removeprefix("npz:")).resolve(), given.images)
@@ -113,7 +116,16 @@ def compare(given: argparse.Namespace, names: Sequence[str], folder: Path) -> di
     for round_ in range(given.rounds):
         peaks.measure()
         for number, (name, its_sets) in enumerate(ways.items()):
-            runs[name].append(run_way(name, search, folder / f"{round_}-{number}", peer_trials, its_sets))
+            if name in skipped:
+                continue
+            try:
+                runs[name].append(run_way(name, search, folder / f"{round_}-{number}", peer_trials, its_sets))
+            except SystemExit as failed:
+                if name not in VARIANTS:
+                    raise
+                skipped[name] = str(failed).strip().splitlines()[-1]
+                del runs[name]
+                continue
             print(f"round {round_ + 1}: {name} {runs[name][-1].seconds:.1f} s", file=sys.stderr, flush=True)
     num_train = num_images - num_val
     return {

@@ -13,12 +13,11 @@ import optuna
 import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 
 from benchmarks.peers.ended import Ended, of_study
-from benchmarks.peers.trainable import lenet, mlp
+from benchmarks.peers.trainable import make_net
 from benchmarks.peers.work import Work
 
 
@@ -50,16 +49,12 @@ def get_loaders(work: Work):
     )
 
 
-def define_model(work: Work) -> nn.Module:
-    return mlp(3072, work.hidden) if work.model == "mlp" else lenet()
-
-
 def search(work: Work, folder: Path) -> Ended:
     device = torch.device(work.device)
     train_loader, valid_loader = get_loaders(work)
 
     def objective(trial: optuna.Trial) -> float:
-        model = define_model(work).to(device)
+        model = make_net(work).to(device)
         lr = trial.suggest_float("lr", *work.lr, log=True)
         reg = trial.suggest_float("reg", *work.reg, log=True)
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=reg)

@@ -21,6 +21,11 @@ from hpsearch.storage import TrialRow, find_study, open_database, read_trials
 ROOT = Path(__file__).parents[2]
 OURS = "hpsearch"
 FLOAT32 = "hpsearch-float32"
+# What the expert does otherwise, by the name of the way.
+VARIANTS = {
+    "optuna-expert-bfloat16": {"precision": "bfloat16"},
+    "optuna-expert-compiled": {"precision": "bfloat16", "compile_mode": "default"},
+}
 ENDS_WHEN_STOPPED = (0, 128 + signal.SIGINT, -signal.SIGINT)
 
 
@@ -81,6 +86,7 @@ def run_way(name: str, work: Work, folder: Path, num_trials_of_peers: int, sets:
         return run_hpsearch(work, folder, sets)
     alone = name == "optuna-dataloader"
     part = replace(work, num_trials=num_trials_of_peers, num_processes=1 if alone else work.num_processes)
+    part = replace(part, **VARIANTS.get(name, {}))
     return run_peer(name, part, folder)
 
 

@@ -6,7 +6,7 @@ Shape suffixes: N = images, C = channels, H = height, W = width.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ HIDDEN = 50
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"lr": (1e-6, 1e-4), "reg": (1e-5, 1e-1), "normalize": "pixel", "scale": 255.0, "init": "small:1e-4"},
     "lenet": {"lr": (1e-4, 1e-2), "reg": (1e-6, 1e-2), "normalize": "channel", "scale": 1.0, "init": "he"},
+    "resnet": {"lr": (1e-4, 1e-2), "reg": (1e-6, 1e-3), "normalize": "channel", "scale": 1.0, "init": "he"},
+    "vit": {"lr": (1e-4, 1e-2), "reg": (1e-6, 1e-3), "normalize": "channel", "scale": 1.0, "init": "he"},
 }
+USER_NETS = {"vit": "benchmarks.nets:vit"}  # by the name that hpsearch's user writes; they have their own weights
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Work:
     seed: int = 0
     seconds: float | None = None  # ends the search, in place of num_trials
     threads: int = 1  # of each process, where the way says how many it wants
+    options: dict[str, int] = field(default_factory=dict)  # of a net of the user's
+    precision: str = "float32"  # of the expert's products; hpsearch is told by its own keys
+    compile_mode: str | None = None  # of torch.compile, where the expert's net is compiled
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -68,9 +74,10 @@ val = {self.num_val}
 normalize = "{self.normalize}"
 scale = {self.scale}
 [model]
-name = "{self.model}"
+name = "{USER_NETS.get(self.model, self.model)}"
 hidden = [{self.hidden}]
 init = "{self.init}"
+{self._options()}
 [train]
 batch_size = {self.batch_size}
 optimizer = "momentum"
@@ -84,12 +91,23 @@ trials = {self.num_trials}
 epochs = {self.epochs}
 """
 
+    def _options(self) -> str:
+        return "".join(f"options.{name} = {value}\n" for name, value in self.options.items())
+
 
 def multiplications(model: str, shape: tuple[int, int, int] = SHAPE, hidden: int = HIDDEN) -> list[int]:
-    """Multiply-adds of each layer for one image: a fully connected one n*m, a 5x5 convolution that of each output."""
+    """Multiply-adds of each layer for one image: a fully connected one n*m, a 5x5 convolution that of each output.
+
+    Of a large net those of its first layer and of all others together, as PyTorch runs them.
+    """
     num_channels, height, width = shape
     if model == "mlp":
         return [num_channels * height * width * hidden, hidden * NUM_CLASSES]
+    if model in ("resnet", "vit"):
+        from hpsearch.models import num_multiplications  # with torch, which writing images does not need
+
+        first = height * width * 64 * 3 * 3 * num_channels if model == "resnet" else height * width * num_channels * 192
+        return [first, num_multiplications(_net(model), shape) - first]
     assert shape == SHAPE, "LeNet is counted for 32x32"
     convolutions = [28 * 28 * 6 * 5 * 5 * num_channels, 10 * 10 * 16 * 5 * 5 * 6]
     return [*convolutions, 400 * 120, 120 * 84, 84 * NUM_CLASSES]
@@ -105,7 +123,18 @@ def num_parameters(model: str) -> int:
     if model == "mlp":
         inputs = SHAPE[0] * SHAPE[1] * SHAPE[2]
         return (inputs + 1) * HIDDEN + (HIDDEN + 1) * NUM_CLASSES
+    if model in ("resnet", "vit"):
+        return sum(parameter.numel() for parameter in _net(model).parameters())
     return (25 * 3 + 1) * 6 + (25 * 6 + 1) * 16 + (400 + 1) * 120 + (120 + 1) * 84 + (84 + 1) * NUM_CLASSES
+
+
+def _net(model: str) -> Any:
+    from hpsearch.config import ModelConfig
+    from hpsearch.config.usercode import trust
+    from hpsearch.models import build
+
+    trust(*USER_NETS.values())
+    return build(ModelConfig(name=USER_NETS.get(model, model)), SHAPE, NUM_CLASSES)
 
 
 def write_random_images(path: Path, num_images: int) -> None:

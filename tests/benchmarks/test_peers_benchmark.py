@@ -1,16 +1,22 @@
+import copy
 import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.peers import comparison, dataloader, ray_tune
-from benchmarks.peers.ended import extrapolate
-from benchmarks.peers.trainable import initialize, lenet, load, mlp, train
+from benchmarks.peers.ended import Ended, extrapolate
+from benchmarks.peers.step import Step
+from benchmarks.peers.trainable import initialize, lenet, load, make_net, mlp, train
+from benchmarks.peers.ways import VARIANTS, Timed
 from benchmarks.peers.work import (
     MODELS,
     Work,
@@ -20,10 +26,13 @@ from benchmarks.peers.work import (
     write_first_images,
     write_random_images,
 )
+from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, MissingExtraError
+from hpsearch.models import num_multiplications
 
 ROOT = Path(__file__).parents[2]
 NO_RAY_TUNE = any(importlib.util.find_spec(name) is None for name in ("ray", "pandas", "pyarrow", "tensorboardX"))
+PEAKS = ("gemm_gflops", "copy_gb_s")
 SMALL = ["--trials", "3", "--epochs", "1", "--images", "300", "--rounds", "1", "--peer-trials", "2"]
 
 
@@ -37,7 +46,8 @@ def run(*options, code=0):
 def small_work(folder, model="mlp", **changes):
     images = folder / "images.npz"
     write_random_images(images, 300)
-    return Work(str(images), 20, model, epochs=1, num_trials=2, num_processes=2, **{**MODELS[model], **changes})
+    given = {"images": str(images), "num_val": 20, "epochs": 1, "num_trials": 2, "num_processes": 2}
+    return Work(model=model, **{**given, **MODELS[model], **changes})
 
 
 @pytest.mark.slow
@@ -124,7 +134,89 @@ def test_multiplications_and_parameters_are_those_of_the_net(model, make):
     assert sum(p.numel() for p in net.parameters()) == num_parameters(model)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["resnet", "vit"])
+def test_multiplications_and_parameters_of_large_nets_are_those_of_the_experts(tmp_path, model):
+    net = make_net(small_work(tmp_path, model))
+    first = next(layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d))
+    counted = []
+    first.register_forward_hook(lambda layer, _x, y: counted.append(y[0].numel() * layer.weight[0].numel()))
+    total = num_multiplications(net, (3, 32, 32))
+    assert multiplications(model) == [counted[0], total - counted[0]]
+    assert num_parameters(model) == sum(p.numel() for p in net.parameters())
+
+
+def test_a_step_is_that_of_a_plain_loop():
+    torch.manual_seed(0)
+    net, x, y = lenet(), torch.randn(6, 3, 32, 32), torch.arange(6)
+    plain = copy.deepcopy(net)
+    step = Step(net, "cpu", lr=0.1, reg=0.01)
+    for _ in range(2):
+        step(step.placed(x), y)
+    momenta = [torch.zeros_like(p) for p in plain.parameters()]
+    for _ in range(2):
+        gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(plain(x), y), list(plain.parameters()))
+        with torch.no_grad():
+            for p, g, v in zip(plain.parameters(), gradients, momenta, strict=True):
+                v.mul_(0.9).add_(g + 0.01 * p * (p.ndim > 1))
+                p -= 0.1 * v
+    for ours, expected in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_epoch_has_each_image_once_in_the_order_of_memory_of_the_net():
+    step = Step(lenet(), "cpu", lr=0.1, reg=0.0)
+    x = step.placed(torch.randn(7, 3, 32, 32))
+    batches = list(step.batches(x, torch.arange(7), 3))
+    assert [len(y) for _, y in batches] == [3, 3, 1]
+    assert sorted(torch.cat([y for _, y in batches]).tolist()) == list(range(7))
+    for images, labels in batches:
+        assert torch.equal(images, x[labels])
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("model", "precision"), [("resnet", "float32"), ("vit", "bfloat16")])
+def test_the_experts_trial_trains_large_nets(tmp_path, model, precision):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "small.npz", x_train=images, y_train=np.arange(24) % 10)
+    small = {"width": 16, "depth": 1, "heads": 2} if model == "vit" else {}
+    work = small_work(tmp_path, model, images=str(tmp_path / "small.npz"), num_val=4, batch_size=10, options=small)
+    reported = []
+    train(replace(work, precision=precision), load(work), 1e-3, 1e-4, lambda *given: reported.append(given))
+    assert [epoch for epoch, _ in reported] == [1]
+
+
+def test_a_users_net_is_named_in_the_study_file(tmp_path):
+    work = small_work(tmp_path, "vit", options={"width": 16, "heads": 2})
+    model = load_settings(document=tomllib.loads(work.study_file())).study.model
+    assert (model.name, dict(model.options)) == ("benchmarks.nets:vit", {"width": 16, "heads": 2})
+    work.save(tmp_path / "work.json")
+    assert Work.load(tmp_path / "work.json") == work
+
+
+def test_large_nets_have_the_experts_variants_beside_them():
+    assert set(VARIANTS) <= set(comparison.choose_ways(None, "resnet")[0])
+    assert not set(VARIANTS) & set(comparison.choose_ways(None, "lenet")[0])
+
+
+def test_a_variant_that_cannot_be_had_is_left_out_and_the_reason_said(monkeypatch, tmp_path):
+    def run_way(name, work, *_):
+        if name == "optuna-expert-compiled":
+            raise SystemExit("it failed (1):\nTraceback\nRuntimeError: no compiler")
+        return Timed(0.0, 3.0, Ended(1.0, [2.0, 3.0], [0.1, 0.2]))
+
+    monkeypatch.setattr(comparison, "run_way", run_way)
+    peaks = SimpleNamespace(measure=lambda: None, gflops=1.0, gb_s=1.0, as_dict=lambda: dict.fromkeys(PEAKS, 1.0))
+    monkeypatch.setattr(comparison.machine, "Peaks", lambda _device: peaks)
+    options = ["--model", "vit", "--trials", "2", "--images", "300", "--rounds", "2"]
+    names = ["hpsearch", "optuna-expert", "optuna-expert-compiled"]
+    comparison.main([*options, "--only", ",".join(names), "--json", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["ways"]) == names[:2]
+    assert found["skipped"] == {"optuna-expert-compiled": "RuntimeError: no compiler"}
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet"])
 def test_the_experts_trial_learns(tmp_path, model):
     work = small_work(tmp_path, model, lr=(1e-4, 1e-2))
     torch.manual_seed(0)
