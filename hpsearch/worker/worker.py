@@ -18,6 +18,7 @@ from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, StorageError
 from hpsearch.logs import get_logger
+from hpsearch.phases import phase
 from hpsearch.stages.listener import Listener, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
@@ -146,7 +147,8 @@ class Worker:
         while True:
             self.stop.raise_if_requested()
             self.held = {}
-            self.source.take_trials(self.held, self.width)
+            with phase("trials"):
+                self.source.take_trials(self.held, self.width)
             if self.held:
                 self._train_held()
                 continue
@@ -171,7 +173,8 @@ class Worker:
         resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
         if resuming:
             self.listener.note(resumption(resuming))
-        self.source.propose_params(self.held)
+        with phase("trials"):
+            self.source.propose_params(self.held)
         for config, numbers in packs_of(self.plan.trial_config, self.held):
             for first in range(0, len(numbers), self.width):  # which may have shrunk since they were taken
                 self._train(config, numbers[first : first + self.width])
@@ -180,14 +183,14 @@ class Worker:
         """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
         numbers = [number for number in numbers if number in self.held]
         try:
-            pack = create_pack(
-                config, self._images(config), numbers, self.held, self.run_config.engine, keeps_best=self.keeps_best
-            )
+            data = self._images(config)
+            with phase("nets"):
+                pack = create_pack(config, data, numbers, self.held, self.run_config.engine, keeps_best=self.keeps_best)
             self.current = run = PackRun(
                 pack,
                 self.held,
                 pruner=self.plan.settings.pruner,
-                keep=partial(self.keeper.keep, pack, config, self._images(config), writer=self.writer),
+                keep=partial(self.keeper.keep, pack, config, data, writer=self.writer),
                 writer=self.writer,
                 checkpointer=self.checkpointer,
                 checkpoint_seconds=self.run_config.checkpoint_seconds,
