@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.importing import importing
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import read_settings
 
@@ -34,9 +35,10 @@ def worker(
     flags = {"run.device": device, "run.threads": threads}
     run = read_settings(storage=storage.storage, flags=flags, trusted=trust).run
 
-    from hpsearch.cli.progress import make_progress
-    from hpsearch.worker.joining import join_stage
-    from hpsearch.worker.stopping import Stop, Stopped
+    with importing():
+        from hpsearch.cli.progress import make_progress
+        from hpsearch.worker.joining import join_stage
+        from hpsearch.worker.stopping import Stop, Stopped
 
     stop = Stop()
     try:

@@ -39,7 +39,13 @@ class Output(OptionGroup):
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")] = False
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Logs, and tracebacks of errors; twice for everything.")
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            help="Logs, where the time of a start goes, and tracebacks of errors; twice for everything.",
+        ),
     ] = 0
 
     def __post_init__(self) -> None:

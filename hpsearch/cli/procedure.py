@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.importing import importing
 from hpsearch.cli.option_groups import Output, Searched, Training, with_groups
 from hpsearch.cli.stages import DryRunOption, SkipChecksOption
 
@@ -50,7 +51,8 @@ def run(
 
     Example: `hpsearch run --data faces --time 10m`
     """
-    from hpsearch.cli.procedure_run import run_whole_procedure
+    with importing():
+        from hpsearch.cli.procedure_run import run_whole_procedure
 
     run_whole_procedure(
         searched,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.importing import importing
 from hpsearch.cli.option_groups import Budget, Output, Searched, Training, with_groups
 
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
@@ -36,7 +37,8 @@ def coarse(
 
     Example: `hpsearch coarse --epochs 5 --space 'lr=log(1e-6,1e-3)'` or, after a check, `hpsearch coarse --from check`
     """
-    from hpsearch.cli.searching import search_coarse
+    with importing():
+        from hpsearch.cli.searching import search_coarse
 
     search_coarse(budget, searched, training, output, name, source, skip_checks=skip_checks, dry_run=dry_run)
 
@@ -62,6 +64,7 @@ def fine(
 
     Example: `hpsearch fine --from coarse --trials 50 --epochs 20`
     """
-    from hpsearch.cli.searching import search_fine
+    with importing():
+        from hpsearch.cli.searching import search_fine
 
     search_fine(source, budget, searched, training, output, name, rename or [], dry_run=dry_run)

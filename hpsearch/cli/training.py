@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.importing import importing
 from hpsearch.cli.option_groups import Output, Trained, Training, with_groups
 from hpsearch.cli.stages import DryRunOption
 
@@ -30,6 +31,7 @@ def train(
 
     Example: `hpsearch train --model lenet --set train.lr=1e-2 --epochs 20` or `hpsearch train -c best.toml --seeds 5`
     """
-    from hpsearch.cli.training_run import train_once
+    with importing():
+        from hpsearch.cli.training_run import train_once
 
     train_once(trained, training, output, name, epochs, seeds, dry_run=dry_run)

@@ -19,6 +19,7 @@ from torch import Tensor
 from hpsearch.config import DataConfig
 from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
+from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.epoch import Epoch, Normalizer
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
@@ -142,10 +143,13 @@ def prepare(
     """
     if device.type == "mps" and dtype == torch.float64:
         raise ConfigError("train.precision = 'float64' does not run on mps.\nAllowed: float32, or run.device = cpu.")
+    starting = start_device(device)
     images = load_train(config, data_dir, progress)
     with ThreadPoolExecutor(1) as beside:  # it hashes for as long as all the rest takes
         fingerprint = beside.submit(images.fingerprint)
         data = _prepared(config, images, device, dtype)
+    if starting is not None:
+        starting.join()  # nothing else may happen on a GPU while steps are recorded there
     return replace(data, fingerprint=fingerprint.result())
 
 

@@ -13,6 +13,7 @@ from hpsearch.errors import HpsearchError
 from hpsearch.fleet.deaths import Deaths, resuming
 from hpsearch.fleet.launcher import Ended, Launcher, Note
 from hpsearch.fleet.stage_follower import StageFollower
+from hpsearch.phases import phase, tell
 from hpsearch.stages.listener import Listener
 from hpsearch.storage import Database, Queue, StorageAwayError, StudyRow, new_worker_id
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
@@ -69,8 +70,10 @@ class Fleet:
         self.follower.begin()
         self._release_dead()
         try:
-            for place in range(self.num_workers):
-                self._start(place)
+            with phase("workers"):
+                for place in range(self.num_workers):
+                    self._start(place)
+            tell("all workers started")
             while self.places and not self._waits_for_nothing():
                 self._look()
         finally:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 
-import hpsearch.training.images
-import hpsearch.worker.joining  # noqa: F401
+gc.disable()  # until all is here, which stays
+
+import hpsearch.training.images  # noqa: E402
+import hpsearch.worker.joining  # noqa: E402, F401
 
 with contextlib.suppress(ImportError):
     import psycopg  # noqa: F401
 
+gc.enable()
 gc.collect()
 gc.freeze()  # or collections in workers would touch, and so copy, all that they share with it

@@ -20,6 +20,7 @@ from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trust
 from hpsearch.errors import HpsearchError
 from hpsearch.logs import configure_logging
+from hpsearch.phases import begin, phase
 from hpsearch.stages.listener import Listener
 from hpsearch.worker.stopping import Stop, Stopped
 
@@ -70,6 +71,7 @@ def run_worker(job: Job, images: SharedImages | None, sent: Connection) -> NoRet
     Exit codes: 0 done, 1 to 3 gave up for good, EX_TEMPFAIL for a device that cannot be used any more in this process,
     128 + signal.
     """
+    begin()
     _end_with_parent()
     configure_logging(job.verbosity)
     trust(*filter(None, job.trusted.split(",")))
@@ -78,7 +80,8 @@ def run_worker(job: Job, images: SharedImages | None, sent: Connection) -> NoRet
 
 
 def _run(job: Job, images: SharedImages | None, to_parent: NotesTo, stop: Stop) -> int:
-    from hpsearch.worker.joining import join_stage
+    with phase("imports"):  # none, where the server has forked us
+        from hpsearch.worker.joining import join_stage
 
     try:
         with stop.on_signals(), _unblocked(SIGNALS_OF_WORKERS):

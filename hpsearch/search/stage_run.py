@@ -15,11 +15,13 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import DataConfig, RunConfig
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.sources import refuse_missing
 from hpsearch.errors import ConfigError, EngineError, RefusedError
 from hpsearch.fleet import processes
 from hpsearch.fleet.fleet import Fleet
 from hpsearch.fleet.ray import cluster
+from hpsearch.phases import phase
 from hpsearch.runtime import resolve_device
 from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
@@ -57,7 +59,9 @@ def open_search(run: RunConfig, data: DataConfig) -> Database:
     """
     check_devices(run)
     refuse_missing(data)
-    return open_database(run.storage, create=True)
+    start_device(resolve_device(_on_this_process_device(run).device))
+    with phase("database"):
+        return open_database(run.storage, create=True)
 
 
 def check_devices(run: RunConfig) -> None:
@@ -117,20 +121,24 @@ def run_stage(
     validate_plan(plan, data)
     if get_ready(plan, data, run):
         processes.start_server()  # while this process checks
-    if checks and (report := check_before_search(db, plan, data, listener.checking)) is not None:
+    with phase("checks"):
+        report = check_before_search(db, plan, data, listener.checking) if checks else None
+    if report is not None:
         listener.checked(report)
         report.refuse_if_failed()
     share = _share_left(db, plan.name)
     seconds = until - time.monotonic() if until is not None and share is None else None
-    settled = settle(
-        plan,
-        data,
-        run,
-        stored_precision=stored_precision(db, plan.name),
-        share=1.0 if share is None else share,
-        seconds=seconds,
-    )
-    study, settled = _open(db, plan, settled, data)
+    with phase("settled"):
+        settled = settle(
+            plan,
+            data,
+            run,
+            stored_precision=stored_precision(db, plan.name),
+            share=1.0 if share is None else share,
+            seconds=seconds,
+        )
+    with phase("study"):
+        study, settled = _open(db, plan, settled, data)
     listener.settled(settled)
     for module, (then, now) in changed_code(study).items():  # no reason to stop, but to be told
         listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
@@ -143,7 +151,8 @@ def run_stage(
             Worker(db, study, settled.plan, data, settled.run, listener, stop, workers=1).run()
         else:
             study = _keep_knowledge(db, study, settled)
-            launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
+            with phase("workers"):
+                launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
             Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
     return read_study(db, plan.name)
 
@@ -176,7 +185,8 @@ def read_images(plan: StagePlan, run: RunConfig, listener: SearchListener) -> Tr
     Raises:
         DataError: they cannot be read, or are not fit to train on.
     """
-    data = load_images(plan.trial_config, run, listener.reading_images)
+    with phase("images"):
+        data = load_images(plan.trial_config, run, listener.reading_images)
     listener.images_read(data.notes)
     return data
 

@@ -16,7 +16,7 @@ MAX_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 
 
 def validate_plan(plan: StagePlan, data: TrainingData) -> None:
-    """Build each net once, and the pruner.
+    """Build each net once, and the pruner, if there is one.
 
     Raises:
         ConfigError: a net does not fit the images, the user's code fails, the pruner does not exist, the sampler cannot
@@ -24,7 +24,8 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         RefusedError: the plan names code of the user's that is not trusted.
     """
     refuse_untrusted(names_in(plan.config.plain()))
-    make_pruner(plan.settings)
+    if plan.settings.pruner != "none":  # or Optuna would be imported for nothing
+        make_pruner(plan.settings)
     if plan.settings.sampler == "gp" and plan.settings.trials > MAX_GP_TRIALS:
         raise ConfigError(
             f"{plan.kind}.trials = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000)."

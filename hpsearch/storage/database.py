@@ -63,6 +63,8 @@ class Database:
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
         _opened.add(self)
+        # An engine is in a circle with its parts: its connections would stay until somebody looks for garbage.
+        weakref.finalize(self, self._engine.dispose).atexit = False
 
     def __repr__(self) -> str:
         return f"Database({self.url!r})"
@@ -158,7 +160,7 @@ class Database:
     def _create_missing_tables(self) -> schema.State:
         with self.read() as connection:
             state = schema.inspect(connection, self.url)
-        if state == "empty":
+        if state == "empty" and not self._created_optuna_tables():
             # No pool: if Optuna fails halfway, nobody could close what is in it.
             self.rdb_storage({"poolclass": sa.NullPool}).remove_session()
         if self.is_sqlite:
@@ -167,6 +169,12 @@ class Database:
         with self.write() as connection:
             create_own_tables(connection)
         return state
+
+    def _created_optuna_tables(self) -> bool:
+        from hpsearch.storage.optuna_schema import create_optuna_tables  # once in the life of a database
+
+        with self.write() as connection:
+            return create_optuna_tables(connection)
 
     def end_stuck_transactions(self) -> None:
         """End transactions of ours, in any process, that have waited for their client for IDLE_SECONDS.

@@ -1,4 +1,4 @@
-"""Making and checking the schema: Optuna's tables, made by Optuna itself so that its upgrades fit, then ours."""
+"""Checking the schema, Optuna's tables and ours, and keeping others away who would make it at the same time."""
 
 from __future__ import annotations
 

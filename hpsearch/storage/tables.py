@@ -44,7 +44,7 @@ class NanFloat(sa.TypeDecorator[float]):
         return math.nan if value is None else value
 
 
-_optuna = sa.MetaData()
+optuna_metadata = sa.MetaData()
 _String = sa.String(MAX_NAME_LENGTH)
 _Double = sa.Float(53)
 
@@ -59,73 +59,79 @@ def _trial(**kwargs: Any) -> sa.Column[int]:
 
 studies = sa.Table(
     "studies",
-    _optuna,
+    optuna_metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
-    sa.Column("study_name", _String, nullable=False, unique=True),
+    sa.Column("study_name", _String, nullable=False, index=True, unique=True),
 )
 study_directions = sa.Table(
     "study_directions",
-    _optuna,
+    optuna_metadata,
     sa.Column("study_direction_id", sa.Integer, primary_key=True),
-    _study(nullable=False),
     sa.Column("direction", direction_type, nullable=False),
+    _study(nullable=False),
     sa.Column("objective", sa.Integer, nullable=False),
+    sa.UniqueConstraint("study_id", "objective"),
 )
 study_user_attributes = sa.Table(
     "study_user_attributes",
-    _optuna,
+    optuna_metadata,
     sa.Column("study_user_attribute_id", sa.Integer, primary_key=True),
     _study(),
     sa.Column("key", _String),
     sa.Column("value_json", sa.Text),
+    sa.UniqueConstraint("study_id", "key"),
 )
 trials = sa.Table(
     "trials",
-    _optuna,
+    optuna_metadata,
     sa.Column("trial_id", sa.Integer, primary_key=True),
     sa.Column("number", sa.Integer),
-    _study(),
+    _study(index=True),
     sa.Column("state", state_type, nullable=False),
     sa.Column("datetime_start", sa.DateTime),  # UTC
     sa.Column("datetime_complete", sa.DateTime),  # UTC
 )
 trial_user_attributes = sa.Table(
     "trial_user_attributes",
-    _optuna,
+    optuna_metadata,
     sa.Column("trial_user_attribute_id", sa.Integer, primary_key=True),
     _trial(),
     sa.Column("key", _String),
     sa.Column("value_json", sa.Text),
+    sa.UniqueConstraint("trial_id", "key"),
 )
 trial_params = sa.Table(
     "trial_params",
-    _optuna,
+    optuna_metadata,
     sa.Column("param_id", sa.Integer, primary_key=True),
     _trial(),
     sa.Column("param_name", _String),
     sa.Column("param_value", _Double),  # of a choice: the index
     sa.Column("distribution_json", sa.Text),
+    sa.UniqueConstraint("trial_id", "param_name"),
 )
 trial_values = sa.Table(
     "trial_values",
-    _optuna,
+    optuna_metadata,
     sa.Column("trial_value_id", sa.Integer, primary_key=True),
     _trial(nullable=False),
     sa.Column("objective", sa.Integer, nullable=False),
     sa.Column("value", _Double),
     sa.Column("value_type", value_type, nullable=False),
+    sa.UniqueConstraint("trial_id", "objective"),
 )
 trial_intermediate_values = sa.Table(
     "trial_intermediate_values",
-    _optuna,
+    optuna_metadata,
     sa.Column("trial_intermediate_value_id", sa.Integer, primary_key=True),
     _trial(nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("intermediate_value", _Double),
     sa.Column("intermediate_value_type", intermediate_type, nullable=False),
+    sa.UniqueConstraint("trial_id", "step"),
 )
 
-OPTUNA_TABLES = tuple(_optuna.sorted_tables)
+OPTUNA_TABLES = tuple(optuna_metadata.sorted_tables)
 
 _own = sa.MetaData()
 

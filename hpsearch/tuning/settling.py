@@ -110,7 +110,7 @@ def get_ready(plan: StagePlan, data: TrainingData, run: RunConfig) -> bool:
     set_threads(run.threads or (0 if large else 1))
     if run.fleet == "ray":
         return False
-    asked = _asked_devices(run)
+    asked = _used(_asked_devices(run), run, num_trials(plan.config.space, plan.settings))
     several = large and num_cores() > 1 and plan.settings.trials > 1
     return len(asked) > 1 or (not asked and several and not needs_mirror(plan.settings))
 
@@ -154,8 +154,7 @@ def settle(
     timed = large or estimates or seconds is not None
     known, unknown = _time_default(plan, data, run, clock) if timed else (None, "the search is small")
     devices = _asked_devices(run) or _chosen_devices(plan, run, known, workload(plan, data), share)
-    if not (run.devices or run.workers):
-        devices = devices[:trials]  # others would have nothing to do
+    devices = _used(devices, run, trials)
     workers = len(devices)
     if known is not None and workers == 1 and not run.threads and num_cores() > 1 and devices == ("cpu",) and large:
         threads = set_threads(0)
@@ -191,6 +190,11 @@ def _asked_devices(run: RunConfig) -> tuple[str, ...]:
     if run.workers or device.type != "cpu":
         return (str(device),) * (run.workers or 1)
     return ()
+
+
+def _used(devices: tuple[str, ...], run: RunConfig, trials: int) -> tuple[str, ...]:
+    """Those that get a worker: without a trial it would have nothing to do, unless it was asked for."""
+    return devices if run.devices or run.workers else devices[:trials]
 
 
 def _chosen_devices(

@@ -8,6 +8,7 @@ from hpsearch.config import RunConfig
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import RefusedError
+from hpsearch.phases import phase
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.opening import is_same_search, stored_plan
 from hpsearch.stages.plan import StagePlan
@@ -45,16 +46,18 @@ def join_stage(
         RefusedError: the study is none of ours, names code that is not trusted, or was begun on other images.
         HpsearchError, Stopped: as `Worker.run`.
     """
-    if waits:
-        db = insist(lambda: open_database(run.storage), listener.note, stop)
-        row = insist(lambda: find_study(db, study), listener.note, stop)
-    else:
-        db = open_database(run.storage)
-        row = find_study(db, study)
+    with phase("database"):
+        if waits:
+            db = insist(lambda: open_database(run.storage), listener.note, stop)
+            row = insist(lambda: find_study(db, study), listener.note, stop)
+        else:
+            db = open_database(run.storage)
+            row = find_study(db, study)
     try:
         plan = stored_plan(row)
         refuse_untrusted(names_in(plan.config.plain()))
-        data = images_of(plan, run)
+        with phase("images"):
+            data = images_of(plan, run)
         run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})
         if not is_same_search(row, plan, data):
             raise RefusedError(f"{study!r} was begun on other images than {plan.config.data.source} has here.")

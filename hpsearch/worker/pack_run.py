@@ -12,6 +12,7 @@ from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
+from hpsearch.phases import phase, tell
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror
@@ -116,8 +117,10 @@ class PackRun:
         """
         while not self.pack.done:
             start = time.monotonic()
-            report = self.pack.run_epoch()
+            with phase("training"):
+                report = self.pack.run_epoch()
             self.stop.epoch_seconds = time.monotonic() - start
+            tell("first epoch")
             self._record(report.results)
             self.listener.measured(report.results)
             self._finish_exploded(report.explosions)

@@ -18,6 +18,7 @@ from hpsearch.config import RunConfig, StudyConfig, is_vector
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, StorageError
 from hpsearch.logs import get_logger
+from hpsearch.phases import phase
 from hpsearch.stages.listener import Listener, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
@@ -147,7 +148,8 @@ class Worker:
         while True:
             self.stop.raise_if_requested()
             self.held = {}
-            self.source.take_trials(self.held, self.width)
+            with phase("trials"):
+                self.source.take_trials(self.held, self.width)
             if self.held:
                 self._train_held()
                 continue
@@ -172,7 +174,8 @@ class Worker:
         resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
         if resuming:
             self.listener.note(resumption(resuming))
-        self.source.propose_params(self.held, self.held)
+        with phase("trials"):
+            self.source.propose_params(self.held, self.held)
         self._train_packs(list(self.held))
 
     def _train_packs(self, numbers: Sequence[int]) -> None:
@@ -197,20 +200,15 @@ class Worker:
         """Train trials of one structure and epoch in one pack, or in halves where that does not do."""
         numbers = [number for number in numbers if number in self.held]
         try:
-            pack = create_pack(
-                config,
-                self._images(config),
-                numbers,
-                self.held,
-                self.run_config.engine,
-                keeps_best=self.keeps_best,
-                refills=self.one_structure,
-            )
+            data = self._images(config)
+            engine, keeps, refills = self.run_config.engine, self.keeps_best, self.one_structure
+            with phase("nets"):
+                pack = create_pack(config, data, numbers, self.held, engine, keeps_best=keeps, refills=refills)
             self.current = run = PackRun(
                 pack,
                 self.held,
                 pruner=self.plan.settings.pruner,
-                keep=partial(self.keeper.keep, pack, config, self._images(config), writer=self.writer),
+                keep=partial(self.keeper.keep, pack, config, data, writer=self.writer),
                 writer=self.writer,
                 checkpointer=self.checkpointer,
                 checkpoint_seconds=self.run_config.checkpoint_seconds,

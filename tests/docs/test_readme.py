@@ -66,8 +66,7 @@ def test_the_study_file_is_valid(tmp_path):
 def test_the_python_example_runs(tmp_path, monkeypatch):
     block = re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL)[-1]
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "digits.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
+    (tmp_path / "my.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
     exec(
         compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "own-code.md", "exec"), {}
     )

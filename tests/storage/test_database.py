@@ -1,3 +1,4 @@
+import gc
 import sqlite3
 import time
 
@@ -51,6 +52,19 @@ def test_a_name_with_odd_characters(tmp_path):
     assert optuna.get_all_study_names(db.optuna_storage()) == []
     db.close()
     assert {path.name for path in tmp_path.iterdir()} == {"a {b} é.db", "a {b} é.db.lock"}
+
+
+def test_what_nobody_holds_any_more_is_closed_at_once(tmp_path):
+    url = f"sqlite:///{tmp_path}/s.db"
+    gc.disable()
+    try:
+        db = open_database(url, create=True)
+        assert list_studies(db) == []
+        assert (tmp_path / "s.db-wal").exists()
+        del db
+        assert not (tmp_path / "s.db-wal").exists()
+    finally:
+        gc.enable()
 
 
 def test_opening_again_changes_nothing(url):

@@ -96,6 +96,48 @@ def test_workers_and_devices_that_are_asked_for_are_taken(tiny, takes, asked, de
     assert settle(*prepared(tiny, **asked)).devices == devices
 
 
+@pytest.fixture
+def gpus(monkeypatch):
+    """So many GPUs are found, as far as the decision looks; images stay on the CPU."""
+
+    def found(number):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+        monkeypatch.setattr(settling, "resolve_device", lambda _: torch.device("cuda", 0))
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "other", "workers"),
+    [
+        (1, {}, 1),
+        (1, {"run__device": "cuda"}, 1),
+        (1, {"run__workers": 2}, 2),
+        (2, {}, 2),
+        (2, {"coarse__trials": 1}, 1),
+        (2, {"run__workers": 1}, 1),
+    ],
+)
+def test_workers_on_gpus_and_their_server_are_for_more_than_one(tiny, gpus, number, other, workers):
+    _, data, _ = prepared(tiny)
+    settings = tiny(**{"run__device": "auto", **other})
+    plan, run = plan_coarse(settings), settings.run
+    gpus(number)
+    assert len(settle(plan, data, run).devices) == workers
+    assert settling.get_ready(plan, data, run) == (workers > 1)
+
+
+def test_a_search_on_one_gpu_trains_in_the_process_of_the_command(db, tiny, gpus, monkeypatch):
+    plan, data, _ = prepared(tiny)
+    gpus(1)
+    monkeypatch.setattr(settling, "WORTH_TIMING", 0.0)  # the largest search of all
+    for name in ("start_server", "ProcessLauncher"):
+        monkeypatch.setattr(stage_run.processes, name, None)
+    run = tiny(run__device="auto").run
+    evidence = run_stage(db, plan, run, images=data, checks=False)
+    assert evidence.num_finished == 12
+
+
 def test_a_device_that_is_not_there_is_refused(tiny):
     plan, data, run = prepared(tiny)
     with pytest.raises(ConfigError, match="cuda:99"):
