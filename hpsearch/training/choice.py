@@ -26,8 +26,12 @@ ENGINES: dict[str, type[StackedEngine]] = {
     "fused": FusedEngine,
     "graph": GraphEngine,
 }
-# Each one trains all that those before it do, more slowly. `graph` is for those who ask for it: it is not measured yet.
-PREFERENCE = ("fused", "vmap", "loop")
+PREFERENCE = ("fused", "vmap", "loop")  # each one trains all that those before it do, more slowly
+
+
+def compared_engines(device: torch.device) -> tuple[str, ...]:
+    """Those that a search is timed with, where it is long enough for that."""
+    return ("fused", "vmap", "graph", "loop") if device.type == "cuda" else PREFERENCE
 
 
 def default_engine(model: str, device: torch.device) -> str:

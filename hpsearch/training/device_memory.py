@@ -1,8 +1,67 @@
-"""When a device has no memory left for a pack."""
+"""How many trials a device has memory for, and when it has none left for a pack."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
+from hpsearch.config import TrainConfig
+from hpsearch.logs import get_logger
+
+AVERAGES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2}
+COPIES = (
+    4  # of all weights, beside the optimizer's: themselves, gradients, those of the best epoch, those before a step
+)
+# Of what a backward pass needs, how much is there at its peak: gradients of outputs, workspaces of libraries.
+PEAK = 1.5
+SHARE = 0.7  # of what is free; the rest is for images, evaluation and what lies between blocks
+
+log = get_logger(__name__)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What a device has free, with what torch holds ready; None where nobody tells."""
+    if device.type != "cuda":
+        return None
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + cached
+
+
+def trial_bytes(net: nn.Module, shape: tuple[int, ...], train: TrainConfig, like: Tensor) -> float:
+    """What one trial takes of a device while it trains on images of this shape, in the precision of `like`."""
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    numbers = (COPIES + AVERAGES[train.optimizer]) * parameters + PEAK * train.batch_size * saved_numbers(net, shape)
+    return numbers * like.element_size()
+
+
+def saved_numbers(net: nn.Module, shape: tuple[int, ...]) -> float:
+    """Numbers that a forward pass in training keeps for the backward pass, per image; 0 where the net fails.
+
+    Net and random state stay as they are.
+    """
+    own = {tensor.data_ptr() for tensor in [*net.parameters(), *net.buffers()]}
+    seen: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            seen[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    like = next(net.parameters(), torch.empty(0))
+    x_BCHW = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)  # batch normalization needs two
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    was_training = net.training
+    try:
+        net.train()
+        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = torch.func.functional_call(net, buffers, (x_BCHW,))
+        del output
+    except Exception as error:
+        log.info("how much memory its outputs take is not known: %s", error)
+        return 0.0
+    finally:
+        net.train(was_training)
+    return sum(seen.values()) / len(x_BCHW)
 
 
 def is_out_of_memory(error: Exception) -> bool:

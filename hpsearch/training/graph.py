@@ -22,8 +22,8 @@ from hpsearch.errors import EngineError
 from hpsearch.training.layout import Stacked
 from hpsearch.training.loop import LoopEngine
 from hpsearch.training.recorded_steps import RecordedSteps
-from hpsearch.training.recorder import recorder_for
-from hpsearch.training.state import PackState
+from hpsearch.training.recorder import Work, recorder_for
+from hpsearch.training.state import BEST, PackState
 
 # What reads a number back to decide on the host, or gives as many numbers as the data say.
 WAITING = frozenset(
@@ -33,6 +33,9 @@ WAITING = frozenset(
         "unique_consecutive", "bincount", "equal", "is_nonzero", "histc",
     )
 )  # fmt: skip
+
+# Of what a step changes: kernels that add in any order, in bfloat16, are off by a few parts in a thousand.
+MAX_DIFFERENCE = 0.05
 
 
 class GraphEngine(LoopEngine):
@@ -85,13 +88,48 @@ class GraphEngine(LoopEngine):
             self.state.cost_sum_K,
             num_operators=self._num_operators,
             is_first=lambda: watch.fresh_K is not None,
+            agree=self._agree,
         )
+
+    def _agree(self, plain: Work, recorded: Work) -> bool:
+        """Whether a recorded step does what it shows: it is code of the driver's, on a device that we do not know."""
+        state = self.state
+        changed = [t for name, t in state.everything().items() if not name.startswith(BEST)]
+        changed += [state.cost_sum_K, state.watch.active_K]
+        begun = [tensor.clone() for tensor in changed]
+        plain()
+        expected = [tensor.clone() for tensor in changed]
+        _put(begun, changed)
+        state.weights_changed()
+        recorded()
+        worst = torch.stack([_difference(*each) for each in zip(begun, expected, changed, strict=True)]).max()
+        agrees = bool(worst <= MAX_DIFFERENCE)
+        if not agrees:
+            _put(expected, changed)
+            state.weights_changed()
+        return agrees
 
     def _part(self, slot: int, x_BCHW: Tensor, y_B: Tensor) -> None:
         self._go_through(slot, x_BCHW.contiguous(memory_format=self._memory_format), y_B)
 
     def _end(self) -> None:
         self.state.advance(self._loss_K, self._gradients, self._buffers)
+
+
+def _put(numbers: Sequence[Tensor], into: Sequence[Tensor]) -> None:
+    for own, given in zip(into, numbers, strict=True):
+        own.copy_(given)
+
+
+def _difference(begun: Tensor, expected: Tensor, found: Tensor) -> Tensor:
+    """Of two outcomes of a step, as a share of what it changed; what is no number in either counts for nothing."""
+    change, off = (_distance(*each) for each in ((expected, begun), (found, expected)))
+    return (off / change).nan_to_num(0.0)  # nothing changed, and nothing was off
+
+
+def _distance(one: Tensor, other: Tensor) -> Tensor:
+    distance: Tensor = torch.linalg.vector_norm((one.float() - other.float()).nan_to_num(0, 0, 0))
+    return distance
 
 
 @contextmanager

@@ -56,6 +56,8 @@ class RecordedSteps:
         like: a tensor of the device and precision in which batches are wanted.
         num_operators: of a step, about; 0: unknown, and small.
         is_first: whether the next step is the first of some trial, which does more than others.
+        agree: does a step as it is and as it was recorded, from the same state; whether both led to the same. The state
+            is that after one step then.
     """
 
     def __init__(
@@ -67,12 +69,13 @@ class RecordedSteps:
         *,
         num_operators: int = 0,
         is_first: Callable[[], bool] = lambda: False,
+        agree: Callable[[Work, Work], bool] | None = None,
     ) -> None:
         self._recorder = recorder
         self._parts = parts
         self._end = end
         self._like = like
-        self._is_first = is_first
+        self._is_first, self._agree = is_first, agree
         self._at_once = max(1, min(MAX_STEPS, MAX_OPERATORS // max(1, num_operators)))
         self._place = torch.zeros((), dtype=torch.int64, device=like.device)  # of the next batch's first image
         self._epochs: list[Epoch] = []  # of each part, in memory that stays
@@ -92,7 +95,7 @@ class RecordedSteps:
             alike = 1
             while step + alike < steps.stop and epochs[0].size(step + alike) == size:
                 alike += 1
-            step += self._do(size, [epoch.noise_seed(step) for epoch in epochs], alike)
+            step += self._do(bounds[step][0], size, [epoch.noise_seed(step) for epoch in epochs], alike)
 
     def _take(self, epochs: Sequence[Epoch]) -> None:
         for part, epoch in enumerate(epochs):
@@ -106,8 +109,8 @@ class RecordedSteps:
                 self._epochs[part].take(epoch)
                 self._taken[part] = epoch
 
-    def _do(self, size: int, seeds: Sequence[int], alike: int) -> int:
-        """At least one of so many steps on batches of this size; how many were done."""
+    def _do(self, place: int, size: int, seeds: Sequence[int], alike: int) -> int:
+        """At least one of so many steps on batches of this size, from this place on; how many were done."""
         recording = self._recordings.setdefault(size, Recording())
         if self._refused or recording.num_steps < WARM_UP or self._is_first():
             recording.num_steps += 1
@@ -116,6 +119,8 @@ class RecordedSteps:
         try:
             if not recording.one:
                 recording.one = self._record_parts(size, seeds) if self._draws_noise else [self._record(size, 1)]
+                if self._agree is not None:
+                    return self._compare(self._agree, place, size, seeds)
             many = 1 < self._at_once <= alike and not self._draws_noise
             if many and recording.several is None:
                 recording.several = self._record(size, self._at_once)
@@ -127,10 +132,30 @@ class RecordedSteps:
         if many and recording.several is not None:
             recording.several()
             return self._at_once
+        self._again(recording, seeds)
+        return 1
+
+    def _compare(self, agree: Callable[[Work, Work], bool], place: int, size: int, seeds: Sequence[int]) -> int:
+        """One step, in both ways; recordings are done with where they differ."""
+
+        def from_here(work: Work) -> Work:
+            def step() -> None:
+                self._place.fill_(place)
+                work()
+
+            return step
+
+        plain = from_here(partial(self._as_it_is, size, seeds))
+        if not agree(plain, from_here(partial(self._again, self._recordings[size], seeds))):
+            self._refused = True
+            logger.warning("a recorded step differs from a plain one here, so it goes on as in run.engine = loop")
+        return 1
+
+    def _again(self, recording: Recording, seeds: Sequence[int]) -> None:
+        """The recorded step."""
         if self._draws_noise:
             self._beside(recording.one, seeds)
         recording.one[-1]()
-        return 1
 
     def _as_it_is(self, size: int, seeds: Sequence[int]) -> None:
         for part, seed in enumerate(seeds):

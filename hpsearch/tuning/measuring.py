@@ -20,7 +20,7 @@ from hpsearch.logs import get_logger
 from hpsearch.models import build
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror, num_trials
-from hpsearch.training.choice import PREFERENCE
+from hpsearch.training.choice import compared_engines
 from hpsearch.training.fused.update import compile_kernels
 from hpsearch.tuning.choosing import MIN_REPEATS, SLOWER, Tuning, Workload, candidates, compare
 from hpsearch.tuning.timing import MAX_STEPS, MIN_STEPS, Candidate, Clock, TimedPack, Timing, estimate
@@ -98,7 +98,7 @@ def compare_ways(
 ) -> list[Timing]:
     """The default's timing, and those of other engines and widths behind it, as far as they pay for this search."""
     seconds = min(MAX_SECONDS, MAX_SHARE * share * work.seconds(known))
-    engines = PREFERENCE if run.engine == "auto" else ()
+    engines = compared_engines(data.x_train_NCHW.device) if run.engine == "auto" else ()
     width = min(known.width, affordable_width(known, seconds, len(engines)))
     tried = candidates(
         Candidate(known.engine, width),

@@ -9,6 +9,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build, num_multiplications
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror
+from hpsearch.training.device_memory import SHARE, free_bytes, trial_bytes
 
 # Measured on 2 cores with the engine fused: 32 trials of a 3072-50-10 net (154,160 parameters) are as fast as 8.
 CPU_PARAMETERS = 32 * 160_000
@@ -26,7 +27,7 @@ def choose_width(
     workers: int = 1,
     device: str | None = None,
 ) -> int:
-    """The user's width, or one that fits the device's cache and leaves sampler and pruner some rounds to learn from.
+    """The user's width, or one that fits the device's cache or memory and leaves sampler and pruner rounds to learn from.
 
     Where they learn nothing, all workers get as many packs: 20 trials for two are two packs of 10, not one of 20.
     `device` is the type of the workers' device, if it is not that of the data.
@@ -39,6 +40,9 @@ def choose_width(
         width = max(4, min(MAX_WIDTH_ON_CPU, CPU_PARAMETERS // parameters))
     else:
         width = MAX_WIDTH_ON_ACCELERATOR
+        if (free := free_bytes(data.x_val_NCHW.device)) is not None:
+            taken = trial_bytes(model, data.shape, config.train, data.x_val_NCHW)
+            width = max(1, min(width, int(SHARE * free / taken)))
     if needs_mirror(settings):
         return balanced(num_trials, min(width, math.ceil(num_trials / MIN_ROUNDS)))
     return balanced(num_trials, width, workers)

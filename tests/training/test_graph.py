@@ -13,6 +13,7 @@ from recorded_steps import Rehearsed
 from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack, graph, recorded_steps
+from hpsearch.training.choice import compared_engines
 from hpsearch.training.recorded_steps import WARM_UP
 from hpsearch.training.recorder import recorder_for  # as it is; for the engine a stand-in takes its place
 
@@ -173,3 +174,28 @@ def test_the_first_steps_are_done_as_they_are(data, rehearsed):
     pack.run_epoch()
     assert WARM_UP == 3
     assert rehearsed[-1].num_recorded == 0
+
+
+class Forgetful(Rehearsed):
+    """Its replays do something else at the end."""
+
+    def record(self, work, lane=None):
+        replay = super().record(work, lane)
+        return lambda: (replay(), self.spoil())
+
+
+def test_a_recording_that_does_something_else_is_not_used(data, monkeypatch, caplog):
+    recorder = Forgetful()
+    monkeypatch.setattr(graph, "recorder_for", lambda _: recorder)
+    config, pack = make_pack(data)
+    recorder.spoil = lambda: next(iter(pack._state.parameters.values()))[1].mul_(1.01)
+    with caplog.at_level(logging.WARNING, "hpsearch"):
+        run(pack)
+    assert [r.message for r in caplog.records if "differs from a plain one" in r.message]
+    for number, params in ((0, {"lr": 1e-2}), (1, {"reg": 0.1})):
+        expect_as_plain(pack, config, data, number, **params)
+
+
+def test_it_is_among_those_that_are_timed_on_cuda():
+    assert "graph" in compared_engines(torch.device("cuda"))
+    assert "graph" not in compared_engines(torch.device("cpu"))

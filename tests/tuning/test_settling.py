@@ -18,6 +18,7 @@ from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, open_database
 from hpsearch.training.images import load_images
 from hpsearch.tuning import settling
+from hpsearch.tuning import workload as workload_module
 from hpsearch.tuning.choosing import Workload, choose
 from hpsearch.tuning.settling import Settled, settle
 from hpsearch.tuning.timing import Timing
@@ -296,3 +297,15 @@ def test_a_dry_run_says_what_was_measured(tiny):
     assert "bfloat16" not in dict(outlook_lines(replace(outlook, tuning=replace(tuned, bfloat16=1.05))))
     unknown = replace(outlook, tuning=None, unknown="no images")
     assert outlook_lines(unknown) == [("time", "not known: no images")]
+
+
+def test_a_pack_on_a_gpu_is_as_wide_as_its_memory(tiny, monkeypatch):
+    plan, data, run = prepared(tiny, coarse__trials=300)
+    monkeypatch.setattr(workload_module, "free_bytes", lambda _device: 10**6)
+    monkeypatch.setattr(workload_module, "trial_bytes", lambda *_: 10**5)
+    width = workload_module.choose_width(plan.trial_config, data, run, plan.settings, 300, device="cuda")
+    assert width == 7  # of ten, 70%
+    monkeypatch.setattr(workload_module, "free_bytes", lambda _device: 1)
+    assert workload_module.choose_width(plan.trial_config, data, run, plan.settings, 300, device="cuda") == 1
+    monkeypatch.setattr(workload_module, "free_bytes", lambda _device: None)
+    assert workload_module.choose_width(plan.trial_config, data, run, plan.settings, 300, device="cuda") == 100
