@@ -17,6 +17,7 @@ VERSIONS = "hpsearch.versions"
 PORTRAIT = "hpsearch.portrait"  # where the weights of the best trial are kept
 CHECKS = "hpsearch.checks"  # what was found before the search
 LEARNING = "hpsearch.learning"  # what an adaptive sampler knows when it proposes, as of the last start
+ROUNDING = "hpsearch.rounding"  # of products and convolutions, where they have fewer digits than the numbers
 FITTED = "hpsearch.fitted"  # what was asked for, of a stage made to fit a time
 STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's clock
 TESTS = "hpsearch.tests"  # each use of the test set

@@ -96,6 +96,8 @@ class StageRecord:
     weights: KeptWeights | None = None
     checks: Mapping[str, Any] | None = None
     learning: Mapping[str, Any] | None = None
+    rounding: str | None = None
+    """Of products and convolutions, as of the last start."""
     """What an adaptive sampler knew when it proposed, see `stages.sampler_knowledge`."""
     fitted: Fitted | None = None
     stop_asked_at: float | None = None
@@ -208,6 +210,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         weights=kept_weights(kept.get(attributes.PORTRAIT)),
         checks=_as(dict, kept.get(attributes.CHECKS)),
         learning=_as(dict, kept.get(attributes.LEARNING)),
+        rounding=_as(str, kept.get(attributes.ROUNDING)),
         fitted=_fitted(kept.get(attributes.FITTED)),
         stop_asked_at=_number(kept.get(attributes.STOP)),
         tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),

@@ -69,6 +69,8 @@ class StageSummary:
     """Trials that train.patience ended."""
     learning: Mapping[str, Any] | None = None
     """What an adaptive sampler knew when it proposed, see `search.learning`."""
+    rounding: str | None = None
+    """Of products and convolutions, where they had fewer digits than float32."""
     num_pruned: int = 0
     """Trials that a pruner stopped; explosions are counted apart."""
     config: Mapping[str, Any] | None = None
@@ -125,6 +127,7 @@ class StageSummary:
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
             "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
             "learning": dict(self.learning) if self.learning is not None else None,
+            "rounding": self.rounding,
             "seconds": round(self.seconds, 3) if self.seconds is not None else None,
         }
 
@@ -155,6 +158,7 @@ def stage_summary(
         failures=_count_failures(evidence),
         code=tuple(sorted(names_in(record.config or {}))),
         learning=record.learning,
+        rounding=record.rounding,
         num_pruned=evidence.num_pruned,
         config=record.config,
         fitted=record.fitted,

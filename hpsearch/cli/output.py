@@ -107,6 +107,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
         parts.append(f"{summary.num_stopped_early} stopped early")
+    if summary.rounding is not None:
+        parts.append(summary.rounding)
     if summary.seconds is not None:
         parts.append(duration_text(summary.seconds))
     line(summary.study, " · ".join(parts))

@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
@@ -41,6 +44,7 @@ from hpsearch.storage import (
     write_attrs,
 )
 from hpsearch.training.images import load_images
+from hpsearch.training.precision import rounding
 from hpsearch.training.recorder import recorder_for
 from hpsearch.tuning.settling import Settled, get_ready, settle
 from hpsearch.tuning.workload import choose_width
@@ -147,10 +151,10 @@ def run_stage(
         if not settled.devices:
             _run_on_ray(db, study, settled, run, data, num_open, listener, stop)
         elif len(settled.devices) == 1:
-            study = _keep_knowledge(db, study, settled)
+            study = _keep_start(db, study, settled)
             Worker(db, study, settled.plan, data, settled.run, listener, stop, workers=1).run()
         else:
-            study = _keep_knowledge(db, study, settled)
+            study = _keep_start(db, study, settled)
             with phase("workers"):
                 launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
             Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
@@ -219,11 +223,16 @@ def _open(db: Database, asked: StagePlan, settled: Settled, data: TrainingData) 
         return open_stage(db, settled.plan, data), settled
 
 
-def _keep_knowledge(db: Database, study: StudyRow, settled: Settled) -> StudyRow:
-    """Keep with the study what its sampler, if it is an adaptive one, will know when it proposes."""
-    if settled.knowledge is None:
+def _keep_start(db: Database, study: StudyRow, settled: Settled) -> StudyRow:
+    """Keep with the study what its sampler, if it is an adaptive one, will know, and with how many digits it trains."""
+    attrs: dict[str, Any] = {}
+    if settled.knowledge is not None:
+        attrs[attributes.LEARNING] = settled.knowledge.as_dict()
+    device = torch.device(settled.devices[0] if settled.devices else "cpu")
+    if (words := rounding(settled.precision, device)) is not None:
+        attrs[attributes.ROUNDING] = words
+    if not attrs:
         return study
-    attrs = {attributes.LEARNING: settled.knowledge.as_dict()}
     write_attrs(db, study, attrs)
     return replace(study, attrs={**study.attrs, **attrs})
 
@@ -247,5 +256,5 @@ def _run_on_ray(
         device = "cuda" if demand.num_gpus else "cpu"
         width = choose_width(plan.trial_config, data, run, plan.settings, plan.settings.trials, device=device)
         settled = replace(settled, knowledge=knowledge_of(plan.settings, width, workers))
-        study = _keep_knowledge(db, study, settled)
+        study = _keep_start(db, study, settled)
         Fleet(db, study, run, RayLauncher(db, study.name, run, demand), workers, listener, stop).run()

@@ -14,6 +14,28 @@ PRECISIONS = {
 }
 
 
+def rounding(precision: str, device: torch.device) -> str | None:
+    """What products and convolutions are rounded to, where that has fewer digits than the numbers; to be said.
+
+    PyTorch lets convolutions, if not products, of float32 use TF32 on GPUs that have it (10 of 23 digits).
+    """
+    if precision == "bfloat16":
+        return "bfloat16 products"
+    if device.type != "cuda" or PRECISIONS[precision] != torch.float32:
+        return None
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    used = [
+        name
+        for name, allowed in (
+            ("convolutions", torch.backends.cudnn.allow_tf32),
+            ("products", torch.backends.cuda.matmul.allow_tf32),
+        )
+        if allowed
+    ]
+    return f"TF32 {' and '.join(used)}" if used else None
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Within it autograd's products and convolutions are of that precision."""
     # The cache would keep the converted weights of one trial for the next.

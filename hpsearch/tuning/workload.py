@@ -27,7 +27,7 @@ def choose_width(
     workers: int = 1,
     device: str | None = None,
 ) -> int:
-    """The user's width, or one that fits the device's cache or memory and leaves sampler and pruner rounds to learn from.
+    """The user's width, or one that fits the device and leaves sampler and pruner some rounds to learn from.
 
     Where they learn nothing, all workers get as many packs: 20 trials for two are two packs of 10, not one of 20.
     `device` is the type of the workers' device, if it is not that of the data.

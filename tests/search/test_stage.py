@@ -13,6 +13,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.export import best_study_file
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import stage_summary
+from hpsearch.cli.output import print_stage
 from hpsearch.config import FloatRange, fingerprint, load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 from hpsearch.search.listener import SearchListener
@@ -22,6 +23,7 @@ from hpsearch.stages.plan import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials, write_attrs
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images
+from hpsearch.training.precision import rounding
 from hpsearch.worker.worker import Worker
 
 
@@ -381,3 +383,31 @@ def test_tpe_in_fine_does_not_keep_proposing_the_exploding_region(db, tiny):
     exploded = [trial.attrs.get(attributes.REASON) == "exploded" for trial in evidence.trials]
     assert sum(exploded[:10]) >= 3
     assert sum(exploded[20:]) <= 4
+
+
+def test_products_of_fewer_digits_are_said(db, tiny, capsys):
+    def line_of(**changes):
+        settings = tiny(**changes)
+        evidence = run_stage(db, plan_coarse(settings, name=changes["train__precision"]), settings.run, checks=False)
+        print_stage(stage_summary(evidence))
+        return capsys.readouterr().out.splitlines()[0]
+
+    assert "bfloat16 products" in line_of(train__precision="bfloat16")
+    assert "products" not in line_of(train__precision="float32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "convolutions", "precision", "words"),
+    [
+        ((9, 0), True, "float32", "TF32 convolutions"),
+        ((9, 0), False, "float32", None),
+        ((7, 5), True, "float32", None),
+        ((9, 0), True, "float64", None),
+        ((9, 0), True, "bfloat16", "bfloat16 products"),
+    ],
+)
+def test_what_a_gpu_rounds_to(monkeypatch, capability, convolutions, precision, words):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", convolutions)
+    assert rounding(precision, torch.device("cuda")) == words
+    assert rounding("float32", torch.device("cpu")) is None
