@@ -138,7 +138,11 @@ def test_a_study_of_another_program_keeps_nothing(db):
 @pytest.mark.parametrize("value", [None, True, 1.5, "no such kind", [1, None, "x"], [[]], {"a": 1}, {"from": 3}])
 def test_what_is_of_another_type_counts_as_not_kept(value):
     kept = stage_record(StudyRow(1, "theirs", ("maximize",), dict.fromkeys(STUDY_KEYS, value)))
-    allowed = {dict: {"config", "identity", "checks", "learning"}, str: {"fingerprint"}, float: {"stop_asked_at"}}
+    allowed = {
+        dict: {"config", "identity", "checks", "learning"},
+        str: {"fingerprint", "rounding"},
+        float: {"stop_asked_at"},
+    }
     for field in fields(StageRecord):
         if field.name not in allowed.get(type(value), ()):
             assert getattr(kept, field.name) == getattr(StageRecord(), field.name), field.name

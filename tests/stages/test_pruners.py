@@ -82,6 +82,8 @@ SPACE = {"lr": FloatRange(1e-3, 1.0, log=True)}
 class PlannedPack:
     """Trials with given validation accuracies; no net is trained."""
 
+    refills = False
+
     def __init__(self, curves, patience):
         self.curves, self.numbers = curves, tuple(range(len(curves)))
         self.epoch, self.num_epochs = 0, len(curves[0])

@@ -132,6 +132,7 @@ def test_a_search_on_one_gpu_trains_in_the_process_of_the_command(db, tiny, gpus
     plan, data, _ = prepared(tiny)
     gpus(1)
     monkeypatch.setattr(settling, "WORTH_TIMING", 0.0)  # the largest search of all
+    monkeypatch.setattr(stage_run, "rounding", lambda *_: None)  # asks the driver
     for name in ("start_server", "ProcessLauncher"):
         monkeypatch.setattr(stage_run.processes, name, None)
     run = tiny(run__device="auto").run

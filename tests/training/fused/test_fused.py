@@ -166,7 +166,7 @@ def test_convolutions_of_any_geometry_have_autograds_gradients(module, num_trial
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("net", NETS)
 def test_an_explosion_changes_no_bit_of_its_neighbours(data, optimizer, net, ways_of_update, monkeypatch):
-    monkeypatch.setattr(Pack, "_remove", lambda self, epoch, exploded: [])
+    monkeypatch.setattr(Pack, "_remove", lambda self, exploded: [])
     config = make_config(epochs=2, train__optimizer=optimizer, **NETS[net])
 
     def train(lr):
