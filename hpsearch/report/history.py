@@ -9,7 +9,7 @@ from typing import Any
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.errors import HpsearchError
 from hpsearch.report.album import Album
-from hpsearch.report.stage import StageData
+from hpsearch.report.stage import StageData, trained_seconds
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.storage import Database
 from hpsearch.wording import duration_text, value_text
@@ -36,28 +36,20 @@ def stage_table(stages: Sequence[StageData]) -> Table:
                 summary.source or "-",
                 f"{summary.num_finished} of {summary.num_trials}" if _open(stage) else str(summary.num_trials),
                 str(summary.epochs or "-"),
+                best,
                 str(stage.record.config_value(stage.record.kind or "", "sampler") or "-"),
                 str(summary.num_pruned),
                 str(summary.num_exploded),
                 str(summary.counts.get("FAIL", 0)),
-                best,
-                _took(stage),
+                duration_text(seconds) if (seconds := trained_seconds(stage.trials)) else "-",
             )
         )
-    columns = ("stage", "from", "trials", "epochs", "sampler", "pruned", "exploded", "failed", "best", "took")
-    return Table(columns, tuple(rows), ("trials", "epochs", "pruned", "exploded", "failed", "best", "took"))
+    columns = ("stage", "from", "trials", "epochs", "best", "sampler", "pruned", "exploded", "failed", "training")
+    return Table(columns, tuple(rows), ("trials", "epochs", "best", "pruned", "exploded", "failed", "training"))
 
 
 def _open(stage: StageData) -> bool:
     return stage.summary.num_finished < stage.summary.num_trials
-
-
-def _took(stage: StageData) -> str:
-    started = [trial.started for trial in stage.trials if trial.started]
-    ended = [trial.completed for trial in stage.trials if trial.completed]
-    if not started or not ended:
-        return "-"
-    return duration_text((max(ended) - min(started)).total_seconds())
 
 
 def tests(stages: Sequence[StageData]) -> Table | None:
@@ -69,18 +61,19 @@ def tests(stages: Sequence[StageData]) -> Table | None:
             rows.append(
                 (
                     stage.name,
-                    str(number),
                     str(use.get("trial", "-")),
                     value_text(use.get("val_acc")),
                     value_text(use.get("mean")),
                     f"{low:.4f} to {high:.4f}" if low is not None and high is not None else "-",
                     str(use.get("num_test", "-")),
                     str(len(use.get("seeds") or ()) or "-"),
+                    str(number),
                     str(use.get("time", "-"))[:16].replace("T", " "),
                 )
             )
-    columns = ("stage", "use", "trial", "val_acc", "test_acc", "95% interval", "images", "seeds", "when (UTC)")
-    return Table(columns, tuple(rows), ("use", "trial", "val_acc", "test_acc", "images", "seeds")) if rows else None
+    columns = ("stage", "trial", "val_acc", "test_acc", "95% interval", "images", "seeds", "use", "when (UTC)")
+    rows.sort(key=lambda row: row[-1])  # searches take turns
+    return Table(columns, tuple(rows), columns[1:]) if rows else None
 
 
 def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:

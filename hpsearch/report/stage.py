@@ -107,6 +107,16 @@ class StageData:
         ]
 
 
+def trained_seconds(trials: Iterable[TrialRow]) -> float:
+    """Wall clock in which at least one of the trials that have ended was trained: pauses do not count."""
+    seconds, until = 0.0, None
+    for started, completed in sorted((t.started, t.completed) for t in trials if t.started and t.completed):
+        begun = started if until is None else max(started, until)
+        seconds += max(0.0, (completed - begun).total_seconds())
+        until = completed if until is None else max(completed, until)
+    return seconds
+
+
 def read_chain(db: Database, name: str, known: Iterable[StageData] = ()) -> list[StageData]:
     """A study and those that its ranges came from, the first one first; those that are `known` are not read again."""
     at_hand = {stage.name: stage for stage in known}

@@ -1,0 +1,32 @@
+"""Tables of what has been done: times and uses of the test set."""
+
+from datetime import UTC, datetime, timedelta
+
+from planted import plant
+
+from hpsearch.analysis import attributes
+from hpsearch.report import history
+from hpsearch.report.stage import read_stage, trained_seconds
+from hpsearch.storage import TrialRow, open_database
+
+
+def test_pauses_are_no_training():
+    """Two at a time, one on its own inside of them, an hour of nothing, one more; one waits, one runs."""
+    spans = [(0, 40), (10, 60), (20, 30), (3660, 3690), (None, None), (3690, None)]
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    times = [[begin + timedelta(seconds=s) if s is not None else None for s in span] for span in spans]
+    trials = [TrialRow(i, i, "COMPLETE", started=start, completed=end) for i, (start, end) in enumerate(times)]
+    assert trained_seconds(reversed(trials)) == 90
+    assert trained_seconds([]) == 0
+
+
+def test_uses_of_the_test_set_are_in_the_order_of_time(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    for name, days in [("a", (1, 4)), ("b", (2, 3))]:
+        uses = [{"trial": 0, "mean": 0.5, "interval": [0.4, 0.6], "time": f"2026-01-0{day}T10:00"} for day in days]
+        plant(db, name, num_trials=1, **{attributes.TESTS: uses})
+    table = history.tests([read_stage(db, name) for name in "ab"])
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [(row["stage"], row["use"]) for row in rows] == [("a", "1"), ("b", "1"), ("b", "2"), ("a", "2")]
+    assert rows[0]["when (UTC)"] == "2026-01-01 10:00"
+    db.close()
