@@ -64,6 +64,8 @@ class OnePass(Updater):
         self.weights_changed()
         self.update(updated.blocks, ~self._nobody_K)
 
+    takes_bfloat16 = True
+
     @override
     def update(self, gradients: Stacked, frozen_K: Tensor | None, rounded: Mapping[str, Tensor] | None = None) -> None:
         own = self._updated

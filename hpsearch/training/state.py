@@ -120,6 +120,11 @@ class PackState:
         """Regularize and update those parameters that have a gradient of the data loss here; see `Updater.update`."""
         self._updater.update(gradients, frozen_K, rounded)
 
+    @property
+    def takes_bfloat16(self) -> bool:
+        """See `Updater`."""
+        return self._updater.takes_bfloat16
+
     def weights_changed(self) -> None:
         """Something else has written to the weights; what was derived from them is no longer true."""
         self._updater.weights_changed()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -42,6 +43,9 @@ class Updated:
 
 class Updater(ABC):
     """Updates in place. For the trials that are in the pack now: make a new one after `PackState.keep`."""
+
+    takes_bfloat16: ClassVar[bool] = False
+    """Whether gradients may be in bfloat16, and rounded copies cost no pass of their own."""
 
     @abstractmethod
     def update(self, gradients: Stacked, frozen_K: Tensor | None, rounded: Mapping[str, Tensor] | None = None) -> None:

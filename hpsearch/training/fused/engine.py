@@ -86,7 +86,9 @@ class FusedEngine(StackedEngine):
 
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
-        self._layers = hand_layers(self.module, self.state, follows=self._large)
+        rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
+        self._followed = set(self.state.weights) if rounds and not self._large else set()
+        self._layers = hand_layers(self.module, self.state, follows=self._large | self._followed)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
         self._update_large = LargeUpdate(self.state) if self._large else None
@@ -104,16 +106,19 @@ class FusedEngine(StackedEngine):
         large = self._update_large
         squares = large.squares(self._large) if large else state.squares()
         frozen_K = state.admit(loss_K, state.penalty.cost(state.weights, squares))
+        rounded: Stacked = {}
         for layer in self._linears:
             gradient = layer.weight_gradient()
             if large and layer.weight_name in self._large:
                 large(layer.weight_name, gradient, frozen_K, layer.rounded)
+            elif layer.weight_name in self._followed and (copy := layer.rounded) is not None:
+                gradients[layer.weight_name], rounded[layer.weight_name] = gradient, copy
             else:
                 gradients[layer.weight_name] = gradient.to(loss_K.dtype)
         for name in self._large & gradients.keys():
             assert large is not None
             large(name, gradients.pop(name), frozen_K)
-        state.update(gradients, frozen_K)
+        state.update(gradients, frozen_K, rounded)
         state.store(buffers, frozen_K)
 
     def _forward(self, x_BCHW: Tensor, buffers: Stacked | None) -> Tensor:

@@ -133,7 +133,8 @@ class Linear(Layer):
         delta_MB, num_inputs = delta_KOB.flatten(0, 1), a.shape[1]
         if self._bfloat16:
             delta_MB = self._padded("delta", delta_MB, (len(delta_MB), len(a)))
-            work_MD = self._take_work("gradient", (len(delta_MB), odd_lines(num_inputs)), a)[:, :num_inputs]
+            length = odd_lines(num_inputs) if a.device.type == "cpu" else num_inputs
+            work_MD = self._take_work("gradient", (len(delta_MB), length), a)[:, :num_inputs]
         else:
             work_MD = self._take_work("gradient", (len(delta_MB), num_inputs), a)
         return torch.mm(delta_MB, a, out=work_MD).view_as(self.weight)
