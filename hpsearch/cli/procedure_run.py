@@ -78,7 +78,7 @@ def run_whole_procedure(
             _write_report(db, procedure, report)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
-    advice = _advise(db, procedure, gain).at(storage_flag(settings.run.storage))
+    advice = _advise(db, procedure, gain, time_budget).at(storage_flag(settings.run.storage))
     document = _as_dict(procedure, advice, time.monotonic() - start, report)
     if output.as_json:
         typer.echo(json.dumps(document))
@@ -127,13 +127,16 @@ def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
         raise ConfigError(f"--report {path} cannot be written: {error.strerror}.") from None
 
 
-def _advise(db: Database, procedure: Procedure, gain: float | None) -> Advice:
-    """What the stages say; where the time is up, the same command goes on."""
+def _advise(db: Database, procedure: Procedure, gain: float | None, time_budget: str | None) -> Advice:
+    """What the stages say; where the time is up, the same command goes on. A new search gets as much time."""
     again = ["hpsearch", *sys.argv[1:]]
     advice = advise(db, procedure.stages[-1].evidence, again=again, gain=gain)
     if procedure.ending.ending == "time" and advice.go_on:
         return replace(advice, text="the same command goes on", words=tuple(again))
-    return advice
+    words = advice.words or ()
+    if time_budget is None or words[:2] != ("hpsearch", "run") or any(word.startswith("--time") for word in words):
+        return advice
+    return replace(advice, words=(*words, "--time", time_budget))
 
 
 def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path | None) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def test_a_search_that_ends_low_says_what_to_try(hpsearch):
     x = draw.normal(size=(300, 8, 8, 1)) + 0.13 * draw.normal(size=(3, 8, 8, 1))[y]
     np.savez(hpsearch.folder / "x.npz", x_train=x.astype(np.float32), y_train=y, x_test=x, y_test=y)
     flags = ("--data", "npz:x.npz", "-c", "tiny.toml", "--set", "data.val=0.5", "--set", "fine.sampler=random")
-    done = hpsearch("run", *flags, "--max-stages", "9", "--gain", "0.5", "--skip-checks").stdout
+    words = ("run", *flags, "--max-stages", "9", "--gain", "0.5", "--skip-checks")
+    done = hpsearch(*words).stdout
     command = re.search(
         r"^next +(hpsearch run --name convnet --data npz:x.npz .*--model convnet.*)$", done, re.MULTILINE
     )
@@ -114,6 +115,8 @@ def test_a_search_that_ends_low_says_what_to_try(hpsearch):
     assert re.search(r"^or +hpsearch test (coarse|fine)", done, re.MULTILINE)
     planned = hpsearch.json("coarse", *shlex.split(command[1])[4:], "--dry-run")
     assert (planned["trials"], planned["epochs"]) == (12, 2)
+    timed = hpsearch(*words, "--time", "10m").stdout  # all is done: it only says what to do next
+    assert f"\nnext     {command[1]} --time 10m\n" in timed
 
     last = re.search(r"^or +hpsearch test (\S+)", done, re.MULTILINE)[1]
     hpsearch("coarse", *shlex.split(command[1])[4:], "--name", "convnet-coarse", "--skip-checks")
