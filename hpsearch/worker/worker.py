@@ -223,6 +223,7 @@ class Worker:
         except StorageError:
             raise  # no trial's fault
         except Exception as error:
+            numbers = [number for number in numbers if number in self.held]  # others have come, and gone, meanwhile
             if is_poisoned(error):
                 self._poisoned(numbers, error)
             elif len(numbers) > 1 and (is_out_of_memory(error) or not isinstance(error, HpsearchError)):

@@ -1,6 +1,7 @@
 """Packs that refill: where trials end before others, the next ones take their places, and nothing else changes."""
 
 import pytest
+import torch
 from noisy_search import noisy
 from recorded_steps import rehearsed
 
@@ -91,3 +92,19 @@ def test_an_interruption_loses_nothing(db, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search(db, "graph", "cut", Interrupting(4), **changes)
     expect_alike(search(db, "graph", "cut", **changes), whole)
+
+
+def test_out_of_memory_goes_on_with_those_that_are_there(db, tmp_path, monkeypatch):
+    """Later than at the first epoch, with trials that came later, at other epochs: checkpoints are of both."""
+    changes = {"train__patience": 2, "run__artifact_dir": str(tmp_path), "run__checkpoint_seconds": 1e-6}
+    whole = search(db, "graph", "whole", **changes)
+    original, left = Pack.run_epoch, [5]
+
+    def limited(self):
+        left[0] -= 1
+        if left[0] < 0 and len(self.numbers) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return original(self)
+
+    monkeypatch.setattr(Pack, "run_epoch", limited)
+    expect_alike(search(db, "graph", "halved", **changes), whole)
