@@ -71,6 +71,7 @@ def test_a_way_that_fails_says_why_and_the_others_are_measured():
     assert not any(isinstance(each, turns._Notes) for each in logging.getLogger("hpsearch").handlers)
 
 
+@pytest.mark.slow
 def test_rows_of_a_user_net_on_a_cpu(tmp_path, capsys):
     file = tmp_path / "found.json"
     only = "reference,vit-float32,memory,command,compiled-vit-float32"

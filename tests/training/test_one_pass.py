@@ -101,7 +101,7 @@ COEFFICIENTS = {
     given_values=st.fixed_dictionaries(COEFFICIENTS),
     frozen=st.none() | st.lists(st.booleans(), min_size=3, max_size=3),
 )
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 def test_one_pass_is_the_stacked_operators(interpreted, dtype, optimizer, num_trials, size, given_values, frozen):
     frozen_K = None if frozen is None else torch.tensor(frozen[:num_trials])
     plain, ours = (
@@ -137,7 +137,7 @@ def test_nobody_sums_squares_that_cost_nothing(interpreted):
 @given(numbers=st.lists(st.floats(width=32), min_size=1, max_size=20))
 # In the middle between two bfloat16s, the largest numbers, none, and the least.
 @example([1 + 2**-8, 1 + 3 * 2**-8, -1 - 3 * 2**-8, 3.4e38, torch.inf, -torch.inf, torch.nan, -0.0, 1e-45])
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 def test_weights_are_rounded_as_by_pytorch(interpreted, numbers):
     updated = make_updated("sgd", 1, {"weight": (len(numbers),)}, torch.float32, reg=0.0, l1=0.0)
     updater = OnePass(updated)
@@ -174,7 +174,7 @@ def in_one_pass(interpreted, monkeypatch):
     ("engine", "optimizer"), [("loop", "sgd"), ("vmap", "adamw"), ("fused", "adam"), ("graph", "nesterov")]
 )
 def test_packs_train_as_a_plain_loop_does(in_one_pass, engine, optimizer):
-    data = make_data(num_train=30)
+    data = make_data(num_train=18)
     config = make_config(2, train__optimizer=optimizer, model__name="mlp", model__hidden=(5,))
     params = [{"reg": 0.1, "train.weight_decay": 0.1}, {"lr": 1e200, "reg": 0.1}, {"train.l1": 0.01, "lr": 3e-3}]
     pack = Pack(config, data, [TrialSpec(n, each) for n, each in enumerate(params)], engine=engine)
