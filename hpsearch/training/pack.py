@@ -43,8 +43,8 @@ class Pack:
     """Trains the trials of `specs` under one config; they may differ in vector hyperparameters only.
 
     All of them start from the same weights (times their own init_scale) and see the same minibatches and noise, so
-    what a trial gives depends on its hyperparameters and on train.seed, not on its neighbours, nor on when it came where
-    the pack refills. A trial's weights are those of its best epoch, whose validation accuracy is its value.
+    what a trial gives depends on its hyperparameters and on train.seed, not on its neighbours, nor, where the pack
+    refills, on when it came. A trial's weights are those of its best epoch, whose validation accuracy is its value.
 
     Args:
         config: with the structural values of these trials; also the default of any vector value that a spec lacks.
