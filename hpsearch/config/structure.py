@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hpsearch.config.study import SEARCHABLE, StudyConfig, canonical_name, is_vector, is_vector_key
+from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
 
 
@@ -45,3 +46,18 @@ def group(config: StudyConfig, specs: Iterable[TrialSpec]) -> list[tuple[StudyCo
             groups[key] = (config.with_params(structural(spec.params)), [])
         groups[key][1].append(spec)
     return list(groups.values())
+
+
+def refuse_other_structures(config: StudyConfig, specs: Iterable[TrialSpec]) -> None:
+    """Whether these trials are of the structure of a pack with this config.
+
+    Raises:
+        EngineError: one is not.
+    """
+    structure = structure_key(config, {})
+    for spec in specs:
+        if structure_key(config, spec.params) != structure:
+            raise EngineError(
+                f"trial {spec.number} has another structure than its pack: {dict(spec.params)}.\n"
+                "Allowed: trials that differ in vector hyperparameters only; see hpsearch.training.group."
+            )

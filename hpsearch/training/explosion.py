@@ -5,10 +5,13 @@ Nothing here reads a value back from the device during a step; a pack looks at t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from hpsearch.results import Explosion
 
 CHECK_STEPS = 50  # steps between two looks at which trials exploded; each look waits for the device
 
@@ -45,6 +48,17 @@ class ExplosionWatch:
         self.active_K &= cost_K <= self.limit_K  # false for nan, too
         self.num_updates_K += self.active_K  # of a frozen trial it stays: the step of the explosion
         return self.active_K
+
+    def explosions(self, taken: Iterable[tuple[int, int]], epochs: Mapping[int, int]) -> list[Explosion]:
+        """What became of trials that are lost, by slot and number; `epochs` are those that each has done before."""
+        kept = self.num_updates_K, self.cost_K, self.first_cost_K, self.active_K
+        rows = list(zip(*(column.tolist() for column in kept), strict=True))
+        found = []
+        for slot, number in taken:
+            step, cost, first_cost, active = rows[slot]
+            # One that has not frozen was lost by its last update: the next step would see a cost that is no number.
+            found.append(Explosion(number, epochs[number] + 1, step, math.nan if active else cost, first_cost))
+        return found
 
     def everything(self) -> dict[str, Tensor]:
         """What it has seen so far, by name."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import StudyConfig
-from hpsearch.config.structure import structure_key
+from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
@@ -79,7 +79,7 @@ class Pack:
         self._keeps_best = keeps_best
         self._best: dict[int, EpochResult] = {}  # so far, by number
         self._data = data
-        self._check_structure(specs)
+        refuse_other_structures(config, specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
         vectors = Vectors.of(trial_configs)
         # Dropout layers are there as soon as one trial needs them; its rate is the trial's own.
@@ -177,7 +177,7 @@ class Pack:
         free = self._slots.vacant[: len(specs)]
         if len(specs) > self.num_vacant or not {spec.number for spec in specs}.isdisjoint(self.numbers):
             raise EngineError(f"trials {[s.number for s in specs]} do not fit into a pack of {list(self.numbers)}.")
-        self._check_structure(specs)
+        refuse_other_structures(self.config, specs)
         vectors = Vectors.of([self.config.with_params(spec.params) for spec in specs])
         if self._model.dropout == 0 and bool(vectors.dropout.any()):
             raise EngineError("trials with dropout do not fit into a pack without.")
@@ -273,15 +273,6 @@ class Pack:
     def _state(self) -> PackState:
         return self._engine.state
 
-    def _check_structure(self, specs: Sequence[TrialSpec]) -> None:
-        structure = structure_key(self.config, {})
-        for spec in specs:
-            if structure_key(self.config, spec.params) != structure:
-                raise EngineError(
-                    f"trial {spec.number} has another structure than its pack: {dict(spec.params)}.\n"
-                    "Allowed: trials that differ in vector hyperparameters only; see hpsearch.training.group."
-                )
-
     def _train(self) -> list[Explosion]:
         """All steps of an epoch, as long as there are trials; the others are returned as they leave."""
         train, state = self.config.train, self._state
@@ -309,16 +300,8 @@ class Pack:
         return self._remove(frozen) if frozen else []
 
     def _remove(self, exploded: set[int]) -> list[Explosion]:
-        watch = self._state.watch
-        kept = watch.num_updates_K, watch.cost_K, watch.first_cost_K, watch.active_K
-        rows = list(zip(*(column.tolist() for column in kept), strict=True))
-        explosions = []
-        for slot, number in self._slots.taken:
-            if number in exploded:
-                step, cost, first_cost, active = rows[slot]
-                # One that has not frozen was lost by its last update: the next step would see a cost that is no number.
-                cost = math.nan if active else cost
-                explosions.append(Explosion(number, self._slots.epochs[number] + 1, step, cost, first_cost))
+        taken = [(slot, number) for slot, number in self._slots.taken if number in exploded]
+        explosions = self._state.watch.explosions(taken, self._slots.epochs)
         self._leave(exploded)
         return explosions
 
