@@ -95,6 +95,7 @@ def test_rows_of_a_user_net_on_a_cpu(tmp_path, capsys):
     assert "memory (loop, graph): memory is counted on CUDA, not on cpu" in printed
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_loses_no_other_and_each_is_written_at_once(tmp_path, monkeypatch):
     file = tmp_path / "found.json"
     seen = []

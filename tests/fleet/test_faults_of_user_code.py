@@ -87,6 +87,7 @@ def test_two_workers_finish_all_others_when_one_choice_raises_in_training(own):
     assert out.splitlines()[1].split()[-2] == str(len(bad))  # a number of their own
 
 
+@pytest.mark.slow
 def test_a_net_that_cannot_be_trained_at_all_stops_the_stage_with_the_count(own):
     bad = ("--set", "model.options.bad=[4,5,6]", "--space", "model.options.width=choice(5)", "--skip-checks")
     for workers in ("1", "2"):

@@ -47,6 +47,7 @@ def test_a_killed_worker_s_trials_go_on_from_their_checkpoints(sqlite_fleet, und
     assert not list(checkpoints.glob("*/*/*.json"))  # removed when their trials ended
 
 
+@pytest.mark.slow
 def test_status_shows_workers_leases_and_attempts(sqlite_fleet):
     fleet = sqlite_fleet
     first = fleet.coarse("--epochs", "2000")
@@ -90,6 +91,7 @@ def test_ctrl_c_drains_the_whole_fleet_and_leaves_no_orphans(fleet, undisturbed)
     assert fleet.values() == undisturbed
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once_and_is_recoverable(sqlite_fleet, undisturbed):
     fleet = sqlite_fleet
     process = fleet.coarse(**fleet.slow())

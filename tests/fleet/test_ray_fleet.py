@@ -224,6 +224,7 @@ def test_the_password_is_nowhere(tmp_path, postgres_databases, start_cluster):
         fleet.close()
 
 
+@pytest.mark.slow
 def test_a_placement_that_cannot_be_is_refused(sqlite_fleet, start_cluster):
     cluster = start_cluster({"num_cpus": 1, "num_gpus": 2}, {"num_cpus": 2})
     _, errors = sqlite_fleet.finish(coarse(sqlite_fleet, cluster, "--workers", "4"), code=2)

@@ -85,6 +85,7 @@ def test_pruned_trials_fill_the_place_of_the_best_as_in_tpe(monkeypatch):
         assert [trial.number for trial in mirror.study.get_trials()] == [1, 2, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_windowed_sampler_finds_as_good_a_best(monkeypatch):
     """With a window of a fifth of what is used, so that it matters within 500 trials; random search is far behind."""
     monkeypatch.setattr(window, "NUM_NEWEST", 100)
