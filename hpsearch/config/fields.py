@@ -14,6 +14,10 @@ from hpsearch.config.ranges import thaw
 Vector = "vector"
 """Metadata of a field that packs hold as one tensor of shape [K]."""
 
+CameLater = "came later"
+"""Metadata of a field that younger versions have: at its default it is left out of what is kept with a study, so that
+studies from before stay the same."""
+
 
 class UsedBy:
     """Metadata of a field that does nothing unless the key `by` is one of `users`, named as messages name them."""

@@ -22,7 +22,7 @@ from hpsearch.config.data_sources import (
     not_yet,
     parse_source,
 )
-from hpsearch.config.fields import Known, OneOrMore, Options, OptionsField, Positive, Section, UsedBy, Vector
+from hpsearch.config.fields import CameLater, Known, OneOrMore, Options, OptionsField, Positive, Section, UsedBy, Vector
 
 MODELS = ("linear", "mlp", "lenet", "convnet", "resnet")
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
@@ -68,7 +68,7 @@ class DataConfig(Section):
     source: Annotated[str, AfterValidator(_source), SOURCE_FORMS] = "digits"
     """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH, npz:PATH, MODULE:FUNCTION.
     """
-    options: Annotated[OptionsField, UsedBy("data.source", FUNCTION)] = Options()
+    options: Annotated[OptionsField, CameLater, UsedBy("data.source", FUNCTION)] = Options()
     """Keyword arguments of the function, where source is MODULE:FUNCTION."""
     val: float = Field(0.2, gt=0)
     """Validation images held out of the training split: a share below 1, or a count. A folder's val/ goes before."""
@@ -129,7 +129,7 @@ class ModelConfig(Section):
 
     name: Annotated[str, AfterValidator(_model), MODEL_FORMS] = "mlp"
     """linear, mlp, lenet, convnet or resnet; or MODULE:FUNCTION, called with (shape, num_classes, **options)."""
-    options: Annotated[OptionsField, UsedBy("model.name", FUNCTION)] = Options()
+    options: Annotated[OptionsField, CameLater, UsedBy("model.name", FUNCTION)] = Options()
     """Keyword arguments of the function, where name is MODULE:FUNCTION; each can be searched: "model.options.width"."""
     hidden: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "mlp", "convnet")] = (50,)
     """mlp: units of each hidden layer. convnet: units of the fully connected layers before the last."""
@@ -186,7 +186,7 @@ class TrainConfig(Section):
     """Factor of the exponential and step schedules."""
     lr_step: Annotated[int, UsedBy("train.lr_schedule", "step"), Field(ge=1)] = 10
     """step: epochs between two decays."""
-    patience: int | None = Field(None, ge=1)
+    patience: Annotated[int | None, CameLater, Field(ge=1)] = None
     """Epochs without a better validation accuracy, as the mean of 3 epochs, after which a trial ends; or "none".
     Schedules of the learning rate stay those of all epochs.
     """

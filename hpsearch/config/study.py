@@ -11,7 +11,7 @@ import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from hpsearch.config.default_ranges import default_space
-from hpsearch.config.fields import Section, Vector
+from hpsearch.config.fields import CameLater, Section, Vector
 from hpsearch.config.messages import describe, nearest, true_for_a_number
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
@@ -228,11 +228,11 @@ class StudyConfig(Section):
     def plain(self) -> dict[str, Any]:
         """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""
         plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
-        for section in ("data", "model"):  # so that searches of before they existed stay the same
-            if not plain[section]["options"]:
-                del plain[section]["options"]
-        if plain["train"]["patience"] is None:
-            del plain["train"]["patience"]
+        for section, model in SEARCHABLE.items():
+            own: Section = getattr(self, section)
+            for key, field in model.model_fields.items():
+                if CameLater in field.metadata and getattr(own, key) == field.get_default():
+                    del plain[section][key]
         return plain
 
 

@@ -50,27 +50,42 @@ def default_engine(model: str, device: torch.device) -> str:
 
 
 def make_engine(
-    name: str, model: str, module: nn.Module, state: PackState, sample: tuple[Tensor, Tensor]
+    name: str,
+    model: str,
+    module: nn.Module,
+    state: PackState,
+    sample: tuple[Tensor, Tensor],
+    *,
+    falls_back: bool = True,
 ) -> StackedEngine:
-    """The engine of that name, tried on a sample (x_BCHW, y_B) first; `auto` falls back along PREFERENCE.
+    """The engine of that name, tried on a sample (x_BCHW, y_B) first.
 
-    Draws from the global random state.
+    With `falls_back`, a warning says why another one is taken: `auto` goes along PREFERENCE, and for `graph`, which
+    takes no net that waits for its device, there is loop. Draws from the global random state.
 
     Raises:
-        EngineError: there is no such engine, or it cannot train this net.
+        EngineError: there is no such engine, or it cannot train this net, or not on this device.
     """
     if name != "auto" and name not in ENGINES:
         raise EngineError(f"run.engine = {name!r} is not an engine.\nAllowed: auto, {', '.join(ENGINES)}.")
     chosen = default_engine(model, sample[0].device) if name == "auto" else name
     # A net of the user's may flatten with `view`, which takes no channels-last tensor.
     loop = partial(LoopEngine, module, state, channels_last=not is_user_code(model))
-    graph = partial(GraphEngine, module, state, channels_last=not is_user_code(model))
-    candidates = PREFERENCE[PREFERENCE.index(chosen) :] if name == "auto" else (chosen,)
+    candidates: tuple[str, ...] = (chosen,)
+    if name == "auto":
+        candidates = PREFERENCE[PREFERENCE.index(chosen) :]
+    elif name == "graph":
+        candidates = ("graph", "loop")
+    if not falls_back:
+        candidates = candidates[:1]
     for candidate, following in zip_longest(candidates, candidates[1:]):
         if candidate == "loop":
             break
+        if candidate == "graph":  # a device that records nothing is the user's to change, so this error is none below
+            engine: StackedEngine = GraphEngine(module, state, channels_last=not is_user_code(model))
         try:
-            engine = graph() if candidate == "graph" else ENGINES[candidate](module, state)
+            if candidate != "graph":
+                engine = ENGINES[candidate](module, state)
             module.train()
             engine.gradients(*sample, noise_seed=0)
             return engine

@@ -54,6 +54,7 @@ class Pack:
         snapshots: where trials are to go on from, by number; of all trials and from one epoch, or of none.
         keeps_best: whether anybody will ask for the weights of best epochs, which are one more copy of all weights.
         refills: whether others are to take the places of trials that leave, where the engine can (`num_vacant`).
+        falls_back: whether another engine, with a warning, trains nets that auto's first or graph cannot take.
 
     Raises:
         ConfigError: a value is not allowed, or the net does not fit the images.
@@ -71,6 +72,7 @@ class Pack:
         snapshots: Mapping[int, Snapshot] | None = None,
         keeps_best: bool = True,
         refills: bool = False,
+        falls_back: bool = True,
     ) -> None:
         self.config = config
         self.epoch = 0
@@ -99,7 +101,12 @@ class Pack:
         x_sample, y_sample = self._train_sample
         with preserved_rng(like.device):
             self._engine = make_engine(
-                engine, config.model.name, module.to(like), state, (x_sample[:2].to(like), y_sample[:2])
+                engine,
+                config.model.name,
+                module.to(like),
+                state,
+                (x_sample[:2].to(like), y_sample[:2]),
+                falls_back=falls_back,
             )
         self._refills = self._stays = refills and self._engine.refills
         if snapshots:

@@ -175,7 +175,9 @@ class TimedPack:
         self.part = WatchedData.part(self.data, self.num_steps * config.train.batch_size, self.watch)
         self.num_batches = self.part.num_batches(config.train.batch_size)
         specs = [TrialSpec(number) for number in range(self.width)]
-        self.pack = Pack(config, self.part, specs, engine=self.engine, keeps_best=False)
+        self.pack = Pack(
+            config, self.part, specs, engine=self.engine, keeps_best=False, falls_back=self.engine == "auto"
+        )
         self.engine = self.pack.engine
 
     def run_epoch(self, most_seconds: float = math.inf) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import random
+import re
 
 import numpy as np
 import pytest
@@ -23,9 +24,10 @@ def data():
     return make_data(num_train=66)  # ten batches of 6, and one of 6: see the batch size
 
 
-def make_pack(data, epochs=3, engine="graph", **params):
+def make_pack(data, epochs=3, falls_back=True, **params):
     config = make_config(epochs, explosion=1e9, **params)
-    return config, Pack(config, data, [TrialSpec(0, {"lr": 1e-2}), TrialSpec(1, {"reg": 0.1})], engine=engine)
+    specs = [TrialSpec(0, {"lr": 1e-2}), TrialSpec(1, {"reg": 0.1})]
+    return config, Pack(config, data, specs, engine="graph", falls_back=falls_back)
 
 
 def expect_as_plain(pack, config, data, number, **params):
@@ -139,12 +141,19 @@ class Picky(torch.nn.Module):
         ("numpy", "NumPy's random"),
     ],
 )
-def test_a_net_that_waits_for_its_device_is_refused_with_the_operator(data, monkeypatch, way, operator):
+def test_a_net_that_waits_for_its_device_is_trained_by_loop_and_the_operator_named(
+    data, monkeypatch, caplog, way, operator
+):
     monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Picky(way).double())
-    with pytest.raises(EngineError, match=operator):
-        make_pack(data, model__name="nets:picky")
-    _, pack = make_pack(data, model__name="nets:picky", engine="loop")
+    with caplog.at_level(logging.WARNING, "hpsearch"):
+        _, pack = make_pack(data, model__name="nets:picky")
+    assert pack.engine == "loop"
     assert pack.run_epoch().results
+    [message] = [record.message for record in caplog.records]
+    assert message.startswith("graph cannot train model nets:picky, so loop does: ")
+    assert re.search(operator, message)
+    with pytest.raises(EngineError, match=operator):  # nobody times one for the other
+        make_pack(data, model__name="nets:picky", falls_back=False)
 
 
 def test_a_recording_that_fails_costs_a_warning(data, monkeypatch, caplog):
