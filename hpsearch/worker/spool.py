@@ -1,6 +1,6 @@
 """Results on disk for as long as the database is away: one JSON line each, read again by whoever comes next.
 
-A spool belongs to one worker, whose name stands in every line: when the worker is dead, its results are written under
+A spool belongs to one worker, after which its file is called: when the worker is dead, its results are written under
 its own leases, so that a trial that has gone to somebody else meanwhile is left alone.
 """
 
@@ -10,10 +10,10 @@ import contextlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.logs import get_logger
@@ -29,7 +29,7 @@ class Spool:
     """The file of one worker; there only while something waits in it."""
 
     def __init__(self, folder: Path, study: str, worker: str) -> None:
-        self.path = folder / f"{uuid.uuid4().hex}.jsonl"
+        self.path = folder / f"{quote(worker, safe='')}.jsonl"
         self._head = {"study": study, "worker": worker}
         self._is_there = False
         self.problem: str | None = None
@@ -82,10 +82,9 @@ def recover(db: Database, folder: Path) -> int:
     num_finished = 0
     for path in sorted(folder.glob("*.jsonl")):
         try:
-            lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if _whole(text)]
-            if lines and not is_dead(lines[0]["worker"]):
+            if not is_dead(unquote(path.stem)):  # an empty file, too: its worker may be about to write
                 continue
-            for line in lines:
+            for line in _lines(path):
                 num_finished += _write(db, line)
         except FileNotFoundError:  # another process was faster
             continue
@@ -113,9 +112,13 @@ def _free(folder: Path) -> str:
     return ""
 
 
-def _whole(text: str) -> bool:
+def _lines(path: Path) -> list[dict[str, Any]]:
     """A line cut off by the end of its worker is left out: its trial will be trained again."""
-    return text.endswith("}")
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(text))
+    return lines
 
 
 def _lease(lease: Lease) -> list[int]:

@@ -299,12 +299,23 @@ def test_what_a_dead_worker_spooled_is_written_by_the_next_one(queue, tmp_path, 
     left.add([(lease, result(0, 1))], [Outcome(lease, "COMPLETE", 0.5, {"best_epoch": 1})])
     left.add([(other, result(1, 1))])
     with left.path.open("a") as file:
-        file.write('{"study": "s", "worker')  # cut off by its death
+        file.write(
+            '{"study": "s", "worker": "w", "finished": [{"lease": [1, 2, 3], "attrs": {}'
+        )  # cut off by its death
     assert spool.recover(queue.db, tmp_path / "spool") == 1
     trial = read_trials(queue.db, queue.study)[0]
     assert (trial.state, trial.value, trial.attrs["best_epoch"]) == ("COMPLETE", 0.5, 1)
     assert spool.recover(queue.db, tmp_path / "spool") == 0
     assert not list((tmp_path / "spool").glob("*"))
+
+
+def test_a_spool_that_its_worker_is_about_to_write_is_left_alone(queue, tmp_path):
+    """Opened, and nothing in it yet: without the file, what is written next would be in none."""
+    own = spool.Spool(tmp_path / "spool", "s", queue.worker)
+    own.path.parent.mkdir()
+    own.path.touch()
+    assert spool.recover(queue.db, tmp_path / "spool") == 0
+    assert own.path.exists()
 
 
 def test_a_spooled_result_of_a_trial_that_went_to_another_is_refused(queue, tmp_path):
