@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from benchmarks.gpu import memory, whole
 from benchmarks.gpu.turns import Found, Way, as_rows, in_turns
 from benchmarks.gpu.work import MIN_STEPS, Bench
+from hpsearch.training import recorded_steps, recorder
 from hpsearch.training.choice import default_engine
 from hpsearch.tuning.timing import Timing
 
@@ -57,6 +58,7 @@ def all_rows() -> list[Row]:
         compiled[0],
         *large["vit"],
         *large["convnet"],
+        Row("lanes", "engine graph: trials on lanes of their own, several steps a launch", lanes, LARGE_NET),
         Row("memory", "ResNet-18: memory of a pack", memory.packs, MEMORY),
         *compiled[1:],
     ]
@@ -97,6 +99,21 @@ def large_net(model: str, precision: str, bench: Bench) -> Rows:
     ways = [bench.expert(model, precision)]
     ways += [bench.engine(model, engine, precision, width) for width in bench.sizes.widths for engine in OF_LARGE]
     return _per_step(as_rows(f"{model}-{precision}", _timed(bench, ways)))
+
+
+def lanes(bench: Bench) -> Rows:
+    """What it is worth that trials run beside each other, and that small nets start several steps at once."""
+    width, trials = bench.sizes.widths[-1], bench.sizes.trials
+    ways = []
+    for model, way in (
+        ("resnet", bench.engine("resnet", "graph", "bfloat16", width)),
+        ("lenet", bench.engine("lenet", "fused", "float32", trials, max(bench.sizes.steps, MIN_STEPS))),
+    ):
+        ways += [replace(way, name=f"{model}, {way.name}", is_peer=True)]
+        ways += [bench.limited(way, f"{model}, {way.name}, one step a launch", recorded_steps, "MAX_STEPS", 1)]
+    resnet = bench.engine("resnet", "graph", "bfloat16", width)
+    ways += [bench.limited(resnet, "resnet, graph, one lane", recorder, "MAX_LANES", 1)]
+    return _per_step(as_rows("lanes", _timed(bench, ways)))
 
 
 def compiled_net(model: str, precision: str, bench: Bench) -> Rows:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -140,6 +142,16 @@ class Bench:
             return PackRun(pack)
 
         return Way(engine, make, precision, width)
+
+    def limited(self, way: Way, name: str, module: ModuleType, limit: str, value: int) -> Way:
+        """The same with another limit of a module: what it is worth."""
+
+        def make() -> Run:
+            with patch.object(module, limit, value):
+                run = way.make()
+            return partial(patch.object(module, limit, value)(run))
+
+        return replace(way, name=name, make=make)
 
     def expert(self, model: str, precision: str, num_steps: int | None = None, compile_mode: str | None = None) -> Way:
         """The same net in an expert's loop: one trial."""

@@ -16,6 +16,7 @@ from benchmarks.gpu.turns import Way, as_rows, in_turns
 from benchmarks.gpu.work import SIZES, Bench
 from hpsearch.errors import ConfigError, EngineError
 from hpsearch.logs import get_logger
+from hpsearch.training import recorded_steps
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +70,24 @@ def test_a_way_that_fails_says_why_and_the_others_are_measured():
     assert once_["repetitions"] == 0
     assert exits["refused"] == "SystemExit: its log"
     assert not any(isinstance(each, turns._Notes) for each in logging.getLogger("hpsearch").handlers)
+
+
+def test_a_limit_holds_while_a_way_is_made_and_run_and_no_longer(tmp_path):
+    seen = []
+
+    def look():
+        seen.append(recorded_steps.MAX_STEPS)
+        return 1.0
+
+    def make():
+        look()
+        return look
+
+    way = small_bench(tmp_path).limited(Way("graph", make), "one step", recorded_steps, "MAX_STEPS", 1)
+    run = way.make()
+    assert recorded_steps.MAX_STEPS > 1
+    assert (way.name, run(), run(), seen) == ("one step", 1.0, 1.0, [1, 1, 1])
+    assert recorded_steps.MAX_STEPS > 1
 
 
 @pytest.mark.slow
