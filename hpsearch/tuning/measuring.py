@@ -8,6 +8,7 @@ what they take from each other of memory's speed, they take whatever the engine.
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from hpsearch.models import build
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror, num_trials
 from hpsearch.training.choice import compared_engines
+from hpsearch.training.device_memory import SHARE, free_bytes, trial_bytes
 from hpsearch.training.fused.update import compile_kernels
 from hpsearch.tuning.choosing import MIN_REPEATS, SLOWER, Tuning, Workload, candidates, compare
 from hpsearch.tuning.timing import MAX_STEPS, MIN_STEPS, Candidate, Clock, TimedPack, Timing, estimate
@@ -33,8 +35,9 @@ BFLOAT16_SHARE = 0.02  # of a long search; it saves a quarter or more where it i
 # on a CPU, as long at 10 TFLOP/s on an accelerator.
 WORTH_COMPARING_ON_CPU = 6e12
 WORTH_COMPARING_ON_ACCELERATOR = 6e14
-# Parameters of all packs that are in memory at a time, with gradients and the optimizer's state beside them.
-MAX_PARAMETERS = {"cpu": 10**8, "mps": 10**8, "cuda": 10**9}
+# Parameters of all packs that are in memory at a time, with gradients and the optimizer's state beside them, where no
+# device tells what it has free.
+MAX_PARAMETERS = 10**8
 MIN_WIDTH_COMPARED = 4  # trials in a pack that says something of wider ones
 
 log = get_logger(__name__)
@@ -99,7 +102,8 @@ def compare_ways(
     """The default's timing, and those of other engines and widths behind it, as far as they pay for this search."""
     seconds = min(MAX_SECONDS, MAX_SHARE * share * work.seconds(known))
     engines = compared_engines(data.x_train_NCHW.device) if run.engine == "auto" else ()
-    width = min(known.width, affordable_width(known, seconds, len(engines)))
+    in_time = min(known.width, affordable_width(known, seconds, len(engines)))
+    width = min(in_time, _held_at_once(plan, data, len(engines)))
     tried = candidates(
         Candidate(known.engine, width),
         engines,
@@ -109,7 +113,7 @@ def compare_ways(
         any_width=width == known.width and not (run.width or needs_mirror(plan.settings)),
     )
     tried = _that_fit(plan, data, tried)
-    if len(tried) == 1 or width < min(known.width, MIN_WIDTH_COMPARED):
+    if len(tried) == 1 or in_time < min(known.width, MIN_WIDTH_COMPARED):
         return [known]
     num_steps = max(MIN_STEPS, min(MAX_STEPS, int(seconds / 60 / known.step)))
     make = _maker(plan, data, clock)
@@ -154,17 +158,34 @@ def _maker(plan: StagePlan, data: TrainingData, clock: Clock) -> Callable[..., T
     return make
 
 
+def _held_at_once(plan: StagePlan, data: TrainingData, num_engines: int) -> int:
+    """Trials in a pack of each engine, so that all packs are in memory at a time; at least one.
+
+    Where fewer fit than are in a pack of the search, each of them fills the device, so narrow packs tell about wide.
+    """
+    taken, room = _memory(plan, data)
+    return max(1, int(room / (taken * max(1, num_engines)))) if free_bytes(data.x_val_NCHW.device) else sys.maxsize
+
+
 def _that_fit(plan: StagePlan, data: TrainingData, tried: list[Candidate]) -> list[Candidate]:
     """The default, and as many others as memory holds beside it."""
-    net = build(plan.trial_config.model, data.shape, data.num_classes)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    room = MAX_PARAMETERS.get(data.x_train_NCHW.device.type, 10**8) - parameters * tried[0].width
+    taken, room = _memory(plan, data)
     fit = tried[:1]
+    room -= taken * tried[0].width
     for each in tried[1:]:
-        if parameters * each.width <= room:
+        if taken * each.width <= room:
             fit.append(each)
-            room -= parameters * each.width
+            room -= taken * each.width
     return fit
+
+
+def _memory(plan: StagePlan, data: TrainingData) -> tuple[float, float]:
+    """What a trial takes, and what there is for all packs: bytes, or parameters where no device tells its bytes."""
+    config, device = plan.trial_config, data.x_val_NCHW.device
+    net = build(config.model, data.shape, data.num_classes)
+    if (free := free_bytes(device)) is not None:
+        return trial_bytes(net, data.shape, config.train, data.x_val_NCHW), SHARE * free
+    return sum(parameter.numel() for parameter in net.parameters()), MAX_PARAMETERS
 
 
 def time_bfloat16(

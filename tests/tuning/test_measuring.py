@@ -173,3 +173,18 @@ def test_engines_of_a_slow_net_are_compared_for_its_whole_width(tiny, tried, mon
     assert {("fused", 4), ("loop", 4), ("vmap", 4)} <= set(tried)
     monkeypatch.setattr(measuring, "affordable_width", lambda *_: 3)
     assert len(compared(plan, data, run.model_copy(update={"width": 11}))) == 1
+
+
+@pytest.mark.usefixtures("no_search_is_small")
+@pytest.mark.parametrize(("free", "width"), [(10**6, 2), (10**8, 12), (1, 1)])
+def test_engines_of_a_large_net_are_compared_in_packs_that_fit_beside_each_other(tiny, tried, monkeypatch, free, width):
+    """A GPU is full with one pack of a large net: without narrow ones, the default would be all that is looked at."""
+    plan, data, run = prepared(tiny)
+    known = measuring.time_default(plan, data, run)
+    tried.clear()
+    monkeypatch.setattr(measuring, "free_bytes", lambda _device: free)
+    monkeypatch.setattr(measuring, "trial_bytes", lambda *_: 100_000)  # of 70%, for three engines: two trials each
+    found = measuring.compare_ways(plan, data, run, known, measuring.workload(plan, data))
+    assert {each.engine for each in found} >= ({"fused", "loop", "vmap"} if free > 1 else {"fused"})
+    assert all(each.width == 12 for each in found if free < 10**8)
+    assert max(seen for _, seen in tried) == width if tried else free == 1
