@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.gpu import memory, whole
+from benchmarks.gpu import convolutions, memory, whole
 from benchmarks.gpu.turns import Found, Way, as_rows, in_turns
 from benchmarks.gpu.work import MIN_STEPS, Bench
 from hpsearch.training import recorded_steps, recorder
@@ -26,6 +26,7 @@ WHOLE = 25.0
 SMALL_NET = 20.0
 LARGE_NET = 12.0
 MEMORY = 15.0
+CONVOLUTIONS = 30.0  # most of it to compile
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def all_rows() -> list[Row]:
         Row("reference-search", "reference search, training alone, run as a whole", whole.search, WHOLE),
         Row("command", "hpsearch coarse, a fresh process", whole.command, COMMANDS, at_any_size=True),
         Row("lenet", "LeNet by engine", lenet, SMALL_NET),
+        Row("convolutions", convolutions.WHAT, convolutions.both_ways, CONVOLUTIONS),
         *large["resnet"],
         compiled[0],
         *large["vit"],

@@ -32,6 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "resnet": {"name": "resnet", "depth": 18},
     "vit": {"name": "benchmarks.nets:vit"},
     "convnet": {"name": "benchmarks.nets:convnet"},
+    "own convnet": {"name": "convnet"},  # hpsearch's
 }
 
 

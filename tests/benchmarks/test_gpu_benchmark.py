@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.gpu import command, memory, turns
+from benchmarks.gpu import command, convolutions, memory, turns
 from benchmarks.gpu.rows import Row, all_rows, compiled_net
 from benchmarks.gpu.turns import Way, as_rows, in_turns
 from benchmarks.gpu.work import SIZES, Bench
 from hpsearch.errors import ConfigError, EngineError
 from hpsearch.logs import get_logger
 from hpsearch.training import recorded_steps
+from hpsearch.training.fused import convolution_choice
+from hpsearch.training.fused.convolution_choice import InTurn
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +174,26 @@ def test_where_torch_compile_fails_the_row_says_so(tmp_path, monkeypatch):
     assert expert["repetitions"] > 0
     assert compiled["refused"] == "RuntimeError: no compiler"
     assert "does not run on cpu" in graph["refused"]
+
+
+def test_convolutions_are_timed_in_both_ways(tmp_path, monkeypatch):
+    monkeypatch.setattr(convolution_choice.BatchedConvolution, "_kernels", property(lambda _self: 1 / 0))
+    lines = convolutions.layers_of(small_bench(tmp_path), "lenet", "bfloat16")
+    assert [line["way"] for line in lines] == [f"lenet {n}: {way}" for n in (1, 2) for way in ("operators", "kernels")]
+    assert {(line["row"], line["precision"], line["width"]) for line in lines} == {("convolutions", "bfloat16", 4)}
+    assert [line["repetitions"] for line in lines] == [1, 0, 1, 0]
+    assert [line["refused"] for line in lines[1::2]] == ["ZeroDivisionError: division by zero"] * 2
+
+
+def test_kernels_of_another_outcome_are_not_timed(tmp_path, monkeypatch):
+    class Wrong(InTurn):
+        def __init__(self, run):
+            super().__init__([run.conv])
+
+    monkeypatch.setattr(convolution_choice, "BatchedConvolution", Wrong)
+    lines = convolutions.layers_of(small_bench(tmp_path), "own convnet", "float32")
+    refused = "EngineError: its outcome is another than that of operators"
+    assert [line["refused"] for line in lines] == [None, refused, refused] * 2
 
 
 def test_the_widest_pack_is_predicted_and_then_looked_for():

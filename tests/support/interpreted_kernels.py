@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-import hpsearch.training
 from hpsearch.training import one_pass
+from hpsearch.training.fused import batched_convolutions
 
-NAME = "hpsearch.training.triton_kernels"
+MODULES = ("hpsearch.training.triton_kernels", "hpsearch.training.fused.convolution_kernels")
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,14 @@ def interpreted():
     # Of a frozen trial's numbers, which are left out, nothing is used but computed: 0 / 0 like all others.
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
         patch.setenv("TRITON_INTERPRET", "1")
-        spec = importlib.util.find_spec(NAME)
-        kernels = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(kernels)
-        patch.setitem(sys.modules, NAME, kernels)
-        patch.setattr(hpsearch.training, "triton_kernels", kernels, raising=False)
+        for name in MODULES:
+            spec = importlib.util.find_spec(name)
+            kernels = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(kernels)
+            patch.setitem(sys.modules, name, kernels)
+            package, _, attribute = name.rpartition(".")
+            patch.setattr(sys.modules[package], attribute, kernels, raising=False)
         patch.setattr(one_pass, "BLOCK", 32)  # the interpreter sums a number at a time
+        for constant in ("ROWS", "DEPTH", "DOUBLE", "SPAN"):  # but multiplies many as quickly as few
+            patch.setattr(batched_convolutions, constant, 256)
         yield

@@ -5,7 +5,8 @@ height and width (of a filter where I is there, too).
 
 Outputs are a_BMHW in channels-last memory. The first convolution, where all trials see the same images, is an ordinary
 one with all trials' filters, and so is its weight gradient; those that follow are grouped. On a CPU, channels-last
-kernels take a fraction of the time of others: grouped convolutions a quarter, max pools a twelfth (torch 2.15).
+kernels take a fraction of the time of others: grouped convolutions a quarter, max pools a twelfth (torch 2.15). On
+CUDA these layers are one of two ways: see `convolution_choice`.
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ class Conv2d(Layer):
         if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise EngineError(f"{name} is a convolution in groups, or with another padding than a number of zeros.")
         self._bfloat16 = state.train.precision == "bfloat16"
-        self._geometry = (layer.stride, layer.padding, layer.dilation, False, (0, 0))
+        self.geometry = tuple(cast(tuple[int, int], each) for each in (layer.stride, layer.padding, layer.dilation))
+        """Strides, padding and dilation, each along height and width."""
+        self._arguments = (*self.geometry, False, (0, 0))
         self._kept: tuple[Tensor, Tensor, int] | None = None  # input, filters, groups
 
     @override
@@ -125,7 +128,7 @@ class Conv2d(Layer):
         num_groups = a.shape[1] // weight_MIHW.shape[1]
         self._kept = (a, weight_MIHW, num_groups)
         bias_M = None if bias_KO is None else bias_KO.flatten().to(dtype)
-        return cast(Tensor, aten.convolution(a, weight_MIHW, bias_M, *self._geometry, num_groups))
+        return cast(Tensor, aten.convolution(a, weight_MIHW, bias_M, *self._arguments, num_groups))
 
     @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
@@ -140,7 +143,7 @@ class Conv2d(Layer):
         a, weight_MIHW, num_groups = self._kept
         mask = (needs_input, True, self._parameter("bias") is not None)
         back, *found = aten.convolution_backward(
-            delta, a, weight_MIHW, weight_MIHW.shape[:1], *self._geometry, num_groups, mask
+            delta, a, weight_MIHW, weight_MIHW.shape[:1], *self._arguments, num_groups, mask
         )
         for key, gradient in zip(("weight", "bias"), found, strict=True):
             parameter = self._parameter(key)
@@ -160,6 +163,11 @@ class MaxPool2d(Layer):
         self._geometry = (*((size, size) if isinstance(size, int) else size for size in sizes), layer.ceil_mode)
         self._shape = torch.Size()
         self._indices = torch.empty(0)
+
+    @property
+    def is_of_fours(self) -> bool:
+        """Whether each maximum is that of 2 x 2 numbers, which no other one sees; a last odd row or column is left."""
+        return self._geometry == ((2, 2), (2, 2), (0, 0), (1, 1), False)
 
     @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:

@@ -28,7 +28,8 @@ from hpsearch.training.state import PackState
 class FusedEngine(StackedEngine):
     """Gradients by hand; the first layer, where all trials see the same images, is one product or convolution for all.
 
-    On a CPU large weights are updated in one pass; on CUDA whole steps are recorded, some at once.
+    On a CPU large weights are updated in one pass; on CUDA whole steps are recorded, some at once, and convolutions go
+    the quicker of two ways.
 
     Raises:
         EngineError: the net has layers that are not those of linear, mlp, lenet and convnet.

@@ -186,7 +186,8 @@ class Activation(Layer):
 
     def __init__(self, state: PackState, name: str, trials: slice, layer: nn.Module) -> None:
         super().__init__(state, name, trials)
-        self._forward, self._backward, self._of_output = ACTIVATIONS[type(layer)]
+        self.kind = type(layer)
+        self._forward, self._backward, self._of_output = ACTIVATIONS[self.kind]
         self._kept = torch.empty(0)
 
     @property

@@ -9,6 +9,7 @@ from torch import nn
 
 from hpsearch.errors import EngineError
 from hpsearch.models import Dropout
+from hpsearch.training.fused.convolution_choice import chooser_for, with_choices
 from hpsearch.training.fused.convolutions import Conv2d, Convolutions, Flatten, MaxPool2d
 from hpsearch.training.fused.layers import ACTIVATIONS, Activation, BatchNorm, HandDropout, Layer, Linear
 from hpsearch.training.state import PackState
@@ -41,6 +42,16 @@ def hand_layers(module: nn.Module, state: PackState, follows: Collection[str]) -
 
 
 def _convolutional(named: Named, state: PackState, trials: slice) -> list[Layer]:
+    layers = convolutional_operators(named, state, trials)
+    return [*with_choices(layers, chooser_for(state.lr_K.device)), Flatten(state, "", trials)]
+
+
+def convolutional_operators(named: Named, state: PackState, trials: slice) -> list[Layer]:
+    """All that comes before Flatten, by PyTorch's operators.
+
+    Raises:
+        EngineError: a layer is not known, or not in this place.
+    """
     layers: list[Layer] = []
     for name, layer in named:
         if type(layer) is nn.Conv2d:
@@ -57,7 +68,7 @@ def _convolutional(named: Named, state: PackState, trials: slice) -> list[Layer]
             layers.append(Activation(state, name, trials, layer))
         else:
             raise _unknown(name, layer)
-    return [*layers, Flatten(state, "", trials)]
+    return layers
 
 
 def _fully_connected(named: Named, state: PackState, follows: Collection[str], *, bfloat16: bool) -> list[Layer]:
