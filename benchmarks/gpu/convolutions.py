@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from hpsearch.tuning.timing import harmless
 WHAT = "convolutions of K trials: operators against batched kernels"
 NETS = {"lenet": 100, "own convnet": 32}
 """Trials of a pack, at most."""
-OPERATORS, KERNELS, ROUNDED = "operators", "kernels", "kernels in TF32"
+OPERATORS, KERNELS = "operators", "kernels"
 
 
 def both_ways(bench: Bench) -> list[dict[str, Any]]:
@@ -45,7 +44,7 @@ def layers_of(bench: Bench, net: str, precision: str) -> list[dict[str, Any]]:
     for number, (layer, a) in enumerate(_layers(bench, net, precision, width), start=1):
         ways = [
             Way(f"{net} {number}: {way}", _timed(bench, layer, way, a), precision, width, is_peer=way == OPERATORS)
-            for way in (OPERATORS, KERNELS, *([ROUNDED] if precision == "float32" else []))
+            for way in (OPERATORS, KERNELS)
         ]
         lines += as_rows("convolutions", in_turns(ways, bench.sizes.rounds, bench.watch.now, bench.is_over))
     for line in lines:
@@ -84,28 +83,16 @@ def _timed(bench: Bench, layer: ChosenConvolution, way: str, a: Tensor) -> Calla
 
         @torch.no_grad()
         def run() -> float:
-            with _tf32(way == ROUNDED):
-                if bench.device.type == "cuda":  # as the engine times them
-                    return cuda_ms(work) / 1e3
-                begun = bench.watch.now()
-                work()
-                return bench.watch.now() - begun
+            if bench.device.type == "cuda":  # as the engine times them
+                return cuda_ms(work) / 1e3
+            begun = bench.watch.now()
+            work()
+            return bench.watch.now() - begun
 
         if way != OPERATORS:
-            with torch.no_grad(), _tf32(way == ROUNDED):
+            with torch.no_grad():
                 if not agree(work(), layer.work(layer.operators, a)(), layer.tolerance(a)):
                     raise EngineError("its outcome is another than that of operators")
         return run
 
     return make
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Whether kernels may round float32 to it, which operators of convolutions do where cuDNN may."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before

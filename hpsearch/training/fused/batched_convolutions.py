@@ -176,7 +176,8 @@ class BatchedConvolution(Layer):
         types = self._kernels.tl
         return {
             **tiles(a.dtype, num_channels),
-            "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+            # As the operators round whose place they take.
+            "PRECISION": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee",
             "SUMS": types.float64 if a.dtype == torch.float64 else types.float32,
         }
 

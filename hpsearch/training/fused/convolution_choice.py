@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from functools import cache
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -146,7 +145,7 @@ class ChosenConvolution(Layer):
         """How far outputs of the two ways may be apart for an input like this, as a share of their norm."""
         if self._state.train.precision == "bfloat16":
             return TOLERANCES[torch.bfloat16]
-        return TF32_TOLERANCE if a.dtype == torch.float32 and a.is_cuda and any(_tf32()) else TOLERANCES[a.dtype]
+        return TF32_TOLERANCE if a.dtype == torch.float32 and a.is_cuda and _tf32() else TOLERANCES[a.dtype]
 
     def _settle(self, a: Tensor) -> None:
         works = self.work(self.operators, a), self.work(self.kernels, a)
@@ -161,7 +160,7 @@ class ChosenConvolution(Layer):
         assert weight is not None
         run, num_trials = self._run, 1 << (len(weight) - 1).bit_length()
         sizes = (num_trials, len(a), *weight.shape[1:], *a.shape[2:], self._parameter("bias") is not None)
-        precision = (a.dtype, self._state.train.precision, *_tf32())
+        precision = (a.dtype, self._state.train.precision, _tf32())
         activation = None if run.activation is None else run.activation.__name__
         return (str(a.device), self.is_first, run.conv.geometry, run.pools, activation, *sizes, *precision)
 
@@ -236,6 +235,6 @@ def _noise(like: Tensor) -> Tensor:
     return noise.contiguous(memory_format=torch.channels_last)
 
 
-def _tf32() -> tuple[bool, bool]:
-    """Whether operators and kernels may round float32 to it."""
-    return torch.backends.cudnn.allow_tf32, cast(bool, torch.backends.cuda.matmul.allow_tf32)
+def _tf32() -> bool:
+    """Whether convolutions may round float32 to it, by operators and kernels."""
+    return torch.backends.cudnn.allow_tf32

@@ -5,7 +5,7 @@ H, W = height and width.
 
 Outputs are a_KOB, with the batch last: then the first layer of all trials is one product with W_MD, its weight
 gradient another one, delta_MB @ x_BD, and each reduction over the batch is over contiguous numbers. Convolutions put
-out a_BMHW (`fused_conv`). A layer keeps what its backward pass needs until the next forward pass.
+out a_BMHW (`convolutions`). A layer keeps what its backward pass needs until the next forward pass.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def test_kernels_do_what_operators_do(name, precision, tf32, tolerance, monkeypa
     make, options = CONVOLUTIONS[name]
     small = Small(make().cuda(), device="cuda", dtype=torch.float32, precision=precision, **options)
     expected = small.there_and_back(small.operators)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     found = small.there_and_back(small.kernels)
     assert found.keys() == expected.keys()
     assert agree(list(found.values()), list(expected.values()), tolerance)
