@@ -113,6 +113,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         value += f", {value_text(record.last_value)} at the end"
         said |= {attributes.LAST_VALUE, attributes.LAST_SCORE}
     line(evidence.metric.column, value)
+    if record.best_acc is not None:
+        line("val_acc", f"{value_text(record.best_acc)} at the same epoch")
+        said.add(attributes.BEST_ACC)
     if measures := evidence.measures_of(row):
         line("measures", measures_text(measures))
         said.add(attributes.MEASURES)

@@ -199,8 +199,7 @@ class TrainConfig(Section):
     Schedules of the learning rate stay those of all epochs.
     """
     metric: Annotated[str, CameLater, AfterValidator(_metric), METRIC_FORMS] = "accuracy"
-    """By which validation images judge: accuracy, balanced_accuracy, macro_f1, auroc, top5, loss, MODULE:FUNCTION.
-    """
+    """What decides, on validation images: accuracy, balanced_accuracy, macro_f1, auroc, top5, loss, MODULE:FUNCTION."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"

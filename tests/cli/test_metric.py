@@ -8,6 +8,8 @@ import sqlite3
 import optuna
 import pytest
 
+from hpsearch.wording import value_text
+
 SCARCE = """
 import numpy as np
 
@@ -171,9 +173,9 @@ def test_the_report_is_about_it(by_loss):
     page = (by_loss.folder / "report.html").read_text()
     value = by_loss.json("best", "fine")["value"]
     assert "best validation loss" in page
-    assert f'<p class="big">{value:.4f}</p>' in page
+    assert f'<p class="big">{value_text(value)}</p>' in page
     assert "macro F1" in page
-    assert f"loss {value:.4f} → {by_loss.test['score']:.4f}" in page
+    assert f"loss {value_text(value)} → {value_text(by_loss.test['score'])}" in page
 
 
 def test_samplers_are_compared_by_it(hpsearch):
