@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,23 @@ class EpochResult:
     val_acc: float
     update_ratio: float
     lr: float
+    score: float | None = None
+    """Of the validation images, by train.metric; nan where that gave no number, None where it is the accuracy."""
+
+    @property
+    def val_score(self) -> float:
+        """What counts: the value of train.metric."""
+        return self.val_acc if self.score is None else self.score
 
     def as_plain(self) -> dict[str, Any]:
         """As JSON, see `plain`."""
-        return dict(plain(asdict(self)))
+        return {name: value for name, value in plain(asdict(self)).items() if name != "score" or value is not None}
+
+    def as_point(self) -> dict[str, Any]:
+        """As a point of its trial's curves, for people and programs that look at them; may hold nan and inf."""
+        point = asdict(self)
+        del point["number"], point["score"]
+        return {**point, "val_score": self.val_score}
 
     @classmethod
     def of_plain(cls, values: Mapping[str, Any]) -> Self:
@@ -56,12 +71,19 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def best_epoch(results: Sequence[EpochResult]) -> EpochResult:
-    """Of one trial's results, at least one: that with the best val_acc, the earliest among equals.
+def goodness(value: float | None, direction: Direction) -> float:
+    """A value of a measure such that more is better: as it is, or its negative; -inf for none and for nan."""
+    if value is None or math.isnan(value):
+        return -math.inf
+    return value if direction == "maximize" else -value
 
-    Its val_acc is the trial's value, and its weights are those that are kept.
+
+def best_epoch(results: Sequence[EpochResult], direction: Direction = "maximize") -> EpochResult:
+    """Of one trial's results, at least one: that with the best val_score, the earliest among equals.
+
+    Its val_score is the trial's value, and its weights are those that are kept.
     """
-    return max(results, key=lambda result: (result.val_acc, -result.epoch))
+    return max(results, key=lambda result: (goodness(result.val_score, direction), -result.epoch))
 
 
 @dataclass(frozen=True, slots=True)

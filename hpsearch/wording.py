@@ -5,6 +5,7 @@ from __future__ import annotations
 FEW_SECONDS = 10.0  # below, tenths of a second are said
 FEW_MINUTES = 600.0  # seconds; below, the seconds beside the minutes are said
 DAY = 86400.0  # seconds
+SMALL = 1e-3  # of values; a loss below it would have lost its digits
 
 
 def duration_text(seconds: float) -> str:
@@ -30,8 +31,12 @@ def count_text(number: int | None, noun: str) -> str:
 
 
 def value_text(value: float | None) -> str:
-    """The value of a trial with the digits that matter: `0.9757`, `1.235e+04`; `-` for none."""
-    return "-" if value is None else f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"
+    """The value of a trial with the digits that matter: `0.9757`, `1.235e+04`, `1.05e-06`; `-` for none."""
+    if value is None:
+        return "-"
+    if 0 < abs(value) < SMALL:
+        return f"{value:.3g}"
+    return f"{value:.4g}" if abs(value) >= 1e4 else f"{value:.4f}"
 
 
 def _pair(seconds: float, large: float, large_name: str, small: float, small_name: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.chance import guessing
 from hpsearch.analysis.commands import (
     changed_config,
     final_test_command,
@@ -37,6 +38,7 @@ from hpsearch.analysis.remedies import (
 )
 from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.summary import StageSummary
+from hpsearch.config.metric import Metric
 from hpsearch.wording import count_text, value_text
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that are decided upon
@@ -150,7 +152,7 @@ def search_so_far(stages: Sequence[StageSummary]) -> list[StageSummary]:
     """The stages at the end that are decided upon together: coarse, and each fine one after it."""
     own: list[StageSummary] = []
     for stage in reversed(stages):
-        if stage.stage not in SEARCHED:
+        if stage.stage not in SEARCHED or stage.metric != stages[-1].metric:
             break
         own.insert(0, stage)
     return own or [stages[-1]]
@@ -228,12 +230,14 @@ def _settled(
     last = stages[-1]
     assert found.best is not None
     assert found.best.value is not None
-    value, chance = found.best.value, found.images.chance or 0.0
+    value, chance = found.best.value, guessing(found.metric, found.images)
     test = _final_test(stages, found)
     config = stages[0].first_config
-    if value >= chance + GOOD * (1 - chance) or diagnosis is None or config is None:
+    if _is_good(found.metric, value, chance) or diagnosis is None or config is None:
         return test
     reached = f"training {_of(diagnosis.train_acc)}, validation {_of(value)}"
+    if not found.metric.is_accuracy:
+        reached = f"training accuracy {_of(diagnosis.train_acc)}, {found.metric.column} {_of(value)}"
     best = f"the best trial, {found.best.number} of {found.study},"
     shape = found.images.shape
     remedy: Remedy | None = None
@@ -254,6 +258,13 @@ def _settled(
         text = f"{best} is as good as this net gets ({reached}: {low})"
         remedy = larger_net(config, shape)
     return _or_test(_try(text, remedy, config, taken), test, value)
+
+
+def _is_good(metric: Metric, value: float, chance: float | None) -> bool:
+    """Whether it is most of the way from guessing to perfect; never of a user's measure, whose ends are theirs."""
+    if metric.name == "loss":
+        return chance is not None and value <= (1 - GOOD) * chance
+    return metric.is_share and value >= (chance or 0.0) + GOOD * (1 - (chance or 0.0))
 
 
 def _try(text: str, remedy: Remedy | None, config: Mapping[str, Any] | None, taken: Collection[str]) -> Advice:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from hpsearch.config.metric import Metric
 from hpsearch.storage import TrialRow
 
 TELLING = 0.05  # accuracy: a guess is told from better ones by images that leave it no larger an error
@@ -48,6 +49,22 @@ class KeptImages:
         """Whether guessing explains the best accuracy of so many trials; never where the images are too few to say."""
         luck, error = self.luck(num_trials), self.error
         return luck is not None and error is not None and error <= TELLING and accuracy <= luck
+
+
+def guessing(metric: Metric, images: KeptImages) -> float | None:
+    """What about a net that knows nothing gives; None where that is not known, as of a user's metric."""
+    if metric.is_accuracy:
+        return images.chance
+    if not (num_classes := images.num_classes):
+        return None
+    known = {
+        "balanced_accuracy": 1 / num_classes,
+        "macro_f1": 1 / num_classes,
+        "auroc": 0.5,
+        "top5": min(1.0, 5 / num_classes),
+        "loss": math.log(num_classes),
+    }
+    return known.get(metric.name)
 
 
 def standard_error(accuracy: float, num_images: int) -> float:

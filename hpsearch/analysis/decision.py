@@ -14,11 +14,13 @@ from typing import Literal
 from hpsearch.analysis.chance import TELLING, most_errors, standard_error
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, IntRange
+from hpsearch.config.metric import Metric
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.scale import num_values, with_ends
 from hpsearch.wording import count_text
 
-MIN_GAIN = 0.005  # val_acc: with many validation images, what is still worth a stage
+MIN_GAIN = 0.005  # of a share, as val_acc: with many validation images, what is still worth a stage
+MIN_SHARE = 0.01  # of the value before: the same for what is no share, as val_loss
 MAX_STAGES = 4  # coarse, fine, fine-2, fine-3
 FEW_VALUES = 3  # an int range of up to so many values is mostly ends
 
@@ -28,7 +30,10 @@ class Limits:
     """What ends the procedure."""
 
     gain: float | None = None
-    """val_acc: a stage that gains less is the last one; None: MIN_GAIN, or one standard error where that is more."""
+    """Of the metric, as val_acc: a stage that gains less is the last one.
+
+    None: MIN_GAIN, or one standard error of val_acc where that is more; of what is no share, MIN_SHARE of the value.
+    """
     max_stages: int = MAX_STAGES
     """The coarse one included."""
     seconds: float | None = None
@@ -83,7 +88,7 @@ def luck_text(stages: Sequence[StageSummary]) -> str | None:
     """Where the best of all trials is no better than a guess: the sentence that says so."""
     best, images = best_stage(stages), stages[-1].images
     num_trials = sum(stage.num_complete for stage in stages)
-    if best is None or not images.is_luck(_value(best), num_trials):
+    if best is None or not best.metric.is_accuracy or not images.is_luck(_value(best), num_trials):
         return None
     luck, chance, error = images.luck(num_trials), images.chance, images.error
     return (
@@ -93,9 +98,12 @@ def luck_text(stages: Sequence[StageSummary]) -> str | None:
 
 
 def best_stage(stages: Sequence[StageSummary]) -> StageSummary | None:
-    """The stage with the best trial; the latest among equals, since it has the most evidence behind it."""
-    finished = [stage for stage in stages if stage.best is not None]
-    return max(reversed(finished), key=_value, default=None)
+    """The stage with the best trial; the latest among equals, since it has the most evidence behind it.
+
+    Stages with another metric than the last one cannot be compared with it.
+    """
+    finished = [stage for stage in stages if stage.best is not None and stage.metric == stages[-1].metric]
+    return max(reversed(finished), key=lambda stage: stage.metric.goodness(_value(stage)), default=None)
 
 
 def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: Limits) -> tuple[list[str], list[str]]:
@@ -105,8 +113,8 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
         return [
             f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked and train longer"
         ], []
-    if value >= 1:
-        return [], [_perfect_text(value, num_val)]
+    if last.metric.is_share and value >= 1:
+        return [], [_perfect_text(last.metric, value, num_val)]
     wishes, content = [], []
     moving = [verdict for verdict in last.verdicts if is_unsettled(verdict, earlier)]
     held = [v for v in last.verdicts if v.verdict in ("lower", "upper") and v not in moving]
@@ -147,11 +155,11 @@ def _boundary_text(verdict: Verdict, consequence: str) -> str:
     return f"the best {verdict.param}, {best}, is at the {verdict.verdict} end of {old}, {consequence}"
 
 
-def _perfect_text(value: float, num_val: int) -> str:
+def _perfect_text(metric: Metric, value: float, num_val: int) -> str:
     """Without an error on few images, not much is known."""
     left = most_errors(num_val)
-    if left <= TELLING:
-        return f"val_acc is 1 on {num_val} images: there is nothing left to gain"
+    if left <= TELLING or metric.name == "auroc":  # of which no error is known
+        return f"{metric.column} is 1 on {num_val} images: there is nothing left to gain"
     told = f"{value:.4f} on {count_text(num_val, 'image')}: nothing here can tell better ones apart"
     return f"{told}, and new images may give {1 - left:.2f}; hold out more (data.val)"
 
@@ -163,9 +171,12 @@ def _gain(
     before = best_stage(earlier)
     if before is None:
         return True, f"{last.study} is the first stage with a result"
-    error = standard_error(value, num_val)
-    threshold = asked if asked is not None else max(MIN_GAIN, error)
-    gained = value - _value(before)
+    metric, value_before = last.metric, _value(before)
+    error = standard_error(value, num_val) if metric.is_accuracy else 0.0
+    least = MIN_GAIN if metric.is_share else MIN_SHARE * abs(value_before)
+    threshold = asked if asked is not None else max(least, error)
+    gained = metric.goodness(value) - metric.goodness(value_before)
+    gain_text = metric.text(abs(gained))
     enough = gained >= threshold and gained > 0
     epochs = ""
     if last.epochs != before.epochs:
@@ -173,15 +184,19 @@ def _gain(
         not_alike = ", so the two are not comparable" if fewer else ""
         epochs = f" ({count_text(last.epochs, 'epoch')} against {before.epochs}{not_alike})"
     if gained < 0:
-        return False, f"{last.study} reached {-gained:.4f} less than {before.study}{epochs}"
+        compared = "less than" if metric.is_accuracy else f"worse {metric.column} than"
+        return False, f"{last.study} reached {gain_text} {compared} {before.study}{epochs}"
+    of = "" if metric.is_accuracy else f" of {metric.column}"
     noise = f"one standard error of {value:.4f} on {num_val} images"
-    if asked is None and error > MIN_GAIN:
+    if not metric.is_accuracy:
+        measure = f"{threshold:.4g}" + (f", {MIN_SHARE:.0%} of it" if asked is None and not metric.is_share else "")
+    elif asked is None and error > MIN_GAIN:
         measure = f"{threshold:.4f}, {noise}"
     else:
         measure = f"{threshold:.4f}; {noise} is {error:.4f}"
         measure += ", so it may be luck" if enough and gained < error else ""
     word = "less than" if not enough else "more than" if gained > threshold else "as much as"
-    return enough, f"{last.study} gained {gained:.4f} over {before.study}{epochs}: {word} {measure}"
+    return enough, f"{last.study} gained {gain_text}{of} over {before.study}{epochs}: {word} {measure}"
 
 
 def _value(stage: StageSummary) -> float:

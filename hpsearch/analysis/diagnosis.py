@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from hpsearch.analysis.records import stage_record, trial_record
-from hpsearch.analysis.study_trials import best_trial
+from hpsearch.analysis.study_trials import best_trial, direction_of
 from hpsearch.analysis.trial_curves import BARELY, FAR, HEALTHY_RATIO, Curves
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
 from hpsearch.storage import StudyRow, TrialRow
 from hpsearch.wording import count_text
@@ -35,7 +36,7 @@ class Diagnosis:
     train_acc: float | None = None
     """On training images, at the end; smoothed."""
     still_rises: bool = False
-    """Whether validation accuracy was still growing at the end."""
+    """Whether what counts was still getting better at the end."""
     cause: Cause | None = None
     """What of the values held back a trial that underfits, if it was one of them."""
 
@@ -51,6 +52,7 @@ def diagnose(
     num_classes: int,
     best_val_acc: float | None = None,
     chance: float | None = None,
+    metric: Metric = ACCURACY,
 ) -> Diagnosis:
     """Judge one trial by its curves.
 
@@ -60,11 +62,13 @@ def diagnose(
         num_classes: tells what guessing gives.
         best_val_acc: the best of the study, to tell low from high.
         chance: share of the most frequent class among the validation images, where that is known.
+        metric: what counts: it says which epoch was the best, and whether the trial was still getting better. All else
+            is judged by accuracy and loss.
     """
     if exploded:
         return Diagnosis("exploded", EXPLODED_ADVICE, ())
     assert epochs, "a trial without epochs shows nothing to judge"
-    curves = Curves(epochs, num_classes, chance)
+    curves = Curves(epochs, num_classes, chance, metric)
     verdict = _verdict(curves, best_val_acc)
     advice = _underfitting_advice(curves) if verdict == "underfitting" else ADVICE[verdict]
     if verdict == "dead" and curves.penalized:
@@ -95,8 +99,11 @@ def diagnose_study(
 
     `trials` may be some of the study's, if its best one is among them.
     """
-    images = stage_record(study).images
-    return diagnose_trials(trials, epochs, images.num_classes, images.largest_share)
+    record = stage_record(study)
+    if record.images.num_classes is None:
+        return {}
+    metric = record.metric(direction_of(study))
+    return diagnose_trials(trials, epochs, record.images.num_classes, record.images.largest_share, metric)
 
 
 def diagnose_trials(
@@ -104,6 +111,7 @@ def diagnose_trials(
     epochs: Mapping[int, Sequence[EpochResult]],
     num_classes: int | None,
     chance: float | None = None,
+    metric: Metric = ACCURACY,
 ) -> dict[int, Diagnosis]:
     """The diagnosis of each trial, by number, whose curves or whose explosion say something.
 
@@ -111,7 +119,7 @@ def diagnose_trials(
     """
     if num_classes is None:
         return {}
-    best = best_trial(trials, "maximize")
+    best = best_trial(trials, metric.direction)
     found = {}
     for trial in trials:
         exploded = trial_record(trial).exploded
@@ -121,10 +129,21 @@ def diagnose_trials(
                 seen,
                 exploded=exploded,
                 num_classes=num_classes,
-                best_val_acc=best.value if best else None,
+                best_val_acc=_accuracy_of(best, metric) if best else None,
                 chance=chance,
+                metric=metric,
             )
     return found
+
+
+def _accuracy_of(trial: TrialRow, metric: Metric) -> float | None:
+    """Of its best epoch, as it is kept with the trial."""
+    return trial.value if metric.is_accuracy else trial_record(trial).best_acc
+
+
+def _still(curves: Curves) -> str:
+    """`accuracy still rises`."""
+    return "accuracy still rises" if curves.metric.is_accuracy else f"{curves.metric.column} still gets better"
 
 
 def _notes(curves: Curves) -> tuple[str, ...]:
@@ -139,7 +158,7 @@ def _notes(curves: Curves) -> tuple[str, ...]:
     if (epoch := curves.jumped) is not None:
         notes.append(f"the train loss jumped in epoch {epoch}: lr is about as high as this net can take")
     if curves.still_rises:
-        notes.append("accuracy still rises at the end: train longer (epochs)")
+        notes.append(f"{_still(curves)} at the end: train longer (epochs)")
     elif curves.peaked:
         num_epochs = len(curves.val_acc)
         notes.append(f"best at epoch {curves.best_epoch} of {num_epochs}, worse since: fewer epochs, or a lower lr")
@@ -189,7 +208,7 @@ def _underfitting_advice(curves: Curves) -> str:
                 f"train longer, {seen} cannot tell steps that are too long from a net that has just begun (epochs)"
             )
         elif curves.still_rises:
-            first.append("train longer, accuracy still rises (epochs)")
+            first.append(f"train longer, {_still(curves)} (epochs)")
         elif curves.train_loss_falls and not curves.learned_nothing:
             first.append("train longer, the loss still falls (epochs)")
         if curves.update_ratio > FAR * HEALTHY_RATIO and not curves.barely_begun:

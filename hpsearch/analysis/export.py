@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from hpsearch.analysis import attributes
@@ -34,10 +33,12 @@ ENDINGS = (
 
 def study_as_csv(evidence: StudyTrials) -> str:
     """A header and one row per trial; what a trial does not have is empty."""
-    params = list(evidence.ranges)
+    params, endings = list(evidence.ranges), [*ENDINGS]
+    if not evidence.metric.is_accuracy and evidence.record.kind is not None:
+        endings += [attributes.LAST_SCORE, attributes.BEST_ACC]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["number", "state", "value", *params, *ENDINGS, "started", "completed"])
+    writer.writerow(["number", "state", "value", *params, *endings, "started", "completed", "metric"])
     for trial in evidence.trials:
         writer.writerow(
             [
@@ -45,9 +46,10 @@ def study_as_csv(evidence: StudyTrials) -> str:
                 trial.state,
                 _cell(trial.value),
                 *(_cell(trial.params.get(name)) for name in params),
-                *(_cell(trial.attrs.get(name)) for name in ENDINGS),
+                *(_cell(trial.attrs.get(name)) for name in endings),
                 trial.started.isoformat() if trial.started else "",
                 trial.completed.isoformat() if trial.completed else "",
+                evidence.metric.name,
             ]
         )
     return out.getvalue()
@@ -78,18 +80,13 @@ def study_as_dict(evidence: StudyTrials, epochs: Mapping[int, Sequence[EpochResu
     return {
         "study": evidence.study.name,
         "direction": evidence.direction,
+        "metric": evidence.metric.name,
         "attributes": dict(evidence.study.attrs),
         "trials": [
-            {**trial_as_dict(trial), "epochs": [_curve_point(point) for point in epochs.get(trial.number, ())]}
+            {**trial_as_dict(trial), "epochs": [point.as_point() for point in epochs.get(trial.number, ())]}
             for trial in evidence.trials
         ],
     }
-
-
-def _curve_point(point: EpochResult) -> dict[str, Any]:
-    values = asdict(point)
-    del values["number"]
-    return values
 
 
 def best_study_file(evidence: StudyTrials) -> str:
@@ -110,7 +107,9 @@ def best_study_file(evidence: StudyTrials) -> str:
         config = as_trained(config, searched, best.params) if searched else config.with_params(best.params)
     except ConfigError as error:
         raise ConfigError(f"the best trial of {evidence.study.name!r} is no study file: {error}") from None
-    head = [f"Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, value {best.value!r}"]
+    head = [
+        f"Best trial of {json.dumps(evidence.study.name)}: trial {best.number}, {evidence.metric.column} {best.value!r}"
+    ]
     if stage:
         head[0] += f", stage {stage}"
     if evidence.record.is_training:

@@ -13,7 +13,8 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
-from hpsearch.results import Explosion, plain
+from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
+from hpsearch.results import Direction, Explosion, plain
 from hpsearch.storage import Outcome, StudyRow, TrialRow
 
 StageKind = Literal["check", "coarse", "fine", "compare", "train"]
@@ -56,6 +57,8 @@ class KeptWeights:
     value: float
     epoch: int | None = None
     """None where an older version kept those after the last one."""
+    measures: Mapping[str, float] | None = None
+    """All that we measure, on the validation images, by name; None where an older version kept them."""
 
     def as_dict(self) -> dict[str, Any]:
         """As kept with the study."""
@@ -115,10 +118,16 @@ class StageRecord:
         """Whether hpsearch trained it, on images that it knows."""
         return self.images.num_classes is not None
 
+    def metric(self, direction: Direction) -> Metric:
+        """What the value of a trial is, of a study of this direction. A check looks at accuracy, whatever counts."""
+        if self.kind is None:
+            return Metric(FOREIGN, direction)
+        return ACCURACY if self.kind == "check" else known_metric(self.config_value("train", "metric"), direction)
+
     @property
     def value_name(self) -> str:
-        """What the value of a trial is: validation accuracy in our own studies."""
-        return "value" if self.kind is None else "val_acc"
+        """What the value of a trial is called: val_acc in our own studies, unless train.metric is another one."""
+        return self.metric("maximize").column
 
     @property
     def num_epochs(self) -> int | None:
@@ -152,6 +161,13 @@ class TrialRecord:
     first_cost: float | None = None
     best_epoch: int | None = None
     last_value: float | None = None
+    """That of train.metric after the last epoch."""
+    last_acc: float | None = None
+    """The accuracy then, where that is another one."""
+    best_acc: float | None = None
+    """The accuracy in the best epoch, where the metric is another one."""
+    measures: Mapping[str, float] | None = None
+    """All that we measure, of its best epoch, by name, where all weights are kept."""
     weights: Path | None = None
     """Those of its best epoch, where all are kept."""
     traceback: str | None = None
@@ -185,7 +201,10 @@ class TrialRecord:
             attributes.COST: plain(self.cost),
             attributes.FIRST_COST: plain(self.first_cost),
             attributes.BEST_EPOCH: self.best_epoch,
-            attributes.LAST_VALUE: self.last_value,
+            attributes.LAST_VALUE: self.last_value if self.last_acc is None else self.last_acc,
+            attributes.LAST_SCORE: plain(self.last_value) if self.last_acc is not None else None,
+            attributes.BEST_ACC: self.best_acc,
+            attributes.MEASURES: dict(self.measures) if self.measures is not None else None,
             attributes.WEIGHTS: str(self.weights) if self.weights is not None else None,
             attributes.TRACEBACK: self.traceback,
         }
@@ -220,7 +239,7 @@ def stage_record(study: StudyRow) -> StageRecord:
 def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
     """What is kept with a trial, or will be."""
     kept = trial.attrs
-    weights = _as(str, kept.get(attributes.WEIGHTS))
+    weights, last = _as(str, kept.get(attributes.WEIGHTS)), kept.get(attributes.LAST_VALUE)
     return TrialRecord(
         reason=_as(str, kept.get(attributes.REASON)),
         epoch=_as(int, kept.get(attributes.EPOCH)),
@@ -228,7 +247,10 @@ def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
         cost=_number(kept.get(attributes.COST)),
         first_cost=_number(kept.get(attributes.FIRST_COST)),
         best_epoch=_as(int, kept.get(attributes.BEST_EPOCH)),
-        last_value=_number(kept.get(attributes.LAST_VALUE)),
+        last_value=_number(kept.get(attributes.LAST_SCORE, last)),
+        last_acc=_number(last) if attributes.LAST_SCORE in kept else None,
+        best_acc=_number(kept.get(attributes.BEST_ACC)),
+        measures=_measures(kept.get(attributes.MEASURES)),
         weights=Path(weights) if weights is not None else None,
         traceback=_as(str, kept.get(attributes.TRACEBACK)),
     )
@@ -238,8 +260,15 @@ def kept_weights(stored: Any) -> KeptWeights | None:
     """From what `as_dict` wrote."""
     match stored:
         case {"path": str(path), "number": int(number), "value": int() | float() as value}:
-            return KeptWeights(Path(path), number, value, _as(int, stored.get("epoch")))
+            return KeptWeights(
+                Path(path), number, value, _as(int, stored.get("epoch")), _measures(stored.get("measures"))
+            )
     return None
+
+
+def _measures(stored: Any) -> dict[str, float] | None:
+    found = {str(name): _number(value) for name, value in (_as(dict, stored) or {}).items()}
+    return {name: value for name, value in found.items() if value is not None} or None
 
 
 def _range(stored: Any) -> KeptRange | None:

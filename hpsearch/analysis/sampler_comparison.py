@@ -1,7 +1,7 @@
 """Samplers compared at equal budget over repeats with equal seeds: pure functions of the values they found.
 
-Shapes: R repeats, N trials each. A value is a validation accuracy, None for a trial that exploded or failed; guessing
-(1 / number of classes) is open to every search, so it counts as found before the first trial.
+Shapes: R repeats, N trials each. A value is that of train.metric, None for a trial that exploded or failed; guessing
+(an accuracy of 1 / number of classes) is open to every search, so it counts as found before the first trial.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from hpsearch.config import Range
+from hpsearch.config.metric import ACCURACY, Metric
 
 CONFIDENCE = 0.95  # of the bands
 
@@ -45,11 +46,11 @@ class Band:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
-def best_so_far(values: Sequence[float | None], guessing: float) -> list[float]:
-    """The highest value up to each trial, never below what guessing gives."""
+def best_so_far(values: Sequence[float | None], guessing: float, metric: Metric = ACCURACY) -> list[float]:
+    """The best value up to each trial, never worse than what guessing gives."""
     best, curve = guessing, []
     for value in values:
-        best = best if value is None else max(best, value)
+        best = best if value is None else max(best, value, key=metric.goodness)
         curve.append(best)
     return curve
 
@@ -66,11 +67,13 @@ def band(samples: Sequence[float]) -> Band:
     return Band(mean, mean - half, mean + half)
 
 
-def wins(finals: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def wins(finals: Mapping[str, Sequence[float]], metric: Metric = ACCURACY) -> dict[str, float]:
     """How many repeats each sampler wins; those who tie for the best of a repeat share it in equal parts."""
     counts = dict.fromkeys(finals, 0.0)
     for row in zip(*finals.values(), strict=True):
-        winners = [sampler for sampler, value in zip(finals, row, strict=True) if value == max(row)]
+        winners = [
+            sampler for sampler, value in zip(finals, row, strict=True) if value == max(row, key=metric.goodness)
+        ]
         for sampler in winners:
             counts[sampler] += 1 / len(winners)
     return counts
@@ -92,9 +95,10 @@ class Comparison:
         num_trials: N, the same for all.
         num_asked: the budget that was asked for; more than N where the largest balanced grid has fewer points.
         num_epochs: of each trial.
-        guessing: accuracy of a guess.
+        guessing: value of a guess.
         num_planned: repeats that there will be; more than R while the comparison is not finished.
         importances: share of each parameter in what makes a trial good, from the most to the least important.
+        metric: what the values are.
     """
 
     name: str
@@ -106,6 +110,7 @@ class Comparison:
     guessing: float
     num_planned: int
     importances: Mapping[str, float] = field(default_factory=dict)
+    metric: Metric = ACCURACY
 
     @property
     def samplers(self) -> tuple[str, ...]:
@@ -121,23 +126,24 @@ class Comparison:
     def finals(self) -> dict[str, list[float]]:
         """Best value of each repeat after the full budget, by sampler."""
         return {
-            sampler: [best_so_far(search.values, self.guessing)[-1] for search in runs]
+            sampler: [best_so_far(search.values, self.guessing, self.metric)[-1] for search in runs]
             for sampler, runs in self.searches.items()
         }
 
     @cached_property
     def wins(self) -> dict[str, float]:
         """See `wins`."""
-        return wins(self.finals)
+        return wins(self.finals, self.metric)
 
     def curve(self, sampler: str) -> list[Band]:
         """Best so far after each of the N trials."""
-        curves = [best_so_far(search.values, self.guessing) for search in self.searches[sampler]]
+        curves = [best_so_far(search.values, self.guessing, self.metric) for search in self.searches[sampler]]
         return [band(column) for column in zip(*curves, strict=True)]
 
     def difference(self, one: str, other: str) -> Band:
         """How much better one sampler's best is than the other's, repeat by repeat: seeds that are equal cancel."""
-        return band([a - b for a, b in zip(self.finals[one], self.finals[other], strict=True)])
+        good = self.metric.goodness
+        return band([good(a) - good(b) for a, b in zip(self.finals[one], self.finals[other], strict=True)])
 
     def distinct(self, sampler: str) -> dict[str, float]:
         """Values tried per parameter in one search, averaged over the repeats."""
@@ -160,6 +166,7 @@ class Comparison:
             "trials": self.num_trials,
             "trials_asked": self.num_asked,
             "epochs": self.num_epochs,
+            "metric": self.metric.name,
             "guessing": self.guessing,
             "samplers": {
                 sampler: {

@@ -35,6 +35,7 @@ class Snapshot:
 
     study: str
     value_name: str
+    metric: str  # its name, as train.metric has it
     direction: Direction
     num_epochs: int | None  # of each trial; None for a study of another program
     counts: Mapping[State, int]
@@ -77,6 +78,7 @@ class Snapshot:
             "study": self.study,
             "trials": self.num_trials,
             "epochs": self.num_epochs,
+            "metric": self.metric,
             "states": dict(self.counts),
             "pruned": self.num_pruned,
             "exploded": self.num_exploded,
@@ -130,6 +132,7 @@ class Watcher:
         return Snapshot(
             study=self.study.name,
             value_name=self.record.value_name,
+            metric=self.record.metric(self.direction).name,
             direction=self.direction,
             num_epochs=self.record.num_epochs,
             counts={state: counts[state] for state in STATES},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from hpsearch.analysis import chance
+from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.importance import importances
 from hpsearch.analysis.records import ComparedSearch, StageRecord, stage_record
 from hpsearch.analysis.sampler_comparison import Comparison, Search
+from hpsearch.analysis.study_trials import direction_of
 from hpsearch.config import StudyConfig
+from hpsearch.config.metric import Metric
 from hpsearch.config.study import validate
 from hpsearch.errors import RefusedError
 from hpsearch.storage import Database, StudyRow, TrialRow, list_studies, read_trials
@@ -59,11 +63,13 @@ def read_comparison(
         sampler: [_search(sampler, repeat, trials[repeats[repeat].name]) for repeat in whole]
         for sampler, repeats in found.items()
     }
-    return _comparison(stage_record(studies[0]), searches, compared, num_repeats)
+    first = stage_record(studies[0])
+    return _comparison(first, first.metric(direction_of(studies[0])), searches, compared, num_repeats)
 
 
 def _comparison(
     first: StageRecord,
+    metric: Metric,
     searches: dict[str, list[Search]],
     compared: Sequence[ComparedSearch],
     num_repeats: int | None,
@@ -71,7 +77,7 @@ def _comparison(
     assert first.config is not None, "a search that is compared is a stage of ours"
     assert first.images.num_classes is not None, "a stage of ours keeps what its images are"
     config: StudyConfig = validate(StudyConfig, first.config)
-    guessing = 1 / first.images.num_classes
+    guessing = 1 / first.images.num_classes if metric.is_accuracy else _guess(metric, first.images, searches)
     pooled = [
         (params, guessing if value is None else value)
         for runs in searches.values()
@@ -88,8 +94,18 @@ def _comparison(
         num_epochs=config.coarse.epochs,
         guessing=guessing,
         num_planned=num_repeats or max(search.repeats for search in compared),
-        importances=importances(config.space, [params for params, _ in pooled], [value for _, value in pooled]),
+        importances=importances(
+            config.space, [params for params, _ in pooled], [metric.goodness(v) for _, v in pooled]
+        ),
+        metric=metric,
     )
+
+
+def _guess(metric: Metric, images: KeptImages, searches: Mapping[str, Sequence[Search]]) -> float:
+    """Of a measure of the user's, the worst value that any trial gave stands for it."""
+    found = chance.guessing(metric, images)
+    values = [value for runs in searches.values() for search in runs for value in search.values if value is not None]
+    return found if found is not None else min(values, key=metric.goodness, default=0.0)
 
 
 def _search(sampler: str, repeat: int, trials: Sequence[TrialRow]) -> Search:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from hpsearch.analysis.records import StageRecord, stage_record, trial_record
 from hpsearch.config import Choice, FloatRange, IntRange, Range
+from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
 from hpsearch.space import Observation, format_value
 from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
@@ -35,10 +36,21 @@ class StudyTrials:
         """What hpsearch keeps with the study."""
         return stage_record(self.study)
 
+    @cached_property
+    def metric(self) -> Metric:
+        """What the value of a trial is."""
+        return self.record.metric(self.direction)
+
     @property
     def best(self) -> TrialRow | None:
         """The finished trial with the best finite value; the earliest among equals."""
         return best_trial(self.trials, self.direction)
+
+    def measures_of(self, trial: TrialRow) -> dict[str, float]:
+        """All that we measured of a trial's best epoch; empty where its weights were not kept."""
+        weights = self.record.weights
+        kept = weights.measures if weights is not None and weights.number == trial.number else None
+        return dict(trial_record(trial).measures or kept or {})
 
     @property
     def num_finished(self) -> int:

@@ -13,6 +13,7 @@ from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import hard_limits
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
@@ -78,6 +79,8 @@ class StageSummary:
     fitted: Fitted | None = None
     """What was asked for, where the stage has less to fit a time."""
     images: KeptImages = field(default_factory=KeptImages)
+    metric: Metric = ACCURACY
+    """What the value of a trial is."""
     num_tests: int = 0
     """Uses of the test set."""
     num_family_tests: int | None = None
@@ -118,6 +121,7 @@ class StageSummary:
             "from": self.source,
             "trials": self.num_trials,
             "epochs": self.epochs,
+            "metric": self.metric.name,
             "states": dict(self.counts),
             "pruned": self.num_pruned,
             "exploded": self.num_exploded,
@@ -162,6 +166,7 @@ def stage_summary(
         num_pruned=evidence.num_pruned,
         config=record.config,
         fitted=record.fitted,
+        metric=evidence.metric,
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
     )

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
-from hpsearch.results import EpochResult
+from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.results import EpochResult, best_epoch
 
 SMOOTHING = 0.2  # share of the epochs in one mean, at most 5 of them: follows the curve, evens out its jumps
 BARELY = 0.1  # of the way from guessing (loss ln C, accuracy 1/C) to perfect: less is no learning
@@ -30,7 +31,7 @@ FLAT = 0.02  # of its lowest value: the validation loss has stopped falling ther
 STILL_FALLS = 0.1  # of its value then: the train loss goes on falling
 PENALTY = 2.0  # times the data loss: a cost above is made by regularization rather than by the images
 CRUSHING = 10.0  # times the data loss: such a penalty takes the weights away, whatever lr is
-CHANGE = 0.01  # accuracy; smaller differences between means are noise
+CHANGE = 0.01  # accuracy, or of a value beyond 1 this share; smaller differences between means are noise
 FEW_EPOCHS = 3  # fewer show no way: a net that learns fast is as far from settled there as one whose steps are too long
 LONG_BEFORE = 1 / 3  # of the epochs between the best one and the last
 
@@ -44,15 +45,19 @@ def smoothed(values: Sequence[float]) -> list[float]:
 class Curves:
     """A trial's curves, smoothed, and what can be read off them."""
 
-    def __init__(self, epochs: Sequence[EpochResult], num_classes: int, chance: float | None) -> None:
-        self.epochs = epochs
+    def __init__(
+        self, epochs: Sequence[EpochResult], num_classes: int, chance: float | None, metric: Metric = ACCURACY
+    ) -> None:
+        self.epochs, self.metric = epochs, metric
         self.cost = smoothed([epoch.cost for epoch in epochs])
         self.train_loss = smoothed([epoch.train_loss for epoch in epochs])
         self.val_loss = smoothed([epoch.val_loss for epoch in epochs])
         self.train_acc = smoothed([epoch.train_acc for epoch in epochs])
         self.val_acc = smoothed([epoch.val_acc for epoch in epochs])
         self.update_ratios = [epoch.update_ratio for epoch in epochs if math.isfinite(epoch.update_ratio)] or [math.nan]
-        top = max(epochs, key=lambda epoch: epoch.val_acc)  # as the study's best is counted
+        self.goodness = smoothed([metric.goodness(epoch.val_score) for epoch in epochs])
+        """Of what counts: more is better."""
+        top = best_epoch(epochs, metric.direction)  # as the study's best is counted
         self.best_val_acc, self.best_epoch = top.val_acc, top.epoch
         self.chance = 1 / num_classes
         self.most_frequent = max(chance or 0.0, self.chance)
@@ -155,9 +160,14 @@ class Curves:
 
     @property
     def still_rises(self) -> bool:
-        """The validation accuracy was still growing over the last fifth of the epochs, and its loss falling."""
+        """What counts was still getting better over the last fifth of the epochs, and the validation loss falling."""
         before = -1 - self._last_fifth
-        return self.val_acc[-1] - self.val_acc[before] > CHANGE and self.val_loss[-1] < self.val_loss[before]
+        grew = self.goodness[-1] - self.goodness[before] > self._change
+        return grew and self.val_loss[-1] < self.val_loss[before]
+
+    @property
+    def _change(self) -> float:
+        return CHANGE * max(1.0, abs(self.goodness[-1]))
 
     @property
     def barely_begun(self) -> bool:
@@ -166,8 +176,8 @@ class Curves:
 
     @property
     def peaked(self) -> bool:
-        """The best epoch was long before the last, in accuracy and in loss, which a single image does not sway."""
-        num_epochs = len(self.val_acc)
-        best = max(range(num_epochs), key=self.val_acc.__getitem__)
-        fell = self.val_acc[best] - self.val_acc[-1] > CHANGE and self.val_loss[best] < self.val_loss[-1]
+        """The best epoch was long before the last, in what counts and in loss, which a single image does not sway."""
+        num_epochs = len(self.goodness)
+        best = max(range(num_epochs), key=self.goodness.__getitem__)
+        fell = self.goodness[best] - self.goodness[-1] > self._change and self.val_loss[best] < self.val_loss[-1]
         return fell and num_epochs - 1 - best > LONG_BEFORE * num_epochs

@@ -98,7 +98,12 @@ def _print_comparison(comparison: Comparison, seconds: float, output: Path | Non
     if not quiet:
         for note in notes(comparison):
             line("note", note)
-    columns = ("sampler", "best val_acc", "wins", *(f"{param} values" for param in comparison.ranges))
+    columns = (
+        "sampler",
+        f"best {comparison.metric.column}",
+        "wins",
+        *(f"{param} values" for param in comparison.ranges),
+    )
     rows = (
         (
             sampler,

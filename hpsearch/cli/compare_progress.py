@@ -8,6 +8,7 @@ from typing import TextIO
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hpsearch.cli.output import console
+from hpsearch.config.metric import ACCURACY
 from hpsearch.search.compare_samplers import ComparisonPlan
 from hpsearch.search.listener import SearchListener
 from hpsearch.stages.listener import StageStarted, TrialFinished
@@ -29,6 +30,7 @@ class ComparisonProgress(SearchListener):
         self.num_searches = len(plan.samplers) * plan.num_repeats
         self.num_finished = self.num_exploded = 0
         self.best: float | None = None
+        self.metric = ACCURACY
         self.trained = False
         """Whether the search that runs had trials left, and was not found finished."""
 
@@ -40,12 +42,13 @@ class ComparisonProgress(SearchListener):
 
     def stage_started(self, event: StageStarted) -> None:
         """A search begins or goes on."""
+        self.metric = event.metric
         self.trained, self.best, self.num_exploded = True, event.best_value, event.num_exploded
 
     def trial_finished(self, event: TrialFinished) -> None:
         """A trial of it has ended."""
         if event.state == "COMPLETE" and event.value is not None:
-            self.best = event.value if self.best is None else max(self.best, event.value)
+            self.best = event.metric.better(self.best, event.value)
         self.num_exploded += event.reason == "exploded"
 
     def search_finished(self, plan: RepeatPlan) -> None:
@@ -58,9 +61,13 @@ class ComparisonProgress(SearchListener):
     def show(self, plan: RepeatPlan) -> None:
         """Say how a search ended."""
 
+    @property
+    def _of(self) -> str:
+        return "" if self.metric.is_accuracy else f"{self.metric.column} "
+
     def _ended(self, plan: RepeatPlan) -> str:
         exploded = f", {self.num_exploded} exploded" if self.num_exploded else ""
-        return f"{plan.sampler} {plan.repeat}: best {value_text(self.best)}{exploded}"
+        return f"{plan.sampler} {plan.repeat}: best {self._of}{value_text(self.best)}{exploded}"
 
 
 class SearchLines(ComparisonProgress):

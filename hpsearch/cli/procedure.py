@@ -24,7 +24,7 @@ def run(
         float | None,
         typer.Option(
             min=0,
-            metavar="VAL_ACC",
+            metavar="VALUE",
             help="A stage that gains less is the last one.  [default: 0.005, or one standard error where that is more]",
         ),
     ] = None,

@@ -144,10 +144,10 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
         {**summary.as_dict(), "go_on": decision.go_on, "reason": decision.reason}
         for summary, decision in zip(procedure.summaries, procedure.decisions, strict=True)
     ]
-    best = None
+    best, metric = None, procedure.summaries[-1].metric.name
     if procedure.best_stage is not None and procedure.best is not None:
         epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].epochs
-        best = {"study": procedure.best_stage.name, "epochs": epochs, **trial_as_dict(procedure.best)}
+        best = {"study": procedure.best_stage.name, "epochs": epochs, "metric": metric, **trial_as_dict(procedure.best)}
     return {
         "stages": stages,
         **advice.as_dict(),
@@ -162,7 +162,8 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
 def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -> None:
     best, trial = document["best"], procedure.best
     if best is not None and trial is not None:
-        head = f"trial {trial.number} of {best['study']}  val_acc {value_text(trial.value)}"
+        column = procedure.summaries[-1].metric.column
+        head = f"trial {trial.number} of {best['study']}  {column} {value_text(trial.value)}"
         head += f" after {count_text(best['epochs'], 'epoch')}"
         line("best", f"{head}  {params_text(trial)}")
         others = [

@@ -23,8 +23,9 @@ from rich.text import Text
 
 from hpsearch.cli.output import console, stop_text
 from hpsearch.cli.time_left import TimeLeft
+from hpsearch.config.metric import ACCURACY
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
-from hpsearch.wording import count_text
+from hpsearch.wording import count_text, value_text
 
 WIDE = 100  # columns of a terminal from which on the bar has its full length
 
@@ -76,7 +77,7 @@ def trial_line(event: TrialFinished) -> str:
     """A finished trial as the lectures print it."""
     tail = ""
     if event.state == "COMPLETE":
-        head = f"val_acc: {event.value:f}"
+        head = f"{event.metric.column}: {event.value:f}"
         if event.reason is not None:
             tail = f"{stop_text(event.reason)} in epoch {event.epoch}, "
     elif event.state == "PRUNED":
@@ -116,6 +117,7 @@ class TrialBar(TrialProgress):
         self.task: TaskID | None = None
         self.num_epochs = self.num_pruned = self.num_exploded = 0
         self.best: float | None = None
+        self.metric = ACCURACY
 
     def __enter__(self) -> TrialProgress:
         self.progress.start()
@@ -125,7 +127,7 @@ class TrialBar(TrialProgress):
         self.progress.stop()
 
     def stage_started(self, event: StageStarted) -> None:
-        self.num_epochs = event.num_epochs
+        self.num_epochs, self.metric = event.num_epochs, event.metric
         self.num_pruned, self.num_exploded, self.best = event.num_pruned, event.num_exploded, event.best_value
         self.task = self.progress.add_task(
             f"{event.study:<8}",
@@ -146,7 +148,7 @@ class TrialBar(TrialProgress):
         if self.task is None:
             return
         if event.state == "COMPLETE" and event.value is not None:
-            self.best = event.value if self.best is None else max(self.best, event.value)
+            self.best = event.metric.better(self.best, event.value)
         elif event.state == "PRUNED":
             exploded = event.reason == "exploded"
             self.num_pruned += not exploded
@@ -171,7 +173,8 @@ class TrialBar(TrialProgress):
     def _standing(self, num_finished: int, num_trials: int) -> str:
         parts = [f"{num_finished}/{num_trials}"]
         if self.best is not None:
-            parts.append(f"best {self.best:.3f}")
+            best = f"{self.best:.3f}" if self.metric.is_accuracy else f"{self.metric.column} {value_text(self.best)}"
+            parts.append(f"best {best}")
         parts += [f"{n} {how}" for n, how in ((self.num_pruned, "pruned"), (self.num_exploded, "exploded")) if n]
         return "  ".join(parts)
 

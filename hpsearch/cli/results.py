@@ -100,17 +100,19 @@ def status(
                 "exploded": sum(runaway.values()),
                 "failed": row.counts.get("FAIL", 0),
                 "best": row.best,
+                "metric": record.metric("maximize").name,
+                "of": record.value_name,
             }
         )
     if output.as_json:
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps([{key: value for key, value in row.items() if key != "of"} for row in rows]))
         return
     columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "exploded", "failed", "best")
     cells = (
-        (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]))
+        (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]), row["of"])
         for row in rows
     )
-    show_table(columns, cells, right=frozenset(columns[3:]))
+    show_table((*columns, "of"), cells, right=frozenset(columns[3:]))
 
 
 @with_groups
@@ -131,11 +133,13 @@ def best(
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
     from hpsearch.cli.output import line
+    from hpsearch.config.metric import measures_text
 
     evidence = gather_latest(open_storage(storage.storage), study)
     found = best_or_refuse(evidence)
     if output.as_json or form is BestFormat.json:
-        typer.echo(json.dumps({"study": evidence.study.name, **trial_as_dict(found)}))
+        document = {"study": evidence.study.name, "metric": evidence.metric.name, **trial_as_dict(found)}
+        typer.echo(json.dumps({**document, "measures": evidence.measures_of(found)}))
     elif form is BestFormat.toml:
         typer.echo(best_study_file(evidence), nl=False)
     else:
@@ -143,6 +147,8 @@ def best(
         line("trial", f"{found.number}")
         line(evidence.record.value_name, value_text(found.value))
         line("params", params_text(found))
+        if measures := evidence.measures_of(found):
+            line("measures", measures_text(measures))
 
 
 @with_groups
@@ -173,7 +179,7 @@ def boundary(
         )
     if output.as_json:
         parameters = [verdict.as_dict() for verdict in found]
-        typer.echo(json.dumps({"study": evidence.study.name, "parameters": parameters}))
+        typer.echo(json.dumps({"study": evidence.study.name, "metric": evidence.metric.name, "parameters": parameters}))
         return
     rows: list[tuple[Any, ...]] = []
     for verdict in found:

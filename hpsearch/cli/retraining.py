@@ -20,7 +20,7 @@ TrustOption = Annotated[
 ]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hpsearch.search.final_measurement import FinalTest
     from hpsearch.search.rerun import Rerun
@@ -86,13 +86,17 @@ def final_test(
 def _print_test(result: FinalTest) -> None:
     from hpsearch.cli.output import line, show_table
     from hpsearch.cli.progress import plain_params
+    from hpsearch.config.metric import measures_text
 
     images = "training and validation" if result.train_on_val else "training"
     line(
         "trial",
-        f"{result.number} of {result.study}: val_acc {value_text(result.val_acc)}, {plain_params(result.params)}",
+        f"{result.number} of {result.study}: {result.metric.column} {value_text(result.value)},"
+        f" {plain_params(result.params)}",
     )
     line("trained", f"{_epochs_text(result)} on {result.num_train} {images} images; {_weights_text(result)}")
+    if not result.metric.is_accuracy:
+        line(result.metric.test_column, _score_text(result))
     low, high = result.interval
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
     if result.std is not None:
@@ -102,6 +106,8 @@ def _print_test(result: FinalTest) -> None:
             f"{len(result.seeds)}: std {result.std:.4f}, from {min(result.measured):.4f} to {max(result.measured):.4f}"
             + (f"; {exploded} exploded" if exploded else ""),
         )
+    others = {name: value for name, value in result.measures.items() if name not in ("accuracy", result.metric.name)}
+    line("measures", measures_text(others))
     names, per_class = result.class_names, result.per_class
     if len(names) <= MAX_CLASSES_SHOWN:
         line("classes", "images of each true class (row) by what they were taken for (column)")
@@ -121,6 +127,15 @@ def _print_test(result: FinalTest) -> None:
             f"all that descends from {result.family}: an accuracy that anything was chosen by is too high",
             "red",
         )
+
+
+def _score_text(result: FinalTest) -> str:
+    scores = result.measured_scores
+    text = result.metric.text
+    spread = ""
+    if result.std_score is not None:
+        spread = f"; std {text(result.std_score)}, from {text(min(scores))} to {text(max(scores))}"
+    return f"{value_text(result.mean_score)}{spread} ({result.num_test} test images)"
 
 
 def _epochs_text(result: FinalTest) -> str:
@@ -166,7 +181,11 @@ def rerun(
 
         def seed_ended(training: Training) -> None:
             if seeds > 1 and not output.quiet:
-                said = f"val_acc {training.value:.4f}" if training.value is not None else "exploded"
+                said = (
+                    f"{training.metric.column} {value_text(training.value)}"
+                    if training.value is not None
+                    else "exploded"
+                )
                 typer.echo(f"seed {training.seed}: {said}", err=True)
 
         db = open_database(settings.run.storage)
@@ -208,13 +227,15 @@ def _print_rerun(result: Rerun) -> None:
     exploded = f"{num_exploded} of {len(result.trainings)} exploded" if num_exploded else ""
     if result.values:
         mean = sum(result.values) / len(result.values)
-        spread = f", std {result.std:.4f}" if result.std is not None else ""
-        text = f"val_acc {mean:.4f}{spread}, from {min(result.values):.4f} to {max(result.values):.4f}"
+        number = result.metric.text
+        spread = f", std {number(result.std)}" if result.std is not None else ""
+        ends = f"from {number(min(result.values))} to {number(max(result.values))}"
+        text = f"{result.metric.column} {number(mean)}{spread}, {ends}"
         line("seeds", f"{len(result.values)}: {text}" + (f"; {exploded}" if exploded else ""))
     else:
         line("seeds", exploded)
     if result.std is not None and result.best_gap is not None:
-        line("meaning", _meaning(result.std, result.best_gap))
+        line("meaning", _meaning(result.std, result.best_gap, result.metric.text))
 
 
 def _explosion_text(result: Rerun) -> str:
@@ -230,14 +251,14 @@ def _explosion_text(result: Rerun) -> str:
     return f"{where(now)}, as recorded" if now == then else f"{where(now)}; recorded {where(then)}"
 
 
-def _meaning(std: float, gap: float) -> str:
+def _meaning(std: float, gap: float, text: Callable[[float], str]) -> str:
     """What the spread over seeds says of the order of the stage's trials."""
-    lead = f"the best trial leads the second by {gap:.4f}"
+    lead, seeds = f"the best trial leads the second by {text(gap)}", f"(std {text(std)})"
     if gap < std:
-        return f"{lead}, less than seeds move one trial (std {std:.4f}): which of them is first is luck"
+        return f"{lead}, less than seeds move one trial {seeds}: which of them is first is luck"
     if gap < 2 * std:
-        return f"{lead}, within twice what seeds move one trial (std {std:.4f}): it may be luck"
-    return f"{lead}, more than twice what seeds move one trial (std {std:.4f})"
+        return f"{lead}, within twice what seeds move one trial {seeds}: it may be luck"
+    return f"{lead}, more than twice what seeds move one trial {seeds}"
 
 
 @contextmanager

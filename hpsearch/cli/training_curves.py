@@ -9,6 +9,7 @@ from statistics import fmean
 from rich.text import Text
 
 from hpsearch.cli.curves import Line, chart
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
 
 ROUND = 3  # rows of a chart beside its plot: title, axis, numbers
@@ -19,11 +20,18 @@ Curves = Mapping[int, Sequence[EpochResult]]
 
 
 def training_charts(
-    runs: Curves, width: int, rows: int, *, end: int | None = None, focus: tuple[int, str] | None = None
+    runs: Curves,
+    width: int,
+    rows: int,
+    *,
+    end: int | None = None,
+    focus: tuple[int, str] | None = None,
+    metric: Metric = ACCURACY,
 ) -> list[Text]:
-    """Loss and accuracy over epochs, as many of the two as fit; the accuracy alone where there is room for one.
+    """Loss and accuracy over epochs, as many of the two as fit; what counts alone where there is room for one.
 
-    Of several runs, their mean, with the lowest and highest validation accuracy.
+    Another metric takes the place of accuracy. Of several runs, their mean, with the lowest and highest validation
+    accuracy, or value of the metric.
 
     Args:
         runs: at least one epoch of one of them.
@@ -31,6 +39,7 @@ def training_charts(
         rows: that there are for all charts.
         end: of the horizontal axis.
         focus: the run to draw, by number, and its name; lowest and highest are those of the others then.
+        metric: what counts.
     """
     num = 2 if rows >= 2 * (LOWEST + ROUND) else 1 if rows >= LOWEST + ROUND else 0
     height = min(HIGHEST, rows // num - ROUND) if num else 0
@@ -44,6 +53,10 @@ def training_charts(
     elif len(runs) == 1:
         others, of = {}, ""
     lines = {"loss": _losses(drawn), "accuracy": _accuracies(drawn, others)}
+    if metric.name == "loss":
+        lines = {"accuracy": lines["accuracy"], "loss": lines["loss"]}
+    elif metric.is_apart:
+        lines = {"loss": lines["loss"], metric.label.removeprefix("validation "): _scores(drawn, others)}
     return [chart(f"{what}{of}", lines[what], width, height, end=end) for what in list(lines)[len(lines) - num :]]
 
 
@@ -60,6 +73,14 @@ def _accuracies(runs: Curves, others: Curves) -> dict[str, Line]:
         "highest": over_seeds(others, "val_acc", max),
         "train": over_seeds(runs, "train_acc", fmean),
         "val": over_seeds(runs, "val_acc", fmean),
+    }
+
+
+def _scores(runs: Curves, others: Curves) -> dict[str, Line]:
+    return {
+        "lowest": over_seeds(others, "val_score", min),
+        "highest": over_seeds(others, "val_score", max),
+        "val": over_seeds(runs, "val_score", fmean),
     }
 
 

@@ -12,7 +12,7 @@ from hpsearch.cli.curves import sparkline
 from hpsearch.cli.output import LABEL
 from hpsearch.cli.time_left import TimeLeft
 from hpsearch.cli.training_curves import training_charts
-from hpsearch.results import EpochResult
+from hpsearch.results import EpochResult, best_epoch
 from hpsearch.stages.listener import StageStarted, TrialFinished
 from hpsearch.wording import count_text, value_text
 
@@ -32,7 +32,7 @@ class Page:
 
     def __init__(self, event: StageStarted, first_seed: int, estimate: float | None) -> None:
         self.study, self.num_runs, self.num_epochs = event.study, event.num_trials, event.num_epochs
-        self.first_seed, self._estimate = first_seed, estimate
+        self.first_seed, self._estimate, self.metric = first_seed, estimate, event.metric
         self.runs: dict[int, dict[int, EpochResult]] = {}
         """By number of the trial and by epoch."""
         self.ended: dict[int, TrialFinished] = {}
@@ -65,9 +65,8 @@ class Page:
             lines += self._rows(max(FEWEST_RUNS, min(self.num_runs, height - 1 - 2 * 8)))
         runs = {number: [epochs[e] for e in sorted(epochs)] for number, epochs in sorted(self.runs.copy().items())}
         if runs:
-            lines += training_charts(
-                runs, width, height - len(lines) - 1, end=self.num_epochs, focus=self._focus(list(runs))
-            )
+            rows, focus = height - len(lines) - 1, self._focus(list(runs))
+            lines += training_charts(runs, width, rows, end=self.num_epochs, focus=focus, metric=self.metric)
         for text in lines:
             text.no_wrap, text.overflow = True, "crop"
             yield text
@@ -94,8 +93,9 @@ class Page:
             epochs = self.runs.get(0, {})
             text.append(f"epoch {max(epochs, default=0)}/{self.num_epochs}")
             if epochs:
-                best = max(epochs.values(), key=lambda result: (result.val_acc, -result.epoch))
-                text.append(f"  val_acc {epochs[max(epochs)].val_acc:.4f}  best {best.val_acc:.4f} at {best.epoch}")
+                best, last = best_epoch(list(epochs.values()), self.metric.direction), epochs[max(epochs)]
+                text.append(f"  {self.metric.column} {value_text(last.val_score)}")
+                text.append(f"  best {value_text(best.val_score)} at {best.epoch}")
         else:
             text.append(
                 f"{len(self.ended)} of {count_text(self.num_runs, 'seed')} x {count_text(self.num_epochs, 'epoch')}"
@@ -109,16 +109,17 @@ class Page:
     def _rows(self, most: int) -> list[Text]:
         """The seeds that train now and those that ended last."""
         seen = sorted(self.runs.keys() | self.ended.keys())[-most:]
-        values = [result.val_acc for number in seen for result in self.runs.get(number, {}).values()]
+        values = [result.val_score for number in seen for result in self.runs.get(number, {}).values()]
         ends = (min(values, default=0.0), max(values, default=1.0))
-        rows = [Text(f"{'seed':>8}  {'epoch':>7}  val_acc  {'best':>6}  curve", "bold")] if seen else []
+        column = f"{self.metric.column:>7}"
+        rows = [Text(f"{'seed':>8}  {'epoch':>7}  {column}  {'best':>6}  curve", "bold")] if seen else []
         for number in seen:
             epochs = self.runs.get(number, {})
-            curve = [epochs[epoch].val_acc for epoch in sorted(epochs)]
+            curve = [epochs[epoch].val_score for epoch in sorted(epochs)]
             last = value_text(curve[-1]) if curve else "-"
-            best = value_text(max(curve)) if curve else "-"
+            best = value_text(self.metric.best(curve)) if curve else "-"
             place = f"{max(epochs, default=0)}/{self.num_epochs}"
-            row = Text(f"{self.first_seed + number:>8}  {place:>7}  {last:>7}  {best:>6}  ")
+            row = Text(f"{self.first_seed + number:>8}  {place:>7}  {last:>{len(column)}}  {best:>6}  ")
             row.append(sparkline(curve, CURVE, *ends), "cyan")
             if (event := self.ended.get(number)) is not None and event.state != "COMPLETE":
                 row.append("  exploded" if event.state == "PRUNED" else "  failed", "red")

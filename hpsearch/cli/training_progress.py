@@ -19,6 +19,7 @@ from hpsearch.stages.listener import StageStarted, TrialFinished
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import StorageAwayError
 from hpsearch.tuning.settling import Settled
+from hpsearch.wording import value_text
 
 FRAMES = 4  # a second
 
@@ -104,9 +105,12 @@ class TrainingProgress(SearchProgress):
     def _epoch_line(self, result: EpochResult) -> str:
         """An epoch as the lectures print it."""
         assert self._page is not None
+        metric = self._page.metric
+        score = f"{metric.column}: {value_text(result.val_score)}, " if metric.is_apart else ""
         return (
             f"{self._prefix(result.number)}epoch {result.epoch} / {self._page.num_epochs}: cost {result.cost:f}, "
-            f"val_loss {result.val_loss:f}, train: {result.train_acc:f}, val: {result.val_acc:f}, lr: {result.lr:e}"
+            f"val_loss {result.val_loss:f}, train: {result.train_acc:f}, val: {result.val_acc:f}, {score}"
+            f"lr: {result.lr:e}"
         )
 
     def _prefix(self, number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -41,7 +41,7 @@ class Trained:
 
     @property
     def values(self) -> list[float]:
-        """Best validation accuracy of each run that completed."""
+        """Of each run that completed: that of its best epoch."""
         return [trial.value for trial in self.evidence.trials if trial.state == "COMPLETE" and trial.value is not None]
 
     @property
@@ -71,7 +71,7 @@ class Trained:
 
     def _run_as_dict(self, trial: TrialRow) -> dict[str, Any]:
         record, diagnosis = trial_record(trial), self.diagnoses.get(trial.number)
-        curves = [{k: v for k, v in asdict(e).items() if k != "number"} for e in self.epochs.get(trial.number, ())]
+        curves = [epoch.as_point() for epoch in self.epochs.get(trial.number, ())]
         return {
             "seed": trial.params.get(SEED),
             "trial": trial.number,
@@ -79,6 +79,7 @@ class Trained:
             "value": trial.value,
             "best_epoch": record.best_epoch,
             "last": record.last_value,
+            "measures": self.evidence.measures_of(trial),
             "verdict": diagnosis and diagnosis.verdict,
             "advice": diagnosis and diagnosis.advice,
             "notes": list(diagnosis.notes) if diagnosis else [],
@@ -109,21 +110,22 @@ def print_training(trained: Trained, *, quiet: bool) -> None:
     runs = {number: epochs for number, epochs in trained.epochs.items() if number in ended or not ended}
     if sys.stdout.isatty() and not quiet and runs:
         room = max(2 * (SHORT + ROUND), min(2 * (HIGHEST + ROUND), shutil.get_terminal_size().lines - FACTS))
-        for drawn in training_charts(runs, text_width(), room):
+        for drawn in training_charts(runs, text_width(), room, metric=trained.evidence.metric):
             console().print(drawn)
-    summary, trials = trained.summary, trained.evidence.trials
+    summary, trials, column = trained.summary, trained.evidence.trials, trained.evidence.metric.column
     took = f" · {duration_text(summary.seconds)}" if summary.seconds is not None else ""
     if len(trials) == 1:
         line(summary.study, f"seed {trials[0].params[SEED]} x {count_text(summary.epochs, 'epoch')}{took}")
-        line("val_acc", ending_text(trials[0]), "" if trials[0].state == "COMPLETE" else "red")
+        line(column, ending_text(trials[0]), "" if trials[0].state == "COMPLETE" else "red")
     else:
         _print_seeds(trained)
         seeds = f"{summary.num_finished} of {count_text(summary.num_trials, 'seed')}"
         line(summary.study, f"{seeds} x {count_text(summary.epochs, 'epoch')}{took}")
         if trained.values:
-            spread = f", std {trained.std:.4f}" if trained.std is not None else ""
-            text = f"{fmean(trained.values):.4f}{spread}, from {min(trained.values):.4f} to {max(trained.values):.4f}"
-            line("val_acc", f"{text} over {count_text(len(trained.values), 'seed')}")
+            number, values = trained.evidence.metric.text, trained.values
+            spread = f", std {number(trained.std)}" if trained.std is not None else ""
+            text = f"{number(fmean(values))}{spread}, from {number(min(values))} to {number(max(values))}"
+            line(column, f"{text} over {count_text(len(trained.values), 'seed')}")
     shown = trained.evidence.best or next((trial for trial in trials if trial.number in trained.diagnoses), None)
     if shown is not None:
         print_diagnosis(trained.diagnoses.get(shown.number), shown, trained_here=True)
@@ -166,4 +168,4 @@ def _print_seeds(trained: Trained) -> None:
     for trial in trained.evidence.trials:
         diagnosis = trained.diagnoses.get(trial.number)
         rows.append((trial.params[SEED], ending_text(trial), diagnosis.verdict if diagnosis else "-"))
-    show_table(("seed", "val_acc", "verdict"), rows, right=frozenset({"seed"}))
+    show_table(("seed", trained.evidence.metric.column, "verdict"), rows, right=frozenset({"seed"}))

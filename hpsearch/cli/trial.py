@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hpsearch.analysis.diagnosis import Diagnosis
     from hpsearch.analysis.study_trials import StudyTrials
+    from hpsearch.config.metric import Metric
     from hpsearch.results import EpochResult
     from hpsearch.storage import TrialRow
 
@@ -51,8 +52,6 @@ def trial(
     Example: `hpsearch trial coarse 61` or `hpsearch trial coarse 61 --table`
     """
 
-    from dataclasses import asdict
-
     from hpsearch.analysis.diagnosis import diagnose_study
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
@@ -68,15 +67,21 @@ def trial(
     diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
     own = epochs.get(number, [])
     if output.as_json:
-        curves = [{key: value for key, value in asdict(epoch).items() if key != "number"} for epoch in own]
-        judged = diagnosis.as_dict() if diagnosis else None
-        typer.echo(json.dumps(plain({"study": study, **trial_as_dict(row), "epochs": curves, "diagnosis": judged})))
+        document = {
+            "study": study,
+            "metric": evidence.metric.name,
+            **trial_as_dict(row),
+            "measures": evidence.measures_of(row),
+            "epochs": [epoch.as_point() for epoch in own],
+            "diagnosis": diagnosis.as_dict() if diagnosis else None,
+        }
+        typer.echo(json.dumps(plain(document)))
         return
     _print_facts(evidence, row)
     print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
-    _print_curves(row, own)
+    _print_curves(row, own, evidence.metric)
     if table or (table is None and len(own or row.intermediate) <= SHORT):
-        _print_table(row, own)
+        _print_table(row, own, evidence.metric)
 
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
@@ -84,6 +89,7 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.cli.output import line, stop_text
+    from hpsearch.config.metric import measures_text
     from hpsearch.storage import STRUCTURE
     from hpsearch.wording import value_text
 
@@ -105,8 +111,14 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         said.add(attributes.BEST_EPOCH)
     if record.last_value is not None:
         value += f", {value_text(record.last_value)} at the end"
-        said.add(attributes.LAST_VALUE)
-    line(evidence.record.value_name, value)
+        said |= {attributes.LAST_VALUE, attributes.LAST_SCORE}
+    line(evidence.metric.column, value)
+    if record.best_acc is not None:
+        line("val_acc", f"{value_text(record.best_acc)} at the same epoch")
+        said.add(attributes.BEST_ACC)
+    if measures := evidence.measures_of(row):
+        line("measures", measures_text(measures))
+        said.add(attributes.MEASURES)
     line("params", params_text(row))
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:
@@ -137,7 +149,7 @@ def text_width() -> int:
     return min(console().width, WIDEST) if sys.stdout.isatty() else WIDTH
 
 
-def _print_curves(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
+def _print_curves(row: TrialRow, epochs: Sequence[EpochResult], metric: Metric) -> None:
     from hpsearch.cli.curves import chart
     from hpsearch.cli.output import console
 
@@ -150,12 +162,14 @@ def _print_curves(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
         losses = {"cost": curve("cost"), "train": curve("train_loss"), "val": curve("val_loss")}
         here.print(chart("loss", losses, width))
         here.print(chart("accuracy", {"train": curve("train_acc"), "val": curve("val_acc")}, width))
+        if metric.is_apart:
+            here.print(chart(metric.label.removeprefix("validation "), {"val": curve("val_score")}, width))
     elif row.intermediate:
         steps = [(float(step), value) for step, value in sorted(row.intermediate.items())]
         here.print(chart("value", {"value": steps}, width, unit="step"))
 
 
-def _print_table(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
+def _print_table(row: TrialRow, epochs: Sequence[EpochResult], metric: Metric) -> None:
     from hpsearch.cli.output import show_table
     from hpsearch.wording import value_text
 
@@ -165,10 +179,12 @@ def _print_table(row: TrialRow, epochs: Sequence[EpochResult]) -> None:
                 epoch.epoch,
                 *(f"{getattr(epoch, name):.4g}" for name in COLUMNS[1:4]),
                 *(f"{getattr(epoch, name):.4f}" for name in COLUMNS[4:6]),
+                *([value_text(epoch.val_score)] * metric.is_apart),
                 *(f"{getattr(epoch, name):.2e}" for name in COLUMNS[6:]),
             )
             for epoch in epochs
         )
-        show_table(COLUMNS, cells, right=frozenset(COLUMNS))
+        columns = (*COLUMNS[:6], *([metric.column] * metric.is_apart), *COLUMNS[6:])
+        show_table(columns, cells, right=frozenset(columns))
     elif row.intermediate:
         show_table(("step", "value"), ((step, value_text(value)) for step, value in sorted(row.intermediate.items())))

@@ -93,7 +93,9 @@ def snapshot_line(snapshot: Snapshot) -> str:
     if snapshot.counts["FAIL"]:
         parts.append(f"{snapshot.counts['FAIL']} failed")
     if snapshot.best:
-        parts.append(f"best {value_text(snapshot.best[0].value)} (trial {snapshot.best[0].number})")
+        parts.append(
+            f"best {snapshot.value_name} {value_text(snapshot.best[0].value)} (trial {snapshot.best[0].number})"
+        )
     if snapshot.trials_per_minute is not None:
         parts.append(_speed_text(snapshot))
     if snapshot.abandoned:

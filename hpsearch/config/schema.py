@@ -23,6 +23,7 @@ from hpsearch.config.data_sources import (
     parse_source,
 )
 from hpsearch.config.fields import CameLater, Known, OneOrMore, Options, OptionsField, Positive, Section, UsedBy, Vector
+from hpsearch.config.metric import METRICS
 
 MODELS = ("linear", "mlp", "lenet", "convnet", "resnet")
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
@@ -30,6 +31,7 @@ SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
 SOURCE_FORMS = Known(SOURCES, (FOLDER, NPZ, FUNCTION))
 AUGMENTATIONS = Known(("hflip",), ("crop:N (as crop:4)",))
 MODEL_FORMS = Known(MODELS, (FUNCTION,))
+METRIC_FORMS = Known(METRICS, (FUNCTION,))
 INIT_FORMS = Known(("lecun", "xavier", "he"), ("small:STD (as small:1e-4)",))
 
 
@@ -155,6 +157,12 @@ class ModelConfig(Section):
     """Multiplies the initial weights."""
 
 
+def _metric(name: str) -> str:
+    if name in METRICS or is_user_code(name):
+        return name
+    raise ValueError(f"allowed: {METRIC_FORMS}")
+
+
 class TrainConfig(Section):
     """How one trial trains."""
 
@@ -187,9 +195,11 @@ class TrainConfig(Section):
     lr_step: Annotated[int, UsedBy("train.lr_schedule", "step"), Field(ge=1)] = 10
     """step: epochs between two decays."""
     patience: Annotated[int | None, CameLater, Field(ge=1)] = None
-    """Epochs without a better validation accuracy, as the mean of 3 epochs, after which a trial ends; or "none".
+    """Epochs without a better value of the metric, as the mean of 3 epochs, after which a trial ends; or "none".
     Schedules of the learning rate stay those of all epochs.
     """
+    metric: Annotated[str, CameLater, AfterValidator(_metric), METRIC_FORMS] = "accuracy"
+    """What decides, on validation images: accuracy, balanced_accuracy, macro_f1, auroc, top5, loss, MODULE:FUNCTION."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"

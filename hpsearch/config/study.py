@@ -37,6 +37,7 @@ NOT_SEARCHABLE = {
     "model.options",  # as a whole; its keys are, see OPTION
     "train.epochs",
     "train.explosion",
+    "train.metric",
 }
 """Keys that say what is compared or how long; a search over them would compare unlike things."""
 

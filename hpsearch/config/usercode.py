@@ -1,4 +1,4 @@
-"""The user's own code, named `module:function` in model.name and data.source: whom to trust, and how it is loaded.
+"""The user's own code, named `module:function` in model.name, data.source, train.metric: whom to trust, how to load it.
 
 The rule: a name is imported only if whoever started this process gave it, in a study file, a flag or an environment
 variable, or said that it may be (`--trust`, HPSEARCH_TRUST, `hpsearch.trust`). A name that is in the database alone is
@@ -22,8 +22,8 @@ from hpsearch.config.data_sources import PREFIXES
 from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
-KEYS = ("name", "source")
-"""Keys that may name code: model.name and data.source, also as a range and in the `set` of a stage."""
+KEYS = ("name", "source", "metric")
+"""Keys that may name code: model.name, data.source and train.metric, also as a range and in the `set` of a stage."""
 MAX_FRAMES = 4  # of a user's traceback in a message, the innermost ones
 
 _trusted: set[str] = set()
@@ -53,7 +53,7 @@ def trusted() -> str:
 
 
 def names_in(values: Any) -> set[str]:
-    """The user's code in plain values of a study file: named as the model, the data, or one of several choices."""
+    """The user's code in plain values of a study file: named under one of the KEYS, or as one of several choices."""
     return set(_named(values, ()))
 
 

@@ -11,9 +11,9 @@ OWN_DATA = "a data.source of MODULE:FUNCTION can return them so, see docs/own-co
 KEYS = {
     r"pretrained|weights|checkpoint|finetune": f"pretrained nets are not there yet; {OWN_NET}",
     r"class_?weights?|pos_weight|balanced?": f"weights of classes are not there yet; images may repeat: {OWN_DATA}",
-    r"metrics?|monitor|objective|score": "no metric but accuracy is there yet; the trial's value is val_acc",
+    r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
-    r"early_?stop\w*": "it is train.patience: epochs without a better validation accuracy",
+    r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",
     r"warm_?up\w*": "warmup is not there yet; train.lr_schedule is exponential, cosine or step",
     r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, cosine or step",
     r"learning_?rate|eta|alpha": "the key is train.lr; its range is space.lr",
@@ -66,6 +66,17 @@ VALUES = {
     },
     "model.activation": {
         r"silu|swish|mish|leaky\w*|prelu|relu6|s?elu": "it is not there yet; relu and gelu are the nearest",
+    },
+    "train.metric": {
+        r"(val_?)?acc|val_?accuracy|top_?1": "did you mean accuracy?",
+        r"f1([_-]?(macro|score))*|macro-?f1|macro_?f1_?score": "did you mean macro_f1?",
+        r"(macro[_-]?)?(roc[_-]?)?auc([_-]?roc)?([_-]?score)?": "did you mean auroc?",
+        r"top[_-]5|top[_-]?5[_-]?acc(uracy)?": "did you mean top5?",
+        r"balanced-?acc(uracy)?|(bal|balanced)_acc|macro[_-]?recall|uar": "did you mean balanced_accuracy?",
+        r"val_?loss|nll|log[_-]?loss|(cross[_-]?)?entropy": "did you mean loss?",
+        r"(cohen\w*[_-]?)?kappa|mcc|\w*precision\w*|\w*recall|(micro|weighted)[_-]?f1|brier\w*|ece|pr[_-]?auc": (
+            "it is not there yet; MODULE:FUNCTION of (scores, labels) can compute it, see docs/own-code.md"
+        ),
     },
     "train.precision": {r"(fp|float)_?16|half|amp|mixed|bf16": "did you mean bfloat16?"},
     "data.normalize": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.study_trials import direction_of
 from hpsearch.fleet.deaths import News
 from hpsearch.stages.listener import Listener, TrialFinished, standing
 from hpsearch.stages.opening import stored_plan
@@ -27,6 +28,7 @@ class StageFollower:
 
     def __init__(self, db: Database, study: StudyRow, listener: Listener) -> None:
         self.db, self.study, self.listener = db, study, listener
+        self.metric = stage_record(study).metric(direction_of(study))
         self.known: set[int] = set()
         self.away = False
         self.num_trials = self.num_waiting = self.num_epochs = self._num_last = 0
@@ -41,7 +43,9 @@ class StageFollower:
         self.num_trials = len(rows)
         self.num_waiting = sum(row.state == "WAITING" for row in rows)
         self.num_epochs = self._num_last = count_epochs(self.db, self.study)
-        self.listener.stage_started(standing(self.study.name, rows, settings.epochs, learning=learning))
+        self.listener.stage_started(
+            standing(self.study.name, rows, settings.epochs, learning=learning, metric=self.metric)
+        )
 
     def look(self) -> News:
         """Tell what is new.
@@ -85,4 +89,5 @@ class StageFollower:
             epoch=record.epoch or max(row.intermediate, default=0),
             num_finished=len(self.known),
             num_trials=self.num_trials,
+            metric=self.metric,
         )

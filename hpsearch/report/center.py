@@ -29,7 +29,8 @@ def center_data(stage: StageData) -> dict[str, Any]:
     """Plain data, compact: accuracies in thousandths, losses with three digits.
 
     Per trial: number, value, lr, verdict (index), lines of text, and its curves: `acc` (train, val) and `loss`
-    (train, val), or `val` (None, value) for a study that was not watched epoch by epoch.
+    (train, val), `score` (None, value) where another metric counts, or
+    `val` (None, value) for a study that was not watched epoch by epoch.
     """
     trials = [_trial(stage, trial) for trial in stage.trials if trial.state != "WAITING"]
     values = [t["curves"]["val"][1] for t in trials if "val" in t["curves"]]
@@ -42,6 +43,7 @@ def center_data(stage: StageData) -> dict[str, Any]:
         "classes": stage.record.images.num_classes,
         "accuracies": _accuracies(trials),
         "span": [min(flat), max(flat)] if flat else None,
+        "scores": _span([t["curves"]["score"][1] for t in trials if "score" in t["curves"]]),
         "valueName": stage.summary.value_name,
         "hasLr": any(trial["lr"] is not None for trial in trials),
     }
@@ -51,6 +53,12 @@ def _accuracies(trials: list[dict[str, Any]]) -> tuple[int, int] | None:
     """The span of accuracies on show, in thousandths: all but the lowest 2%, which would flatten the others."""
     seen = sorted(a for t in trials for curve in t["curves"].get("acc", ()) for a in curve if a is not None)
     return (seen[len(seen) // 50], seen[-1]) if seen and seen[len(seen) // 50] < seen[-1] else None
+
+
+def _span(curves: list[list[float | None]]) -> tuple[float, float] | None:
+    """Of what is apart from accuracy and loss."""
+    seen = [value for curve in curves for value in curve if value is not None]
+    return (min(seen), max(seen)) if seen else None
 
 
 def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:
@@ -65,6 +73,8 @@ def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:
     if epochs:
         curves["acc"] = [_thousandths([e.train_acc for e in epochs]), _thousandths([e.val_acc for e in epochs])]
         curves["loss"] = [_three_digits([e.train_loss for e in epochs]), _three_digits([e.val_loss for e in epochs])]
+        if stage.summary.metric.is_apart:
+            curves["score"] = [None, _three_digits([e.val_score for e in epochs], digits=4)]
     elif trial.intermediate:
         curves["val"] = [None, _three_digits(list(trial.intermediate.values()), digits=5)]
     value = trial.value if trial.value is not None and math.isfinite(trial.value) and verdict != "exploded" else None

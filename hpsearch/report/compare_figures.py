@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpsearch.analysis.sampler_comparison import Band, Comparison
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.report import style
 
 COLOURS = {
@@ -27,11 +28,12 @@ class CurvesInfo:
 
     curves: dict[str, list[Band]]
     num_repeats: int
+    metric: Metric = ACCURACY
 
 
 def _curves_info(comparison: Comparison) -> CurvesInfo:
     curves = {sampler: comparison.curve(sampler) for sampler in comparison.samplers}
-    return CurvesInfo(curves, len(comparison.repeats))
+    return CurvesInfo(curves, len(comparison.repeats), comparison.metric)
 
 
 def plot_curves(info: CurvesInfo) -> go.Figure:
@@ -40,7 +42,7 @@ def plot_curves(info: CurvesInfo) -> go.Figure:
     for sampler, bands in info.curves.items():
         if bands[0].low is None:
             continue
-        fig.add_scatter(**_outline(bands), fillcolor=COLOURS[sampler], opacity=0.18)
+        fig.add_scatter(**_outline(bands, info.metric), fillcolor=COLOURS[sampler], opacity=0.18)
     for sampler, bands in info.curves.items():
         fig.add_scatter(
             x=list(range(1, len(bands) + 1)),
@@ -54,16 +56,18 @@ def plot_curves(info: CurvesInfo) -> go.Figure:
     num_trials = max(len(bands) for bands in info.curves.values())
     fig.update_layout(
         xaxis=style.whole_axis(1, num_trials + 0.02 * (num_trials - 1) or 2, title={"text": "trials"}),
-        yaxis={"title": {"text": "best val_acc so far"}},
+        yaxis={"title": {"text": f"best {style.as_text(info.metric.column)} so far"}},
     )
     return style.apply(fig, height=360)
 
 
-def _outline(bands: Sequence[Band]) -> dict[str, Any]:
-    """The band as a closed shape of steps; cut where accuracies end, which Student's t does not know."""
+def _outline(bands: Sequence[Band], metric: Metric) -> dict[str, Any]:
+    """The band as a closed shape of steps; cut where shares end, which Student's t does not know."""
     upper, lower = [], []
     for step, point in enumerate(bands, start=1):
-        low, high = max(0.0, point.low or 0.0), min(1.0, point.high or 1.0)
+        low, high = (point.mean if end is None else end for end in (point.low, point.high))
+        if metric.is_share:
+            low, high = max(0.0, low), min(1.0, high)
         after = min(step + 1, len(bands))
         upper += [(step, high), (after, high)]
         lower += [(step, low), (after, low)]
@@ -86,11 +90,12 @@ class FinalsInfo:
     samplers: tuple[str, ...]
     repeats: tuple[int, ...]
     rows: tuple[tuple[float, ...], ...]
+    metric: Metric = ACCURACY
 
 
 def _finals_info(comparison: Comparison) -> FinalsInfo:
     columns = [comparison.finals[sampler] for sampler in comparison.samplers]
-    return FinalsInfo(comparison.samplers, comparison.repeats, tuple(zip(*columns, strict=True)))
+    return FinalsInfo(comparison.samplers, comparison.repeats, tuple(zip(*columns, strict=True)), comparison.metric)
 
 
 def plot_finals(info: FinalsInfo) -> go.Figure:
@@ -116,7 +121,7 @@ def plot_finals(info: FinalsInfo) -> go.Figure:
             "fixedrange": True,
             "showgrid": False,
         },
-        yaxis={"title": {"text": "best val_acc of the search"}},
+        yaxis={"title": {"text": f"best {style.as_text(info.metric.column)} of the search"}},
     )
     return style.apply(fig, height=360)
 

@@ -64,7 +64,7 @@ def _heading(samplers: tuple[str, ...]) -> str:
 
 
 def _table(comparison: Comparison) -> dict[str, object]:
-    numbers = ["best val_acc", "wins", *(f"values of {param}" for param in comparison.ranges)]
+    numbers = [f"best {comparison.metric.column}", "wins", *(f"values of {param}" for param in comparison.ranges)]
     rows = [
         [
             sampler,

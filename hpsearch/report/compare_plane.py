@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from hpsearch.analysis.sampler_comparison import Comparison, Search
 from hpsearch.config import Choice, Range
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.report import style
 from hpsearch.report.compare_figures import COLOURS
 from hpsearch.space import format_value
@@ -60,6 +61,7 @@ class PlaneInfo:
     y: AxisInfo | None
     cloud: tuple[tuple[Any, float], ...]
     guessing: float
+    metric: Metric = ACCURACY
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -90,6 +92,7 @@ def _planes_info(comparison: Comparison, repeat: int) -> list[PlaneInfo]:
             AxisInfo(y, comparison.ranges[y]) if y is not None else None,
             cloud,
             comparison.guessing,
+            comparison.metric,
         )
         for runs in comparison.searches.values()
     ]
@@ -102,14 +105,14 @@ def plot_plane(info: PlaneInfo) -> go.Figure:
     params, responses = [p for p, _ in pairs], [info.guessing if v is None else v for _, v in pairs]
     cloud_params, cloud_responses = [p for p, _ in info.cloud], [v for _, v in info.cloud]
     low, high = info.value_range
-    texts = [_trial_text(*pair) for pair in pairs]
+    texts = [_trial_text(*pair, info.metric) for pair in pairs]
     hover = {"text": texts, "hovertemplate": "%{text}<extra></extra>", "cliponaxis": False}
     marker = {
         **_shape(pairs, 9),
         "color": [style.LIGHT.bad if v is None else COLOURS[info.search.sampler] for _, v in pairs],
     }
     cloud = {"mode": "markers", "marker": {"size": 4, "color": style.LIGHT.line}, "hoverinfo": "skip"}
-    value_axis = {"range": [low, high], "nticks": 4, "title": {"text": "val_acc"}}
+    value_axis = {"range": [low, high], "nticks": 4, "title": {"text": style.as_text(info.metric.column)}}
 
     xs = info.x.places(params)
     above = {"xaxis": "x", "yaxis": "y2"}
@@ -128,7 +131,9 @@ def plot_plane(info: PlaneInfo) -> go.Figure:
     fig.add_scatter(x=stems[1], y=stems[0], **STEM, **beside)
     fig.add_scatter(x=responses, y=ys, mode="markers", marker=marker, **hover, **beside)
 
-    shades = {"color": responses, "colorscale": style.LIGHT.colorscale, "cmin": low, "cmax": high, "showscale": False}
+    best_is_high = info.metric.direction == "maximize"
+    scale = style.LIGHT.colorscale if best_is_high else style.reversed_colorscale(style.LIGHT)
+    shades = {"color": responses, "colorscale": scale, "cmin": low, "cmax": high, "showscale": False}
     exploded = [i for i, (_, v) in enumerate(pairs) if v is None]
     fig.add_scatter(x=xs, y=ys, mode="markers", marker={**_shape(pairs, 14), **shades}, **hover)
     fig.add_scatter(
@@ -169,6 +174,6 @@ def _stems(places: Sequence[Any], values: Sequence[float], foot: float) -> tuple
     return along, [y for value in highest.values() for y in (foot, value, None)]
 
 
-def _trial_text(params: Any, value: float | None) -> str:
+def _trial_text(params: Any, value: float | None, metric: Metric) -> str:
     shown = ", ".join(f"{name} {format_value(item)}" for name, item in params.items())
-    return style.as_text(f"{'exploded or failed' if value is None else f'val_acc {value:.4f}'}: {shown}")
+    return style.as_text(f"{'exploded or failed' if value is None else f'{metric.column} {value:.4f}'}: {shown}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpsearch.analysis.study_trials import params_text
+from hpsearch.config.metric import measures_text
 from hpsearch.errors import HpsearchError
 from hpsearch.report.album import Album
 from hpsearch.report.stage import StageData, trained_seconds
@@ -29,7 +30,8 @@ def stage_table(stages: Sequence[StageData]) -> Table:
     rows = []
     for stage in stages:
         summary = stage.summary
-        best = f"{value_text(summary.best.value)} (trial {summary.best.number})" if summary.best else "-"
+        of = "" if summary.metric.is_accuracy else f"{summary.value_name} "
+        best = f"{of}{value_text(summary.best.value)} (trial {summary.best.number})" if summary.best else "-"
         rows.append(
             (
                 stage.name,
@@ -55,23 +57,30 @@ def _open(stage: StageData) -> bool:
 def tests(stages: Sequence[StageData]) -> Table | None:
     """Each use of the test set by any of the stages; None without any."""
     rows = []
+    others = any(not stage.summary.metric.is_accuracy for stage in stages if stage.record.tests)
     for stage in stages:
+        metric = stage.summary.metric
         for number, use in enumerate(stage.record.tests, start=1):
             low, high = use.get("interval") or (None, None)
             rows.append(
                 (
                     stage.name,
                     str(use.get("trial", "-")),
+                    *([f"{metric.short} {value_text(use.get('value'))} → {value_text(use.get('score'))}"] * others),
                     value_text(use.get("val_acc")),
                     value_text(use.get("mean")),
                     f"{low:.4f} to {high:.4f}" if low is not None and high is not None else "-",
                     str(use.get("num_test", "-")),
+                    measures_text(use.get("measures") or {}) or "-",
                     str(len(use.get("seeds") or ()) or "-"),
                     str(number),
                     str(use.get("time", "-"))[:16].replace("T", " "),
                 )
             )
-    columns = ("stage", "trial", "val_acc", "test_acc", "95% interval", "images", "seeds", "use", "when (UTC)")
+    columns = (
+        "stage", "trial", *(["chosen by: validation → test"] * others), "val_acc", "test_acc", "95% interval",
+        "images", "test measures", "seeds", "use", "when (UTC)",
+    )  # fmt: skip
     rows.sort(key=lambda row: row[-1])  # searches take turns
     return Table(columns, tuple(rows), columns[1:]) if rows else None
 

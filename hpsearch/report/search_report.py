@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise, family_of
 from hpsearch.analysis.records import stage_record
+from hpsearch.config.metric import LABELS
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
 from hpsearch.report import history
@@ -161,7 +162,10 @@ def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | Non
     flagged = {verdict.param for verdict in stage.on_boundary}
     return {
         "value": value_text(stage.best.value),
-        "value_name": {"val_acc": "validation accuracy"}.get(stage.summary.value_name, stage.summary.value_name),
+        "value_name": stage.summary.metric.label,
+        "measures": [
+            (LABELS.get(name, name), f"{value:.4f}") for name, value in stage.evidence.measures_of(stage.best).items()
+        ],
         "params": [
             (name, format_value(value, stage.best.ranges.get(name)), name in flagged)
             for name, value in stage.best.params.items()
@@ -182,6 +186,7 @@ def _stage_context(album: Album, index: int, stage: StageData, opened: str) -> d
         "num_shown": num,
         "has_lr": center["hasLr"],
         "watched": bool(stage.epochs),
+        "score": stage.summary.value_name if stage.summary.metric.is_apart else "",
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,19 @@ from torch import Tensor
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import family_of, num_tests
-from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
-from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config import RunConfig
+from hpsearch.config.metric import ACCURACY, METRICS, Metric
 from hpsearch.datasets.device import TrainingData, prepare_test
 from hpsearch.datasets.images import Progress
 from hpsearch.errors import RefusedError
-from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
+from hpsearch.training.class_scores import class_scores
+from hpsearch.training.metrics import all_measures, score_of
 
-CHUNK = 250  # images at a time
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
 MAX_CLASSES_STORED = 20  # a larger confusion matrix would be more than a few kB
 
@@ -63,6 +64,14 @@ class FinalTest:
     """The same for all stages that descend from the same first one."""
     family: str
     """That first stage."""
+    metric: Metric = ACCURACY
+    """By which the trial was chosen."""
+    value: float | None = None
+    """Of the trial, by that metric."""
+    scores: tuple[float | None, ...] = ()
+    """By seed, of the test images by that metric."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """All that we measure, mean over seeds."""
 
     @property
     def measured(self) -> list[float]:
@@ -85,6 +94,23 @@ class FinalTest:
         return wilson_interval(self.mean, self.num_test)
 
     @property
+    def mean_score(self) -> float | None:
+        """Of the metric, over seeds; None where it gave no number."""
+        scores = self.measured_scores
+        return float(np.mean(scores)) if scores else None
+
+    @property
+    def std_score(self) -> float | None:
+        """Of the metric, over seeds (n - 1); None below two."""
+        scores = self.measured_scores
+        return float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+
+    @property
+    def measured_scores(self) -> list[float]:
+        """The scores that there are."""
+        return [score for score in self.scores if score is not None]
+
+    @property
     def per_class(self) -> list[float | None]:
         """Accuracy on the images of each class; None where the test split has none."""
         correct_C, total_C = self.confusion.diagonal(), self.confusion.sum(1)
@@ -96,6 +122,12 @@ class FinalTest:
             "study": self.study,
             "trial": self.number,
             "params": {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items()},
+            "metric": self.metric.name,
+            "value": self.value,
+            "scores": list(self.scores),
+            "score": self.mean_score,
+            "score_std": self.std_score,
+            "measures": dict(self.measures),
             "val_acc": self.val_acc,
             "epochs": self.epochs,
             "trained_epochs": list(self.trained_epochs),
@@ -165,6 +197,8 @@ def final_test(
     accuracies: list[float | None] = []
     trained: list[int] = []
     measured: list[int | None] = []
+    metric, scores = evidence.metric, list[float | None]()
+    all_found: list[dict[str, float]] = []
     confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
     for seed in seeds:
         training = retrain(
@@ -174,12 +208,17 @@ def final_test(
         trained.append(len(training.results))
         if training.state is None or training.best is None:
             accuracies.append(None)
+            scores.append(None)
             measured.append(None)
         else:
             measured.append(trained[-1] if train_on_val else training.best.epoch)
-            predicted_N = predict(stored.config, training.state, x_test_NCHW, data.num_classes)
+            logits_NC = class_scores(stored.config.model, training.state, x_test_NCHW, data.num_classes)
+            predicted_N = logits_NC.argmax(1)
             confusion += confusion_matrix(y_test_N, predicted_N, data.num_classes)
             accuracies.append(float((predicted_N == y_test_N).double().mean()))
+            all_found.append(all_measures(logits_NC, y_test_N))
+            score = accuracies[-1] if metric.is_accuracy else score_of(metric.name, logits_NC, y_test_N)
+            scores.append(score if score is not None and math.isfinite(score) else None)
         if seed_ended is not None:
             seed_ended(seed, accuracies[-1])
     if all(accuracy is None for accuracy in accuracies):
@@ -191,7 +230,7 @@ def final_test(
         study=study,
         number=stored.trial.number,
         params=stored.trial.params,
-        val_acc=stored.trial.value,
+        val_acc=stored.trial.value if metric.is_accuracy else trial_record(stored.trial).best_acc,
         epochs=epochs,
         trained_epochs=tuple(trained),
         measured_epochs=tuple(measured),
@@ -205,6 +244,14 @@ def final_test(
         num_uses=num_tests([find_study(db, study)]) + 1,
         num_family_uses=num_tests(family) + 1,
         family=family[0].name,
+        metric=metric,
+        value=stored.trial.value,
+        scores=tuple(scores),
+        measures={
+            name: float(np.mean([found[name] for found in all_found]))
+            for name in METRICS
+            if all(name in found for found in all_found)
+        },
     )
     _keep(db, stored, result)
     return result
@@ -233,16 +280,6 @@ def joined(data: TrainingData) -> TrainingData:
         x_train_NCHW=torch.cat([data.train_images(), data.x_val_NCHW]),
         y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
     )
-
-
-@torch.no_grad()
-def predict(config: StudyConfig, state: Mapping[str, Tensor], x_NCHW: Tensor, num_classes: int) -> Tensor:
-    """The class that a trained net finds likeliest for each image, shape [N]."""
-    shape = (x_NCHW.shape[1], x_NCHW.shape[2], x_NCHW.shape[3])
-    net = build(config.model, shape, num_classes).to(x_NCHW)
-    net.load_state_dict(dict(state))
-    net.eval()
-    return torch.cat([net(x_BCHW).argmax(1) for x_BCHW in torch.split(x_NCHW, CHUNK)])
 
 
 def confusion_matrix(y_N: Tensor, predicted_N: Tensor, num_classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:

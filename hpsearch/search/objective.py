@@ -12,18 +12,21 @@ import optuna
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import RunConfig, StudyConfig
-from hpsearch.results import TrialSpec
+from hpsearch.config.metric import metric_of
+from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
-from hpsearch.stages.proposals import EXPLODED_VALUE, suggest
+from hpsearch.stages.proposals import suggest
 from hpsearch.training import Pack, group
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.images import load_images
+from hpsearch.training.metrics import exploded_value, refuse_undefined
 
 
 class Objective:
-    """Trains one trial of a study file and returns its best validation accuracy; to be maximized.
+    """Trains one trial of a study file and returns its best value of train.metric, the validation accuracy unless said
+    otherwise; to be maximized, or minimized where the metric is (`direction`).
 
-    Reports the validation accuracy after each epoch, raises `optuna.TrialPruned` when the pruner says so and when
+    Reports the value after each epoch, raises `optuna.TrialPruned` when the pruner says so and when
     the cost explodes, with reason, epoch and step as user attributes. The trial has `train.epochs` epochs, or fewer
     where `train.patience` ends it.
 
@@ -45,6 +48,14 @@ class Objective:
         self.config = settings.study
         self.run = run or settings.run
         self._images = {self.config.data: load_images(self.config, self.run)}
+        self._metric, data = metric_of(self.config.train.metric), self._images[self.config.data]
+        refuse_undefined(self.config, self._metric, data)
+        self._exploded_value = exploded_value(self.config, self._metric, data)
+
+    @property
+    def direction(self) -> Direction:
+        """Of the study that this is an objective of: `optuna.create_study(direction=objective.direction)`."""
+        return self._metric.direction
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train one trial."""
@@ -54,25 +65,29 @@ class Objective:
             self._images[config.data] = load_images(config, self.run)
         pack = Pack(config, self._images[config.data], specs, engine=self.run.engine, keeps_best=False)
         patience = config.train.patience
-        values: list[float] = []
+        results: list[EpochResult] = []
         ending = TrialRecord()
         while not pack.done:
             report = pack.run_epoch()
             for explosion in report.explosions:
                 _keep(trial, TrialRecord.of_explosion(explosion))
-                trial.report(EXPLODED_VALUE, explosion.epoch)
+                trial.report(self._exploded_value, explosion.epoch)
                 raise optuna.TrialPruned(f"exploded in epoch {explosion.epoch}, step {explosion.step}")
             [result] = report.results
-            values.append(result.val_acc)
-            trial.report(result.val_acc, result.epoch)
-            if patience is not None and not pack.done and stopped_early(values, patience):
+            results.append(result)
+            values = [each.val_score for each in results]
+            trial.report(values[-1], result.epoch)
+            if patience is not None and not pack.done and stopped_early(values, patience, self.direction):
                 ending = TrialRecord(attributes.STOPPED_EARLY, result.epoch)
                 break
             if trial.should_prune():
                 raise optuna.TrialPruned(f"pruned after epoch {result.epoch}")
-        best = max(values)
-        _keep(trial, replace(ending, best_epoch=values.index(best) + 1, last_value=values[-1]))
-        return best
+        best, last = best_epoch(results, self.direction), results[-1]
+        ending = replace(ending, best_epoch=best.epoch, last_value=last.val_score)
+        if not self._metric.is_accuracy:
+            ending = replace(ending, last_acc=last.val_acc, best_acc=best.val_acc)
+        _keep(trial, ending)
+        return best.val_score
 
 
 def _keep(trial: optuna.Trial, record: TrialRecord) -> None:

@@ -78,7 +78,7 @@ def run(
         config: a study file, a StudyConfig, a dict in the form of a study file, or None for the defaults.
         name: what the stages' names begin with: NAME-coarse, NAME-fine, NAME-fine-2.
         storage: database URL; the study file's, or sqlite:///studies/hpsearch.db.
-        gain: val_acc; a stage that gains less is the last one. See `Limits`.
+        gain: of the metric, as val_acc; a stage that gains less is the last one. See `Limits`.
         max_stages: the coarse one included.
         seconds: of wall clock. A stage is left at the end of the epoch in which they are over; the same call goes on.
         checks: see before the coarse stage that the net can learn at all.

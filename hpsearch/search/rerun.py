@@ -15,13 +15,14 @@ import numpy as np
 from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult, plain
 from hpsearch.search.stored_trials import Training, images_of, retrain, stored_trial
 from hpsearch.stages.opening import changed_code, versions
 from hpsearch.storage import Database, read_epochs
 
-COMPARED = ("cost", "train_loss", "train_acc", "val_loss", "val_acc", "update_ratio")
+COMPARED = ("cost", "train_loss", "train_acc", "val_loss", "val_acc", "val_score", "update_ratio")
 # Largest relative differences of the losses that rounding explains, in the first epoch and in any. A pack of another
 # width sums in another order; of 295 trials (digits, faces; 2-core CPU, float32) rerun alone, none was off by more than
 # 7e-7 in the first epoch. High rates treble that with each epoch: at most 4e-2 after 20, val_acc by 3 of 288 images.
@@ -60,6 +61,8 @@ class Rerun:
     """Between the best and the second best trial of the stage."""
     other_versions: Mapping[str, tuple[str, str]]
     """Packages that are not those of the stage: (then, now)."""
+    metric: Metric = ACCURACY
+    """What the values are."""
 
     @property
     def explosion(self) -> tuple[int, int] | None:
@@ -69,7 +72,7 @@ class Rerun:
 
     @property
     def values(self) -> list[float]:
-        """Best val_acc of each seed that did not explode."""
+        """Best value of each seed that did not explode."""
         return [training.value for training in self.trainings if training.value is not None]
 
     @property
@@ -83,6 +86,7 @@ class Rerun:
         return {
             "study": self.study,
             "trial": self.number,
+            "metric": self.metric.name,
             "match": self.comparison.match,
             "epochs": self.comparison.num_epochs,
             "differences": plain(dict(self.comparison.differences)),
@@ -94,7 +98,7 @@ class Rerun:
             "min": min(values, default=None),
             "max": max(values, default=None),
             "best_gap": self.best_gap,
-            "curve": [result.as_plain() for result in self.trainings[0].results],
+            "curve": [{"number": r.number, **plain(r.as_point())} for r in self.trainings[0].results],
             "versions": {name: list(pair) for name, pair in self.other_versions.items()},
         }
 
@@ -138,6 +142,7 @@ def rerun(
         comparison=compare(recorded, trainings[0].results),
         best_gap=best_gap(evidence),
         other_versions=_other_versions(evidence.record.versions) | changed_code(stored.study),
+        metric=evidence.metric,
     )
 
 
@@ -150,6 +155,7 @@ def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Co
     differences = {
         name: max(_difference(getattr(old, name), getattr(new, name)) if new else math.inf for old, new in pairs)
         for name in COMPARED
+        if name != "val_score" or any(old.score is not None for old in recorded)
     }
     match: Match = "different"
     if not any(differences.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
@@ -67,16 +69,19 @@ class Training:
     results: list[EpochResult]
     explosion: Explosion | None
     state: Mapping[str, Tensor] | None
+    metric: Metric = ACCURACY
+    """What counts."""
 
     @property
     def best(self) -> EpochResult | None:
         """Its best epoch; None if it exploded."""
-        return best_epoch(self.results) if self.explosion is None else None
+        return best_epoch(self.results, self.metric.direction) if self.explosion is None else None
 
     @property
     def value(self) -> float | None:
-        """The value that a stage would give it: its best val_acc; None if it exploded."""
-        return self.best.val_acc if self.best is not None else None
+        """The value that a stage would give it: that of train.metric in its best epoch; None if it exploded."""
+        value = self.best.val_score if self.best is not None else None
+        return None if value is None or math.isnan(value) else value
 
 
 def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
@@ -151,6 +156,7 @@ def retrain(
         report = pack.run_epoch()
         results += report.results
         explosion = next(iter(report.explosions), None)
-        if patience is not None and stopped_early([result.val_acc for result in results], patience):
+        values = [result.val_score for result in results]
+        if patience is not None and stopped_early(values, patience, pack.metric.direction):
             break
-    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None)
+    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None, pack.metric)

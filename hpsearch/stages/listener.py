@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge
 from hpsearch.storage import Outcome, TrialRow
@@ -29,6 +30,8 @@ class StageStarted:
     device: str
     learning: SamplerKnowledge | None = None
     """What an adaptive sampler knows when it proposes."""
+    metric: Metric = ACCURACY
+    """What the values of its trials are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class TrialFinished:
     epoch: int
     num_finished: int
     num_trials: int
+    metric: Metric = ACCURACY
+    """What the value is."""
 
 
 class Listener:
@@ -76,25 +81,30 @@ def standing(
     width: int = 0,
     device: str = "",
     learning: SamplerKnowledge | None = None,
+    metric: Metric = ACCURACY,
 ) -> StageStarted:
     """How a stage of ours stands when work on it begins or goes on."""
-    best = best_trial(rows, "maximize")
+    direction = metric.direction
+    best = best_trial(rows, direction)
     return StageStarted(
         study=study,
         num_trials=len(rows),
         num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
-        num_pruned=num_pruned(rows, "maximize"),
-        num_exploded=sum(observe(row, "maximize").outcome == "exploded" for row in rows),
+        num_pruned=num_pruned(rows, direction),
+        num_exploded=sum(observe(row, direction).outcome == "exploded" for row in rows),
         num_epochs=num_epochs,
         best_value=best.value if best else None,
         engine=engine,
         width=width,
         device=device,
         learning=learning,
+        metric=metric,
     )
 
 
-def as_finished(outcome: Outcome, num_finished: int, num_trials: int, num_epochs: int) -> TrialFinished:
+def as_finished(
+    outcome: Outcome, num_finished: int, num_trials: int, num_epochs: int, metric: Metric = ACCURACY
+) -> TrialFinished:
     """The end of a trial of ours, as listeners hear of it."""
     record = trial_record(outcome)
     return TrialFinished(
@@ -106,4 +116,5 @@ def as_finished(outcome: Outcome, num_finished: int, num_trials: int, num_epochs
         epoch=record.epoch or num_epochs,
         num_finished=num_finished,
         num_trials=num_trials,
+        metric=metric,
     )

@@ -10,6 +10,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import stage_record
 from hpsearch.config import StudyConfig, differences
 from hpsearch.config.data_sources import one_spelling
+from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import structure_key
 from hpsearch.config.study import validate
 from hpsearch.config.usage import unused_ranges
@@ -123,7 +124,8 @@ def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo) -> bool
 
 
 def _create(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
-    return create_stage(db, plan.name, "maximize", stage_attributes(plan, images), plan.space, _new_trials(plan))
+    direction = metric_of(plan.config.train.metric).direction
+    return create_stage(db, plan.name, direction, stage_attributes(plan, images), plan.space, _new_trials(plan))
 
 
 def _new_trials(plan: StagePlan) -> list[NewTrial]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
 from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.storage import State, TrialRow
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 DRAWN = {"random": draw_random, "qmc": draw_qmc, "grid": draw_grid}
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
-EXPLODED_VALUE = 0.0  # told for an explosion: below chance, finite because NaN would end as FAIL, unseen by samplers
+EXPLODED_VALUE = 0.0  # told for an explosion where accuracy counts; of others, see `training.metrics.exploded_value`
 
 
 def drawn_params(space: Mapping[str, Range], settings: StageConfig) -> list[dict[str, Any] | None]:
@@ -57,6 +58,9 @@ class Mirror:
         settings: of the stage.
         trials: all of them; those that have begun are learnt of.
         windowed: whether samplers see a window of the past, or all of it.
+        metric: what the values are.
+        exploded_value: told for an explosion: no better than a guess, and finite because NaN would end as FAIL, unseen
+            by samplers.
     """
 
     def __init__(
@@ -67,19 +71,21 @@ class Mirror:
         trials: Sequence[TrialRow],
         *,
         windowed: bool = True,
+        metric: Metric = ACCURACY,
+        exploded_value: float = EXPLODED_VALUE,
     ) -> None:
         import optuna
 
         from hpsearch.stages import windowed_storage as window
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space = dict(space)
+        self.space, self.metric, self.exploded_value = dict(space), metric, exploded_value
         self.distributions = {param: to_optuna(range_) for param, range_ in space.items()}
-        self.storage = window.WindowedStorage(window.NUM_NEWEST if windowed else None)
+        self.storage = window.WindowedStorage(window.NUM_NEWEST if windowed else None, metric.direction)
         self.study = optuna.create_study(
             study_name=name,
             storage=self.storage,
-            direction="maximize",
+            direction=metric.direction,
             sampler=make_sampler("random", 0),  # until the first proposal
             pruner=make_pruner(settings),
         )
@@ -88,19 +94,18 @@ class Mirror:
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
         self.best_value: float | None = None
-        """The highest value of the trials that are COMPLETE."""
+        """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
         self.first_open = 0
         """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
         self._create_all(trials)
         if windowed and settings.pruner == "none":  # nobody will ask for the trials outside the window
-            seen = window.in_window(trials)
+            seen = window.in_window(trials, metric.direction)
             self.ended = {trial.number for trial in trials if trial.number not in seen}
         self.learn(trials)
 
-    @staticmethod
-    def _best_params(trials: Sequence[TrialRow]) -> dict[str, Any] | None:
-        best = best_trial(trials, "maximize")
+    def _best_params(self, trials: Sequence[TrialRow]) -> dict[str, Any] | None:
+        best = best_trial(trials, self.metric.direction)
         return dict(best.params) if best else None
 
     def _create_all(self, trials: Sequence[TrialRow]) -> None:
@@ -129,7 +134,7 @@ class Mirror:
             if trial.state == "FAIL":
                 self.fail(trial.number)
                 continue
-            observation = observe(trial, "maximize")
+            observation = observe(trial, self.metric.direction)
             value = observation.value if trial.state == "COMPLETE" else None
             self.finish(trial.number, value, exploded=observation.outcome == "exploded")
         while self.first_open in self.ended:
@@ -172,9 +177,9 @@ class Mirror:
 
         self.ended.add(number)
         if value is not None:
-            self.best_value = value if self.best_value is None else max(self.best_value, value)
+            self.best_value = self.metric.better(self.best_value, value)
         if exploded and self.tells_explosions_as_complete:
-            value = EXPLODED_VALUE
+            value = self.exploded_value
         if value is not None:
             self.study.tell(number, value)
         else:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from hpsearch.config import Choice, is_vector
+from hpsearch.config.metric import metric_of
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError
 from hpsearch.models import build
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
+from hpsearch.training.metrics import refuse_undefined
 
 MAX_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 
 
 def validate_plan(plan: StagePlan, data: TrainingData) -> None:
-    """Build each net once, and the pruner, if there is one.
+    """Build each net once, and the pruner, if there is one; ask a metric of the user's for its value of a guess.
 
     Raises:
         ConfigError: a net does not fit the images, the user's code fails, the pruner does not exist, the sampler cannot
-            take the budget.
+            take the budget, the metric says nothing about these images.
         RefusedError: the plan names code of the user's that is not trusted.
     """
     refuse_untrusted(names_in(plan.config.plain()))
@@ -31,8 +33,10 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
             f"{plan.kind}.trials = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000)."
             f"\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
         )
+    config = plan.trial_config
+    refuse_undefined(config, metric_of(config.train.metric), data)
     structural = {name: range_ for name, range_ in plan.config.space.items() if not is_vector(name)}
     variants: list[dict[str, Any]] = [{}]
     variants += [{name: value} for name, r in structural.items() if isinstance(r, Choice) for value in r.values]
     for params in variants:
-        build(plan.trial_config.with_params(params).model, data.shape, data.num_classes)
+        build(config.with_params(params).model, data.shape, data.num_classes)

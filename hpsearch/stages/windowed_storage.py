@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import bisect
 import heapq
-import math
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,20 +26,23 @@ from contextlib import contextmanager
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hpsearch.results import Direction, goodness
 from hpsearch.stages.sampler_knowledge import NUM_BEST as NUM_BEST
 from hpsearch.stages.sampler_knowledge import NUM_NEWEST as NUM_NEWEST
 from hpsearch.storage import TrialRow
 
 
 class WindowedStorage(InMemoryStorage):
-    """Optuna's storage in memory, of one study to maximize; within `narrowed` it answers with the window alone.
+    """Optuna's storage in memory, of one study; within `narrowed` it answers with the window alone.
 
     Args:
         num_newest: of the window; None: all.
+        direction: of the study.
     """
 
-    def __init__(self, num_newest: int | None = NUM_NEWEST) -> None:
+    def __init__(self, num_newest: int | None = NUM_NEWEST, direction: Direction = "maximize") -> None:
         super().__init__()
+        self._direction: Direction = direction
         self._best: list[tuple[tuple[float, ...], int]] = []  # rank, lowest first, and number
         self._newest: deque[int] = deque(maxlen=num_newest)
         self._running: set[int] = set()
@@ -67,7 +69,7 @@ class WindowedStorage(InMemoryStorage):
             self._newest.append(number)
             trial = self.get_trial(trial_id)
             value = trial.value if state == TrialState.COMPLETE else None
-            bisect.insort(self._best, (rank(value, trial.intermediate_values), number))
+            bisect.insort(self._best, (rank(value, trial.intermediate_values, self._direction), number))
             del self._best[NUM_BEST:]
         return changed
 
@@ -82,23 +84,25 @@ class WindowedStorage(InMemoryStorage):
         return [trial for trial in trials if states is None or trial.state in states]
 
 
-def in_window(trials: Sequence[TrialRow]) -> set[int]:
+def in_window(trials: Sequence[TrialRow], direction: Direction = "maximize") -> set[int]:
     """Numbers of the trials of a stage that a window holds, or will hold; the past counts as if ended by number."""
     ended = sorted((t for t in trials if t.state in ("COMPLETE", "PRUNED")), key=lambda trial: trial.number)
-    best = heapq.nsmallest(NUM_BEST, ended, _rank_of)
+    best = heapq.nsmallest(NUM_BEST, ended, lambda trial: _rank_of(trial, direction))
     others = [trial for trial in trials if trial.state in ("WAITING", "RUNNING")]
     return {trial.number for trial in [*ended[-NUM_NEWEST:], *best, *others]}
 
 
-def _rank_of(trial: TrialRow) -> tuple[float, ...]:
-    return rank(trial.value if trial.state == "COMPLETE" else None, trial.intermediate)
+def _rank_of(trial: TrialRow, direction: Direction) -> tuple[float, ...]:
+    return rank(trial.value if trial.state == "COMPLETE" else None, trial.intermediate, direction)
 
 
-def rank(complete_value: float | None, intermediate: Mapping[int, float]) -> tuple[float, ...]:
+def rank(
+    complete_value: float | None, intermediate: Mapping[int, float], direction: Direction = "maximize"
+) -> tuple[float, ...]:
     """The lower, the better in the eyes of TPE: complete trials by value, then pruned ones, the longest first."""
     if complete_value is not None:
-        return (0, -complete_value)
+        return (0, -goodness(complete_value, direction))
     if not intermediate:
         return (1, 1, 0.0)
     step, value = max(intermediate.items())
-    return (1, -step, math.inf if math.isnan(value) else -value)
+    return (1, -step, -goodness(value, direction))

@@ -143,7 +143,7 @@ class Queue:
     def record(self, results: Sequence[tuple[Lease, EpochResult]]) -> list[Lease]:
         """Write the epochs of a pack and renew its leases; the leases that were lost, whose epochs are not written.
 
-        The intermediate value of step `epoch` is the validation accuracy.
+        The intermediate value of step `epoch` is that of train.metric, which our own table does not repeat.
         """
         assert all(lease.number == result.number for lease, result in results)
         with self.db.write() as connection:
@@ -155,7 +155,7 @@ class Queue:
                 ["trial_id", "epoch"],
                 [{"trial_id": i, **{name: getattr(result, name) for name in EPOCH_COLUMNS}} for i, result in kept],
             )
-            intermediate = [_intermediate_row(i, result.epoch, result.val_acc) for i, result in kept]
+            intermediate = [_intermediate_row(i, result.epoch, result.val_score) for i, result in kept]
             upsert(connection, trial_intermediate_values, ["trial_id", "step"], intermediate)
             extend(connection, ids.values(), self._expiry)
         return [lease for lease, _ in results if lease not in ids]

@@ -270,9 +270,12 @@ def read_epochs(db: Database, study: StudyRow, numbers: Collection[int] | None =
     if not db.has_own_tables():
         return {}
     columns = [column for column in hpsearch_epochs.columns if column.name != "trial_id"]
+    reported = trial_intermediate_values.c
+    of_epoch = (reported.trial_id == hpsearch_epochs.c.trial_id) & (reported.step == hpsearch_epochs.c.epoch)
     query = (
-        sa.select(trials.c.number, *columns)
+        sa.select(trials.c.number, *columns, reported.intermediate_value, reported.intermediate_value_type)
         .join(trials, trials.c.trial_id == hpsearch_epochs.c.trial_id)
+        .outerjoin(trial_intermediate_values, of_epoch)
         .where(trials.c.study_id == study.study_id)
         .order_by(trials.c.number, hpsearch_epochs.c.epoch)
     )
@@ -281,8 +284,16 @@ def read_epochs(db: Database, study: StudyRow, numbers: Collection[int] | None =
     epochs: defaultdict[int, list[EpochResult]] = defaultdict(list)
     with db.read() as connection:
         for row in connection.execute(query):
-            epochs[row.number].append(EpochResult(**row._mapping))
+            measured = dict(row._mapping)
+            value, kind = measured.pop("intermediate_value"), measured.pop("intermediate_value_type")
+            score = from_stored(value, kind) if kind is not None else None
+            # As it was before it was written, where the metric is the accuracy.
+            epochs[row.number].append(EpochResult(**measured, score=None if _same(score, row.val_acc) else score))
     return dict(epochs)
+
+
+def _same(score: float | None, accuracy: float) -> bool:
+    return score == accuracy or (score is not None and math.isnan(score) and math.isnan(accuracy))
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from hpsearch.datasets.atomic import replacing
 from hpsearch.errors import HpsearchError
 from hpsearch.logs import get_logger
-from hpsearch.results import EpochResult, best_epoch
+from hpsearch.results import Direction, EpochResult, best_epoch
 from hpsearch.training.snapshot import Snapshot
 
 GENERATIONS = 2  # checkpoints kept of each trial
@@ -50,10 +50,11 @@ class Checkpoints:
         root: of all studies.
         name: an id that we made, never a user's text.
         needs_best: whether the weights of best epochs are kept; checkpoints without them are passed over then.
+        direction: of the metric, by which the best epoch is found.
     """
 
-    def __init__(self, root: Path, name: str, *, needs_best: bool = True) -> None:
-        self.folder, self.needs_best = root / name, needs_best
+    def __init__(self, root: Path, name: str, *, needs_best: bool = True, direction: Direction = "maximize") -> None:
+        self.folder, self.needs_best, self.direction = root / name, needs_best, direction
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
         """Write a trial's state after an epoch, and drop all but the newest generations.
@@ -113,7 +114,8 @@ class Checkpoints:
         results = [EpochResult.of_plain(result) for result in described["results"]]
         if described["epoch"] != epoch or [result.epoch for result in results] != list(range(1, epoch + 1)):
             raise CheckpointError(f"{folder / f'{epoch}.json'} is of another epoch")
-        snapshot = Snapshot(epoch, load_tensors(tensors), best_epoch(results) if results else None)
+        best = best_epoch(results, self.direction) if results else None
+        snapshot = Snapshot(epoch, load_tensors(tensors), best)
         if self.needs_best and not snapshot.has_best:
             raise CheckpointError(
                 f"the checkpoint of epoch {epoch} holds no weights of its best epoch: an older version wrote it, or "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from hpsearch.results import Direction, goodness
+
 SMOOTHED = 3  # epochs in one mean: the curve is noisy, so one lucky epoch neither ends a trial nor saves it
-MIN_GAIN = 1e-9  # of a mean: more than rounding, less than one image of any hold-out
+MIN_GAIN = 1e-9  # of a mean: more than rounding, less than one image of any hold-out, or than a loss is worth
 
 
-def stopped_early(values: Sequence[float], patience: int) -> bool:
+def stopped_early(values: Sequence[float], patience: int, direction: Direction = "maximize") -> bool:
     """Whether the last `patience` epochs brought nothing new.
 
     Each epoch counts as the mean of its value and the SMOOTHED - 1 before it (of fewer, where the curve begins). The
@@ -16,10 +19,13 @@ def stopped_early(values: Sequence[float], patience: int) -> bool:
     values alone, so a trial that goes on elsewhere stops after the same epoch.
 
     Args:
-        values: one per epoch from the first on, higher is better.
+        values: one per epoch from the first on; nan is worse than all.
         patience: epochs, at least 1.
+        direction: whether more is better.
     """
     if len(values) <= patience:
         return False
+    values = [goodness(value, direction) for value in values]
     means = [sum(values[max(0, end - SMOOTHED) : end]) / min(SMOOTHED, end) for end in range(1, len(values) + 1)]
-    return max(means[-patience:]) <= max(means[:-patience]) + MIN_GAIN
+    before = max(means[:-patience])
+    return math.isfinite(before) and max(means[-patience:]) <= before + MIN_GAIN

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -61,8 +61,13 @@ class Engine(ABC):
         """Trials whose layer outputs are in memory at the same time."""
 
     @torch.no_grad()
-    def evaluate(self, x_NCHW: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats and number of correct images of each trial, shape [K]; memory is bounded."""
+    def evaluate(
+        self, x_NCHW: Tensor, y_N: Tensor, watch: Callable[[Tensor, Tensor], None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats and number of correct images of each trial, shape [K]; memory is bounded.
+
+        `watch` is called with logits_KBC and y_B of each chunk.
+        """
         loss_K = torch.zeros_like(self.state.cost_sum_K)
         correct_K = torch.zeros_like(loss_K)
         size = self._images_per_chunk(x_NCHW)
@@ -70,6 +75,8 @@ class Engine(ABC):
             logits_KBC = self.logits(x_BCHW.to(loss_K.dtype))
             loss_K += data_loss(logits_KBC, y_B) * len(y_B)
             correct_K += (logits_KBC.argmax(-1) == y_B).sum(-1)
+            if watch is not None:
+                watch(logits_KBC, y_B)
         return loss_K / len(y_N), correct_K
 
     def keep(self, slots: Sequence[int]) -> None:

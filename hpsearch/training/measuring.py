@@ -5,13 +5,16 @@ Shapes: K = trials in the pack, B = images of the sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.training.engine import Engine
+from hpsearch.training.metrics import passes
 
 
 class Measured(NamedTuple):
@@ -23,20 +26,42 @@ class Measured(NamedTuple):
     val_loss: float
     val_acc: float
     update_ratio: float
+    score: float | None = None
+    """Of the metric; None where that is the accuracy."""
 
 
-def measure(engine: Engine, data: TrainingData, sample: tuple[Tensor, Tensor], num_steps: int) -> list[Measured]:
-    """By slot; waits for the device once.
+def measure(
+    engine: Engine,
+    data: TrainingData,
+    sample: tuple[Tensor, Tensor],
+    num_steps: int,
+    metric: Metric = ACCURACY,
+    slots: Sequence[int] = (),
+) -> list[Measured]:
+    """By slot; waits for the device once, and once more for measures beside accuracy and loss.
 
     Args:
         engine: with the costs of so many steps in its state.
         data: has the hold-out.
         sample: x_BCHW and y_B of training images.
         num_steps: of the epoch.
+        metric: what counts.
+        slots: where trials are; others have no score.
+
+    Raises:
+        UserCodeError: the user's metric raises, or returns no number.
     """
     state = engine.state
     train_loss_K, train_correct_K = engine.evaluate(*sample)
-    val_loss_K, val_correct_K = engine.evaluate(data.x_val_NCHW, data.y_val_N)
+    x_val_NCHW, y_val_N = data.x_val_NCHW, data.y_val_N
+    num_scores, device = len(y_val_N) * data.num_classes, y_val_N.device.type
+    rounds = passes(metric, slots, state.num_trials, num_scores, device)
+    val_loss_K, val_correct_K = engine.evaluate(x_val_NCHW, y_val_N, rounds[0][1].add if rounds else None)
+    scores: dict[int, float] = {}
+    for number, (measured, one) in enumerate(rounds):
+        if number:  # the first one has watched already
+            engine.evaluate(x_val_NCHW, y_val_N, one.add)
+        scores |= zip(measured, one.values(), strict=True)
     columns = (
         state.cost_sum_K / num_steps,
         train_loss_K,
@@ -48,4 +73,11 @@ def measure(engine: Engine, data: TrainingData, sample: tuple[Tensor, Tensor], n
     rows = torch.stack(columns, dim=1).tolist()
     of_sample, of_val = len(sample[1]), len(data.y_val_N)
     found = (Measured(*row) for row in rows)
-    return [m._replace(train_acc=m.train_acc / of_sample, val_acc=m.val_acc / of_val) for m in found]
+    return [
+        m._replace(
+            train_acc=m.train_acc / of_sample,
+            val_acc=m.val_acc / of_val,
+            score=m.val_loss if metric.name == "loss" else scores.get(slot),
+        )
+        for slot, m in enumerate(found)
+    ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import StudyConfig
+from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
@@ -44,7 +45,7 @@ class Pack:
 
     All of them start from the same weights (times their own init_scale) and see the same minibatches and noise, so
     what a trial gives depends on its hyperparameters and on train.seed, not on its neighbours, nor, where the pack
-    refills, on when it came. A trial's weights are those of its best epoch, whose validation accuracy is its value.
+    refills, on when it came. A trial's weights are those of its best epoch, whose value of train.metric is the trial's.
 
     Args:
         config: with the structural values of these trials; also the default of any vector value that a spec lacks.
@@ -75,6 +76,8 @@ class Pack:
         falls_back: bool = True,
     ) -> None:
         self.config = config
+        self.metric = metric_of(config.train.metric)
+        """What counts, and whether more of it is better."""
         self.epoch = 0
         """Epochs done, by the trial that has done most."""
         self._slots = Slots([spec.number for spec in specs])
@@ -313,7 +316,8 @@ class Pack:
         return explosions
 
     def _measure(self) -> list[EpochResult]:
-        measured = measure(self._engine, self._data, self._train_sample, self._num_steps)
+        slots = [slot for slot, _ in self._slots.taken]
+        measured = measure(self._engine, self._data, self._train_sample, self._num_steps, self.metric, slots)
         rates = self._learning_rates().tolist()
         return [
             EpochResult(number=number, epoch=self._slots.epochs[number] + 1, lr=rates[slot], **measured[slot]._asdict())
@@ -322,7 +326,8 @@ class Pack:
 
     def _keep_best(self, results: Sequence[EpochResult]) -> None:
         """Of the trials that have just had their best epoch."""
-        better = {r.number: r for r in results if best_epoch([self._best.get(r.number, r), r]) is r}
+        direction = self.metric.direction
+        better = {r.number: r for r in results if best_epoch([self._best.get(r.number, r), r], direction) is r}
         self._best |= better
         # After the last one they are there anyway.
         slots = [self._slots.slot(number) for number, result in better.items() if result.epoch < self.num_epochs]

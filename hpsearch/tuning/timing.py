@@ -10,13 +10,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from hpsearch.config import StudyConfig
+from hpsearch.config.data_sources import is_user_code
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError, HpsearchError
 from hpsearch.logs import get_logger
@@ -75,8 +76,10 @@ def harmless(config: StudyConfig, batch_size: int | None = None) -> StudyConfig:
     """A config that trains with the same operations and goes nowhere, for as many epochs as one likes."""
     also = {name: value for name, value in HARMLESS_IF_SEARCHED.items() if name in config.space}
     config = config.with_params({**HARMLESS, **also})
-    train = config.train.model_copy(update={"epochs": 1_000_000, "batch_size": batch_size or config.train.batch_size})
-    return config.model_copy(update={"train": train})
+    changed: dict[str, Any] = {"epochs": 1_000_000, "batch_size": batch_size or config.train.batch_size}
+    if is_user_code(config.train.metric):  # which may not take a part of the images; this needs all scores, too
+        changed["metric"] = "auroc"
+    return config.model_copy(update={"train": config.train.model_copy(update=changed)})
 
 
 @dataclass

@@ -1,32 +1,36 @@
 """The best trial of a stage, kept: the weights of its best epoch, its first-layer filters, its silent units.
 
 A safetensors file under a generated name, which is an artifact of the study in Optuna's sense; the study's attributes
-say where, of which epoch, and with what value. So does the file's own metadata: `trial`, `epoch`, `val_acc`. Reading
-one imports no torch.
+say where, of which epoch, and with what value. So does the file's own metadata: `trial`, `epoch`, `val_acc`, and
+`metric` and `value` where train.metric is not the accuracy. Reading one imports no torch.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record
+from hpsearch.analysis.study_trials import direction_of
+from hpsearch.config.metric import ACCURACY
 from hpsearch.errors import StorageError
 from hpsearch.logs import get_logger
+from hpsearch.results import goodness
 from hpsearch.storage import Database, StudyRow
 from hpsearch.storage.system_attributes import AttrChange, change_attrs
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from hpsearch.config import StudyConfig
     from hpsearch.datasets.device import TrainingData
     from hpsearch.results import EpochResult
-    from hpsearch.training import Pack
 
 WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
 ARTIFACT = "artifacts:"  # Optuna's prefix of what it keeps of an artifact
@@ -51,8 +55,10 @@ class Portrait:
     """Of the weights; None where an older version kept those after the last one."""
 
 
-def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: TrainingData, best: EpochResult) -> Path | None:
-    """Write a live trial of a pack, as it was after its `best` epoch, to a file under a new name, which is returned.
+def write_portrait(
+    folder: Path, state: Mapping[str, Tensor], config: StudyConfig, data: TrainingData, best: EpochResult
+) -> Path | None:
+    """Write a trial, whose `state` is that after its `best` epoch, to a file under a new name, which is returned.
 
     A full disk or an unwritable folder costs the portrait, not the search: it is logged, and None comes back.
     """
@@ -60,7 +66,6 @@ def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: Training
 
     from hpsearch.training.sparsity import first_layer, unit_sparsity
 
-    state = pack.state(best.number)
     tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
     silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
     tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
@@ -71,6 +76,8 @@ def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: Training
         folder.mkdir(parents=True, exist_ok=True)
         # Written under its final name and only then announced: nobody reads it before it is whole.
         metadata = {"trial": str(best.number), "epoch": str(best.epoch), "val_acc": repr(best.val_acc)}
+        if config.train.metric != ACCURACY.name:
+            metadata |= {"metric": config.train.metric, "value": repr(best.val_score)}
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
     except OSError as error:
         path.unlink(missing_ok=True)
@@ -79,9 +86,7 @@ def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: Training
     return path.resolve()
 
 
-def announce_portrait(
-    db: Database, study: StudyRow, path: Path, number: int, value: float, epoch: int, *, replaces: bool = True
-) -> None:
+def announce_portrait(db: Database, study: StudyRow, new: KeptWeights, *, replaces: bool = True) -> None:
     """Make a file the portrait of its study, and an artifact in Optuna's sense, unless a better one is there.
 
     Among equals the trial with the lowest number counts, as it does for the study's best. The file that loses goes
@@ -89,21 +94,22 @@ def announce_portrait(
     """
     replaced: list[Path] = []
 
-    new = KeptWeights(path, number, value, epoch)
+    direction = direction_of(study)
+    own = goodness(new.value, direction), -new.number
 
     def decide(stored: Any) -> AttrChange | None:
         replaced.clear()
         old = kept_weights(stored)
-        other = old if old is not None and old.path != path else None
-        if other is not None and (other.value, -other.number) >= (value, -number):
+        other = old if old is not None and old.path != new.path else None
+        if other is not None and (goodness(other.value, direction), -other.number) >= own:
             return None  # another worker found a better one
         artifact = {
-            "artifact_id": path.name,
-            "filename": f"trial-{number}.safetensors",
+            "artifact_id": new.path.name,
+            "filename": f"trial-{new.number}.safetensors",
             "mimetype": "application/octet-stream",
             "encoding": None,
         }
-        artifacts = {f"{ARTIFACT}{path.name}": json.dumps(artifact)}
+        artifacts = {f"{ARTIFACT}{new.path.name}": json.dumps(artifact)}
         if other is not None:
             replaced.append(other.path)
             artifacts[f"{ARTIFACT}{other.path.name}"] = "null"  # as Optuna marks what was removed
@@ -111,7 +117,7 @@ def announce_portrait(
 
     # Two workers may find a better one at the same moment: the second of them compares with the first.
     if not change_attrs(db, study, attributes.PORTRAIT, decide):
-        replaced.append(path)
+        replaced.append(new.path)
     if replaces:
         for loser in replaced:
             loser.unlink(missing_ok=True)

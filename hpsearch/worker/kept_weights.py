@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from hpsearch.analysis.records import KeptWeights
 from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.storage import Database, StudyRow, TrialRow
 from hpsearch.training import Pack
+from hpsearch.training.class_scores import class_scores
+from hpsearch.training.metrics import all_measures
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
-from hpsearch.worker.pack_run import HeldTrial
+from hpsearch.worker.pack_run import HeldTrial, Kept
 from hpsearch.worker.writer import Writer
 
 
@@ -21,12 +25,15 @@ class Keeper:
         db: where the best one is announced, by the writer.
         study: the stage.
         best: the best trial of the stage so far; None before the first value.
+        metric: what the values are.
     """
 
-    def __init__(self, db: Database, study: StudyRow, run: RunConfig, best: TrialRow | None) -> None:
-        self.db, self.study, self.run_config = db, study, run
-        self._best = None if best is None or best.value is None else (best.value, -best.number)
-        """Value of the best, and its number, negative: of equals the lowest counts, in whatever order they end."""
+    def __init__(
+        self, db: Database, study: StudyRow, run: RunConfig, best: TrialRow | None, metric: Metric = ACCURACY
+    ) -> None:
+        self.db, self.study, self.run_config, self.metric = db, study, run, metric
+        self._best = None if best is None or best.value is None else (metric.goodness(best.value), -best.number)
+        """How good the best is, and its number, negative: of equals the lowest counts, in whatever order they end."""
 
     def keep(
         self,
@@ -35,31 +42,36 @@ class Keeper:
         data: TrainingData,
         completed: Mapping[int, HeldTrial],
         writer: Writer,
-    ) -> dict[int, Path]:
-        """Files with the weights of trials that are still in the pack, by number; those of all, if all are kept."""
+    ) -> dict[int, Kept]:
+        """What is kept with trials that are still in the pack, by number: something with all of them, or with none.
+
+        With weights that are written come all measures of their epoch.
+        """
         if self.run_config.keep == "none" or not completed:
             return {}
         folder = Path(self.run_config.artifact_dir)
-        paths: dict[int, Path] = {}
+        kept: dict[int, Kept] = {}
 
-        def write(number: int) -> Path | None:
-            if number not in paths:
-                path = write_portrait(folder, pack, config, data, completed[number].best)
+        def write(number: int) -> Kept | None:
+            if number not in kept:
+                state = pack.state(number)
+                path = write_portrait(folder, state, config, data, completed[number].best)
                 if path is not None:
-                    paths[number] = path
-            return paths.get(number)
+                    logits_NC = class_scores(config.model, state, data.x_val_NCHW, data.num_classes)
+                    kept[number] = Kept(path, all_measures(logits_NC, data.y_val_N))
+            return kept.get(number)
 
-        number, trial = max(completed.items(), key=lambda item: (item[1].best.val_acc, -item[0]))
-        value, epoch = trial.best.val_acc, trial.best.epoch
-        if self._best is None or (value, -number) > self._best:
-            self._best = value, -number
+        goodness = self.metric.goodness
+        number, trial = max(completed.items(), key=lambda item: (goodness(item[1].value), -item[0]))
+        value, epoch = trial.value, trial.best.epoch
+        if self._best is None or (goodness(value), -number) > self._best:
+            self._best = goodness(value), -number
             if (best := write(number)) is not None:
+                new = KeptWeights(best.path, number, value, epoch, best.measures)
                 replaces = self.run_config.keep == "best"
-                writer.later(
-                    lambda: announce_portrait(self.db, self.study, best, number, value, epoch, replaces=replaces)
-                )
+                writer.later(lambda: announce_portrait(self.db, self.study, new, replaces=replaces))
         if self.run_config.keep == "all":
             for each in completed:
                 write(each)
-            return paths
+            return kept
         return {}

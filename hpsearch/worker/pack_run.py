@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import StudyConfig
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase, tell
@@ -28,6 +30,16 @@ from hpsearch.worker.writer import Writer
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What was kept of a trial that completed."""
+
+    path: Path
+    """With its weights."""
+    measures: Mapping[str, float]
+    """Of its best epoch, by name."""
+
+
 @dataclass
 class HeldTrial:
     """A trial in this worker's hands."""
@@ -35,11 +47,18 @@ class HeldTrial:
     lease: Lease
     results: list[EpochResult] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
+    metric: Metric = ACCURACY
+    """What counts."""
 
     @property
     def best(self) -> EpochResult:
         """Its best epoch, the earliest among equals."""
-        return best_epoch(self.results)
+        return best_epoch(self.results, self.metric.direction)
+
+    @property
+    def value(self) -> float:
+        """That of its best epoch; nan where the metric has never given a number."""
+        return self.best.val_score
 
 
 def create_pack(
@@ -79,10 +98,11 @@ class PackRun:
         pack: as `create_pack` makes it.
         held: the trials by number; those that are over, or lost, are taken out.
         pruner: its name, as the reason of those it stops.
-        keep: called with trials that complete, while they are in the pack; gives the files with weights of some.
+        keep: called with trials that complete, while they are in the pack; gives what is kept with some.
         after_epoch: called after each epoch.
         more: takes at most so many trials more into `held` and gives their numbers, none if none wait; for a pack
             that refills.
+        exploded_value: what a trial that explodes has instead of a value.
     """
 
     def __init__(
@@ -91,7 +111,7 @@ class PackRun:
         held: dict[int, HeldTrial],
         *,
         pruner: str,
-        keep: Callable[[Mapping[int, HeldTrial]], Mapping[int, Path]],
+        keep: Callable[[Mapping[int, HeldTrial]], Mapping[int, Kept]],
         writer: Writer,
         checkpointer: Checkpointer,
         checkpoint_seconds: float,
@@ -100,12 +120,13 @@ class PackRun:
         stop: Stop,
         after_epoch: Callable[[], None],
         more: Callable[[int], Sequence[int]] = lambda _num: (),
+        exploded_value: float = EXPLODED_VALUE,
     ) -> None:
         self.pack, self.held, self.pruner, self.keep = pack, held, pruner, keep
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
-        self.after_epoch, self.more = after_epoch, more
+        self.after_epoch, self.more, self.exploded_value = after_epoch, more, exploded_value
         self._take_up(pack.numbers)
         self._checkpointed = time.monotonic()
 
@@ -175,8 +196,8 @@ class PackRun:
             if (trial := self.held.get(explosion.number)) is None:
                 continue
             attrs = TrialRecord.of_explosion(explosion).as_attributes()
-            last = (explosion.epoch, EXPLODED_VALUE)
-            outcomes.append(Outcome(trial.lease, "PRUNED", EXPLODED_VALUE, attrs, last))
+            last = (explosion.epoch, self.exploded_value)
+            outcomes.append(Outcome(trial.lease, "PRUNED", self.exploded_value, attrs, last))
             if self.mirror:
                 self.mirror.report(explosion.number, *last)
                 self.mirror.finish(explosion.number, None, exploded=True)
@@ -187,13 +208,14 @@ class PackRun:
         live = [result for result in results if result.number in self.held]
         mirror, patience = self.mirror, self.pack.config.train.patience
         # All at the same epoch, so that each is compared with all others.
-        stopped = [r.number for r in live if mirror is not None and mirror.report(r.number, r.epoch, r.val_acc)]
+        stopped = [r.number for r in live if mirror is not None and mirror.report(r.number, r.epoch, r.val_score)]
         going_on = {result.number for result in live if result.epoch < self.pack.num_epochs}
         stopped = [number for number in stopped if number in going_on]
         early: list[int] = []
         if patience is not None:
-            curves = {number: [each.val_acc for each in self.held[number].results] for number in going_on}
-            early = [number for number, values in curves.items() if stopped_early(values, patience)]
+            curves = {number: [each.val_score for each in self.held[number].results] for number in going_on}
+            direction = self.pack.metric.direction
+            early = [number for number, values in curves.items() if stopped_early(values, patience, direction)]
         self._complete_before_time(early, attributes.STOPPED_EARLY)
         self._prune([number for number in stopped if number not in early])
 
@@ -204,16 +226,16 @@ class PackRun:
         """
         if not numbers or self.mirror is None:
             return
-        first = max(numbers, key=lambda number: (self.held[number].best.val_acc, -number))
-        best_value = self.mirror.best_value
-        if best_value is None or self.held[first].best.val_acc > best_value:
+        goodness = self.pack.metric.goodness
+        first = max(numbers, key=lambda number: (goodness(self.held[number].value), -number))
+        if goodness(self.held[first].value) > goodness(self.mirror.best_value):
             self._complete_before_time([first], self.pruner)
             numbers = [number for number in numbers if number != first]
         outcomes = []
         for number in numbers:
             trial = self.held[number]
             attrs = _ending(trial, self.pruner).as_attributes()
-            outcomes.append(Outcome(trial.lease, "PRUNED", trial.best.val_acc, attrs))
+            outcomes.append(Outcome(trial.lease, "PRUNED", _number(trial.value), attrs))
             self.mirror.finish(number, None)
         self.end(outcomes)
         self.pack.drop(numbers)
@@ -229,14 +251,26 @@ class PackRun:
             del self.held[outcome.lease.number]
 
     def complete(self, trials: Mapping[int, HeldTrial], reason: str | None = None) -> None:
-        """End trials with the value of their best epoch; `reason` is why they did not go through all of them."""
-        weights = self.keep(trials)
-        outcomes = []
+        """End trials with the value of their best epoch; `reason` is why they did not go through all of them.
+
+        One for which the metric has never given a number has no value, so it fails.
+        """
+        valued = {number: trial for number, trial in trials.items() if _number(trial.value) is not None}
+        kept, outcomes = self.keep(valued), []
         for number, trial in trials.items():
-            attrs = replace(_ending(trial, reason), weights=weights.get(number)).as_attributes()
-            outcomes.append(Outcome(trial.lease, "COMPLETE", trial.best.val_acc, attrs))
+            ending = _ending(trial, reason)
+            if number not in valued:
+                why = f"{trial.metric.name} gave no number in any epoch"
+                said = replace(ending, reason=why, best_epoch=None, best_acc=None)
+                outcomes.append(Outcome(trial.lease, "FAIL", None, said.as_attributes()))
+                if self.mirror:
+                    self.mirror.fail(number)
+                continue
+            if (of_trial := kept.get(number)) is not None:
+                ending = replace(ending, weights=of_trial.path, measures=of_trial.measures)
+            outcomes.append(Outcome(trial.lease, "COMPLETE", trial.value, ending.as_attributes()))
             if self.mirror:
-                self.mirror.finish(number, trial.best.val_acc)
+                self.mirror.finish(number, trial.value)
         self.end(outcomes)
 
     def _checkpoint(self) -> None:
@@ -259,5 +293,11 @@ def _ending(trial: HeldTrial, reason: str | None) -> TrialRecord:
         reason,
         epoch=last.epoch if reason is not None else None,
         best_epoch=trial.best.epoch,
-        last_value=last.val_acc,
+        last_value=last.val_score,
+        last_acc=None if trial.metric.is_accuracy else last.val_acc,
+        best_acc=None if trial.metric.is_accuracy else trial.best.val_acc,
     )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

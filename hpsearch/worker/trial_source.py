@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from hpsearch.config import StudyConfig
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import TrialSpec
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import BEGUN, Mirror, needs_mirror
@@ -28,6 +29,7 @@ class TrialSource:
         plan: of the stage.
         mirror: what the sampler sees; None if nothing is proposed.
         insist: asks the database until it answers.
+        metric: what counts.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class TrialSource:
         plan: StagePlan,
         mirror: Mirror | None,
         insist: Callable[[Callable[[], Any]], Any],
+        metric: Metric = ACCURACY,
     ) -> None:
+        self._metric = metric
         self._queue, self._writer, self._checkpoints = queue, writer, checkpoints
         self._plan, self._mirror, self._insist = plan, mirror, insist
         # Where sampler or pruner learn from packs, these are as wide as was said.
@@ -50,7 +54,8 @@ class TrialSource:
         Those that were begun before come with the checkpoints from which they go on.
         """
         leases = self._insist(lambda: self._queue.take(width, self._even_out))
-        held |= {lease.number: HeldTrial(lease) for lease in leases}  # at once: whatever happens, they are given back
+        # At once: whatever happens, they are given back.
+        held |= {lease.number: HeldTrial(lease, metric=self._metric) for lease in leases}
         self._writer.hold(leases)
         for lease in leases:
             if lease.attempt > 1:

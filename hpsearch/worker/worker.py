@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from hpsearch.analysis.records import stage_record
-from hpsearch.analysis.study_trials import best_trial
+from hpsearch.analysis.study_trials import best_trial, direction_of
 from hpsearch.config import RunConfig, StudyConfig, is_vector
+from hpsearch.config.metric import metric_of
 from hpsearch.datasets.device import TrainingData
-from hpsearch.errors import HpsearchError, StorageError
+from hpsearch.errors import HpsearchError, RefusedError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase
 from hpsearch.stages.listener import Listener, as_finished, standing
@@ -36,6 +37,7 @@ from hpsearch.storage import (
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 from hpsearch.training.device_memory import free_memory, is_out_of_memory
 from hpsearch.training.images import load_images
+from hpsearch.training.metrics import exploded_value
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker import spool
 from hpsearch.worker.checkpoint_writer import Checkpointer
@@ -84,16 +86,28 @@ class Worker:
     ) -> None:
         self.db, self.study, self.plan, self.run_config = db, study, plan, run
         self.listener, self.stop = listener or Listener(), stop or Stop()
+        self.metric = metric_of(plan.config.train.metric)
+        if self.metric.direction != (made := direction_of(study)):
+            raise RefusedError(
+                f"train.metric = {self.metric.name!r} is to {self.metric.direction} now, but {study.name!r} was made to"
+                f" {made}.\nMake the function say what it said then (`minimize`), or search under another name."
+            )
+        exploded = exploded_value(plan.trial_config, self.metric, data)
+        self.exploded_value = exploded
         self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
         self.spool_folder = Path(run.artifact_dir) / "spool"
         folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
         self.keeps_best = run.keep != "none"
-        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", folder, needs_best=self.keeps_best)
+        self.checkpoints = Checkpoints(
+            Path(run.artifact_dir) / "checkpoints", folder, needs_best=self.keeps_best, direction=made
+        )
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror: Mirror | None = None
         if needs_mirror(plan.settings):
-            self.mirror = Mirror(study.name, plan.config.space, plan.settings, rows)
+            self.mirror = Mirror(
+                study.name, plan.config.space, plan.settings, rows, metric=self.metric, exploded_value=exploded
+            )
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.one_structure = all(map(is_vector, plan.config.space))
         self.images = {plan.trial_config.data: data}
@@ -101,7 +115,7 @@ class Worker:
         self.failures = Failures(plan.config.space)
         self.on_tick: Callable[[], None] = lambda: None
         """Called every few seconds, in another thread."""
-        self.keeper = Keeper(db, study, run, best_trial(rows, "maximize"))
+        self.keeper = Keeper(db, study, run, best_trial(rows, made), self.metric)
         self.started = standing(
             study.name,
             rows,
@@ -110,6 +124,7 @@ class Worker:
             width=self.width,
             device=str(data.x_train_NCHW.device),
             learning=knowledge_of(plan.settings, self.width, workers),
+            metric=self.metric,
         )
 
     def run(self) -> None:
@@ -131,7 +146,9 @@ class Worker:
             )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
         self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
-        self.source = TrialSource(self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist)
+        self.source = TrialSource(
+            self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist, self.metric
+        )
         patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
             self._work_until_done()
@@ -217,6 +234,7 @@ class Worker:
                 stop=self.stop,
                 after_epoch=self._hear_news,
                 more=partial(self._more, numbers),
+                exploded_value=self.exploded_value,
             )
             run.complete(run.run())
             self.failures.clear()
@@ -296,5 +314,5 @@ class Worker:
 
     def _tell(self, outcome: Outcome, num_finished: int) -> None:
         self.checkpointer.remove(outcome.lease.number)
-        event = as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs)
+        event = as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs, self.metric)
         self.listener.trial_finished(event)

@@ -11,6 +11,7 @@ from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, FloatRange, IntRange
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import Verdict
 from hpsearch.storage import TrialRow
 
@@ -196,3 +197,50 @@ def test_it_always_ends_and_always_says_why(values, sides, gain, num_val, most):
         assert not decision.go_on
     if decision.ending == "settled" and not math.isclose(values[-1], 1):
         assert sides[len(values) - 1] == "inside"
+
+
+def by(metric, *values):
+    """Stages of another metric: coarse, then fine ones whose best is inside."""
+    first, *others = values
+    stages = [dataclasses.replace(COARSE, best=stage(first).best)]
+    stages += [stage(value, f"fine-{number}", verdicts=[verdict()]) for number, value in enumerate(others, start=1)]
+    return [dataclasses.replace(each, metric=metric) for each in stages]
+
+
+LOSS = Metric("loss", "minimize")
+F1 = Metric("macro_f1")
+
+
+@pytest.mark.parametrize(
+    ("stages", "go_on", "said"),
+    [
+        (by(LOSS, 0.9, 0.50, 0.40), True, "fine-2 gained 0.1000 of val_loss over fine-1: more than 0.005, 1% of it"),
+        (by(LOSS, 0.9, 0.50, 0.499), False, "fine-2 gained 0.0010 of val_loss over fine-1: less than 0.005, 1% of it"),
+        (by(LOSS, 0.9, 0.50, 0.60), False, "fine-2 reached 0.1000 worse val_loss than fine-1"),
+        (by(LOSS, 2.0, 1.5, 1.2), True, "fine-2 gained 0.3000 of val_loss"),  # a loss above 1 is no perfect share
+        (by(F1, 0.3, 0.50, 0.53), True, "fine-2 gained 0.0300 of val_macro_f1 over fine-1: more than 0.005"),
+        (by(F1, 0.3, 0.50, 0.503), False, "less than 0.005"),
+        (by(F1, 0.3, 1.0), False, "val_macro_f1 is 1 on 1000 images: there is nothing left to gain"),
+    ],
+)
+def test_a_gain_is_counted_in_the_direction_of_the_metric(stages, go_on, said):
+    decision = decide(stages, 1000, Limits())
+    assert decision.go_on == go_on
+    assert said in decision.reason
+
+
+def test_the_best_stage_by_loss_is_that_with_the_lowest():
+    stages = by(LOSS, 0.9, 0.5, 0.7)
+    assert best_stage(stages) is stages[1]
+
+
+def test_stages_of_another_metric_are_no_measure():
+    earlier, last = by(F1, 0.3, 0.99), dataclasses.replace(stage(0.5, "fine-2"), metric=LOSS)
+    assert best_stage([*earlier, last]) is last
+
+
+def test_guessing_explains_no_other_measure_than_the_accuracy():
+    images = KeptImages(num_classes=2, num_val=1000, largest_share=0.97)
+    [coarse] = by(F1, 0.6)
+    assert luck_text([dataclasses.replace(coarse, images=images)]) is None
+    assert luck_text([dataclasses.replace(coarse, images=images, metric=ACCURACY)]) is not None

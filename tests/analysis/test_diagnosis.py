@@ -11,6 +11,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import VERDICTS, diagnose, diagnose_trials
 from hpsearch.analysis.trial_curves import smoothed
 from hpsearch.config import StudyConfig
+from hpsearch.config.metric import Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.normalization import fit
 from hpsearch.results import EpochResult, TrialSpec
@@ -304,3 +305,33 @@ def test_few_epochs_do_not_show_that_steps_are_too_long(num_epochs, cause):
     found = diagnose(epochs, exploded=False, num_classes=10, best_val_acc=0.4)
     assert (found.verdict, found.cause) == ("underfitting", cause)
     assert ("a lower lr" in found.advice) == (cause == "long steps")
+
+
+def by_metric(losses, accuracies, metric):
+    epochs = [
+        EpochResult(0, number, loss, loss, 0.9, loss, accuracy, 1e-3, 0.1, score=loss)
+        for number, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1)
+    ]
+    return diagnose(epochs, exploded=False, num_classes=NUM_CLASSES, metric=metric)
+
+
+def test_what_counts_says_whether_a_trial_still_gets_better_and_when_it_was_best():
+    loss = Metric("loss", "minimize")
+    falling, flat = [1.0 - 0.08 * number for number in range(10)], [0.85] * 10
+    assert "val_loss still gets better at the end: train longer (epochs)" in by_metric(falling, flat, loss).notes
+    assert by_metric(falling, flat, loss).still_rises
+    rising = [0.30, 0.20, 0.10, 0.16, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert any(note.startswith("best at epoch 3 of 10, worse since") for note in by_metric(rising, flat, loss).notes)
+    plain = [dataclasses.replace(EpochResult(0, n, x, x, 0.9, x, 0.85, 1e-3, 0.1)) for n, x in enumerate(falling, 1)]
+    assert not diagnose(plain, exploded=False, num_classes=NUM_CLASSES).still_rises  # by accuracy, which stays
+
+
+def test_low_in_a_study_by_loss_is_told_by_the_accuracy_of_its_best_trial():
+    study_by_loss, high = Metric("loss", "minimize"), {attributes.BEST_ACC: 0.95}
+    trials = [TrialRow(n, n, "COMPLETE", value, attrs=dict(high)) for n, value in enumerate((0.1, 1.2))]
+    epochs = {
+        number: [EpochResult(number, n, 1.0, 1.0 / n, acc, 1.0 / n, acc, 1e-3, 0.1, score=1.0 / n) for n in (1, 2, 3)]
+        for number, acc in enumerate((0.95, 0.6))
+    }
+    found = diagnose_trials(trials, epochs, NUM_CLASSES, metric=study_by_loss)
+    assert [found[number].verdict for number in (0, 1)] == ["healthy", "underfitting"]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import optuna
 import pytest
@@ -75,7 +75,9 @@ def test_a_trial_keeps_how_it_ended_and_its_study_where_the_weights_of_the_best_
     assert record.last_value == best.intermediate[max(best.intermediate)]
     assert record == TrialRecord(best_epoch=record.best_epoch, last_value=record.last_value)
     kept = read_study(db, "coarse").record.weights
-    assert kept == KeptWeights(kept.path, best.number, best.value, record.best_epoch)
+    assert kept == KeptWeights(kept.path, best.number, best.value, record.best_epoch, kept.measures)
+    assert kept.measures["accuracy"] == pytest.approx(best.value)
+    assert read_study(db, "coarse").measures_of(best) == kept.measures
     assert kept.path.is_file()
 
 
@@ -121,6 +123,12 @@ def test_what_a_trial_keeps_is_read_back():
     assert trial_record(trial(early)) == early
     assert early.stopped_early
     assert early.explosion is None
+    by_loss = TrialRecord(best_epoch=2, last_value=math.nan, last_acc=0.5, best_acc=0.6, measures={"loss": 0.25})
+    kept = trial(by_loss).attrs
+    assert (kept[attributes.LAST_VALUE], kept[attributes.LAST_SCORE], kept[attributes.BEST_ACC]) == (0.5, "nan", 0.6)
+    again = trial_record(trial(by_loss))
+    assert math.isnan(again.last_value)
+    assert replace(again, last_value=None) == replace(by_loss, last_value=None)
 
 
 def test_a_study_of_another_program_keeps_nothing(db):
@@ -146,7 +154,8 @@ def test_what_is_of_another_type_counts_as_not_kept(value):
     for field in fields(StageRecord):
         if field.name not in allowed.get(type(value), ()):
             assert getattr(kept, field.name) == getattr(StageRecord(), field.name), field.name
-    allowed = {str: {"reason", "traceback", "weights"}, float: {"cost", "first_cost", "last_value"}}
+    numbers = {"cost", "first_cost", "last_value", "last_acc", "best_acc"}
+    allowed = {str: {"reason", "traceback", "weights"}, float: numbers, dict: {"measures"}}
     ended = trial_record(TrialRow(1, 0, "FAIL", attrs=dict.fromkeys(TRIAL_KEYS, value)))
     for field in fields(TrialRecord):
         if field.name not in allowed.get(type(value), ()):

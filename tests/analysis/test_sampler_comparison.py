@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hpsearch.analysis.importance import importances
 from hpsearch.analysis.sampler_comparison import Comparison, Search, band, best_so_far, num_distinct, wins
 from hpsearch.config import FloatRange
+from hpsearch.config.metric import Metric
 from hpsearch.space import draw_random, to_unit
 from hpsearch.space.shifted_grid import draw_shifted_grid
 
@@ -153,3 +154,13 @@ def test_no_importance_where_nothing_can_be_said():
     assert importances(SPACE, points, [0.1] * 9) == {}
     assert importances(SPACE, points[:3], [0.1, 0.2, 0.3]) == {}
     assert importances({}, [{}] * 9, [float(i) for i in range(9)]) == {}
+
+
+def test_of_losses_the_lowest_is_the_best_and_less_is_better():
+    loss = Metric("loss", "minimize")
+    assert best_so_far([None, 3.0, 0.5, None, 0.8, 0.4], 2.3, loss) == [2.3, 2.3, 0.5, 0.5, 0.5, 0.4]
+    assert wins({"a": [0.1, 0.5], "b": [0.2, 0.5]}, loss) == {"a": 1.5, "b": 0.5}
+    searches = {name: [Search(name, 0, ({},), (value,))] for name, value in (("a", 0.1), ("b", 0.4))}
+    found = Comparison("c", searches, {}, 1, 1, 1, 2.3, 1, metric=loss)
+    assert found.difference("a", "b").mean == pytest.approx(0.3)  # a is better by so much
+    assert found.as_dict()["metric"] == "loss"

@@ -60,7 +60,7 @@ def plant(folder, **names):
         row = find_study(db, study)
         config = {**row.attrs[attributes.CONFIG]}
         for section, name in names.items():
-            config[section] = {**config[section], {"model": "name", "data": "source"}[section]: name}
+            config[section] = {**config[section], {"model": "name", "data": "source", "train": "metric"}[section]: name}
         versions = {**row.attrs[attributes.VERSIONS], "evil": "sha256:0"}
         write_attrs(db, row, {attributes.CONFIG: config, attributes.VERSIONS: versions})
     db.close()
@@ -100,7 +100,7 @@ def test_no_command_imports_what_the_database_names(attacked):
     assert (attacked.folder / "marker").exists()  # the test would have seen it
 
 
-@pytest.mark.parametrize("section", ["model", "data"])
+@pytest.mark.parametrize("section", ["model", "data", "train"])
 def test_nor_does_what_is_installed_get_called(attacked, section):
     plant(attacked.folder, **{section: "os:system"})
     assert "the code 'os:system'" in attacked("worker", "coarse", code=3).stderr

@@ -118,7 +118,9 @@ def test_names_are_text(hpsearch):
 
 def test_in_a_pipe_it_prints_a_line_per_look_until_the_study_is_done(hpsearch, planted):
     process = hpsearch.start("status", "--watch", "--interval", "0.1")
-    assert process.stdout.readline().startswith("planted: 40 of 60 trials, 15 running, 10 exploded, best 0.9290")
+    assert process.stdout.readline().startswith(
+        "planted: 40 of 60 trials, 15 running, 10 exploded, best val_acc 0.9290"
+    )
     planted.finish()
     *_, last = process.stdout.readlines()
     assert last.startswith("planted: 60 of 60 trials, 0 running")

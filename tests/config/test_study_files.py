@@ -264,8 +264,9 @@ def test_every_key_says_what_it_takes_in_our_words(section, key):
         ),
         (
             "[train]\nmetric = 'f1'\n",
-            "train.metric is not a key of a study file.\n"
-            "No metric but accuracy is there yet; the trial's value is val_acc.",
+            "train.metric = 'f1' is not allowed.\n"
+            "Did you mean macro_f1? Allowed: accuracy, balanced_accuracy, macro_f1, auroc, top5, loss, "
+            "MODULE:FUNCTION.",
         ),
         (
             "[train]\noptimizer = 'rmsprop'\n",

@@ -24,6 +24,7 @@ from planted import plant
 from serving import serving
 
 import hpsearch
+from hpsearch.analysis import records
 from hpsearch.dashboard import panels
 from hpsearch.dashboard.app import KeptWeights, dashboard_app
 from hpsearch.dashboard.compression import Compressed
@@ -173,7 +174,7 @@ def weights(db, stages, tmp_path):
     def keep(id_, number, content):
         path = folder / id_
         path.write_bytes(content)
-        announce_portrait(db, stages[0], path, number, number / 10, epoch=1)
+        announce_portrait(db, stages[0], records.KeptWeights(path, number, number / 10, 1))
 
     keep.folder = folder
     return keep

@@ -84,8 +84,10 @@ def test_the_weights_are_those_of_the_epoch_that_is_the_best_on_the_validation_i
     pack = Pack(config, data, [TrialSpec(0)])
     for _ in range(2):
         pack.run_epoch()
-    measured, predict = [], final_test.predict
-    monkeypatch.setattr(final_test, "predict", lambda c, state, x, n: measured.append(state) or predict(c, state, x, n))
+    measured, scores = [], final_test.class_scores
+    monkeypatch.setattr(
+        final_test, "class_scores", lambda m, state, x, n: measured.append(state) or scores(m, state, x, n)
+    )
     result = measure(db, settings, number=early.number)
     assert (result.trained_epochs, result.measured_epochs) == ((4,), (2,))
     assert result.as_dict()["measured_epochs"] == [2]

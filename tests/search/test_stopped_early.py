@@ -66,8 +66,9 @@ def early_of(evidence):
 
 
 def ending_of(trial):
-    """All but where its weights are, and its config."""
-    attrs = {name: value for name, value in trial.attrs.items() if name not in ("structure", attributes.WEIGHTS)}
+    """All but where its weights are, what they give to the last digit, and its config."""
+    others = ("structure", attributes.WEIGHTS, attributes.MEASURES)
+    attrs = {name: value for name, value in trial.attrs.items() if name not in others}
     return trial.state, trial.value, trial.intermediate, attrs
 
 

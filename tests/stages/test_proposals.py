@@ -3,6 +3,7 @@ import math
 import pytest
 
 from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
+from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
 from hpsearch.stages.proposals import Mirror, drawn_params, make_pruner, num_trials
 from hpsearch.storage import TrialRow
@@ -126,3 +127,35 @@ def test_wrong_pruners_are_named(settings, words):
         make_pruner(settings)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_less_of_a_loss_is_as_much_of_its_negative(sampler):
+    """Two searches for the same optimum, one to minimize and one to maximize, propose the same; explosions included."""
+    space, proposed = {"lr": SPACE["lr"]}, []
+    for metric, sign in ((Metric("loss", "minimize"), 1.0), (Metric("own:negative", "maximize"), -1.0)):
+        settings = StageConfig(trials=14, sampler=sampler, seed=3)
+        mirror = Mirror("s", space, settings, waiting(14), metric=metric, exploded_value=sign * 7.0)
+        values, found = [], []
+        for number in range(14):
+            found.append(mirror.propose(number)["lr"])
+            loss = abs(math.log10(found[-1]) + 2)
+            mirror.report(number, 1, sign * loss)
+            exploded = found[-1] > 0.3
+            values += [] if exploded else [sign * loss]
+            mirror.finish(number, None if exploded else sign * loss, exploded=exploded)
+        assert mirror.best_value == (min if sign > 0 else max)(values)
+        proposed.append(found)
+    assert proposed[0] == pytest.approx(proposed[1])
+
+
+def test_a_pruner_stops_the_trial_with_the_higher_loss():
+    settings = StageConfig(trials=8, pruner="median", pruner_options={"n_startup_trials": 4})
+    mirror = Mirror("s", SPACE, settings, waiting(8), metric=Metric("loss", "minimize"))
+    for number in range(8):
+        mirror.adopt(number, {})
+    for number in range(4):
+        mirror.report(number, 1, 1.0)
+        mirror.finish(number, 1.0)
+    assert mirror.report(4, 1, 2.0)
+    assert not mirror.report(5, 1, 0.5)

@@ -11,6 +11,7 @@ from noisy_search import EPOCHS, assert_kept, noisy, run
 
 from hpsearch.analysis import attributes
 from hpsearch.config import FloatRange, StageConfig, load_settings
+from hpsearch.config.metric import ACCURACY as ACCURACY_METRIC
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 from hpsearch.search.rerun import rerun
@@ -87,7 +88,7 @@ class PlannedPack:
     def __init__(self, curves, patience):
         self.curves, self.numbers = curves, tuple(range(len(curves)))
         self.epoch, self.num_epochs = 0, len(curves[0])
-        self.config = SimpleNamespace(train=SimpleNamespace(patience=patience))
+        self.config, self.metric = SimpleNamespace(train=SimpleNamespace(patience=patience)), ACCURACY_METRIC
 
     @property
     def done(self):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import optuna
@@ -309,3 +310,20 @@ def test_a_study_gets_the_trials_that_it_lacks(db):
     assert [lease.number for lease in Queue(db, study, "v").take(9)] == [1]
     assert [lease.attrs["structure"] for lease in Queue(db, study, "v").take(1)] == ["32"]
     assert first.number == 0
+
+
+def test_the_value_of_an_epoch_is_what_was_reported_and_of_older_studies_the_accuracy(db):
+    study = create_stage(db, "by loss", "minimize", {}, {}, [NewTrial()] * 2)
+    queue = Queue(db, study, "w")
+    first, second = queue.take(2)
+    scores = [0.25, math.nan, None]
+    results = [replace(epoch(0, number), score=score) for number, score in enumerate(scores, start=1)]
+    queue.record([(first, result) for result in results])
+    queue.record([(second, epoch(1, 1))])
+    found = read_epochs(db, study)
+    assert found[1] == [epoch(1, 1)]
+    assert repr(found[0]) == repr(results)
+    assert found[0][2].val_score == results[2].val_acc
+    with db.write() as connection:
+        connection.execute(sa.text("DELETE FROM trial_intermediate_values"))
+    assert read_epochs(db, study)[0][0].val_score == results[0].val_acc

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import KeptWeights
 from hpsearch.errors import StorageError
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
@@ -126,7 +127,7 @@ def test_a_better_one_of_another_worker_stays(db, tiny, tmp_path):
     before = load_portrait(study)
     worse = tmp_path / "worse"
     worse.write_bytes(b"")
-    announce_portrait(db, study, worse, 5, before.value - 0.1, epoch=1)
+    announce_portrait(db, study, KeptWeights(worse, 5, before.value - 0.1, 1))
     assert load_portrait(find_study(db, "coarse")).path == before.path
     assert not worse.exists()
 
@@ -143,7 +144,7 @@ def test_of_workers_that_find_a_better_one_at_once_the_best_is_kept(db, tiny, tm
         def announce(worker, number=round_, paths=paths, barrier=barrier):
             barrier.wait()
             value = number + [0.2, 0.4, 0.4, 0.3][worker]
-            announce_portrait(db, study, paths[worker], 10 * number + worker, value, epoch=1)
+            announce_portrait(db, study, KeptWeights(paths[worker], 10 * number + worker, value, 1))
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(announce, range(4)))

@@ -30,7 +30,10 @@ class CurvesInfo:
 
 
 def _curves_info(stage: StageData) -> list[CurvesInfo]:
-    """Accuracies and losses of the best trial; for a foreign study its intermediate values, if there are any."""
+    """Accuracies and losses of the best trial, after what counts where that is something else.
+
+    For a foreign study its intermediate values, if there are any.
+    """
     if stage.best is None:
         return []
     number = stage.best.number
@@ -40,6 +43,9 @@ def _curves_info(stage: StageData) -> list[CurvesInfo]:
             "accuracy": {"training": "train_acc", "validation": "val_acc"},
             "loss (nats)": {"training": "train_loss", "validation": "val_loss"},
         }
+        metric = stage.summary.metric
+        if metric.is_apart:
+            groups = {metric.label.removeprefix("validation "): {"validation": "val_score"}, **groups}
         return [
             CurvesInfo(
                 number,

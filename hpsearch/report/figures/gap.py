@@ -10,6 +10,7 @@ from hpsearch.analysis.diagnosis import VERDICTS
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
+from hpsearch.results import best_epoch
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def _gap_info(stage: StageData) -> GapInfo | None:
         epochs = stage.epochs.get(trial.number)
         if not epochs or stage.outcomes.get(trial.number) in (None, "exploded"):
             continue
-        epoch = max(epochs, key=lambda e: e.val_acc)
+        epoch = best_epoch(epochs, stage.evidence.direction)
         diagnosis = stage.diagnoses.get(trial.number)
         verdict = diagnosis.verdict if diagnosis else "healthy"
         text = (

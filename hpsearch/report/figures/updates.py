@@ -32,6 +32,7 @@ class UpdatesInfo:
     points: tuple[UpdatePoint, ...]
     best: int | None
     value_name: str
+    maximize: bool = True
 
 
 def _updates_info(stage: StageData) -> UpdatesInfo | None:
@@ -47,16 +48,16 @@ def _updates_info(stage: StageData) -> UpdatesInfo | None:
             text += params_text(trial, "\n")
             points.append(UpdatePoint(trial.number, lr, ratio, trial.value, text))
     best = stage.best.number if stage.best else None
-    return UpdatesInfo(tuple(points), best, stage.summary.value_name) if points else None
+    return UpdatesInfo(tuple(points), best, stage.summary.value_name, stage.maximize) if points else None
 
 
 def plot_updates(info: UpdatesInfo) -> go.Figure:
     """A log-log scatter, coloured by value, with the line at 1e-3."""
-    points = sorted(info.points, key=lambda point: point.value or 0.0)
+    points = sorted(info.points, key=lambda point: (point.value or 0.0) * (1 if info.maximize else -1))
     marker = {
         "size": 8,
         "color": [point.value for point in points],
-        "colorscale": style.LIGHT.colorscale,
+        "colorscale": style.LIGHT.colorscale if info.maximize else style.reversed_colorscale(style.LIGHT),
         "showscale": True,
         "colorbar": style.colorbar(info.value_name),
         "line": {"width": 0.75, "color": style.LIGHT.paper},

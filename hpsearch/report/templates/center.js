@@ -21,7 +21,8 @@
     const lengths = center.trials.flatMap((trial) => Object.values(trial.curves).map((curves) => curves[1].length));
     const numSteps = Math.max(2, ...lengths);
     // Losses are cut at twice that of guessing: the few that run away would flatten all others.
-    const spans = { acc: center.accuracies, loss: [0, 2 * Math.log(center.classes ?? 10)], val: center.span };
+    const guess = 2 * Math.log(center.classes ?? 10);
+    const spans = { acc: center.accuracies, loss: [0, guess], score: center.scores, val: center.span };
 
     const cost = (trial) => (trial.value === null ? Number.MAX_VALUE : center.maximize ? -trial.value : trial.value);
     const orders = {

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from hpsearch.config import Choice, StudyConfig
+from hpsearch.config.metric import ACCURACY
 from hpsearch.config.ranges import freeze
 from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.device import TrainingData
@@ -262,7 +263,7 @@ def _sampled(data: TrainingData, num: int) -> TrainingData:
 def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     """The net and its optimizer with nothing that keeps it from fitting; `train` says the rest."""
     off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing"), 0.0)
-    off |= {"lr_schedule": "exponential", "lr_decay": 1.0}
+    off |= {"lr_schedule": "exponential", "lr_decay": 1.0, "metric": ACCURACY.name}
     return config.model_copy(
         update={
             "train": config.train.model_copy(update=off | train),

@@ -23,6 +23,7 @@ from hpsearch.analysis.rate_verdicts import (
     rough_range,
 )
 from hpsearch.config import StudyConfig
+from hpsearch.config.metric import ACCURACY
 from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.datasets.epoch import Epoch
 from hpsearch.datasets.splits import sample
@@ -128,6 +129,7 @@ def try_rates(
     few = FirstBatches.of(_few_validation_images(data), max(1, steps // LOOKS))
     epochs = math.ceil(steps / few.num)
     train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
+    train["metric"] = ACCURACY.name
     config = config.model_copy(update={"train": config.train.model_copy(update=train)})
     specs = [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)]
     pack = Pack(config, few, specs, engine=engine, keeps_best=False)

@@ -1,0 +1,26 @@
+"""What a trained net says of images, in evaluation mode: for weights that are kept, and for the final test.
+
+Shapes: N = images, B = those of a chunk, C = classes (of x: channels), H, W = height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hpsearch.config import ModelConfig
+from hpsearch.models import build
+
+CHUNK = 250  # images at a time
+
+
+@torch.no_grad()
+def class_scores(model: ModelConfig, state: Mapping[str, Tensor], x_NCHW: Tensor, num_classes: int) -> Tensor:
+    """logits_NC of a net with these weights and buffers."""
+    shape = (x_NCHW.shape[1], x_NCHW.shape[2], x_NCHW.shape[3])
+    net = build(model, shape, num_classes).to(x_NCHW)
+    net.load_state_dict(dict(state))
+    net.eval()
+    return torch.cat([net(x_BCHW) for x_BCHW in torch.split(x_NCHW, CHUNK)])
