@@ -188,6 +188,10 @@ class TrainConfig(Section):
     """adamw: decoupled decay, lr * weight_decay * W off each step; weights only, not biases."""
     label_smoothing: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
     """Mass moved off the true class, spread over all classes."""
+    focal: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
+    """Gamma of the focal loss: images count (1 - p)^gamma, so that those that are sure count less; 0: all alike."""
+    class_weights: Annotated[Literal["none", "balanced"], CameLater] = "none"
+    """balanced: in the training loss, images of a class count as many times as it has fewer than the mean class."""
     lr_schedule: Literal["exponential", "cosine", "step"] = "exponential"
     """exponential: times lr_decay each epoch; step: every lr_step epochs; cosine: half a wave down over the epochs."""
     lr_decay: Annotated[float, Vector, UsedBy("train.lr_schedule", "exponential", "step"), Field(gt=0, le=1)] = 0.95

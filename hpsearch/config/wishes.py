@@ -6,11 +6,10 @@ import re
 from typing import Any
 
 OWN_NET = "MODULE:FUNCTION can return one, see docs/own-code.md"
-OWN_DATA = "a data.source of MODULE:FUNCTION can return them so, see docs/own-code.md"
 
 KEYS = {
     r"pretrained|weights|checkpoint|finetune": f"pretrained nets are not there yet; {OWN_NET}",
-    r"class_?weights?|pos_weight|balanced?": f"weights of classes are not there yet; images may repeat: {OWN_DATA}",
+    r"class_?weights?|pos_weight|balanced?": "the key is train.class_weights: none or balanced",
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
     r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",
@@ -24,7 +23,7 @@ KEYS = {
     r"(num_)?(hidden_)?(layers|units|neurons)(_sizes)?": "the key is model.hidden, as [100, 50]: units of each layer",
     r"(num_)?filters": "the key is model.channels, as [32, 64]: channels of each block of a convnet",
     r"drop(out_?rate|_rate)?": "the key is model.dropout",
-    r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing",
+    r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
     r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
     r"(grad\w*_)?clip\w*|ema": "this is not there yet; a trial whose cost explodes is stopped, see train.explosion",
     r"gpus?|cuda": "the key is run.device, as cuda:0; the flag for several is --devices",

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
@@ -57,8 +56,7 @@ class LoopEngine(StackedEngine):
             block[slot].copy_(state.buffer_blocks[name][slot])
         with autocast(state.train.precision, x_BCHW.device):
             logits_BC = functional_call(self.module, (parameters, room.buffers), (x_BCHW,)).to(x_BCHW.dtype)
-        smoothing_K = None if state.smoothing_K is None else state.smoothing_K[slot : slot + 1]
-        loss = data_loss(logits_BC.unsqueeze(0), y_B, smoothing_K).squeeze(0)
+        loss = state.loss.of_slot(slot)(logits_BC.unsqueeze(0), y_B).squeeze(0)
         found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         self._loss_K[slot].copy_(loss.detach())
         torch._foreach_copy_(room.gradients, found)

@@ -18,6 +18,7 @@ from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.training.choice import make_engine
+from hpsearch.training.data_loss import balanced_weights
 from hpsearch.training.explosion import CHECK_STEPS
 from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
@@ -253,7 +254,8 @@ class Pack:
         data, train = self._data, self.config.train
         module = build_initialized(self._model, data.shape, data.num_classes, train.seed)
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
-        return module, PackState(module, vectors, train, data.num_classes, like)
+        weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
+        return module, PackState(module, vectors, train, data.num_classes, like, weights)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hpsearch.config import TrainConfig
 from hpsearch.models import Dropout, weight_names
 from hpsearch.training.cost import Penalty
+from hpsearch.training.data_loss import DataLoss
 from hpsearch.training.explosion import ExplosionWatch
 from hpsearch.training.layout import WEIGHTS, Kind, Stacked, layout_of
 from hpsearch.training.one_pass import make_updater
@@ -33,9 +34,18 @@ class PackState:
         train: the structural ones.
         num_classes: for the least first cost, ln C.
         like: any tensor of the precision and on the device in which to train.
+        class_weights: of shape [C], where images do not count alike.
     """
 
-    def __init__(self, module: nn.Module, vectors: Vectors, train: TrainConfig, num_classes: int, like: Tensor) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        vectors: Vectors,
+        train: TrainConfig,
+        num_classes: int,
+        like: Tensor,
+        class_weights: Tensor | None = None,
+    ) -> None:
         num_trials = len(vectors.lr)
         weights = frozenset(weight_names(module))
         parameters: Stacked = {}
@@ -55,6 +65,7 @@ class PackState:
                 buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
         self.vectors = vectors
         self.train = train
+        self._class_weights = class_weights
         self._weight_names = weights
         self._best_blocks: tuple[Stacked, Stacked]
         self._made_updater: Updater | None = None
@@ -62,7 +73,7 @@ class PackState:
         self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
         self.penalty: Penalty
-        self.smoothing_K: Tensor | None
+        self.loss: DataLoss
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
         self.lr_K = vectors.lr.to(like, copy=True)
         self._set_coefficients()
@@ -185,17 +196,17 @@ class PackState:
         self.watch.admit(slots, other.watch)
         self.vectors = self.vectors.replaced(slots, other.vectors)
         self.optimizer.set_coefficients(self.vectors)
-        before = self.penalty, self.smoothing_K
+        before = self.penalty, self.loss
         self._set_coefficients()
-        now = self.penalty, self.smoothing_K
-        old, new = ((penalty.reg, penalty.l1, smoothing_K) for penalty, smoothing_K in (before, now))
+        now = self.penalty, self.loss
+        old, new = ((penalty.reg, penalty.l1, *loss.by_trial) for penalty, loss in (before, now))
         if [each is None for each in old] != [each is None for each in new]:
             self._made_updater = None
             return True
         for own_K, new_K in zip(old, new, strict=True):
             if own_K is not None and new_K is not None:
                 own_K.copy_(new_K)
-        self.penalty, self.smoothing_K = before
+        self.penalty, self.loss = before
         self._updater.set_coefficients(self.vectors)
         return False
 
@@ -259,5 +270,4 @@ class PackState:
 
     def _set_coefficients(self) -> None:
         self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
-        smoothing_K = self.vectors.label_smoothing
-        self.smoothing_K = smoothing_K.to(self.cost_sum_K, copy=True) if smoothing_K.any() else None
+        self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K)

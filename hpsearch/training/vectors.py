@@ -23,6 +23,7 @@ class Vectors:
     l1: Tensor
     weight_decay: Tensor
     label_smoothing: Tensor
+    focal: Tensor
     dropout: Tensor
     init_scale: Tensor
 

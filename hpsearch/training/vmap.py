@@ -11,7 +11,6 @@ from torch.func import functional_call, vmap
 from typing_extensions import override
 
 from hpsearch.errors import EngineError
-from hpsearch.training.cost import data_loss
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
@@ -38,7 +37,7 @@ class VmapEngine(StackedEngine):
         buffers = {name: tensor.clone() for name, tensor in self.state.buffers.items()}  # written in place
         seed_noise(x_BCHW.device, noise_seed)
         logits_KBC = self._forward(parameters, buffers, x_BCHW)
-        loss_K = data_loss(logits_KBC, y_B, self.state.smoothing_K)
+        loss_K = self.state.loss(logits_KBC, y_B)
         found = torch.autograd.grad(loss_K.sum(), list(parameters.values()), materialize_grads=True)
         return loss_K.detach(), dict(zip(parameters, found, strict=True)), buffers
 

@@ -33,7 +33,10 @@ MIN_GROWTH = 2.0  # times the part of a pack that was timed: less is not worth a
 NUM_EVALUATED = 50  # images of each part that a timed epoch evaluates on, at most
 # Values that change no verdict on a net, but keep the arithmetic that the search will have.
 HARMLESS = {"lr": 1e-12}
-HARMLESS_IF_SEARCHED = {"reg": 1e-9, "l1": 1e-9, "weight_decay": 1e-9, "label_smoothing": 0.1, "model.dropout": 0.5}
+HARMLESS_IF_SEARCHED = {
+    "reg": 1e-9, "train.l1": 1e-9, "train.weight_decay": 1e-9, "train.label_smoothing": 0.1, "train.focal": 1.0,
+    "model.dropout": 0.5,
+}  # fmt: skip
 
 log = get_logger(__name__)
 

@@ -194,7 +194,7 @@ def test_vector_and_structural_hyperparameters():
     vector = {name for name in hyperparameter_paths() if is_vector(name)}
     assert vector == {
         *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
-        *("train.label_smoothing", "train.lr_decay", "model.dropout", "model.init_scale"),
+        *("train.label_smoothing", "train.focal", "train.lr_decay", "model.dropout", "model.init_scale"),
     }
 
 
@@ -296,7 +296,7 @@ def test_what_is_meant_is_said(tmp_path, text, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("key", ["train.class_weights", "model.class_weights", "data.folds", "train.early_stopping"])
+@pytest.mark.parametrize("key", ["model.class_weights", "data.folds", "train.early_stopping"])
 def test_what_is_not_there_yet_is_known(key):
     with pytest.raises(ConfigError) as caught:
         load_settings(sets=[f"{key}=1"])

@@ -91,7 +91,7 @@ class PlainTrial:
         for step, (x_BCHW, y_B) in enumerate(self.data.batches(train.seed, epoch, train.batch_size)):
             self.states.append(self.state())
             torch.manual_seed(step_seed(train.seed, epoch, step))
-            cost = cross_entropy(self.module(x_BCHW), y_B, label_smoothing=train.label_smoothing)
+            cost = self._data_loss(self.module(x_BCHW), y_B)
             cost = cost + train.reg / 2 * sum((weight**2).sum() for weight in self.weights)
             cost = cost + train.l1 * sum(weight.abs().sum() for weight in self.weights)
             self.optimizer.zero_grad()
@@ -107,6 +107,18 @@ class PlainTrial:
         val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
         self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
         self.scheduler.step()
+
+    def _data_loss(self, logits_BC, y_B):
+        train, weight = self.config.train, None
+        if train.class_weights == "balanced":
+            counts = torch.bincount(self.data.y_train_N).double()
+            weight = (counts.sum() / (len(counts) * counts)).to(logits_BC.dtype)
+        if train.focal == 0:
+            return cross_entropy(logits_BC, y_B, weight, label_smoothing=train.label_smoothing)
+        target = torch.nn.functional.one_hot(y_B, logits_BC.shape[1]).to(logits_BC) * (1 - train.label_smoothing)
+        target = (target + train.label_smoothing / logits_BC.shape[1]) * (1 if weight is None else weight)
+        losses = torch.stack([-((1 - p) ** train.focal) * p.log() for p in logits_BC.softmax(1).unbind(1)], 1)
+        return (target * losses).sum() / (len(y_B) if weight is None else weight[y_B].sum())
 
     @torch.no_grad()
     def _evaluate(self, x_NCHW, y_N):

@@ -92,6 +92,25 @@ def test_float32_stays_close_over_a_short_run(engine, net):
         assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in pack.state(number).values())
 
 
+@pytest.mark.parametrize(("engine", "net"), TRAINS)
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_focal_losses_and_weights_of_classes_are_plain(engine, net, class_weights):
+    data = make_data(num_train=60)
+    few = (data.y_train_N != 1) | (torch.arange(60) % 3 == 0)  # of one class a third
+    data = dataclasses.replace(data, x_train_NCHW=data.x_train_NCHW[few], y_train_N=data.y_train_N[few])
+    config = make_config(epochs=2, train__class_weights=class_weights, **NETS[net])
+    all_params = [{}, {"train.focal": 2.0}, {"train.focal": 0.5, "train.label_smoothing": 0.2, "reg": 0.01}]
+    pack = Pack(config, data, [TrialSpec(i, params) for i, params in enumerate(all_params)], engine=engine)
+    while not pack.done:
+        report = pack.run_epoch()
+    pack.drop([0])  # coefficients go with their trials
+    for number, params in enumerate(all_params[1:], start=1):
+        plain = PlainTrial(config.with_params(params), data).run()
+        assert_same_state(pack.state(number, "last"), plain.state())
+        measured = list(dataclasses.astuple(report.results[number])[2:9])
+        assert measured == pytest.approx(plain.epochs[-1], rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.parametrize("schedule", ["exponential", "step", "cosine"])
 def test_schedules_are_torchs(data, schedule):
     config = make_config(epochs=7, train__lr_schedule=schedule, train__lr_step=2, model__name="linear")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
@@ -133,7 +132,7 @@ class FusedEngine(StackedEngine):
     def _backward(self, x_BCHW: Tensor, y_B: Tensor, buffers: Stacked) -> tuple[Tensor, Stacked]:
         """(loss_K, gradients) of all but the linear layers' weights, which their layers hold ready."""
         logits_KCB = self._forward(x_BCHW, buffers)
-        loss_K, delta = cross_entropy(logits_KCB, y_B, self.state.smoothing_K)
+        loss_K, delta = self.state.loss.with_derivative(logits_KCB, y_B)
         gradients: Stacked = {}
         for layer in reversed(self._layers):
             if layer is self._first:
@@ -141,16 +140,3 @@ class FusedEngine(StackedEngine):
                 break
             delta = layer.backward(delta, gradients)
         return loss_K, gradients
-
-
-def cross_entropy(logits_KCB: Tensor, y_B: Tensor, smoothing_K: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`cost.data_loss` and its derivative by the logits, of shapes [K] and [K, C, B]."""
-    num_trials, num_classes, num_images = logits_KCB.shape
-    logp_KCB = log_softmax(logits_KCB, dim=1)
-    loss_K = -logp_KCB.gather(1, y_B.expand(num_trials, 1, -1)).squeeze(1).mean(1)
-    target = (torch.arange(num_classes, device=y_B.device).unsqueeze(1) == y_B).to(logp_KCB.dtype)
-    if smoothing_K is not None:
-        smoothing_K11 = smoothing_K.view(-1, 1, 1)
-        loss_K = (1 - smoothing_K) * loss_K - smoothing_K * logp_KCB.mean((1, 2))
-        target = (1 - smoothing_K11) * target + smoothing_K11 / num_classes
-    return loss_K, logp_KCB.exp_().sub_(target).div_(num_images)

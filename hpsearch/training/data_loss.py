@@ -1,0 +1,125 @@
+"""What a training step makes small beside the penalties: cross-entropy, and what may be made of it by trial.
+
+Of an image b with label y, classes c have the targets t_c: 1 - smoothing for y, and smoothing / C for each of all. Its
+loss is the sum over c of w_c * t_c * (1 - p_c)^gamma * -log p_c, and that of a batch their sum over that of the w_y, as
+in `torch.nn.CrossEntropyLoss` where gamma is 0.
+
+Shapes: K = trials in the pack, B = batch, C = classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from hpsearch.training.cost import data_loss
+from hpsearch.training.vectors import Vectors
+
+
+@dataclass(frozen=True)
+class DataLoss:
+    """Of the trials of a pack; None where nobody has any use for it.
+
+    Args:
+        smoothing: mass moved off the true class (Szegedy et al. 2015), of shape [K].
+        gamma: of the focal loss (Lin et al. 2017), of shape [K].
+        class_weights: w, of shape [C].
+    """
+
+    smoothing: Tensor | None
+    gamma: Tensor | None
+    class_weights: Tensor | None
+
+    @classmethod
+    def of(cls, vectors: Vectors, class_weights: Tensor | None, like: Tensor) -> DataLoss:
+        """In the precision and on the device of `like`."""
+        by_trial = (vectors.label_smoothing, vectors.focal)
+        smoothing, gamma = (vector.to(like, copy=True) if vector.any() else None for vector in by_trial)
+        return cls(smoothing, gamma, None if class_weights is None else class_weights.to(like))
+
+    @property
+    def by_trial(self) -> tuple[Tensor | None, ...]:
+        """What differs from trial to trial."""
+        return self.smoothing, self.gamma
+
+    def of_slot(self, slot: int) -> DataLoss:
+        """That of one trial, K = 1: views."""
+        smoothing, gamma = (None if vector is None else vector[slot : slot + 1] for vector in self.by_trial)
+        return DataLoss(smoothing, gamma, self.class_weights)
+
+    def __call__(self, logits_KBC: Tensor, y_B: Tensor) -> Tensor:
+        """Shape [K], by operators through which autograd goes back."""
+        if self.gamma is None and self.class_weights is None:
+            return data_loss(logits_KBC, y_B, self.smoothing)
+        # Classes first: see `data_loss`.
+        logp_CKB = log_softmax(logits_KBC.movedim(2, 0).contiguous(), dim=0)
+        loss_CKB = -logp_CKB
+        if self.gamma is not None:
+            loss_CKB = loss_CKB * _unsure(logp_CKB).pow(self.gamma.view(1, -1, 1))
+        own_KB = loss_CKB.gather(0, y_B.expand(1, logp_CKB.shape[1], -1)).squeeze(0)
+        weights_C, weights_B, total = self._weights(logp_CKB, y_B)
+        own_K = (own_KB * weights_B).sum(1) / total
+        if self.smoothing is None:
+            return own_K
+        all_K = (loss_CKB * weights_C.view(-1, 1, 1)).sum((0, 2)) / (total * len(loss_CKB))
+        return (1 - self.smoothing) * own_K + self.smoothing * all_K
+
+    def with_derivative(self, logits_KCB: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and its derivative by the logits, of shape [K, C, B]."""
+        num_trials, num_classes, num_images = logits_KCB.shape
+        logp_KCB = log_softmax(logits_KCB, dim=1)
+        is_own_CB = torch.arange(num_classes, device=y_B.device).unsqueeze(1) == y_B
+        target = is_own_CB.to(logp_KCB.dtype)
+        if self.smoothing is not None:
+            smoothing_K11 = self.smoothing.view(-1, 1, 1)
+            target = (1 - smoothing_K11) * target + smoothing_K11 / num_classes
+        if self.gamma is not None or self.class_weights is not None:
+            return self._weighed(logp_KCB, y_B, target)
+        loss_K = -logp_KCB.gather(1, y_B.expand(num_trials, 1, -1)).squeeze(1).mean(1)
+        if self.smoothing is not None:
+            loss_K = (1 - self.smoothing) * loss_K - self.smoothing * logp_KCB.mean((1, 2))
+        return loss_K, logp_KCB.exp_().sub_(target).div_(num_images)
+
+    def _weighed(self, logp_KCB: Tensor, y_B: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Of f(p) = (1 - p)^gamma * -log p, p * f'(p) is gamma * p * (1 - p)^(gamma - 1) * log p - (1 - p)^gamma."""
+        weights_C, _, total = self._weights(logp_KCB, y_B)
+        share = target * weights_C.view(-1, 1)
+        p_KCB = logp_KCB.exp()
+        loss_KCB, back_KCB = -logp_KCB, torch.full_like(logp_KCB, -1.0)
+        if self.gamma is not None:
+            gamma_K11 = self.gamma.view(-1, 1, 1)
+            unsure_KCB = _unsure(logp_KCB)
+            factor_KCB = unsure_KCB.pow(gamma_K11)
+            loss_KCB = loss_KCB * factor_KCB
+            back_KCB = gamma_K11 * p_KCB * unsure_KCB.pow(gamma_K11 - 1) * logp_KCB
+            back_KCB = torch.where(unsure_KCB > _least(logp_KCB), back_KCB, 0) - factor_KCB
+        back_KCB = share * back_KCB
+        loss_K = (share * loss_KCB).sum((1, 2)) / total
+        return loss_K, (back_KCB - p_KCB * back_KCB.sum(1, keepdim=True)).div_(total)
+
+    def _weights(self, like: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of the classes and of the images, and the sum of these."""
+        if self.class_weights is None:
+            ones_B = like.new_ones(len(y_B))
+            return like.new_ones(1), ones_B, ones_B.sum()
+        weights_B = self.class_weights[y_B]
+        return self.class_weights, weights_B, weights_B.sum()
+
+
+def balanced_weights(y_N: Tensor, num_classes: int) -> Tensor:
+    """N / (classes that have images * images of the class), of shape [C], float64; 0 for a class without images."""
+    num_C = torch.bincount(y_N, minlength=num_classes).double()
+    present_C = num_C > 0
+    return torch.where(present_C, len(y_N) / (present_C.sum() * num_C.clamp(min=1)), 0)
+
+
+def _unsure(logp: Tensor) -> Tensor:
+    """1 - p; a power of 0 may have no derivative."""
+    return (-torch.expm1(logp)).clamp(min=_least(logp))
+
+
+def _least(like: Tensor) -> float:
+    return torch.finfo(like.dtype).eps
