@@ -19,7 +19,7 @@ from hpsearch.stages.proposals import suggest
 from hpsearch.training import Pack, group
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.images import load_images
-from hpsearch.training.metrics import exploded_value, refuse_undefined
+from hpsearch.training.metric_limits import exploded_value, refuse_undefined
 
 
 class Objective:

@@ -12,7 +12,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.models import build
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
-from hpsearch.training.metrics import refuse_undefined
+from hpsearch.training.metric_limits import refuse_undefined
 
 MAX_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 

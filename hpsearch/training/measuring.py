@@ -49,7 +49,7 @@ def measure(
         slots: where trials are; others have no score.
 
     Raises:
-        UserCodeError: the user's metric raises, or returns no number.
+        Exception: what the user's metric raises.
     """
     state = engine.state
     train_loss_K, train_correct_K = engine.evaluate(*sample)

@@ -24,16 +24,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from hpsearch.config import StudyConfig, usercode
+from hpsearch.config import usercode
 from hpsearch.config.metric import METRICS, Metric
-from hpsearch.datasets.device import TrainingData
-from hpsearch.errors import ConfigError
 from hpsearch.training.cost import data_loss
 
 CPU_SCORES = 2**26  # most probabilities kept at a time: 256 MiB in float32
 GPU_SCORES = 2**28
 TOP = 5  # of top5
-WORST = 0.0  # of measures that are shares
 
 Function = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], Any]
 """A user's: of scores N,C (probabilities, float) and labels N (int64)."""
@@ -196,31 +193,28 @@ class Called(Scored):
 
     def __init__(self, name: str, slots: Sequence[int] | None = None) -> None:
         super().__init__(slots)
-        self._name, self._function = name, usercode.load(name)
+        self._function = usercode.load(name)
 
     @override
     def of_scores(self, scores_KNC: Tensor, y_N: Tensor, finite_K: Sequence[bool]) -> list[float]:
         labels = y_N.cpu().numpy()
         found = []
         for scores_NC, finite in zip(scores_KNC.cpu().numpy(), finite_K, strict=True):
-            found.append(call(self._name, self._function, scores_NC, labels) if finite else math.nan)
+            found.append(call(self._function, scores_NC, labels) if finite else math.nan)
         return found
 
 
-def call(name: str, function: Function, scores_NC: np.ndarray[Any, Any], labels_N: np.ndarray[Any, Any]) -> float:
+def call(function: Function, scores_NC: np.ndarray[Any, Any], labels_N: np.ndarray[Any, Any]) -> float:
     """What the user's function says of copies, which it may change; nan for what is not finite.
 
     Raises:
-        UserCodeError: it raises, or returns no number.
+        TypeError: it returns no number.
+        Exception: whatever it raises, as a net may.
     """
-    with usercode.blame(name, "calling it as train.metric"):
-        value = function(scores_NC.copy(), labels_N.copy())
+    value = function(scores_NC.copy(), labels_N.copy())
     array = isinstance(value, np.ndarray | Tensor) and math.prod(value.shape) == 1
     if not array and not isinstance(value, numbers.Real):
-        raise usercode.UserCodeError(
-            f"train.metric = {name!r} returned {type(value).__name__}, which is no number.\n"
-            "Allowed: a function of (scores N,C, labels N) that returns a float."
-        )
+        raise TypeError(f"it returned {type(value).__name__}, which is no number; allowed: a float")
     found = float(value)
     return found if math.isfinite(found) else math.nan
 
@@ -289,41 +283,3 @@ def score_of(name: str, logits_NC: Tensor, y_N: Tensor) -> float:
     measure = make_measure(name)
     measure.add(logits_NC.unsqueeze(0), y_N)
     return measure.values()[0]
-
-
-def exploded_value(config: StudyConfig, metric: Metric, data: TrainingData) -> float:
-    """What samplers are told of a trial that exploded: finite, and no better than a guess.
-
-    0 for shares. For the loss, what its cost was beyond at least: train.explosion times that of guessing. For a user's
-    function, whose range nobody knows, what it gives where all classes are equally likely.
-
-    Raises:
-        UserCodeError: the function raises or returns no number.
-    """
-    if metric.name == "loss":
-        return config.train.explosion * math.log(data.num_classes)
-    if metric.name in METRICS:
-        return WORST
-    dtype = data.x_val_NCHW[:0].cpu().numpy().dtype
-    scores_NC = np.full((data.num_val, data.num_classes), 1 / data.num_classes, dtype)
-    value = call(metric.name, usercode.load(metric.name), scores_NC, data.y_val_N.cpu().numpy())
-    return value if math.isfinite(value) else WORST
-
-
-def refuse_undefined(config: StudyConfig, metric: Metric, data: TrainingData) -> None:
-    """Whether the metric says anything about these images.
-
-    Raises:
-        ConfigError: it is the same for every net, or the user's function fails.
-    """
-    if metric.name == "top5" and data.num_classes <= TOP:
-        raise ConfigError(
-            f"train.metric = 'top5' is 1 for every net: there are {data.num_classes} classes.\n"
-            f"Allowed: more than {TOP} classes, or another metric."
-        )
-    if metric.name == "auroc" and data.largest_share == 1:
-        raise ConfigError(
-            "train.metric = 'auroc' is not defined: all validation images are of one class.\n"
-            "Hold out images of two classes or more (data.val), or take another metric."
-        )
-    exploded_value(config, metric, data)

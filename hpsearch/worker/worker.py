@@ -37,7 +37,7 @@ from hpsearch.storage import (
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 from hpsearch.training.device_memory import free_memory, is_out_of_memory
 from hpsearch.training.images import load_images
-from hpsearch.training.metrics import exploded_value
+from hpsearch.training.metric_limits import exploded_value
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker import spool
 from hpsearch.worker.checkpoint_writer import Checkpointer

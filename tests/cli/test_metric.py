@@ -46,8 +46,27 @@ brier.minimize = True
 def nothing(scores, labels):
     return float("nan")
 
+def picky(scores, labels):
+    if scores.max(1).mean() > 0.9:
+        raise ValueError("too sure")
+    return 0.5
+
 def broken(scores, labels):
     return scores[:, 7].mean()
+"""
+TINY = """
+[data]
+source = "synthetic"
+synthetic = { shape = [1, 4, 4], classes = 3, train = 90, test = 9, noise = 0.5 }
+[model]
+hidden = [6]
+[train]
+batch_size = 20
+[coarse]
+trials = 12
+[fine]
+trials = 6
+epochs = 3
 """
 LOSS = ("-c", "tiny.toml", "--set", "train.metric=loss")
 
@@ -79,10 +98,8 @@ def test_where_a_class_is_scarce_macro_f1_and_accuracy_pick_different_trials(hps
 @pytest.fixture(scope="module")
 def by_loss(tmp_path_factory, command_line):
     """A search by loss, coarse killed on its way, then fine and the test; tests only read it."""
-    from conftest import TINY_STUDY
-
     folder = tmp_path_factory.mktemp("by-loss")
-    (folder / "tiny.toml").write_text(TINY_STUDY)
+    (folder / "tiny.toml").write_text(TINY)
     line = command_line(folder)
     arguments = ("coarse", *LOSS, "--epochs", 40, "--set", "train.precision=float64")
     often = ("--set", "run.width=3", "--set", "run.checkpoint_seconds=0")
@@ -219,6 +236,16 @@ def test_a_function_that_fails_ends_the_command_before_anything_is_written(hpsea
     assert "measures:broken: calling it as train.metric raised IndexError" in done.stderr
     assert "scores[:, 7]" in done.stderr  # their own frame
     assert rows(hpsearch, "SELECT * FROM studies") == []
+
+
+def test_a_trial_whose_scores_it_does_not_take_fails_alone(hpsearch):
+    (hpsearch.folder / "measures.py").write_text(MEASURES)
+    grid = ("--sampler", "grid", "--trials", 4, "--space", "lr=choice(1e-5, 1e-4, 1e-3, 0.2)", "--space", "reg=none")
+    hpsearch("coarse", "-c", "tiny.toml", *grid, "--set", "train.metric=measures:picky", "--epochs", 6)
+    trials = {t["params"]["lr"]: t for t in hpsearch.json("export", "coarse")["trials"]}
+    assert {lr for lr, trial in trials.items() if trial["state"] == "FAIL"} == {0.2}
+    assert trials[0.2]["attributes"]["reason"] == "ValueError: too sure"
+    assert 'raise ValueError("too sure")' in trials[0.2]["attributes"]["traceback"]
 
 
 def test_a_trial_that_never_gets_a_number_fails_and_says_so(hpsearch):

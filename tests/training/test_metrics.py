@@ -14,7 +14,7 @@ from hpsearch.config import usercode
 from hpsearch.config.metric import METRICS, Metric, metric_of
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult, TrialSpec, best_epoch
-from hpsearch.training import Pack, metrics
+from hpsearch.training import Pack, metric_limits, metrics
 from hpsearch.training.checkpoints import Checkpoint, Checkpoints
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.early_stopping import stopped_early
@@ -226,23 +226,18 @@ def test_a_checkpoint_finds_the_best_epoch_by_the_direction(tmp_path, data):
     assert found.snapshot.best == min(results, key=lambda result: (result.score, result.epoch))
 
 
-def call(name, num_classes=3):
-    scores = np.full((4, num_classes), 1 / num_classes)
-    return metrics.call(name, usercode.load(name), scores, np.arange(4) % num_classes)
-
-
 def test_a_function_of_the_users_says_which_way_is_better():
     assert metric_of("own_measures:brier") == Metric("own_measures:brier", "minimize")
     assert metric_of("own_measures:recognized").direction == "maximize"
     assert metric_of("own_measures:brier").column == "val_brier"
 
 
-def test_what_it_returns_is_a_number_or_an_error():
-    assert math.isnan(call("own_measures:nothing"))
-    with pytest.raises(ConfigError, match=r"returned str, which is no number"):
-        call("own_measures:text")
+def test_what_it_returns_is_a_number_or_an_error_before_the_first_trial(data):
+    assert all(map(math.isnan, measured("own_measures:nothing", torch.zeros(2, 4, 3), torch.arange(4) % 3)))
+    with pytest.raises(ConfigError, match=r"own_measures:text: .* raised TypeError: it returned str, which is no num"):
+        metric_limits.refuse_undefined(make_config(), metric_of("own_measures:text"), data)
     with pytest.raises(ConfigError, match=r"own_measures:broken: calling it as train.metric raised KeyError"):
-        call("own_measures:broken")
+        metric_limits.refuse_undefined(make_config(), metric_of("own_measures:broken"), data)
 
 
 def test_it_cannot_change_what_others_see():
@@ -257,9 +252,9 @@ def test_it_cannot_change_what_others_see():
     [("macro_f1", 0.0), ("auroc", 0.0), ("loss", 3 * math.log(4)), ("own_measures:nothing", 0.0)],
 )
 def test_an_explosion_counts_as_no_better_than_a_guess(data, name, value):
-    assert metrics.exploded_value(make_config(), metric_of(name), data) == pytest.approx(value)
+    assert metric_limits.exploded_value(make_config(), metric_of(name), data) == pytest.approx(value)
 
 
 def test_metrics_that_say_nothing_are_refused(data):
     with pytest.raises(ConfigError, match=r"top5.*is 1 for every net: there are 4 classes"):
-        metrics.refuse_undefined(make_config(), metric_of("top5"), data)
+        metric_limits.refuse_undefined(make_config(), metric_of("top5"), data)
