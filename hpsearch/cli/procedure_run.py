@@ -23,7 +23,7 @@ from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.output import line, print_advice, print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
-from hpsearch.config import Settings
+from hpsearch.config import RunConfig, Settings
 from hpsearch.config.data_sources import FolderPath, parse_source
 from hpsearch.errors import ConfigError
 from hpsearch.search.procedure import Procedure, first_plan, run_procedure
@@ -78,7 +78,7 @@ def run_whole_procedure(
                 db, settings, name=name, limits=limits, checks=checks, listener=progress, stop=stop
             )
         if report is not None:
-            _write_report(db, procedure, report)
+            _write_report(db, procedure, settings.run, report)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
     advice = _advise(db, procedure, gain, time_budget).at(storage_flag(settings.run.storage))
@@ -121,10 +121,10 @@ def _shorter_text(settled: Settled) -> str:
     return f"shorter with --time {round_duration((settled.seconds or 0.0) / 2)}"
 
 
-def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
+def _write_report(db: Database, procedure: Procedure, run: RunConfig, path: Path) -> None:
     from hpsearch.report.search_report import make_report
 
-    made = make_report(db, [stage.name for stage in procedure.stages])
+    made = make_report(db, [stage.name for stage in procedure.stages], run)
     try:
         path.write_text(made.html, encoding="utf-8", errors="replace")
     except OSError as error:
