@@ -55,7 +55,8 @@ def predict(
     set_threads(run.threads)
     evidence = read_study(open_database(run.storage), study)
     num_read, unreadable = 0, list[Unreadable]()
-    with data_progress(output.silent) as progress:
+    rows_are_seen = file is None and sys.stdout.isatty()  # and show by themselves how far it is
+    with data_progress(output.silent or rows_are_seen) as progress:
         net = load_net(evidence, run, trial, progress)
         batches = predict_images(net, images, resolve_device(run.device), top, progress)
         first = next(batches)  # what is wrong with net or device is said before anything is written

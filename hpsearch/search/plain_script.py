@@ -12,6 +12,7 @@ from torch import nn
 
 from hpsearch.config import ModelConfig
 from hpsearch.config.usercode import is_user_code
+from hpsearch.errors import ConfigError
 from hpsearch.models import Dropout, build
 
 WEIGHTS, DESCRIPTION, SCRIPT = "weights.safetensors", "model.toml", "predict.py"
@@ -61,6 +62,9 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
         num_classes: of the net.
         title: a line on what it is.
         files: whether image files are like the training images; else it reads arrays.
+
+    Raises:
+        ConfigError: it is a net that cannot be spelt out.
     """
     own = is_user_code(config.name)
     packages = ["torch", "safetensors", "pillow" if files else "numpy"]
@@ -119,6 +123,11 @@ def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> 
         yield "    )"
         yield ")"
         return
+    if config.name != "resnet":
+        raise ConfigError(
+            f"the net {config.name} cannot be spelt out in layers of PyTorch.\n"
+            "Allowed: linear, mlp, lenet, convnet, resnet, MODULE:FUNCTION."
+        )
     yield f"net = resnet{config.depth}(num_classes={num_classes})"
     yield f"net.conv1 = {_layer(net.get_submodule('conv1'))}"
     if isinstance(net.get_submodule("maxpool"), nn.Identity):

@@ -34,7 +34,7 @@ def write_weights(net: TrainedNet, folder: Path) -> list[Path]:
     """Write the net to a folder, which is made if it is not there; the files.
 
     Raises:
-        ConfigError: they cannot be written.
+        ConfigError: they cannot be written, or the net cannot be spelt out.
     """
     from safetensors.torch import save
 

@@ -17,7 +17,7 @@ from hpsearch.storage import find_study, open_database
 from hpsearch.worker.best_weights import load_portrait
 
 ODD = 'a, "b"\n\r=c.jpg'
-SEARCH = "--data folder:photos --model mlp --trials 3 --epochs 6 --keep all --skip-checks --space lr=log(1e-3,1e-2)"
+SEARCH = "--data folder:photos --model mlp --trials 2 --epochs 6 --keep all --skip-checks --space lr=log(1e-3,1e-2)"
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_arrays_are_taken_as_the_net_was_trained_on_them(trained):
 
 
 def test_any_trial_whose_weights_are_kept_can_be_asked(trained):
-    said = {n: trained("predict", "coarse", "new/day/0.jpg", "--trial", n).stdout for n in range(3)}
-    assert len(set(said.values())) == 3
+    said = {n: trained("predict", "coarse", "new/day/0.jpg", "--trial", n).stdout for n in range(2)}
+    assert len(set(said.values())) == 2
     best = trained.json("best", "coarse")["number"]
     assert trained("predict", "coarse", "new/day/0.jpg").stdout == said[best]
     assert "has no trial 7" in trained("predict", "coarse", "new", "--trial", 7, code=2).stderr
