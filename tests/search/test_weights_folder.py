@@ -28,7 +28,7 @@ NETS = {
     "mlp": {"model.batch_norm": True, "model.dropout": 0.2, "data.normalize": "feature", "data.scale": 255.0},
     "lenet": {"model.activation": "tanh", "data.normalize": "pixel", "train.precision": "float64"},
     "convnet": {"model.batch_norm": True, "model.activation": "gelu", "model.channels": [4, 6]},
-    "resnet": {"model.dropout": 0.2},
+    "resnet": {"model.dropout": 0.2, "data.limit": 8, "data.val": 4},
     "plainnets:tiny": {"model.options": {"width": 5, "kind": "x'\"y"}},
 }
 USERS = """
