@@ -20,6 +20,7 @@ from hpsearch.config.usercode import names_in
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 
+FORMULA = ("=", "+", "-", "@")  # how one begins
 ENDINGS = (
     attributes.REASON,
     attributes.EPOCH,
@@ -62,9 +63,12 @@ def _cell(value: Any) -> str:
         return repr(value)
     if isinstance(value, tuple | list):
         return json.dumps(thaw_all(value))
-    text = str(value)
-    # A cell that starts like a formula would be run by a spreadsheet.
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") and not _is_number(text) else text
+    return safe_cell(value) if isinstance(value, str) else str(value)
+
+
+def safe_cell(text: str) -> str:
+    """Text with a ' in front where a spreadsheet would take it for a formula and run it."""
+    return f"'{text}" if text.startswith(FORMULA) and not _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:

@@ -12,6 +12,7 @@ from hpsearch.cli import (
     dashboard,
     data,
     fleet,
+    prediction,
     procedure,
     report,
     results,
@@ -62,6 +63,7 @@ app.command()(results.boundary)
 app.command()(trial.trial)
 app.command()(retraining.rerun)
 app.command("test")(retraining.final_test)
+app.command()(prediction.predict)
 app.command()(results.export)
 app.command()(report.report)
 app.command()(dashboard.dashboard)

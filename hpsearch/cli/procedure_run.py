@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -22,6 +23,8 @@ from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.output import line, print_advice, print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
+from hpsearch.config import RunConfig, Settings
+from hpsearch.config.data_sources import FolderPath, parse_source
 from hpsearch.errors import ConfigError
 from hpsearch.search.procedure import Procedure, first_plan, run_procedure
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage
@@ -75,11 +78,12 @@ def run_whole_procedure(
                 db, settings, name=name, limits=limits, checks=checks, listener=progress, stop=stop
             )
         if report is not None:
-            _write_report(db, procedure, report)
+            _write_report(db, procedure, settings.run, report)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None
     advice = _advise(db, procedure, gain, time_budget).at(storage_flag(settings.run.storage))
     document = _as_dict(procedure, advice, time.monotonic() - start, report)
+    document["use"] = _use(procedure, settings)
     if output.as_json:
         typer.echo(json.dumps(document))
     else:
@@ -117,10 +121,10 @@ def _shorter_text(settled: Settled) -> str:
     return f"shorter with --time {round_duration((settled.seconds or 0.0) / 2)}"
 
 
-def _write_report(db: Database, procedure: Procedure, path: Path) -> None:
+def _write_report(db: Database, procedure: Procedure, run: RunConfig, path: Path) -> None:
     from hpsearch.report.search_report import make_report
 
-    made = make_report(db, [stage.name for stage in procedure.stages])
+    made = make_report(db, [stage.name for stage in procedure.stages], run)
     try:
         path.write_text(made.html, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -159,6 +163,16 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
     }
 
 
+def _use(procedure: Procedure, settings: Settings) -> str | None:
+    """How image files are given to the best net; None where it is not kept, or was not trained on image files."""
+    is_folder = isinstance(parse_source(settings.study.data.source), FolderPath)
+    if procedure.best_stage is None or settings.run.keep == "none" or not is_folder:
+        return None
+    storage = storage_flag(settings.run.storage)
+    words = ["hpsearch", "predict", procedure.best_stage.name, "IMAGES"]
+    return shlex.join([*words, *(["--storage", storage] if storage is not None else [])])
+
+
 def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -> None:
     best, trial = document["best"], procedure.best
     if best is not None and trial is not None:
@@ -176,4 +190,6 @@ def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -
     line("time", duration_text(document["seconds"]))
     if document["report"] is not None:
         line("report", document["report"])
+    if document["use"] is not None:
+        line("use", document["use"])
     print_advice(replace(advice, reason=""))  # why it stopped stands above

@@ -39,7 +39,8 @@ def report(
     wanted = [(folder, kind) for folder, kind in ((png, "png"), (svg, "svg")) if folder is not None]
     if wanted:
         check_renderer(f"--{wanted[0][1]}")
-    made = make_report(open_database(read_settings(storage=storage.storage).run.storage), studies or ())
+    run = read_settings(storage=storage.storage).run
+    made = make_report(open_database(run.storage), studies or (), run)
     size = _write(page, made.html)
     pictures = [path for folder, kind in wanted for path in write_pictures(made, folder, kind)]
     if output.as_json:

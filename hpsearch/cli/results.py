@@ -1,11 +1,11 @@
-"""status, best, boundary, export: what studies say, whoever made them. None of them imports torch."""
+"""status, best, boundary, export: what studies say, whoever made them. None imports torch, unless for weights."""
 
 from __future__ import annotations
 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import StudyArgument, read_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.wording import count_text, value_text
+
+if TYPE_CHECKING:
+    from hpsearch.analysis.study_trials import StudyTrials
 
 
 class BestFormat(StrEnum):
@@ -123,10 +126,18 @@ def best(
     form: Annotated[BestFormat, typer.Option("--format", "-f", help="table, json, or toml: a study file.")] = (
         BestFormat.table
     ),
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write its net there, for use without hpsearch.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="--weights: replace files that are there.")] = False,
 ) -> None:
     """Show the best trial; as a study file it can be fed back with -c.
 
-    Example: `hpsearch best fine -f toml > best.toml && hpsearch train -c best.toml`
+    --weights writes three files: weights.safetensors; model.toml with classes, images, normalization, net and where it
+    comes from; predict.py, a plain PyTorch script that classifies images with both. A net of MODULE:FUNCTION is
+    imported there from your code, all others are spelt out.
+
+    Example: `hpsearch best fine -f toml > best.toml && hpsearch train -c best.toml` or `hpsearch best --weights net`
     """
 
     from hpsearch.analysis.export import best_study_file
@@ -137,9 +148,11 @@ def best(
 
     evidence = gather_latest(open_storage(storage.storage), study)
     found = best_or_refuse(evidence)
+    files = _write_weights(evidence, storage, weights, force) if weights is not None else []
     if output.as_json or form is BestFormat.json:
         document = {"study": evidence.study.name, "metric": evidence.metric.name, **trial_as_dict(found)}
-        typer.echo(json.dumps({**document, "measures": evidence.measures_of(found)}))
+        written = {"files": list(map(str, files))} if files else {}
+        typer.echo(json.dumps({**document, "measures": evidence.measures_of(found), **written}))
     elif form is BestFormat.toml:
         typer.echo(best_study_file(evidence), nl=False)
     else:
@@ -149,6 +162,16 @@ def best(
         line("params", params_text(found))
         if measures := evidence.measures_of(found):
             line("measures", measures_text(measures))
+    if files and not output.quiet:
+        typer.echo(f"weights  in {weights}; without hpsearch: python {files[-1]} IMAGE...", err=True)
+
+
+def _write_weights(evidence: StudyTrials, storage: Storage, folder: Path, force: bool) -> list[Path]:
+    from hpsearch.search.trained_net import load_net
+    from hpsearch.search.weights_folder import refuse_replacing, write_weights
+
+    refuse_replacing(folder, force=force)
+    return write_weights(load_net(evidence, read_settings(storage=storage.storage).run), folder)
 
 
 @with_groups

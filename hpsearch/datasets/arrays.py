@@ -63,6 +63,16 @@ class Npz(Source):
     def load_test_beside(self) -> Images | None:
         return self.load_test() if self.has_test else None
 
+    def load_unlabelled(self) -> Array:
+        """The array x, or the only one in the file, as it is stored: images of which nobody says what they are.
+
+        Raises:
+            DataError: there is none, or it cannot be read.
+        """
+        with self._open() as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        return self._member(names[0] if len(names) == 1 else "x")
+
     def _class_names(self) -> Array | None:
         with self._open() as archive:
             named = "class_names.npy" in archive.namelist()

@@ -19,6 +19,7 @@ from torch import Tensor
 from hpsearch.config import DataConfig
 from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
+from hpsearch.datasets.decoding import Recipe
 from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.epoch import Epoch, Normalizer
 from hpsearch.datasets.images import Array, Images, Progress
@@ -55,6 +56,8 @@ class TrainingData:
     fingerprint: str
     notes: tuple[str, ...] = field(default=(), kw_only=True)
     """Plain sentences on how the images were read."""
+    recipe: Recipe | None = field(default=None, kw_only=True)
+    """How the image files were decoded; None where the images came as arrays."""
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
 
@@ -178,6 +181,7 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
         augment=config.augment,
         fingerprint="",
         notes=images.notes,
+        recipe=images.recipe,
         memory=memory,
     )
 

@@ -69,7 +69,8 @@ class Folder(Source):
             return Images(x_NCHW[num:], test.y, self.class_names)
         y = np.concatenate([listing.y for listing in splits.values()])
         val_rows = np.arange(num_train, num) if "val" in splits else None
-        return Images(x_NCHW[:num], y, self.class_names, val_rows=val_rows, notes=self._notes(found, recipe))
+        notes = self._notes(found, recipe)
+        return Images(x_NCHW[:num], y, self.class_names, val_rows=val_rows, notes=notes, recipe=recipe)
 
     def _found(self) -> dict[str, Listing]:
         """What the folders of the splits hold: train, perhaps val, perhaps test, in this order."""

@@ -9,10 +9,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from hpsearch.datasets.decoding import Recipe
 
 Array: TypeAlias = npt.NDArray[Any]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -36,6 +39,8 @@ class Images:
     """What there is to say about them: short plain sentences."""
     val_rows: Array | None = None
     """Of a training split: rows of the hold-out, ascending, where the source gives it; else it is drawn."""
+    recipe: Recipe | None = None
+    """Of a training split: how its files were decoded; None where it did not come from image files."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -60,6 +60,17 @@ def list_classes(folder: Path, class_names: Sequence[str]) -> Listing:
     return Listing(files, np.array(labels, dtype=np.int64), left_out)
 
 
+def images_below(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The images in a folder, in any depth, sorted; and the other files, counted by suffix, as `Listing` has them.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = sorted(files_below(folder), key=lambda path: path.relative_to(folder).as_posix())
+    known = SUFFIXES | _readable({_suffix(path) for path in found})
+    return [p for p in found if _suffix(p) in known], Counter(_kind(p) for p in found if _suffix(p) not in known)
+
+
 def subfolders(folder: Path, own: Set[Path] = frozenset()) -> list[str]:
     """Names of the folders in a folder, sorted: not hidden, not a system's, not hpsearch's own.
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise, family_of
 from hpsearch.analysis.records import stage_record
+from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
@@ -27,6 +28,7 @@ from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, pl
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
 from hpsearch.report.figures.updates import _updates_info, plot_updates
+from hpsearch.report.mistakes import mistakes_section
 from hpsearch.report.page import render_page
 from hpsearch.report.stage import StageData, read_stage
 from hpsearch.report.words import Summary, lineage_of, summarize
@@ -51,11 +53,11 @@ class Report:
     figures: dict[str, go.Figure]
 
 
-def make_report(db: Database, names: Sequence[str] = ()) -> Report:
+def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None = None) -> Report:
     """Draw the studies `names`, or all stages of the newest search by hpsearch, in the order in which they were made.
 
     Searches that do not descend from one coarse stage are not drawn together unasked: they may be of other nets, or of
-    other images, so that no best, no sum and no title would be true of all.
+    other images, so that no best, no sum and no title would be true of all. `run` says where images and weights are.
 
     Raises:
         ConfigError: there is nothing to draw, or a study has several objectives.
@@ -71,6 +73,8 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
     ]
     opened = summary.study or drawn[-1].name  # what the headline is about comes first
     shown = [_stage_context(album, index, stage, opened) for index, stage in enumerate(drawn)]
+    best_stage = next((stage for stage in drawn if stage.name == opened), None)
+    mistakes = mistakes_section(album, best_stage, run or RunConfig()) if best_stage is not None else None
     comparisons = history.comparisons(db, album) if not names else []
     checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
     tests = history.tests(drawn)
@@ -81,7 +85,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
         data={"centers": {context["id"]: context.pop("center") for context in shown}},
         scripts=["center.js"],
         subtitle=_subtitle(drawn, [] if names else _left_out(db, drawn)),
-        sections=_sections(bool(checks), bool(comparisons), bool(tests)),
+        sections=_sections(bool(checks), mistakes is not None, bool(comparisons), bool(tests)),
         summary=summary,
         best=_best(drawn, summary),
         ranges=ranges,
@@ -89,6 +93,7 @@ def make_report(db: Database, names: Sequence[str] = ()) -> Report:
         stage_table=history.stage_table(drawn),
         stages=shown,
         checks=checks,
+        mistakes=mistakes,
         comparisons=comparisons,
         tests=tests,
         provenance=[history.provenance(stage) for stage in stages],
@@ -142,12 +147,13 @@ def _subtitle(stages: Sequence[StageData], left_out: Sequence[str]) -> str:
     return " · ".join(parts)
 
 
-def _sections(checks: bool, comparisons: bool, tests: bool) -> list[tuple[str, str]]:
+def _sections(checks: bool, mistakes: bool, comparisons: bool, tests: bool) -> list[tuple[str, str]]:
     sections = [
         ("s-summary", "Summary", True),
         ("s-stages", "Stages", True),
         ("s-checks", "Checks", checks),
         ("s-trials", "Trials", True),
+        ("s-mistakes", "Mistakes", mistakes),
         ("s-comparisons", "Comparisons", comparisons),
         ("s-test", "Test set", tests),
         ("s-provenance", "Provenance", True),

@@ -85,12 +85,22 @@ class Training:
 
 
 def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
-    """A trial of a stage of ours that was begun once.
+    """A trial of a stage of ours that was begun once, to be trained again.
+
+    Raises:
+        ConfigError, RefusedError: as `find_trial`; or it names code that is not trusted.
+    """
+    stored = find_trial(evidence, number)
+    refuse_untrusted(names_in(stored.config.plain()))
+    return stored
+
+
+def find_trial(evidence: StudyTrials, number: int) -> StoredTrial:
+    """A trial of a stage of ours that was begun once; none of its code is asked about, nor imported.
 
     Raises:
         ConfigError: the study has no trial of that number.
-        RefusedError: the study is no stage of a search of ours, nobody has begun the trial, or it names code that is
-            not trusted.
+        RefusedError: the study is no stage of a search of ours, or nobody has begun the trial.
     """
     plan = stored_plan(evidence.study)
     if plan.kind not in SEARCHES:
@@ -103,9 +113,7 @@ def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
         raise ConfigError(f"{evidence.study.name!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     if trial.state == "WAITING":
         raise RefusedError(f"trial {number} of {evidence.study.name!r} has not been trained yet.")
-    config = plan.trial_config.with_params(trial.params)
-    refuse_untrusted(names_in(config.plain()))
-    return StoredTrial(evidence.study, trial, config)
+    return StoredTrial(evidence.study, trial, plan.trial_config.with_params(trial.params))
 
 
 def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = None) -> TrainingData:

@@ -1,4 +1,5 @@
-"""The best trial of a stage, kept: the weights of its best epoch, its first-layer filters, its silent units.
+"""The best trial of a stage, kept: the weights of its best epoch, its first-layer filters, its silent units, and what
+was done to its images, so that it can be used without them.
 
 A safetensors file under a generated name, which is an artifact of the study in Optuna's sense; the study's attributes
 say where, of which epoch, and with what value. So does the file's own metadata: `trial`, `epoch`, `val_acc`, and
@@ -18,7 +19,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record
 from hpsearch.analysis.study_trials import direction_of
 from hpsearch.config.metric import ACCURACY
-from hpsearch.errors import StorageError
+from hpsearch.errors import DataError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.results import goodness
 from hpsearch.storage import Database, StudyRow
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from hpsearch.config import StudyConfig
     from hpsearch.datasets.device import TrainingData
+    from hpsearch.datasets.preprocessing import Preprocessing
     from hpsearch.results import EpochResult
 
 WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
@@ -64,6 +66,7 @@ def write_portrait(
     """
     from safetensors.torch import save_file
 
+    from hpsearch.datasets.preprocessing import Preprocessing
     from hpsearch.training.sparsity import first_layer, unit_sparsity
 
     tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
@@ -71,6 +74,8 @@ def write_portrait(
     tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
     if (filters := first_layer(state, data.shape)) is not None:
         tensors[FILTERS] = filters.float().clone()
+    preprocessing = Preprocessing.of(data)
+    tensors |= preprocessing.tensors()
     path = folder / uuid.uuid4().hex  # without an ending: the id by which Optuna knows an artifact is its file's name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +83,7 @@ def write_portrait(
         metadata = {"trial": str(best.number), "epoch": str(best.epoch), "val_acc": repr(best.val_acc)}
         if config.train.metric != ACCURACY.name:
             metadata |= {"metric": config.train.metric, "value": repr(best.val_score)}
+        metadata |= preprocessing.metadata()
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
     except OSError as error:
         path.unlink(missing_ok=True)
@@ -141,3 +147,23 @@ def load_portrait(study: StudyRow) -> Portrait | None:
         raise StorageError(f"the weights of trial {kept.number} cannot be read: {kept.path}: {error}") from None
     sparsity = {n.removeprefix(SPARSITY): share for n, share in tensors.items() if n.startswith(SPARSITY)}
     return Portrait(kept.number, kept.value, kept.path, tensors.get(FILTERS), sparsity, kept.epoch)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Preprocessing | None]:
+    """The state of the net in a file of weights, and what was done to its images; None where an older
+    version did not keep that.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from hpsearch.datasets.preprocessing import Preprocessing
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            preprocessing = Preprocessing.read(file.metadata() or {}, tensors)
+    except (OSError, SafetensorError, DataError) as error:
+        raise StorageError(f"the weights in {path} cannot be read: {error}") from None
+    return {n.removeprefix(WEIGHTS): tensor for n, tensor in tensors.items() if n.startswith(WEIGHTS)}, preprocessing

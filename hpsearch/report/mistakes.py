@@ -1,0 +1,129 @@
+"""The section on what the best trial gets wrong: which classes it takes for which, its worst images, augmentation.
+
+It needs the weights and the training images, and a report is made without them, too: it says then what is missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpsearch.config import RunConfig
+from hpsearch.datasets.catalog import is_present
+from hpsearch.errors import HpsearchError, RefusedError
+from hpsearch.logs import get_logger
+from hpsearch.report.album import Album, Shown
+from hpsearch.report.figures.confusion import _confusion_info, plot_confusion
+from hpsearch.report.stage import StageData
+from hpsearch.wording import count_text, value_text
+
+if TYPE_CHECKING:
+    from hpsearch.datasets.images import Array
+    from hpsearch.search.mistakes import Mistakes
+    from hpsearch.search.trained_net import TrainedNet
+
+log = get_logger(__name__)
+
+SIDE = 96  # pixels of a picture, at most
+EXACT = 48  # pixels up to which one is kept exactly, which takes 9 kB at most
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One of a gallery: a data URI, and lines below it."""
+
+    source: str
+    alt: str
+    lines: tuple[str, ...] = ()
+    is_small: bool = False
+    """Whether its pixels are to be seen as squares."""
+
+
+@dataclass(frozen=True)
+class MistakesSection:
+    """What the page shows; where there is nothing to show, `lead` says why."""
+
+    lead: str
+    confusion: Shown | None = None
+    worst: tuple[Picture, ...] = ()
+    worst_note: str = ""
+    augmented: tuple[tuple[Picture, Picture], ...] = ()
+    augmented_note: str = ""
+
+
+def mistakes_section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection | None:
+    """The section about the best trial of a stage; None where there is no such trial, or another program made it."""
+    if stage.best is None or not stage.record.trained_here:
+        return None
+    try:
+        return _section(album, stage, run)
+    except HpsearchError as error:
+        why = str(error)
+    except (MemoryError, RuntimeError) as error:  # as where a search fills the GPU
+        log.warning("the mistakes of trial %d: %s", stage.best.number, error)
+        why = f"{type(error).__name__}: {error}"
+    return MistakesSection(f"Not shown: {why.partition(chr(10))[0].rstrip('.')}.")
+
+
+def _section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection:
+    best, kept = stage.best, stage.record.weights
+    assert best is not None
+    if kept is None and "weights" not in best.attrs:  # without a second for torch
+        raise RefusedError(f"the weights of trial {best.number} of {stage.name} are not kept")
+    from hpsearch.search.mistakes import augmented, find_mistakes
+    from hpsearch.search.stored_trials import images_of
+    from hpsearch.search.trained_net import load_net
+
+    net = load_net(stage.evidence, run)
+    data_config = net.stored.config.data
+    if not is_present(data_config, Path(run.data_dir)):
+        raise RefusedError(f"{data_config.source} is not below {run.data_dir}, and a report downloads nothing")
+    data = images_of(net.stored, run)
+    found = find_mistakes(net, data)
+    confusion = _confusion_info(found.confusion, found.class_names)
+    few = len(confusion.names) < confusion.num_classes
+    note = "Coloured by the share of the images of a true class; without colour, on the diagonal, what is right." + (
+        f" The {len(confusion.names)} of {confusion.num_classes} classes with the most mistakes." if few else ""
+    )
+    pairs = augmented(net, data)
+    return MistakesSection(
+        _lead(net, found),
+        album.add(f"{stage.name}-confusion", plot_confusion(confusion), "What is taken for what", note),
+        tuple(
+            _picture(
+                wrong.picture,
+                f"{wrong.true}, taken for {wrong.predicted}",
+                (wrong.true, f"→ {wrong.predicted} {wrong.probability:.0%}"),
+            )
+            for wrong in found.worst
+        ),
+        "Validation images whose true class the net thinks least likely: what they are → what they are taken for, and "
+        "how sure the net is. Images with a wrong label turn up here, too.",
+        tuple((_picture(before, "as it is"), _picture(after, "augmented")) for before, after in pairs),
+        f"{', '.join(data_config.augment)}: training images as they are and, below, as the trial saw them once.",
+    )
+
+
+def _lead(net: TrainedNet, found: Mistakes) -> str:
+    number, study = net.stored.trial.number, net.stored.study.name
+    which = f"all {found.num_val:,}" if found.num_seen == found.num_val else f"{found.num_seen:,} of {found.num_val:,}"
+    right = found.num_right
+    return (
+        f"Trial {number} of {study}, with the weights that are kept, on {which} validation images: {right:,} right "
+        f"({value_text(right / found.num_seen)}), {count_text(found.num_seen - right, 'mistake')}."
+    )
+
+
+def _picture(pixels_HWC: Array, alt: str, lines: tuple[str, ...] = ()) -> Picture:
+    """As PNG if it is small, else as a JPEG of a few kB."""
+    from PIL import Image
+
+    image, out = Image.fromarray(pixels_HWC), io.BytesIO()
+    kind = "png" if max(image.size) <= EXACT else "jpeg"
+    image.thumbnail((SIDE, SIDE))
+    image.save(out, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
+    source = f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return Picture(source, alt, lines, is_small=kind == "png")

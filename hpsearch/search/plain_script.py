@@ -1,0 +1,141 @@
+"""The script that uses a trained net without hpsearch: its layers as PyTorch's own, spelt out.
+
+Code rather than a program of torch.export: people read it, change it and train it on, and it ties them to no version of
+PyTorch. The names of the layers are those of the weights, so these load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from hpsearch.config import ModelConfig
+from hpsearch.config.usercode import is_user_code
+from hpsearch.errors import ConfigError
+from hpsearch.models import Dropout, build
+
+WEIGHTS, DESCRIPTION, SCRIPT = "weights.safetensors", "model.toml", "predict.py"
+MEAN, STD = "normalization.mean", "normalization.std"  # among the weights
+
+FILES = '''\
+def read(path):
+    """One image file as a tensor 1,C,H,W: upright, on white, squeezed to the size of the training images."""
+    (channels, height, width), black, white = images["shape"], images["black"], images["white"]
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # 16 or 32 bits
+        deep = torch.frombuffer(bytearray(image.convert("I").tobytes()), dtype=torch.int32).double()
+        gray = ((deep - black) * (255 / (white - black))).round().clamp(0, 255).to(torch.uint8)
+        image = Image.frombytes("L", image.size, bytes(gray.tolist()))
+    elif image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    x_HWC = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(height, width, channels)
+    return x_HWC.permute(2, 0, 1)[None]
+'''
+ARRAYS = '''\
+def read(path):
+    """A file of numpy.save with floats as the net was trained on, as a tensor N,C,H,W."""
+    return torch.from_numpy(numpy.load(path)).reshape(-1, *images["shape"])
+'''
+REST = """
+
+rows = csv.writer(sys.stdout, lineterminator="\\n")
+sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
+with torch.inference_mode():
+    for path in sys.argv[1:]:
+        x_BCHW = (read(path).to(mean.dtype) * images["factor"] - mean) / std
+        for probabilities in net(x_BCHW).softmax(1):
+            best = int(probabilities.argmax())
+            rows.writerow([path, about["classes"]["names"][best], f"{probabilities[best]:.6g}"])
+"""
+
+
+def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, title: str, *, files: bool) -> str:
+    """The script's text; it lies beside the weights and their description.
+
+    A net of the user's is called by its name: its own code goes on being needed, and is not imported here.
+
+    Args:
+        config: of the net.
+        shape: of an image: channels, height, width.
+        num_classes: of the net.
+        title: a line on what it is.
+        files: whether image files are like the training images; else it reads arrays.
+
+    Raises:
+        ConfigError: it is a net that cannot be spelt out.
+    """
+    own = is_user_code(config.name)
+    packages = ["torch", "safetensors", "pillow" if files else "numpy"]
+    standard = ["import csv", "import sys", "import tomllib", "from pathlib import Path"]
+    others = ["import torch", "from PIL import Image, ImageOps" if files else "import numpy"]
+    others += ["from safetensors.torch import load_file", *(["from torch import nn"] if not own else [])]
+    if config.name == "resnet":
+        packages.append("torchvision")
+        others.append(f"from torchvision.models import resnet{config.depth}")
+    elif not own:
+        standard.append("from collections import OrderedDict")
+    use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
+    lines = (
+        f'"""{title}',
+        "",
+        f"{use} It needs {', '.join(packages)}.",
+        '"""',
+        "",
+        *sorted(standard, key=_import_order),
+        "",
+        *sorted(others, key=_import_order),
+        "",
+        "here = Path(__file__).parent",
+        f'about = tomllib.loads((here / "{DESCRIPTION}").read_text(encoding="utf-8"))',
+        'images = about["images"]',
+        f'weights = load_file(here / "{WEIGHTS}")',
+        f'mean, std = weights.pop("{MEAN}"), weights.pop("{STD}")',
+        "",
+        *_net(config, shape, num_classes),
+        "net.to(mean.dtype).load_state_dict(weights)",
+        "net.eval()",
+        "",
+        "",
+    )
+    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + REST
+
+
+def _import_order(line: str) -> tuple[bool, str]:
+    return line.startswith("from"), line
+
+
+def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> Iterator[str]:
+    if is_user_code(config.name):
+        module, _, function = config.name.partition(":")
+        options = "".join(f", {key}={value!r}" for key, value in config.options.items())
+        yield 'sys.path.insert(0, ".")  # run it where the code of the net is'
+        yield f"from {module} import {function}"
+        yield ""
+        yield f"net = {function}({shape}, {num_classes}{options})"
+        return
+    net = build(config, shape, num_classes)
+    if isinstance(net, nn.Sequential):
+        yield "net = nn.Sequential("
+        yield "    OrderedDict("
+        yield from (f"        {name}={_layer(layer)}," for name, layer in net.named_children())
+        yield "    )"
+        yield ")"
+        return
+    if config.name != "resnet":
+        raise ConfigError(
+            f"the net {config.name} cannot be spelt out in layers of PyTorch.\n"
+            "Allowed: linear, mlp, lenet, convnet, resnet, MODULE:FUNCTION."
+        )
+    yield f"net = resnet{config.depth}(num_classes={num_classes})"
+    yield f"net.conv1 = {_layer(net.get_submodule('conv1'))}"
+    if isinstance(net.get_submodule("maxpool"), nn.Identity):
+        yield "net.maxpool = nn.Identity()"
+    if isinstance(pool := net.get_submodule("avgpool"), nn.Sequential):
+        yield f"net.avgpool = nn.Sequential(net.avgpool, {_layer(pool[1])})"
+
+
+def _layer(layer: nn.Module) -> str:
+    """As one would write it: PyTorch shows its own layers so."""
+    return f"nn.Dropout({layer.rate.item():g})" if isinstance(layer, Dropout) else f"nn.{layer!r}"

@@ -1,0 +1,118 @@
+"""A trial's net as it was after its best epoch, with all that is needed to use it: neither images nor training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.summary import best_or_refuse
+from hpsearch.config import RunConfig
+from hpsearch.datasets.images import Progress
+from hpsearch.datasets.preprocessing import Preprocessing
+from hpsearch.errors import DataError, RefusedError
+from hpsearch.models import build
+from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
+from hpsearch.training.precision import PRECISIONS
+from hpsearch.worker.best_weights import read_weights
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNet:
+    """Weights and buffers, what net they are of, and what it takes in and means by what it puts out."""
+
+    stored: StoredTrial
+    state: Mapping[str, Tensor]
+    preprocessing: Preprocessing
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the numbers it was trained in."""
+        return PRECISIONS[self.stored.config.train.precision]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.preprocessing.class_names)
+
+    def module(self, device: torch.device) -> nn.Module:
+        """The net in evaluation mode, on a device.
+
+        Raises:
+            RefusedError: it is of the user's code, which nobody has vouched for; see `config.usercode`.
+            ConfigError: that code is not there, or gives another net now.
+        """
+        net = build(self.stored.config.model, self.preprocessing.shape, self.num_classes)
+        try:
+            net.load_state_dict(dict(self.state))
+        except RuntimeError as error:
+            name = self.stored.config.model.name
+            raise RefusedError(
+                f"the weights of trial {self.stored.trial.number} do not fit the net that {name} makes now: "
+                f"{' '.join(str(error).split())}\nBring back the code that it was trained with."
+            ) from None
+        return net.to(device, self.dtype).eval()
+
+
+def load_net(
+    evidence: StudyTrials, run: RunConfig, number: int | None = None, progress: Progress | None = None
+) -> TrainedNet:
+    """The net of the best trial of a stage, or of another one whose weights are kept.
+
+    Args:
+        evidence: the stage.
+        run: where weights are kept and, for those that an older version kept, where images are cached.
+        number: of the trial.
+        progress: hears (done, total) should images have to be read.
+
+    Raises:
+        ConfigError: the study has no trial of that number.
+        RefusedError: it has no finished trial, is no stage of ours, or no weights of the trial are kept.
+        StorageError: the file with the weights cannot be read.
+        DataError: an older version kept no more than the weights, and the training images are gone.
+    """
+    stored = find_trial(evidence, best_or_refuse(evidence).number if number is None else number)
+    state, preprocessing = read_weights(weights_file(stored, run))
+    if preprocessing is None:
+        preprocessing = _from_the_images(stored, run, progress)
+    return TrainedNet(stored, state, preprocessing)
+
+
+def weights_file(stored: StoredTrial, run: RunConfig) -> Path:
+    """Where the weights of a trial are: where they were put, or below run.artifact_dir, should that have moved.
+
+    Raises:
+        RefusedError: they are not kept, or not on this machine.
+    """
+    best, number = stage_record(stored.study).weights, stored.trial.number
+    kept = [best.path] if best is not None and best.number == number else []
+    kept += [path] if (path := trial_record(stored.trial).weights) is not None else []
+    places = [place for path in kept for place in (path, Path(run.artifact_dir, path.name))]
+    if found := next((place for place in places if place.is_file()), None):
+        return found
+    whose = f"trial {number} of {stored.study.name!r}"
+    if places:
+        raise RefusedError(
+            f"the weights of {whose} are not here: {places[0]}.\n"
+            "Allowed: a machine that has this file; it may lie in run.artifact_dir."
+        )
+    there = f"trial {best.number}, whose weights are; or " if best is not None else ""
+    raise RefusedError(
+        f"the weights of {whose} are not kept.\n"
+        f"Allowed: {there}a search with --keep best (its best trial) or --keep all (all that complete)."
+    )
+
+
+def _from_the_images(stored: StoredTrial, run: RunConfig, progress: Progress | None) -> Preprocessing:
+    try:
+        return Preprocessing.of(images_of(stored, run, progress))
+    except DataError as error:
+        raise DataError(
+            f"the weights of {stored.study.name!r} were kept by an older version of hpsearch, without what was done "
+            f"to the images, so the training images are needed: {error}"
+        ) from None

@@ -1,0 +1,101 @@
+"""A trained net in a folder that needs no hpsearch: weights, a description, and a script that uses both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpsearch.analysis.records import stage_record
+from hpsearch.config.concise import SECTIONS, concise
+from hpsearch.config.metric import Metric, metric_of
+from hpsearch.config.template import as_toml
+from hpsearch.datasets.atomic import replacing
+from hpsearch.datasets.decoding import Recipe
+from hpsearch.errors import ConfigError, DataError
+from hpsearch.search.plain_script import DESCRIPTION, MEAN, SCRIPT, STD, WEIGHTS, plain_script
+from hpsearch.search.trained_net import TrainedNet
+
+FILES = (WEIGHTS, DESCRIPTION, SCRIPT)
+
+
+def refuse_replacing(folder: Path, *, force: bool) -> None:
+    """Say no to a folder that is none or, without `force`, has one of the files already.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--weights {folder} is a file.\nAllowed: a folder; it is made if it is not there.")
+    if not force and (there := next((folder / name for name in FILES if (folder / name).exists()), None)):
+        raise ConfigError(f"{there} is there already.\nReplace it with --force, or give another folder.")
+
+
+def write_weights(net: TrainedNet, folder: Path) -> list[Path]:
+    """Write the net to a folder, which is made if it is not there; the files.
+
+    Raises:
+        ConfigError: they cannot be written, or the net cannot be spelt out.
+    """
+    from safetensors.torch import save
+
+    pre, stored = net.preprocessing, net.stored
+    recipe = _recipe(net)
+    means = {name: tensor.to(net.dtype) for name, tensor in zip((MEAN, STD), pre.tensors().values(), strict=True)}
+    weights = {name: tensor.contiguous() for name, tensor in net.state.items()}
+    script = plain_script(stored.config.model, pre.shape, net.num_classes, _title(net), files=recipe is not None)
+    contents = {
+        WEIGHTS: save({**weights, **means}),
+        DESCRIPTION: (f"# {_title(net)}\n\n{as_toml(_description(net, recipe))}").encode(errors="replace"),
+        SCRIPT: script.encode(errors="replace"),
+    }
+    paths = [folder / name for name in FILES]
+    try:
+        for path in paths:
+            with replacing(path) as file:
+                file.write(contents[path.name])
+    except OSError as error:
+        raise ConfigError(f"--weights {folder} cannot be written: {error.strerror}.") from None
+    return paths
+
+
+def _recipe(net: TrainedNet) -> Recipe | None:
+    try:
+        return net.preprocessing.file_recipe
+    except DataError:
+        return None
+
+
+def _title(net: TrainedNet) -> str:
+    trial, study = net.stored.trial, net.stored.study
+    quoted = "".join(char if char.isprintable() and char not in '"\\' else " " for char in study.name)
+    metric, value = _metric(net), trial.value
+    of = f", {metric.label} {metric.text(value)}" if value is not None else ""
+    return f"Trial {trial.number} of {quoted}: {net.stored.config.model.name}{of}."
+
+
+def _metric(net: TrainedNet) -> Metric:
+    return metric_of(net.stored.config.train.metric)
+
+
+def _description(net: TrainedNet, recipe: Recipe | None) -> Mapping[str, Mapping[str, Any]]:
+    """What the script reads in [classes] and [images], and where all of it comes from."""
+    pre, stored = net.preprocessing, net.stored
+    config = concise(stored.config)
+    images: dict[str, Any] = {"shape": list(pre.shape), "factor": pre.normalization.factor}
+    if recipe is not None:
+        images |= {"black": recipe.black, "white": recipe.white}
+    images["normalized"] = f"(x * factor - mean) / std, which are in {WEIGHTS} as {MEAN} and {STD}"
+    return {
+        "trial": {
+            "study": stored.study.name,
+            "number": stored.trial.number,
+            _metric(net).column: stored.trial.value,
+            "epoch": stored.best_epoch,
+            "params": dict(stored.trial.params),
+        },
+        "classes": {"names": list(pre.class_names)},
+        "images": images,
+        **{section: config[section] for section in SECTIONS},
+        "versions": dict(stage_record(stored.study).versions),
+    }

@@ -1,0 +1,173 @@
+"""A net that leaves the house says the same elsewhere: by a plain script, where hpsearch cannot be imported."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hpsearch.analysis.study_trials import read_study
+from hpsearch.config import load_settings
+from hpsearch.config.usercode import trust
+from hpsearch.errors import DataError, RefusedError
+from hpsearch.search.prediction import Unreadable, find_images, predict_images
+from hpsearch.search.stage_run import run_stage
+from hpsearch.search.trained_net import load_net
+from hpsearch.search.weights_folder import write_weights
+from hpsearch.stages.plan import plan_coarse
+from hpsearch.storage import open_database
+
+NETS = {
+    "linear": {"data.normalize": "none"},
+    "mlp": {"model.batch_norm": True, "model.dropout": 0.2, "data.normalize": "feature", "data.scale": 255.0},
+    "lenet": {"model.activation": "tanh", "data.normalize": "pixel", "train.precision": "float64"},
+    "convnet": {"model.batch_norm": True, "model.activation": "gelu", "model.channels": [4, 6]},
+    "resnet": {"model.dropout": 0.2, "data.limit": 8, "data.val": 4},
+    "plainnets:tiny": {"model.options": {"width": 5, "kind": "x'\"y"}},
+}
+USERS = """
+from torch import nn
+def tiny(shape, num_classes, width, kind):
+    assert kind == "x'\\"y"
+    return nn.Sequential(nn.Conv2d(shape[0], width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(width, num_classes))
+"""
+# Runs each folder's script as `python FOLDER/predict.py FILES` does; importing torch once is enough.
+DRIVER = """
+import contextlib, io, json, runpy, sys
+try:
+    import hpsearch
+    sys.exit("hpsearch is here")
+except ImportError:
+    pass
+folders, files = json.loads(sys.stdin.read())
+said = {}
+for folder in folders:
+    sys.argv = [f"{folder}/predict.py", *files[folder]]
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+    with contextlib.redirect_stdout(out):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    out.flush()
+    said[folder] = out.buffer.getvalue().decode("utf-8", "surrogateescape")
+print(json.dumps(said))
+"""
+
+
+def draw_images(folder, size=(11, 9)):
+    """One of each kind that is decoded in its own way."""
+    rng = np.random.default_rng(3)
+    rgb = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    folder.mkdir(parents=True)
+    Image.fromarray(rgb).save(folder / "plain.png")
+    Image.fromarray(rgb).save(folder / 'a, "b"\nc.jpg')
+    Image.fromarray(rgb[..., 0]).save(folder / "gray.png")
+    Image.fromarray(rgb).quantize(8).save(folder / "palette.gif")
+    Image.fromarray(np.dstack([rgb, rgb[..., :1]])).save(folder / "transparent.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(rgb).save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(rng.integers(0, 4000, size).astype(np.uint16)).save(folder / "deep.png")
+    Image.fromarray(rng.integers(-50, 70_000, size).astype(np.int32)).save(folder / "deeper.tif")
+
+
+def train(name, source, study=None, **keys):
+    flags = {"data.source": source, "model.name": name, "train.batch_size": 8, "coarse.trials": 1, "coarse.epochs": 1}
+    flags |= {"data.val": 6, "run.device": "cpu", "run.threads": 1, **keys}
+    settings = load_settings(flags=flags, spaces=["lr=log(1e-4,1e-3)", "reg=none"])
+    study = study or name.partition(":")[0]
+    db = open_database("sqlite:///studies.db", create=True)
+    run_stage(db, plan_coarse(settings, study), settings.run, checks=False)
+    return load_net(read_study(db, study), settings.run)
+
+
+@pytest.fixture(scope="module")
+def handed_out(tmp_path_factory):
+    """Nets trained on a folder of photographs that is gone then; what their scripts say, and what predict says."""
+    home, before = tmp_path_factory.mktemp("nets"), Path.cwd()
+    os.chdir(home)
+    sys.path.insert(0, str(home))
+    try:
+        Path("plainnets.py").write_text(USERS)
+        trust("plainnets")
+        for label in ("one", "two"):
+            draw_images(Path("photos", label, "some"))
+            draw_images(Path("photos", label, "more"), size=(8, 8))
+        draw_images(Path("new"))
+        files = sorted(str(path) for path in Path("new").iterdir())
+        nets = {name.partition(":")[0]: train(name, "folder:photos", **keys) for name, keys in NETS.items()}
+        # Floats of a synthetic source are no image files.
+        floats = {"data.synthetic": {"shape": [2, 3, 4], "classes": 3, "train": 60}}
+        nets["floats"] = train("linear", "synthetic", "floats", **floats)
+        np.save("floats.npy", np.random.default_rng(0).normal(size=(3, 2, 3, 4)))
+        np.savez("floats.npz", x=np.load("floats.npy"))
+        Path("photos").rename("photos.gone")
+        expected, given = {}, {}
+        for name, net in nets.items():
+            given[name] = ["floats.npy"] if name == "floats" else files
+            write_weights(net, Path(name))
+            images = find_images(["floats.npz"] if name == "floats" else files)
+            expected[name] = [p for batch in predict_images(net, images, torch.device("cpu")) for p in batch]
+        blocked = home / "blocked"
+        blocked.mkdir()
+        (blocked / "hpsearch.py").write_text("raise ImportError('not here')")
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", DRIVER],
+            input=json.dumps([list(nets), given]), env={**os.environ, "PYTHONPATH": str(blocked)},
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with pytest.raises(DataError, match="nothing says which float a pixel of an image file would be"):
+            next(predict_images(nets["floats"], find_images(files), torch.device("cpu")))
+        yield home, given, expected, json.loads(done.stdout)
+    finally:
+        os.chdir(before)
+        sys.path.remove(str(home))
+
+
+@pytest.mark.parametrize("name", [*(name.partition(":")[0] for name in NETS), "floats"])
+def test_the_script_says_what_predict_says(handed_out, name):
+    _, given, expected, said = handed_out
+    rows = list(csv.reader(said[name].splitlines(keepends=True)))
+    assert not any(isinstance(each, Unreadable) for each in expected[name])
+    assert [row[0] for row in rows] == (given[name] * 3 if name == "floats" else given[name])
+    assert [row[1] for row in rows] == [each.top[0][0] for each in expected[name]]
+    probabilities = [each.top[0][1] for each in expected[name]]
+    assert np.abs([float(row[2]) for row in rows] - np.array(probabilities)).max() < 1e-5
+    assert len(set(probabilities)) > 1  # the images differ, and so does what is said of them
+
+
+def test_the_script_is_plain_and_short(handed_out):
+    home, *_ = handed_out
+    for name in NETS:
+        script = (home / name.partition(":")[0] / "predict.py").read_text()
+        assert "import hpsearch" not in script
+        assert "from hpsearch" not in script
+        assert max(map(len, script.splitlines())) <= 120
+        assert len(script.splitlines()) < 75
+        ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E4,E7,F,I,UP", "-"]
+        done = subprocess.run(ruff, input=script, text=True)
+        assert done.returncode == (name == "plainnets:tiny")  # whose import follows a change of sys.path
+
+
+def test_pictures_are_the_images_again(handed_out):
+    """What the report shows is what the files hold, whatever the normalization."""
+    home, *_ = handed_out
+    for name in ("mlp", "lenet", "convnet"):
+        db = open_database(f"sqlite:///{home}/studies.db")
+        net = load_net(read_study(db, name), load_settings().run)
+        x_NCHW = np.random.default_rng(0).integers(0, 256, (2, *net.preprocessing.shape)).astype(np.uint8)
+        pictures = net.preprocessing.pictures(net.preprocessing.normalize(x_NCHW, torch.empty(0)))
+        assert (pictures == x_NCHW.transpose(0, 2, 3, 1)).all()
+
+
+def test_weights_that_are_not_kept_are_said_to_be_so(db, tiny):
+    settings = tiny(run__keep="none", coarse__trials=1, space=["lr=log(1e-4,1e-3)", "reg=none"])
+    evidence = run_stage(db, plan_coarse(settings), settings.run, checks=False)
+    with pytest.raises(RefusedError, match=r"not kept.\nAllowed: a search with --keep best"):
+        load_net(evidence, settings.run)
