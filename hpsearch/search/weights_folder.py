@@ -8,7 +8,7 @@ from typing import Any
 
 from hpsearch.analysis.records import stage_record
 from hpsearch.config.concise import SECTIONS, concise
-from hpsearch.config.metric import Metric, metric_of
+from hpsearch.config.metric import Metric
 from hpsearch.config.template import as_toml
 from hpsearch.datasets.atomic import replacing
 from hpsearch.datasets.decoding import Recipe
@@ -75,7 +75,7 @@ def _title(net: TrainedNet) -> str:
 
 
 def _metric(net: TrainedNet) -> Metric:
-    return metric_of(net.stored.config.train.metric)
+    return Metric(net.stored.config.train.metric)  # its name is enough: a function of the user's need not be imported
 
 
 def _description(net: TrainedNet, recipe: Recipe | None) -> Mapping[str, Mapping[str, Any]]:
