@@ -86,7 +86,9 @@ class DataConfig(Section):
     ] = ()
     """hflip, and crop:N (shift by up to N pixels, zeros come in)."""
     size: Annotated[int | None, UsedBy("data.source", FOLDER), Field(ge=1)] = None
-    """Height and width that a folder's images are squeezed to; without it their median short side, from 8 to 64."""
+    """Height and width of the images of a folder; without it their median short side, from 8 to 64."""
+    resize: Annotated[Literal["squeeze", "crop"], CameLater, UsedBy("data.source", FOLDER)] = "squeeze"
+    """Of a folder: squeeze, the whole image; or crop, the square in its middle, for training and evaluation alike."""
     limit: int | None = Field(None, ge=2)
     """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -23,11 +23,17 @@ from hpsearch.errors import DataError
 
 
 class Folder(Source):
-    """Images squeezed into squares of `size`, or of their own size; RGB, or grayscale if all training images are."""
+    """Images squeezed into squares of `size`, or of their own size; RGB, or grayscale if all training images are.
 
-    def __init__(self, path: Path, size: int | None, data_dir: Path, progress: Progress | None = None) -> None:
+    With `crop` the square in the middle is kept instead.
+    """
+
+    def __init__(
+        self, path: Path, size: int | None, data_dir: Path, progress: Progress | None = None, *, crop: bool = False
+    ) -> None:
         self.path = path
         self.size = size
+        self.crop = crop
         self.cache_dir = data_dir / "cache"
         self.progress = progress
         self.description = f"images in {path}"
@@ -62,7 +68,7 @@ class Folder(Source):
         found = self._found()
         splits = found if "test" in found else _with_test_share(found)
         files = {split: listing.files for split, listing in splits.items()}
-        x_NCHW, recipe = decoded(files, self.path, self.size, self.cache_dir, self.progress)
+        x_NCHW, recipe = decoded(files, self.path, self.size, self.cache_dir, self.progress, crop=self.crop)
         test = splits.pop("test")
         num, num_train = len(x_NCHW) - len(test.y), len(splits["train"].y)
         if not train:

@@ -17,7 +17,10 @@ def size_note(recipe: Recipe, given: bool) -> str:
     new = f"{recipe.size}x{recipe.size}"
     if smallest == largest == new:
         return f"{what}, as they are"
-    verb = "resized" if smallest == largest and len(set(recipe.largest)) == 1 else "squeezed"
+    if smallest == largest and len(set(recipe.largest)) == 1:
+        verb = "resized"
+    else:
+        verb = "cropped in the middle" if recipe.crop else "squeezed"
     return f"{what} {verb} to {new}" + ("" if given else "; data.size sets another size")
 
 

@@ -36,7 +36,8 @@ def open_source(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progres
     """
     match parse_source(config.source):
         case FolderPath(path):
-            return Folder(_found(path, config.source, "is not a folder"), config.size, data_dir, progress)
+            found = _found(path, config.source, "is not a folder")
+            return Folder(found, config.size, data_dir, progress, crop=config.resize == "crop")
         case NpzPath(path):
             return Npz(_found(path, config.source, "cannot be read"))
         case UserFunction(name):
