@@ -277,6 +277,8 @@ class RunConfig(Section):
     """Devices of the workers, as cuda:0, cuda:1; of each, where there are more workers than devices, several."""
     threads: int = Field(0, ge=0)
     """CPU threads of a worker; 0 shares out the cores."""
+    memory: int = Field(0, ge=0)
+    """Bytes of images that memory holds: more stay on disk, for the same numbers. 0: half of what is free."""
     lease_seconds: float = Field(15.0, gt=0)
     """Longest silence of a worker before another one takes its trials over."""
     checkpoint_seconds: float = Field(10.0, ge=0)

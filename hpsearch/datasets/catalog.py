@@ -11,7 +11,7 @@ import numpy as np
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets.images import Progress
-from hpsearch.datasets.normalization import CHUNK, Normalization, fit
+from hpsearch.datasets.normalization import Normalization, fit, parts
 from hpsearch.datasets.sources import DATA_DIR, DOWNLOADABLE, load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import ConfigError
@@ -104,8 +104,8 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
 
 def _mean_and_std(x_NCHW: np.ndarray[Any, Any], normalization: Normalization) -> dict[str, float]:
     total = squares = 0.0
-    for start in range(0, len(x_NCHW), CHUNK):
-        chunk = normalization.apply(x_NCHW[start : start + CHUNK])
+    for part in parts(x_NCHW):
+        chunk = normalization.apply(part)
         total += float(chunk.sum())
         squares += float(np.square(chunk).sum())
     mean = total / x_NCHW.size

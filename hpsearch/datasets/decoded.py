@@ -30,7 +30,7 @@ from hpsearch.datasets.decoding import (
     read_header,
     why_not,
 )
-from hpsearch.datasets.images import Array, Progress
+from hpsearch.datasets.images import Progress
 from hpsearch.datasets.locking import locked
 from hpsearch.errors import DataError
 from hpsearch.logs import get_logger
@@ -54,7 +54,7 @@ def decoded(
     progress: Progress | None,
     *,
     crop: bool = False,
-) -> tuple[Array, Recipe]:
+) -> tuple[np.memmap[Any, Any], Recipe]:
     """The images of all splits, in their order, as N,C,size,size uint8, memory-mapped from the cache; and their recipe.
 
     `splits` has the files below `root` by the name of their split; the recipe is made from those of "train". Without a
@@ -88,7 +88,7 @@ def decoded(
                         suffix = "part" if alone else f"{uuid.uuid4().hex}.part"
                         with pillow_warnings(), PartFile(array_path, suffix) as part:
                             recipe = _decode_all(files, size, part, recipe_path, pool, progress, crop=crop)
-            array: Array = np.load(array_path, mmap_mode="r", allow_pickle=False)
+            array: np.memmap[Any, Any] = np.load(array_path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             raise DataError(f"the cache {array_path} cannot be written: {error}") from error
     return array, recipe

@@ -15,6 +15,7 @@ import numpy as np
 from hpsearch.datasets import notes
 from hpsearch.datasets.decoded import decoded
 from hpsearch.datasets.decoding import Recipe
+from hpsearch.datasets.image_file import ImageFile
 from hpsearch.datasets.images import Images, Progress, Source
 from hpsearch.datasets.layout import Layout, find_layout
 from hpsearch.datasets.listing import SUFFIXES, Listing, list_classes, num_loose, subfolders
@@ -71,11 +72,13 @@ class Folder(Source):
         x_NCHW, recipe = decoded(files, self.path, self.size, self.cache_dir, self.progress, crop=self.crop)
         test = splits.pop("test")
         num, num_train = len(x_NCHW) - len(test.y), len(splits["train"].y)
+        file = ImageFile.mapped(x_NCHW) if ImageFile.possible() else None
         if not train:
-            return Images(x_NCHW[num:], test.y, self.class_names)
+            return Images(x_NCHW[num:], test.y, self.class_names, file=file and file.from_row(num))
         y = np.concatenate([listing.y for listing in splits.values()])
         val_rows = np.arange(num_train, num) if "val" in splits else None
-        return Images(x_NCHW[:num], y, self.class_names, val_rows=val_rows, notes=self._notes(found, recipe))
+        said = self._notes(found, recipe)
+        return Images(x_NCHW[:num], y, self.class_names, val_rows=val_rows, notes=said, file=file)
 
     def _found(self) -> dict[str, Listing]:
         """What the folders of the splits hold: train, perhaps val, perhaps test, in this order."""

@@ -32,6 +32,13 @@ def depth_note(recipe: Recipe) -> str:
     return f"{what}: {recipe.black:,} ... {recipe.white:,}, the values in use, become 0 ... 255"
 
 
+def on_disk_note(num_images: int, image_bytes: int) -> str:
+    """Images are more than memory holds."""
+    size = num_images * image_bytes
+    shown = f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
+    return f"images stay on disk: {num_images:,}, of {shown}; run.memory says how many bytes memory holds"
+
+
 def hold_out_note(folder: str, num_images: int, num_without: int) -> str:
     """The images of a validation folder are the hold-out."""
     images = f"the {num_images:,} images of {folder}/" if num_images > 1 else f"the one image of {folder}/"

@@ -25,6 +25,7 @@ from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData, prepare_test
 from hpsearch.datasets.images import Progress
+from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.errors import RefusedError
 from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
@@ -157,7 +158,7 @@ def final_test(
             "Allowed: trials that are COMPLETE."
         )
     data = images_of(stored, run, progress)
-    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress)
+    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress, run.memory)
     if train_on_val:
         data = joined(data)
     epochs = stored.best_epoch if train_on_val else stored.epochs
@@ -228,21 +229,29 @@ def wilson_interval(accuracy: float, num_images: int) -> tuple[float, float]:
 
 def joined(data: TrainingData) -> TrainingData:
     """The validation images added to those to train on, normalized as before."""
+    train, val = data.x_train_NCHW, data.x_val_NCHW
+    if isinstance(train, StoredImages) and isinstance(val, StoredImages):
+        x_NCHW: Tensor | StoredImages = train.followed_by(val)
+    else:
+        assert isinstance(val, Tensor)
+        x_NCHW = torch.cat([data.train_images(), val])
     return replace(
         data,
-        x_train_NCHW=torch.cat([data.train_images(), data.x_val_NCHW]),
+        x_train_NCHW=x_NCHW,
         y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
     )
 
 
 @torch.no_grad()
-def predict(config: StudyConfig, state: Mapping[str, Tensor], x_NCHW: Tensor, num_classes: int) -> Tensor:
+def predict(
+    config: StudyConfig, state: Mapping[str, Tensor], x_NCHW: Tensor | StoredImages, num_classes: int
+) -> Tensor:
     """The class that a trained net finds likeliest for each image, shape [N]."""
     shape = (x_NCHW.shape[1], x_NCHW.shape[2], x_NCHW.shape[3])
-    net = build(config.model, shape, num_classes).to(x_NCHW)
+    net = build(config.model, shape, num_classes).to(x_NCHW.device, x_NCHW.dtype)
     net.load_state_dict(dict(state))
     net.eval()
-    return torch.cat([net(x_BCHW).argmax(1) for x_BCHW in torch.split(x_NCHW, CHUNK)])
+    return torch.cat([net(x_BCHW).argmax(1) for x_BCHW in chunks(x_NCHW, CHUNK)])
 
 
 def confusion_matrix(y_N: Tensor, predicted_N: Tensor, num_classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:
