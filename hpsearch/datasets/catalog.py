@@ -69,6 +69,7 @@ def list_sources(data_dir: Path = DATA_DIR) -> list[SourceInfo]:
         downloadable("svhn", "house numbers", 10, (3, 32, 32), 73_257, 26_032),
         SourceInfo("synthetic", "class templates plus noise", None, None, None, None, "made up"),
         SourceInfo("folder:PATH", "one folder of images per class", None, None, None, None, "your files"),
+        SourceInfo("csv:PATH", "a table of image files with labels", None, None, None, None, "your files"),
         SourceInfo("npz:PATH", "x_train, y_train (x_test, y_test)", None, None, None, None, "your file"),
         SourceInfo("MODULE:FUNCTION", "arrays that it returns", None, None, None, None, "your code"),
     ]
@@ -84,7 +85,7 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         ConfigError, DataError: as `device.prepare`.
     """
     images = load_train(config, data_dir, progress)
-    train, val = divide(config, images.y, images.val_rows)
+    train, val = divide(config, images.y, images.val_rows, images.groups)
     x_train = images.x[train]
     counts = np.bincount(images.y, minlength=images.num_classes)
     return {

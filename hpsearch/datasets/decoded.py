@@ -100,7 +100,8 @@ def _content_key(splits: Splits, root: Path, size: int | None, pool: ThreadPoolE
     for split, files in splits.items():
         key.update(f"\n{split}".encode())
         for path, digest in zip(files, pool.map(_file_digest, files), strict=True):
-            key.update(f"\n{path.relative_to(root).as_posix()} ".encode(errors="surrogateescape") + digest)
+            name = path.relative_to(root) if path.is_relative_to(root) else path  # a table may name any
+            key.update(f"\n{name.as_posix()} ".encode(errors="surrogateescape") + digest)
     return key.hexdigest()
 
 

@@ -176,7 +176,7 @@ def prepare(
 
 def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype, room: int) -> TrainingData:
     """All but the fingerprint."""
-    train, val = divide(config, images.y, images.val_rows)
+    train, val = divide(config, images.y, images.val_rows, images.groups)
     bytes_stay = images.x.dtype == np.uint8
     wanted = _num_bytes(images, len(train), torch.uint8 if bytes_stay else dtype) + _num_bytes(images, len(val), dtype)
     if _stay_on_disk(images, wanted, device, room):

@@ -38,6 +38,8 @@ class Images:
     """What there is to say about them: short plain sentences."""
     val_rows: Array | None = None
     """Of a training split: rows of the hold-out, ascending, where the source gives it; else it is drawn."""
+    groups: Labels | None = None
+    """Of a training split: numbers from 0; images of one group stay in one split."""
     file: ImageFile | None = None
     """Where `x` is mapped from, if it is: in this order, and nothing between."""
 
@@ -64,6 +66,8 @@ class Images:
         digest.update(np.ascontiguousarray(self.y).data)
         if self.val_rows is not None:
             digest.update(np.ascontiguousarray(self.val_rows, dtype=np.int64).data)
+        if self.groups is not None:
+            digest.update(np.ascontiguousarray(self.groups).data)
         return digest.hexdigest()
 
     def _parts(self) -> Iterator[Array]:
