@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from hpsearch.config import DataConfig
+from hpsearch.datasets.image_file import Rows
 from hpsearch.datasets.images import Progress
-from hpsearch.datasets.normalization import Normalization, fit, parts
+from hpsearch.datasets.normalization import Normalization, Part, fit, parts
 from hpsearch.datasets.sources import DATA_DIR, DOWNLOADABLE, load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import ConfigError
@@ -86,7 +88,7 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
     """
     images = load_train(config, data_dir, progress)
     train, val = divide(config, images.y, images.val_rows, images.groups)
-    x_train = images.x[train]
+    x_train: Part = images.x[train] if images.file is None else Rows(images.file, train)
     counts = np.bincount(images.y, minlength=images.num_classes)
     return {
         "source": config.source,
@@ -103,14 +105,15 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
     }
 
 
-def _mean_and_std(x_NCHW: np.ndarray[Any, Any], normalization: Normalization) -> dict[str, float]:
+def _mean_and_std(x_NCHW: Part, normalization: Normalization) -> dict[str, float]:
     total = squares = 0.0
     for part in parts(x_NCHW):
         chunk = normalization.apply(part)
         total += float(chunk.sum())
         squares += float(np.square(chunk).sum())
-    mean = total / x_NCHW.size
-    return {"mean": mean, "std": float(np.sqrt(max(0.0, squares / x_NCHW.size - mean**2)))}
+    size = math.prod(x_NCHW.shape)
+    mean = total / size
+    return {"mean": mean, "std": float(np.sqrt(max(0.0, squares / size - mean**2)))}
 
 
 def fetch(name: str, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> list[Path]:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
 from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.epoch import Epoch
-from hpsearch.datasets.image_file import ImageFile
+from hpsearch.datasets.image_file import ImageFile, Rows
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit
@@ -211,7 +210,7 @@ def _prepared_on_disk(
 ) -> TrainingData:
     """The same of images that are read as they are used: nothing is held whole, and statistics are taken by parts."""
     file = images.file or ImageFile.holding(images.x, np.arange(len(images)))
-    normalization = fit(config.normalize, _Rows(file, train), config.scale)
+    normalization = fit(config.normalize, Rows(file, train), config.scale)
     labels = {"y_train_N": (images.y, train, torch.int64), "y_val_N": (images.y, val, torch.int64)}
     tensors, memory = _place(labels, device)
     as_bytes = images.x.dtype == np.uint8
@@ -239,28 +238,6 @@ def _stay_on_disk(images: Images, num_bytes: int, device: torch.device, room: in
     if not ImageFile.possible() or (images.file is None and device.type == "cpu" and not room):
         return False
     return num_bytes > room_for_images(device, room)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Some images of a file, as `fit` takes them."""
-
-    file: ImageFile
-    rows_N: Array
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.file.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self), *self.file.image_shape)
-
-    def __len__(self) -> int:
-        return len(self.rows_N)
-
-    def __getitem__(self, rows: slice, /) -> Array:
-        return self.file.rows(self.rows_N[rows])
 
 
 Part = tuple[Array, Array, torch.dtype]  # array, rows of it, type on the device

@@ -1,3 +1,4 @@
+# ruff: noqa: N815 - fields with shape suffixes
 """Images one behind the other in a file, read as they are wanted: more of them than memory holds.
 
 Read rather than mapped: what was read counts for nobody's memory, and a file that is cut is an error, no signal.
@@ -12,6 +13,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -112,3 +114,27 @@ class ImageFile:
 
 def _received(duplicate: Any, offset: int, image_shape: Sequence[int], dtype: Any, name: str) -> ImageFile:
     return ImageFile(duplicate.detach(), offset, image_shape, dtype, name)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some images of a file, as an array of them is read: a few at a time."""
+
+    file: ImageFile
+    rows_N: npt.NDArray[Any]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
+        return self.file.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N,C,H,W."""
+        return (len(self), *self.file.image_shape)
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
+        return self.file.rows(self.rows_N[rows])

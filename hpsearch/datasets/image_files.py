@@ -51,7 +51,7 @@ class ImageFiles(Source):
     def _load(self, *, train: bool) -> Images:
         found = self._found()
         refuse_leaks({split: listing.groups for split, listing in found.items()})
-        splits = found if "test" in found else _with_test_share(found)
+        splits = dict(found) if "test" in found else _with_test_share(found)
         files = {split: listing.files for split, listing in splits.items()}
         crop = self.config.resize == "crop"
         x_NCHW, recipe = decoded(files, self.root, self.config.size, self.cache_dir, self.progress, crop=crop)

@@ -210,6 +210,7 @@ def test_metadata_of_splits(tmp_path: Path, kind: str, where: str) -> None:
     assert images.val_rows is not None
     assert (len(images), len(images.val_rows)) == (26, 6)
     assert len(load(f"folder:{root}", tmp_path, test=True)) == 4
+    assert "set aside" not in " ".join(images.notes)
 
 
 def test_class_folders_stay_the_classes_where_metadata_has_no_labels(tmp_path: Path) -> None:
