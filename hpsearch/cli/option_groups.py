@@ -67,7 +67,7 @@ class Trained(OptionGroup):
         str | None, typer.Option("--config", "-c", metavar="FILE", help="Study file (TOML); - reads standard input.")
     ] = None
     data: Annotated[
-        str | None, typer.Option(help="digits, cifar10, folder:PATH, npz:PATH, ... See: hpsearch data list.")
+        str | None, typer.Option(help="digits, cifar10, folder:PATH, csv:PATH, npz:PATH, ... See: hpsearch data list.")
     ] = None
     model: Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet, resnet, or MODULE:FUNCTION.")] = None
     sets: Annotated[

@@ -1,4 +1,4 @@
-"""What data.source may be, decided here alone: images of ours by name, a folder, an npz file, the user's function.
+"""What data.source may be, decided here alone: images of ours by name, a folder, a table, an npz file, a function.
 
 A prefix is never a module: `folder:photos` is a path, however much it looks like MODULE:FUNCTION.
 """
@@ -10,19 +10,21 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 SOURCES = ("digits", "faces", "cifar10", "cifar100", "mnist", "fashion-mnist", "svhn", "synthetic")
-FOLDER, NPZ, FUNCTION = "folder:PATH", "npz:PATH", "MODULE:FUNCTION"
-KINDS = (*SOURCES, FOLDER, NPZ, FUNCTION)
+FOLDER, CSV, NPZ, FUNCTION = "folder:PATH", "csv:PATH", "npz:PATH", "MODULE:FUNCTION"
+KINDS = (*SOURCES, FOLDER, CSV, NPZ, FUNCTION)
 """All forms of data.source, as they are shown."""
 
 NOT_YET = {
-    "csv": "tables of file names",
     "torchvision": "data sets and nets by torchvision's names",
     "timm": "nets by timm's names",
     "hf": "data sets and nets of the Hugging Face hub",
 }
 """Prefixes that are kept free, and what they will stand for."""
 
-PREFIXES = ("folder", "npz", *NOT_YET)
+PREFIXES = ("folder", "csv", "npz", *NOT_YET)
+
+REGEX = "regex:"
+"""What an expression for file names begins with, where a column could be named as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,17 @@ class FolderPath:
 
 
 @dataclass(frozen=True, slots=True)
+class CsvPath:
+    """A table of image files with their labels; `path` as for a folder."""
+
+    path: str
+    kind = CSV
+
+    def __str__(self) -> str:
+        return f"csv:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class NpzPath:
     """Arrays in a file; `path` as for a folder."""
 
@@ -73,7 +86,9 @@ class UserFunction:
         return self.name
 
 
-DataSource: TypeAlias = Named | FolderPath | NpzPath | UserFunction
+DataSource: TypeAlias = Named | FolderPath | CsvPath | NpzPath | UserFunction
+
+PATHS: dict[str, type[FolderPath | CsvPath | NpzPath]] = {"folder": FolderPath, "csv": CsvPath, "npz": NpzPath}
 
 
 def parse_source(text: str) -> DataSource:
@@ -92,7 +107,7 @@ def parse_source(text: str) -> DataSource:
         plain = str(PurePosixPath(path))
         if not path.strip() or not plain.strip():
             raise ValueError(f"allowed: {kind}:PATH, the path is missing")
-        return FolderPath(plain) if kind == "folder" else NpzPath(plain)
+        return PATHS[kind](plain)
     if text in SOURCES:
         return Named(text)
     if is_user_code(text):
@@ -121,9 +136,10 @@ def one_spelling(text: str) -> str:
 
 
 def meant(text: str) -> str | None:
-    """A folder that is there, or the name of an npz file, with the prefix that it lacks; None for anything else."""
-    if text.endswith(".npz"):
-        return f"npz:{text}"
+    """A folder that is there, or the name of a file, with the prefix that it lacks; None for anything else."""
+    for ending, prefix in ((".npz", "npz"), (".csv", "csv"), (".tsv", "csv"), (".jsonl", "csv")):
+        if text.endswith(ending):
+            return f"{prefix}:{text}"
     try:
         return f"folder:{text}" if Path(text).is_dir() else None
     except (OSError, ValueError):

@@ -7,16 +7,19 @@ keys are structural: they change the program or its shapes.
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from hpsearch.config.data_sources import (
+    CSV,
     FOLDER,
     FUNCTION,
     NOT_YET,
     NPZ,
     PREFIXES,
+    REGEX,
     SOURCES,
     is_user_code,
     not_yet,
@@ -28,7 +31,7 @@ from hpsearch.config.metric import METRICS
 MODELS = ("linear", "mlp", "lenet", "convnet", "resnet")
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
 
-SOURCE_FORMS = Known(SOURCES, (FOLDER, NPZ, FUNCTION))
+SOURCE_FORMS = Known(SOURCES, (FOLDER, CSV, NPZ, FUNCTION))
 AUGMENTATIONS = Known(("hflip",), ("crop:N (as crop:4)",))
 MODEL_FORMS = Known(MODELS, (FUNCTION,))
 METRIC_FORMS = Known(METRICS, (FUNCTION,))
@@ -64,11 +67,37 @@ def _augmentation(kind: str) -> str:
     raise ValueError(f"allowed: {AUGMENTATIONS}")
 
 
+class CsvConfig(Section):
+    """Columns of a table of images; without them, those that are called as usual: a line says which."""
+
+    path: str | None = None
+    """Files; relative ones start at the table's folder."""
+    label: str | None = None
+    """Classes."""
+    split: str | None = None
+    """train, val or test; "none" for no such column."""
+    group: str | None = None
+    """Patients, scenes, as data.group; "none" for no such column."""
+
+
+def _group(group: str | None) -> str | None:
+    if group is None or not group.startswith(REGEX):
+        return group
+    try:
+        if re.compile(group.removeprefix(REGEX)).groups == 1:
+            return group
+        why = "one group in parentheses"
+    except (re.error, RecursionError, OverflowError) as error:
+        why = f"an expression that can be read, so not with {error}"
+    raise ValueError(f"allowed: {REGEX} with {why}, as regex:^(.+)_")
+
+
 class DataConfig(Section):
     """Which images, how they are split and prepared."""
 
     source: Annotated[str, AfterValidator(_source), SOURCE_FORMS] = "digits"
-    """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH, npz:PATH, MODULE:FUNCTION.
+    """digits, faces, cifar10, cifar100, mnist, fashion-mnist, svhn, synthetic, folder:PATH, csv:PATH, npz:PATH,
+    MODULE:FUNCTION.
     """
     options: Annotated[OptionsField, CameLater, UsedBy("data.source", FUNCTION)] = Options()
     """Keyword arguments of the function, where source is MODULE:FUNCTION."""
@@ -87,8 +116,14 @@ class DataConfig(Section):
         Field(examples=[["hflip", "crop:4"]]),
     ] = ()
     """hflip, and crop:N (shift by up to N pixels, zeros come in)."""
-    size: Annotated[int | None, UsedBy("data.source", FOLDER), Field(ge=1)] = None
-    """Height and width that a folder's images are squeezed to; without it their median short side, from 8 to 64."""
+    size: Annotated[int | None, UsedBy("data.source", FOLDER, CSV), Field(ge=1)] = None
+    """Height and width of the images of a folder or csv; without it their median short side, from 8 to 64."""
+    resize: Annotated[Literal["squeeze", "crop"], CameLater, UsedBy("data.source", FOLDER, CSV)] = "squeeze"
+    """Of a folder or csv: squeeze, the whole image; or crop, the square in its middle, in training and evaluation."""
+    csv: Annotated[CsvConfig, CameLater, UsedBy("data.source", CSV, FOLDER)] = Field(default_factory=CsvConfig)
+    """Columns of a csv file, or of the metadata.csv of a folder."""
+    group: Annotated[str | None, CameLater, UsedBy("data.source", FOLDER, CSV, NPZ), AfterValidator(_group)] = None
+    """What stays in one split, as a patient: a column of a csv, an array of an npz; "regex:^(.+)_" in a folder."""
     limit: int | None = Field(None, ge=2)
     """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -289,6 +324,8 @@ class RunConfig(Section):
     """Devices of the workers, as cuda:0, cuda:1; of each, where there are more workers than devices, several."""
     threads: int = Field(0, ge=0)
     """CPU threads of a worker; 0 shares out the cores."""
+    memory: int = Field(0, ge=0)
+    """Bytes of images that memory holds: more stay on disk, for the same numbers. 0: half of what is free."""
     lease_seconds: float = Field(15.0, gt=0)
     """Longest silence of a worker before another one takes its trials over."""
     checkpoint_seconds: float = Field(10.0, ge=0)

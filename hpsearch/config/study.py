@@ -232,7 +232,7 @@ class StudyConfig(Section):
         for section, model in SEARCHABLE.items():
             own: Section = getattr(self, section)
             for key, field in model.model_fields.items():
-                if CameLater in field.metadata and getattr(own, key) == field.get_default():
+                if CameLater in field.metadata and getattr(own, key) == field.get_default(call_default_factory=True):
                     del plain[section][key]
         return plain
 

@@ -27,9 +27,9 @@ KEYS = {
     r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
     r"(grad\w*_)?clip\w*|ema": "this is not there yet; a trial whose cost explodes is stopped, see train.explosion",
     r"gpus?|cuda": "the key is run.device, as cuda:0; the flag for several is --devices",
-    r"(im(age|g)_?)?(size|resize|shape)": "the key is data.size, for a folder of images",
+    r"(im(age|g)_?)?(size|shape)": "the key is data.size, for a folder of images",
     r"(val(idation)?_?)?(split|share|fraction)|validation": "the key is data.val: a share below 1, or a count",
-    r"path|dir(ectory)?|root|folder": "the key is data.source, as folder:photos or npz:images.npz",
+    r"path|dir(ectory)?|root|folder": "the key is data.source, as folder:photos, csv:photos.csv or npz:images.npz",
     r"(n_|num_|max_)?(trials|evals|samples)|budget": "the keys are coarse.trials and fine.trials",
 }
 """By the last part of a key, as a whole; the first that fits."""

@@ -18,8 +18,10 @@ from typing import IO
 import numpy as np
 from typing_extensions import override
 
+from hpsearch.datasets.groups import number_groups, refuse_leaks
 from hpsearch.datasets.images import Array, Images, Source
 from hpsearch.datasets.labels import read_classes
+from hpsearch.datasets.notes import groups_note
 from hpsearch.errors import DataError
 
 MAX_BYTES = 32 << 30  # largest array that is loaded, however much memory there is
@@ -35,8 +37,9 @@ class Npz(Source):
     Labels: integers, whole floats, booleans or text, as N or N,1, or one-hot, N,C; see `labels.read_classes`.
     """
 
-    def __init__(self, path: Path, max_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, max_bytes: int | None = None, group: str | None = None) -> None:
         self.path = path
+        self.group = group
         self.max_bytes = max_bytes or memory_limit()
         self.description = f"arrays in {path}"
 
@@ -47,7 +50,12 @@ class Npz(Source):
         x = as_images(self._member(f"x_{split}"), f"{self.path}: x_{split}")
         if not train:
             y, name = self._member("y_test"), f"{self.path}: y_test"
-        return Images(x, classes.number(y, name), classes.names, notes=classes.notes)
+            return Images(x, classes.number(y, name), classes.names, notes=classes.notes)
+        groups, notes = None, classes.notes
+        if self.group is not None:
+            names = self._groups(self.group, len(y))
+            groups, notes = number_groups(names), (*notes, groups_note(len(set(names))))
+        return Images(x, classes.number(y, name), classes.names, notes=notes, groups=groups)
 
     @property
     def has_test(self) -> bool:  # type: ignore[override]
@@ -72,6 +80,27 @@ class Npz(Source):
         with self._open() as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
         return self._member(names[0] if len(names) == 1 else "x")
+
+    def _groups(self, name: str, num: int) -> list[str]:
+        """Of the training images: the array of that name, or with `_train` behind it; one with `_test` shares none.
+
+        Raises:
+            DataError: there is no such array, it does not fit, or a group is in both splits.
+        """
+        with self._open() as archive:
+            members = {member.removesuffix(".npy") for member in archive.namelist()}
+        given = f"{name}_train" if f"{name}_train" in members else name
+        groups = self._member(given)
+        if groups.shape not in ((num,), (num, 1)) or groups.dtype.kind not in "biuUST":
+            raise DataError(
+                f"{self.path}: {given} holds {groups.dtype} in shape {groups.shape}, as data.group.\n"
+                f"Allowed: whole numbers or text in shape ({num},), one for each training image."
+            )
+        names = [str(group) for group in groups.ravel().tolist()]
+        if f"{name}_test" in members:
+            tested = [str(group) for group in self._member(f"{name}_test").ravel().tolist()]
+            refuse_leaks({"train": names, "test": tested})
+        return names
 
     def _class_names(self) -> Array | None:
         with self._open() as archive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from hpsearch.config import DataConfig
+from hpsearch.datasets.image_file import Rows
 from hpsearch.datasets.images import Progress
-from hpsearch.datasets.normalization import CHUNK, Normalization, fit
+from hpsearch.datasets.normalization import Normalization, Part, fit, parts
 from hpsearch.datasets.sources import DATA_DIR, DOWNLOADABLE, load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import ConfigError
@@ -69,6 +71,7 @@ def list_sources(data_dir: Path = DATA_DIR) -> list[SourceInfo]:
         downloadable("svhn", "house numbers", 10, (3, 32, 32), 73_257, 26_032),
         SourceInfo("synthetic", "class templates plus noise", None, None, None, None, "made up"),
         SourceInfo("folder:PATH", "one folder of images per class", None, None, None, None, "your files"),
+        SourceInfo("csv:PATH", "a table of image files with labels", None, None, None, None, "your files"),
         SourceInfo("npz:PATH", "x_train, y_train (x_test, y_test)", None, None, None, None, "your file"),
         SourceInfo("MODULE:FUNCTION", "arrays that it returns", None, None, None, None, "your code"),
     ]
@@ -84,8 +87,8 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         ConfigError, DataError: as `device.prepare`.
     """
     images = load_train(config, data_dir, progress)
-    train, val = divide(config, images.y, images.val_rows)
-    x_train = images.x[train]
+    train, val = divide(config, images.y, images.val_rows, images.groups)
+    x_train: Part = images.x[train] if images.file is None else Rows(images.file, train)
     counts = np.bincount(images.y, minlength=images.num_classes)
     return {
         "source": config.source,
@@ -102,14 +105,15 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
     }
 
 
-def _mean_and_std(x_NCHW: np.ndarray[Any, Any], normalization: Normalization) -> dict[str, float]:
+def _mean_and_std(x_NCHW: Part, normalization: Normalization) -> dict[str, float]:
     total = squares = 0.0
-    for start in range(0, len(x_NCHW), CHUNK):
-        chunk = normalization.apply(x_NCHW[start : start + CHUNK])
+    for part in parts(x_NCHW):
+        chunk = normalization.apply(part)
         total += float(chunk.sum())
         squares += float(np.square(chunk).sum())
-    mean = total / x_NCHW.size
-    return {"mean": mean, "std": float(np.sqrt(max(0.0, squares / x_NCHW.size - mean**2)))}
+    size = math.prod(x_NCHW.shape)
+    mean = total / size
+    return {"mean": mean, "std": float(np.sqrt(max(0.0, squares / size - mean**2)))}
 
 
 def fetch(name: str, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> list[Path]:

@@ -47,6 +47,7 @@ class Recipe:
     num_deep: int = 0  # training images of 16 or 32 bits
     black: int = 0  # value of a deep pixel that becomes 0
     white: int = 2**16 - 1  # value of a deep pixel that becomes 255
+    crop: bool = False  # to the square in the middle; else the whole image is squeezed
 
 
 def make_recipe(headers: Sequence[Header], extremes: Sequence[tuple[int, int]], size: int | None) -> Recipe:
@@ -99,9 +100,10 @@ def read_extremes(path: Path) -> tuple[int, int]:
 
 
 def decode(path: Path, recipe: Recipe) -> Array:
-    """One image as C,size,size uint8: upright, on white, squeezed into a square, bilinear with antialiasing.
+    """One image as C,size,size uint8: upright, on white, a square, bilinear with antialiasing.
 
-    Squeezed rather than cropped, since what tells a class may be at the border.
+    Squeezed, since what tells a class may be at the border; or, with `recipe.crop`, its short side becomes `size` and
+    the square in the middle is kept.
 
     Raises:
         Exception: of any kind; Pillow's decoders raise all kinds for damaged files. `why_not` puts it in words.
@@ -111,8 +113,16 @@ def decode(path: Path, recipe: Recipe) -> Array:
     square = (recipe.size, recipe.size)
     with Image.open(path) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.asarray(_eight_bits(image, recipe).resize(square, Image.Resampling.BILINEAR))
+        box = _middle(*image.size) if recipe.crop else None
+        pixels = np.asarray(_eight_bits(image, recipe).resize(square, Image.Resampling.BILINEAR, box))
     return pixels.reshape(*square, recipe.channels).transpose(2, 0, 1)
+
+
+def _middle(width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest square in the middle: left, top, right, bottom."""
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
 
 
 def _eight_bits(image: Image, recipe: Recipe) -> Image:

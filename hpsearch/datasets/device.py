@@ -6,6 +6,7 @@ Shape suffixes: N = images, B = batch, C = channels, H = height, W = width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,12 +22,17 @@ from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.datasets.device_start import start_device
-from hpsearch.datasets.epoch import Epoch, Normalizer
+from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.image_file import ImageFile, Rows
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit
+from hpsearch.datasets.normalizer import Normalizer, normalizer
+from hpsearch.datasets.notes import on_disk_note
+from hpsearch.datasets.room import room_for_images
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
 from hpsearch.datasets.splits import divide, sample
+from hpsearch.datasets.stored import StoredImages
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import step_seed
 
@@ -40,14 +46,15 @@ class TrainingData:
     """The training part and the hold-out on one device; labels are int64.
 
     The hold-out is normalized. So are the training images, but those that are bytes stay bytes, which take a quarter of
-    the memory and of the time to prepare: they are normalized as they are used, to the same numbers.
+    the memory and of the time to prepare: they are normalized as they are used, to the same numbers. Images that memory
+    does not hold stay on disk, and give the same numbers, too.
 
     `fingerprint` is a hash of the training split as it was loaded, before data.limit and the hold-out that it draws.
     """
 
-    x_train_NCHW: Tensor
+    x_train_NCHW: Tensor | StoredImages
     y_train_N: Tensor
-    x_val_NCHW: Tensor
+    x_val_NCHW: Tensor | StoredImages
     y_val_N: Tensor
     shape: tuple[int, int, int]  # channels, height, width
     class_names: tuple[str, ...]
@@ -65,6 +72,11 @@ class TrainingData:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the training images stay there."""
+        return isinstance(self.x_train_NCHW, StoredImages)
 
     @property
     def num_train(self) -> int:
@@ -94,7 +106,9 @@ class TrainingData:
         """
         generator = torch.Generator().manual_seed(step_seed(seed, number, 0, "batches"))
         device = self.x_train_NCHW.device
-        order_N = torch.randperm(self.num_train, generator=generator).to(device)
+        order_N = torch.randperm(self.num_train, generator=generator)
+        if not self.on_disk:
+            order_N = order_N.to(device)
         noises = [(kind, draw_noise(kind, self.num_train, generator).to(device)) for kind in self.augment]
         firsts = range(0, self.num_batches(batch_size) * batch_size, batch_size)
         bounds = tuple((first, min(first + batch_size, self.num_train)) for first in firsts)
@@ -119,12 +133,16 @@ class TrainingData:
 
     def train_images(self, rows_B: Tensor | None = None) -> Tensor:
         """These images of the training part, or all of them: normalized, in the hold-out's precision."""
-        x_BCHW = self.x_train_NCHW if rows_B is None else self.x_train_NCHW.index_select(0, rows_B)
-        return self._normalizer()(x_BCHW)
+        x_NCHW = self.x_train_NCHW
+        if rows_B is not None:
+            x_NCHW = x_NCHW.index_select(0, rows_B)
+        elif isinstance(x_NCHW, StoredImages):
+            x_NCHW = x_NCHW.index_select(0, torch.arange(len(x_NCHW)))
+        return self._normalizer()(x_NCHW)
 
     def _normalizer(self) -> Normalizer:
         """For images of the training part as they are stored."""
-        if self.x_train_NCHW.is_floating_point():
+        if isinstance(self.x_train_NCHW, Tensor) and self.x_train_NCHW.is_floating_point():
             return lambda x_BCHW: x_BCHW
         return normalizer(self.normalization, self.x_val_NCHW)
 
@@ -135,10 +153,12 @@ def prepare(
     dtype: torch.dtype,
     data_dir: Path = DATA_DIR,
     progress: Progress | None = None,
+    room: int = 0,
 ) -> TrainingData:
     """Load the training split, check it, hold out, fit the normalization on the training part, move to the device.
 
-    `dtype` is float32 or float64. Nothing here comes from the test split.
+    `dtype` is float32 or float64. Images of more than `room` bytes stay on disk; 0: of more than half of what is free.
+    Nothing here comes from the test split.
 
     Raises:
         DataError: the images cannot be read or are not fit to train on.
@@ -150,16 +170,19 @@ def prepare(
     images = load_train(config, data_dir, progress)
     with ThreadPoolExecutor(1) as beside:  # it hashes for as long as all the rest takes
         fingerprint = beside.submit(images.fingerprint)
-        data = _prepared(config, images, device, dtype)
+        data = _prepared(config, images, device, dtype, room)
     if starting is not None:
         starting.join()  # nothing else may happen on a GPU while steps are recorded there
     return replace(data, fingerprint=fingerprint.result())
 
 
-def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype) -> TrainingData:
+def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype, room: int) -> TrainingData:
     """All but the fingerprint."""
-    train, val = divide(config, images.y, images.val_rows)
+    train, val = divide(config, images.y, images.val_rows, images.groups)
     bytes_stay = images.x.dtype == np.uint8
+    wanted = _num_bytes(images, len(train), torch.uint8 if bytes_stay else dtype) + _num_bytes(images, len(val), dtype)
+    if _stay_on_disk(images, wanted, device, room):
+        return _prepared_on_disk(config, images, train, val, device, dtype)
     tensors, memory = _place(
         {
             "x_train_NCHW": (images.x, train, torch.uint8 if bytes_stay else dtype),
@@ -186,6 +209,42 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
     )
 
 
+def _prepared_on_disk(
+    config: DataConfig, images: Images, train: Array, val: Array, device: torch.device, dtype: torch.dtype
+) -> TrainingData:
+    """The same of images that are read as they are used: nothing is held whole, and statistics are taken by parts."""
+    file = images.file or ImageFile.holding(images.x, np.arange(len(images)))
+    normalization = fit(config.normalize, Rows(file, train), config.scale)
+    labels = {"y_train_N": (images.y, train, torch.int64), "y_val_N": (images.y, val, torch.int64)}
+    tensors, memory = _place(labels, device)
+    as_bytes = images.x.dtype == np.uint8
+    return TrainingData(
+        x_train_NCHW=StoredImages(file, train, torch.uint8 if as_bytes else dtype, device),
+        x_val_NCHW=StoredImages(file, val, dtype, device, normalization),
+        **tensors,
+        shape=images.shape,
+        class_names=images.class_names,
+        normalization=normalization,
+        augment=config.augment,
+        fingerprint="",
+        notes=(*images.notes, on_disk_note(len(train) + len(val), file.image_bytes)),
+        recipe=images.recipe,
+        memory=memory,
+    )
+
+
+def _num_bytes(images: Images, num: int, dtype: torch.dtype) -> int:
+    """Of so many images in memory."""
+    return num * math.prod(images.shape) * dtype.itemsize
+
+
+def _stay_on_disk(images: Images, num_bytes: int, device: torch.device, room: int) -> bool:
+    """Whether images are read as they are used. Those that lie in memory anyway stay there unless a room is given."""
+    if not ImageFile.possible() or (images.file is None and device.type == "cpu" and not room):
+        return False
+    return num_bytes > room_for_images(device, room)
+
+
 Part = tuple[Array, Array, torch.dtype]  # array, rows of it, type on the device
 
 
@@ -210,8 +269,11 @@ def prepare_test(
     training_data: TrainingData,
     data_dir: Path = DATA_DIR,
     progress: Progress | None = None,
-) -> tuple[Tensor, Tensor]:
+    room: int = 0,
+) -> tuple[Tensor | StoredImages, Tensor]:
     """The test split as (x N,C,H,W, y N), normalized and placed like the training data. Nothing else gives it.
+
+    Images of more than `room` bytes stay on disk, as in `prepare`.
 
     Raises:
         DataError: there is none, it cannot be read, or it does not match the training split.
@@ -221,28 +283,16 @@ def prepare_test(
     trained_on = np.dtype(np.uint8 if normalization.from_bytes else np.float64)
     check_same_kind(images, training_data.shape, trained_on, config.source)
     like = training_data.x_val_NCHW
+    y_N = torch.from_numpy(images.y).to(like.device)
+    if _stay_on_disk(images, _num_bytes(images, len(images), like.dtype), like.device, room):
+        rows = np.arange(len(images))
+        file = images.file or ImageFile.holding(images.x, rows)
+        return StoredImages(file, rows, like.dtype, like.device, normalization), y_N
     x_NCHW = _raw(np.array(images.x, order="C"), like.dtype).to(like.device).to(like.dtype)
-    return normalizer(normalization, x_NCHW)(x_NCHW), torch.from_numpy(images.y).to(like.device)
+    return normalizer(normalization, x_NCHW)(x_NCHW), y_N
 
 
 def _raw(x_NCHW: Array, dtype: torch.dtype) -> Tensor:
     """As they travel to the device: bytes as bytes, others as they will be, since not every device takes float64."""
     raw = torch.from_numpy(np.ascontiguousarray(x_NCHW))
     return raw if x_NCHW.dtype == np.uint8 else raw.to(dtype)
-
-
-def normalizer(normalization: Normalization, like: Tensor) -> Normalizer:
-    """`normalization.apply` in the precision and on the device of `like`; in place, unless the images are bytes."""
-    mean, std = (
-        torch.from_numpy(part).to(like.dtype).to(like.device) for part in (normalization.mean, normalization.std)
-    )
-    scaled, divided = normalization.factor != 1, bool((std != 1).any())
-
-    def normalize(x_NCHW: Tensor) -> Tensor:
-        x_NCHW = x_NCHW.to(like.dtype)
-        if scaled:
-            x_NCHW.mul_(normalization.factor)
-        x_NCHW.sub_(mean)
-        return x_NCHW.div_(std) if divided else x_NCHW
-
-    return normalize

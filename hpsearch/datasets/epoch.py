@@ -6,29 +6,30 @@ Shape suffixes: N = images, M = places in the order, B = batch, C = channels, H 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from hpsearch.datasets.augmentation import augment
+from hpsearch.datasets.normalizer import Normalizer
+from hpsearch.datasets.stored import Ahead, StoredImages
 from hpsearch.runtime import step_seed
-
-Normalizer = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
     """The minibatches of an epoch, each to be taken by its number, or by places that are known to the device alone.
 
-    All tensors are on the device of the images.
+    All tensors are on the device of the images, but for the order of those that stay on disk, which is the host's.
     """
 
     seed: int
     number: int
     """From 1."""
-    x_NCHW: Tensor
+    x_NCHW: Tensor | StoredImages
     y_N: Tensor
     normalize: Normalizer
     order_M: Tensor
@@ -37,6 +38,11 @@ class Epoch:
     """Kinds of augmentation, with their random numbers by place."""
     bounds: tuple[tuple[int, int], ...]
     """Of each batch: its first place, and that behind its last."""
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the images are there, so that `gather` can take them."""
+        return isinstance(self.x_NCHW, Tensor)
 
     @property
     def num_batches(self) -> int:
@@ -55,10 +61,14 @@ class Epoch:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """(x B,C,H,W, y B): normalized and augmented."""
         places = slice(*self.bounds[step])
-        return self._take(self.order_M[places], [noise_M[places] for _, noise_M in self.noises])
+        rows_B, noises_B = self.order_M[places], [noise_M[places] for _, noise_M in self.noises]
+        if not isinstance(self.x_NCHW, StoredImages):
+            return self._take(rows_B, noises_B)
+        x_BCHW = self.x_NCHW.placed(self._ahead.take(step))
+        return self._augmented(x_BCHW, noises_B), self.y_N.index_select(0, rows_B.to(self.y_N.device))
 
     def gather(self, places_B: Tensor) -> tuple[Tensor, Tensor]:
-        """As `batch`, of these places: nothing of it is known to the host."""
+        """As `batch`, of these places: nothing of it is known to the host, so the images must be on the device."""
         noises = [noise_M.index_select(0, places_B) for _, noise_M in self.noises]
         return self._take(self.order_M.index_select(0, places_B), noises)
 
@@ -96,7 +106,18 @@ class Epoch:
         )
 
     def _take(self, rows_B: Tensor, noises_B: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        x_BCHW = self.normalize(self.x_NCHW.index_select(0, rows_B))
+        x_BCHW = self._augmented(self.x_NCHW.index_select(0, rows_B), noises_B)
+        return x_BCHW, self.y_N.index_select(0, rows_B)
+
+    def _augmented(self, x_BCHW: Tensor, noises_B: Sequence[Tensor]) -> Tensor:
+        x_BCHW = self.normalize(x_BCHW)
         for (kind, _), noise_B in zip(self.noises, noises_B, strict=True):
             x_BCHW = augment(kind, x_BCHW, noise_B)
-        return x_BCHW, self.y_N.index_select(0, rows_B)
+        return x_BCHW
+
+    @cached_property
+    def _ahead(self) -> Ahead[Tensor]:
+        """Of images that stay on disk: the batches, as they are stored."""
+        stored, order_M, bounds = self.x_NCHW, self.order_M, self.bounds
+        assert isinstance(stored, StoredImages)
+        return Ahead(lambda step: stored.read(order_M[slice(*bounds[step])]), self.num_batches)

@@ -6,30 +6,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
+from hpsearch.config import DataConfig
 from hpsearch.datasets import notes
-from hpsearch.datasets.decoded import decoded
-from hpsearch.datasets.decoding import Recipe
-from hpsearch.datasets.images import Images, Progress, Source
+from hpsearch.datasets.groups import groups_by_name
+from hpsearch.datasets.image_files import ImageFiles, left_out
+from hpsearch.datasets.images import Progress
 from hpsearch.datasets.layout import Layout, find_layout
 from hpsearch.datasets.listing import SUFFIXES, Listing, list_classes, num_loose, subfolders
-from hpsearch.datasets.splits import test_share
 from hpsearch.errors import DataError
 
 
-class Folder(Source):
-    """Images squeezed into squares of `size`, or of their own size; RGB, or grayscale if all training images are."""
+class Folder(ImageFiles):
+    """Images by class folder; `data.group` is an expression for their names."""
 
-    def __init__(self, path: Path, size: int | None, data_dir: Path, progress: Progress | None = None) -> None:
-        self.path = path
-        self.size = size
-        self.cache_dir = data_dir / "cache"
-        self.progress = progress
+    def __init__(self, path: Path, config: DataConfig, data_dir: Path, progress: Progress | None = None) -> None:
+        super().__init__(path, path, config, data_dir, progress)
         self.description = f"images in {path}"
         self._own = {data_dir.resolve(), self.cache_dir.resolve()}
 
@@ -43,7 +42,7 @@ class Folder(Source):
         return find_layout(self.path, self._own)
 
     @cached_property
-    def class_names(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the class folders of the training split, sorted.
 
         Raises:
@@ -58,20 +57,7 @@ class Folder(Source):
             raise DataError(f"{folder} has {num}.\nAllowed: at least 2{hint}.")
         return names
 
-    def _load(self, *, train: bool) -> Images:
-        found = self._found()
-        splits = found if "test" in found else _with_test_share(found)
-        files = {split: listing.files for split, listing in splits.items()}
-        x_NCHW, recipe = decoded(files, self.path, self.size, self.cache_dir, self.progress)
-        test = splits.pop("test")
-        num, num_train = len(x_NCHW) - len(test.y), len(splits["train"].y)
-        if not train:
-            return Images(x_NCHW[num:], test.y, self.class_names)
-        y = np.concatenate([listing.y for listing in splits.values()])
-        val_rows = np.arange(num_train, num) if "val" in splits else None
-        notes = self._notes(found, recipe)
-        return Images(x_NCHW[:num], y, self.class_names, val_rows=val_rows, notes=notes, recipe=recipe)
-
+    @override
     def _found(self) -> dict[str, Listing]:
         """What the folders of the splits hold: train, perhaps val, perhaps test, in this order."""
         layout = self.layout
@@ -80,6 +66,10 @@ class Folder(Source):
             found["val"] = self._beside(layout.val, "data.val draws the hold-out")
         if layout.test:
             found["test"] = self._beside(layout.test, "20% of the training images are set aside")
+        if (group := self.config.group) is not None:
+            found = {
+                split: replace(listing, groups=groups_by_name(group, listing.files)) for split, listing in found.items()
+            }
         return found
 
     def _training(self) -> Listing:
@@ -109,22 +99,19 @@ class Folder(Source):
             )
         return listing
 
-    def _notes(self, found: dict[str, Listing], recipe: Recipe) -> tuple[str, ...]:
+    @override
+    def _split_notes(self, found: Mapping[str, Listing]) -> Sequence[str]:
         layout = self.layout
-        lines = [notes.size_note(recipe, given=self.size is not None), notes.depth_note(recipe)]
+        lines = []
         if layout.val:
             num_without = len(self.class_names) - len(np.unique(found["val"].y))
             lines.append(notes.hold_out_note(layout.val.name, len(found["val"].y), num_without))
         if not layout.test:
             lines.append(notes.test_share_note("" if layout.train == self.path else layout.train.name))
-        left_out = sum((listing.left_out for listing in found.values()), Counter[str]())
+        return lines
+
+    @override
+    def _other_notes(self, found: Mapping[str, Listing]) -> Sequence[str]:
+        layout = self.layout
         loose = num_loose({self.path, *(folder for folder in (layout.train, layout.val, layout.test) if folder)})
-        lines += [notes.left_out_note(left_out), notes.loose_note(loose)]
-        return tuple(line for line in lines if line)
-
-
-def _with_test_share(found: dict[str, Listing]) -> dict[str, Listing]:
-    """The same with a test split, of a share of the training images."""
-    whole = found["train"]
-    train, test = test_share(whole.y)
-    return {**found, "train": whole.take(train), "test": whole.take(test)}
+        return [left_out(found), notes.loose_note(loose)]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from hpsearch.datasets.image_file import ImageFile
 
 if TYPE_CHECKING:
     from hpsearch.datasets.decoding import Recipe
@@ -41,6 +43,10 @@ class Images:
     """Of a training split: rows of the hold-out, ascending, where the source gives it; else it is drawn."""
     recipe: Recipe | None = None
     """Of a training split: how its files were decoded; None where it did not come from image files."""
+    groups: Labels | None = None
+    """Of a training split: numbers from 0; images of one group stay in one split."""
+    file: ImageFile | None = None
+    """Where `x` is mapped from, if it is: in this order, and nothing between."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,12 +66,23 @@ class Images:
         """A hash of shape, type, pixels, labels, class names and a given hold-out: 32 hexadecimal digits."""
         described = f"{self.x.shape} {self.x.dtype.str} {self.class_names}"
         digest = hashlib.blake2b(described.encode(errors="surrogateescape"), digest_size=16)
-        for start in range(0, len(self), FINGERPRINT_CHUNK):
-            digest.update(np.ascontiguousarray(self.x[start : start + FINGERPRINT_CHUNK]).data)
+        for part in self._parts():
+            digest.update(part.data)
         digest.update(np.ascontiguousarray(self.y).data)
         if self.val_rows is not None:
             digest.update(np.ascontiguousarray(self.val_rows, dtype=np.int64).data)
+        if self.groups is not None:
+            digest.update(np.ascontiguousarray(self.groups).data)
         return digest.hexdigest()
+
+    def _parts(self) -> Iterator[Array]:
+        """All images, a few at a time."""
+        if self.file is None:
+            for start in range(0, len(self), FINGERPRINT_CHUNK):
+                yield np.ascontiguousarray(self.x[start : start + FINGERPRINT_CHUNK])
+        else:
+            for start in range(0, len(self), self.file.num_at_once):
+                yield self.file.rows(np.arange(start, min(start + self.file.num_at_once, len(self))))
 
 
 class Source(ABC):

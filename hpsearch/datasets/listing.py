@@ -29,16 +29,19 @@ LONGEST_SUFFIX = 8  # characters with the point; what is longer is part of a nam
 class Listing:
     """The image files of one split, sorted by class and name, with their labels.
 
-    `left_out` counts the other files by suffix: ".heic", "none", "other".
+    `left_out` counts the other files by suffix: ".heic", "none", "other". Images of one of `groups`, by name, stay in
+    one split.
     """
 
     files: Sequence[Path]
     y: Labels
     left_out: Counter[str] = field(default_factory=Counter)
+    groups: Sequence[str] | None = None
 
     def take(self, rows: Array) -> Listing:
         """These images of it, without the count."""
-        return Listing([self.files[row] for row in rows], self.y[rows])
+        groups = None if self.groups is None else [self.groups[row] for row in rows]
+        return Listing([self.files[row] for row in rows], self.y[rows], groups=groups)
 
 
 def list_classes(folder: Path, class_names: Sequence[str]) -> Listing:
@@ -48,7 +51,7 @@ def list_classes(folder: Path, class_names: Sequence[str]) -> Listing:
         DataError: a folder cannot be read.
     """
     by_class = [list(files_below(folder / name)) for name in class_names]
-    known = SUFFIXES | _readable({_suffix(path) for found in by_class for path in found})
+    known = SUFFIXES | readable({_suffix(path) for found in by_class for path in found})
     files: list[Path] = []
     labels: list[int] = []
     left_out: Counter[str] = Counter()
@@ -67,7 +70,7 @@ def images_below(folder: Path) -> tuple[list[Path], Counter[str]]:
         DataError: a folder cannot be read.
     """
     found = sorted(files_below(folder), key=lambda path: path.relative_to(folder).as_posix())
-    known = SUFFIXES | _readable({_suffix(path) for path in found})
+    known = SUFFIXES | readable({_suffix(path) for path in found})
     return [p for p in found if _suffix(p) in known], Counter(_kind(p) for p in found if _suffix(p) not in known)
 
 
@@ -121,7 +124,7 @@ def num_loose(folders: Iterable[Path]) -> int:
     return sum(_suffix(entry) in SUFFIXES | OPTIONAL and not _is_noise(entry.name) for entry in entries)
 
 
-def _readable(suffixes: Set[str]) -> Set[str]:
+def readable(suffixes: Set[str]) -> Set[str]:
     """Which of the optional kinds can be read here; asked only where there are any, as it takes Pillow."""
     if not (wanted := suffixes & OPTIONAL):
         return wanted

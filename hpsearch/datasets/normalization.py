@@ -5,14 +5,34 @@ Shape suffixes: N = images, C = channels, H = height, W = width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from hpsearch.datasets.images import Array
 
 CHUNK = 512  # images turned into float64 in one go
+CHUNK_BYTES = 2**26  # at most, unless a single image has more
+
+
+class Part(Protocol):
+    """Images to be had a few at a time; an array is one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N,C,H,W."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Array:
+        """These images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +57,7 @@ class Normalization:
         return result
 
 
-def fit(kind: str, x_NCHW: Array, scale: float = 1.0) -> Normalization:
+def fit(kind: str, x_NCHW: Part, scale: float = 1.0) -> Normalization:
     """The normalization that data.normalize names, from the images of the training part.
 
     pixel subtracts the mean image; feature also divides by each pixel's std; channel takes mean and std per channel;
@@ -55,13 +75,13 @@ def fit(kind: str, x_NCHW: Array, scale: float = 1.0) -> Normalization:
     return Normalization(mean, std, factor, from_bytes)
 
 
-def _moments(x_NCHW: Array, axes: tuple[int, ...], *, with_std: bool) -> tuple[Array, Array]:
+def _moments(x_NCHW: Part, axes: tuple[int, ...], *, with_std: bool) -> tuple[Array, Array]:
     """Mean and std over `axes`, in float64; std is exactly 0 where all values are equal, and where not asked for.
 
     Two passes over the differences from one of the values, so that neither rounding nor cancellation makes a
     constant pixel look like one that varies.
     """
-    shift = x_NCHW[:1, :, :1, :1] if len(axes) == 3 else x_NCHW[:1]
+    shift = x_NCHW[:1][:, :, :1, :1] if len(axes) == 3 else x_NCHW[:1]
     shift = shift.astype(np.float64)
     num = np.prod([x_NCHW.shape[axis] for axis in axes])
     mean = sum(chunk.sum(axes) for chunk in _chunks(x_NCHW, shift)) / num
@@ -73,6 +93,12 @@ def _moments(x_NCHW: Array, axes: tuple[int, ...], *, with_std: bool) -> tuple[A
     return shift[0] + mean, std
 
 
-def _chunks(x_NCHW: Array, minus: Array) -> Iterator[Array]:
-    for start in range(0, len(x_NCHW), CHUNK):
-        yield x_NCHW[start : start + CHUNK] - minus
+def _chunks(x_NCHW: Part, minus: Array) -> Iterator[Array]:
+    for part in parts(x_NCHW):
+        yield part - minus
+
+
+def parts(x_NCHW: Part) -> Iterator[Array]:
+    """All of the images, as many at a time as may be turned into float64."""
+    size = max(1, min(CHUNK, CHUNK_BYTES // (8 * math.prod(x_NCHW.shape[1:]))))
+    return (x_NCHW[start : start + size] for start in range(0, len(x_NCHW), size))

@@ -17,7 +17,10 @@ def size_note(recipe: Recipe, given: bool) -> str:
     new = f"{recipe.size}x{recipe.size}"
     if smallest == largest == new:
         return f"{what}, as they are"
-    verb = "resized" if smallest == largest and len(set(recipe.largest)) == 1 else "squeezed"
+    if smallest == largest and len(set(recipe.largest)) == 1:
+        verb = "resized"
+    else:
+        verb = "cropped in the middle" if recipe.crop else "squeezed"
     return f"{what} {verb} to {new}" + ("" if given else "; data.size sets another size")
 
 
@@ -29,9 +32,27 @@ def depth_note(recipe: Recipe) -> str:
     return f"{what}: {recipe.black:,} ... {recipe.white:,}, the values in use, become 0 ... 255"
 
 
+def on_disk_note(num_images: int, image_bytes: int) -> str:
+    """Images are more than memory holds."""
+    size = num_images * image_bytes
+    shown = f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
+    return f"images stay on disk: {num_images:,}, of {shown}; run.memory says how many bytes memory holds"
+
+
+def groups_note(num: int) -> str:
+    """Images belong together; empty where they do not."""
+    return f"{num:,} groups of images, each in one split alone" if num else ""
+
+
+def columns_note(name: str, columns: Mapping[str, str | None]) -> str:
+    """Which columns of a table are taken for what, by what they are taken for."""
+    return f"columns of {name}: " + ", ".join(f"{kind} = {column}" for kind, column in columns.items() if column)
+
+
 def hold_out_note(folder: str, num_images: int, num_without: int) -> str:
-    """The images of a validation folder are the hold-out."""
-    images = f"the {num_images:,} images of {folder}/" if num_images > 1 else f"the one image of {folder}/"
+    """The images of a validation folder are the hold-out, or those that a table says."""
+    of = f" of {folder}/" if folder else " that are given"
+    images = f"the {num_images:,} images{of}" if num_images > 1 else f"the one image{of}"
     lacking = f", which lacks {num_without} of the classes" if num_without else ""
     return f"validation: {images}{lacking}; data.val draws none"
 

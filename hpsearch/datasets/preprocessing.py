@@ -16,9 +16,10 @@ from torch import Tensor
 
 from hpsearch.datasets.arrays import channels_first
 from hpsearch.datasets.decoding import Recipe
-from hpsearch.datasets.device import TrainingData, normalizer
+from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Array
 from hpsearch.datasets.normalization import Normalization
+from hpsearch.datasets.normalizer import normalizer
 from hpsearch.errors import DataError
 
 KEY = "images"  # in the metadata of a file of weights

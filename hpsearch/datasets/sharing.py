@@ -14,9 +14,11 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.memory import SharedMemory, bytes_of, view
+from hpsearch.datasets.stored import StoredImages
 
 TENSORS = ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N")
 
@@ -56,7 +58,10 @@ class SharedImages:
             name: view(self._memory, place.shape, place.dtype, place.offset).to(device)
             for name, place in self._places.items()
         }
-        return TrainingData(**{**self._rest, **tensors})
+        rest: dict[str, Any] = {
+            name: each.to(device) if isinstance(each, StoredImages) else each for name, each in self._rest.items()
+        }
+        return TrainingData(**{**rest, **tensors})
 
 
 def _received(duplicate: Any, places: Mapping[str, Place], rest: Mapping[str, Any]) -> SharedImages:
@@ -72,10 +77,10 @@ def share(data: TrainingData) -> SharedImages:
     """These images for other processes: their own memory, or a copy where they are on another device."""
     memory = data.memory
     if memory is None:
-        tensors = {name: getattr(data, name) for name in TENSORS}
+        tensors = {name: tensor for name in TENSORS if isinstance(tensor := getattr(data, name), Tensor)}
         memory = SharedMemory(sum(bytes_of(x.shape, x.dtype) for x in tensors.values()))
         for name, tensor in tensors.items():
             memory.empty(name, tensor.shape, tensor.dtype).copy_(tensor)
     places = {name: Place(tuple(x.shape), x.dtype, offset) for name, (x, offset) in memory.places.items()}
-    rest = {f.name: getattr(data, f.name) for f in fields(TrainingData) if f.name not in (*TENSORS, "memory")}
+    rest = {f.name: getattr(data, f.name) for f in fields(TrainingData) if f.name not in (*places, "memory")}
     return SharedImages(memory, places, rest)

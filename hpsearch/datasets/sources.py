@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpsearch.config import DataConfig
-from hpsearch.config.data_sources import FolderPath, Named, NpzPath, UserFunction, parse_source
+from hpsearch.config.data_sources import CsvPath, FolderPath, Named, NpzPath, UserFunction, parse_source
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.checks import check_images, check_same_kind
 from hpsearch.datasets.embedded import Digits, Faces, Synthetic
 from hpsearch.datasets.folder import Folder
 from hpsearch.datasets.images import Images, Progress, Source
+from hpsearch.datasets.tabled import Tabled, metadata_tables
 from hpsearch.datasets.torchvision_sources import Cifar, Mnist, Svhn, TorchvisionSource
 from hpsearch.datasets.user import UserArrays
 from hpsearch.errors import DataError
@@ -36,9 +37,15 @@ def open_source(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progres
     """
     match parse_source(config.source):
         case FolderPath(path):
-            return Folder(_found(path, config.source, "is not a folder"), config.size, data_dir, progress)
+            found = _found(path, config.source, "is not a folder")
+            if found.is_dir() and (tables := metadata_tables(found)):
+                return Tabled(tables, found, config, data_dir, progress)
+            return Folder(found, config, data_dir, progress)
+        case CsvPath(path):
+            found = _found(path, config.source, "cannot be read")
+            return Tabled({"": found}, found.parent, config, data_dir, progress)
         case NpzPath(path):
-            return Npz(_found(path, config.source, "cannot be read"))
+            return Npz(_found(path, config.source, "cannot be read"), group=config.group)
         case UserFunction(name):
             return UserArrays(name, config.options)
         case Named("digits"):
@@ -57,7 +64,7 @@ def refuse_missing(config: DataConfig) -> None:
     Raises:
         DataError: there is no such folder or file.
     """
-    if isinstance(parse_source(config.source), FolderPath | NpzPath):
+    if isinstance(parse_source(config.source), FolderPath | CsvPath | NpzPath):
         open_source(config)
 
 
@@ -75,8 +82,9 @@ def _found(path: str, source: str, what: str) -> Path:
     if found.exists():
         return found
     hints = []
-    if (longer := found.with_name(f"{found.name}.npz")).exists():
-        hints.append(f"There is a file {longer.name}: say '{source}.npz'.")
+    for ending in (".npz", ".csv"):
+        if source.startswith(f"{ending[1:]}:") and found.with_name(f"{found.name}{ending}").exists():
+            hints.append(f"There is a file {found.name}{ending}: say '{source}{ending}'.")
     if not found.is_absolute():
         hints.append("A relative path starts at the working folder: go on where the search was begun.")
     hint = " ".join(hints) or "Check the path."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpsearch.config import DataConfig
+from hpsearch.datasets.groups import draw_groups
 from hpsearch.datasets.images import Array, Labels
 from hpsearch.errors import ConfigError, DataError
 
@@ -64,15 +65,15 @@ def limited(y: Array, limit: int | None, seed: int) -> Array:
     return np.arange(len(y)) if limit is None or limit >= len(y) else sample(y, limit, seed)
 
 
-def holdout(y: Array, val: float, seed: int) -> tuple[Array, Array]:
+def holdout(y: Array, val: float, seed: int, groups: Labels | None = None) -> tuple[Array, Array]:
     """Rows of the training part and of the validation images, both ascending: a stratified draw, exact in number.
 
     `val` is a share below 1 (rounded to whole images) or a count. A class with a single image stays in the training
-    part; every other class is on both sides.
+    part; every other class is on both sides. Where images have `groups`, whole groups are drawn: see `draw_groups`.
 
     Raises:
         ConfigError: `val` leaves a class out on one side.
-        DataError: there are too few images for any hold-out.
+        DataError: there are too few images or groups for any hold-out.
     """
     counts_C = np.bincount(y)
     num, num_classes = len(y), int((counts_C > 0).sum())
@@ -88,13 +89,14 @@ def holdout(y: Array, val: float, seed: int) -> tuple[Array, Array]:
             f"data.val = {shown} of {num} training images leaves a class out of the training part or the hold-out.\n"
             f"Allowed: {num_classes} to {num - num_classes} images, or a share that gives as many."
         )
-    return _two_sides(y, num_val, seed)
+    return _two_sides(y, num_val, seed, groups)
 
 
-def test_share(y: Array) -> tuple[Array, Array]:
+def test_share(y: Array, groups: Labels | None = None) -> tuple[Array, Array]:  # noqa: PT028 - it is no test
     """Rows of the training split and of the test split, for a source that comes as one.
 
-    Always the same for the same labels: 20%, stratified; at least one of each class that has two images.
+    Always the same for the same labels: 20%, stratified; at least one of each class that has two images. Where images
+    have `groups`, whole groups, as near to that as they allow.
 
     Raises:
         DataError: there are too few images.
@@ -106,17 +108,21 @@ def test_share(y: Array) -> tuple[Array, Array]:
             f"Allowed: at least {2 * num_classes}, two a class."
         )
     num_test = min(max(int(num * TEST_SHARE + 0.5), num_classes), num - num_classes)
-    return _two_sides(y, num_test, TEST_SEED)
+    return _two_sides(y, num_test, TEST_SEED, groups)
 
 
-def _two_sides(y: Array, num: int, seed: int) -> tuple[Array, Array]:
+def _two_sides(y: Array, num: int, seed: int, groups: Labels | None) -> tuple[Array, Array]:
+    if groups is not None:
+        return draw_groups(y, groups, num, seed)
     counts_C = np.bincount(y)
     low_C = (counts_C >= 2).astype(np.int64)
     taken = draw(y, quotas(counts_C, num, low_C, np.maximum(counts_C - 1, 0)), seed)
     return np.setdiff1d(np.arange(len(y)), taken, assume_unique=True), taken
 
 
-def divide(config: DataConfig, y: Labels, val_rows: Array | None = None) -> tuple[Array, Array]:
+def divide(
+    config: DataConfig, y: Labels, val_rows: Array | None = None, groups: Labels | None = None
+) -> tuple[Array, Array]:
     """Rows of the training part and of the hold-out of a training split, after data.limit.
 
     A hold-out that the source gives is taken as it is, whole: data.val does not draw, data.limit leaves it alone.
@@ -128,5 +134,5 @@ def divide(config: DataConfig, y: Labels, val_rows: Array | None = None) -> tupl
         rest = np.setdiff1d(np.arange(len(y)), val_rows)
         return rest[limited(y[rest], config.limit, config.seed)], val_rows
     kept = limited(y, config.limit, config.seed)
-    train, val = holdout(y[kept], config.val, config.seed)
+    train, val = holdout(y[kept], config.val, config.seed, None if groups is None else groups[kept])
     return kept[train], kept[val]

@@ -26,6 +26,7 @@ from hpsearch.config import RunConfig
 from hpsearch.config.metric import ACCURACY, METRICS, Metric
 from hpsearch.datasets.device import TrainingData, prepare_test
 from hpsearch.datasets.images import Progress
+from hpsearch.datasets.stored import StoredImages
 from hpsearch.errors import RefusedError
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
@@ -189,7 +190,7 @@ def final_test(
             "Allowed: trials that are COMPLETE."
         )
     data = images_of(stored, run, progress)
-    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress)
+    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress, run.memory)
     if train_on_val:
         data = joined(data)
     epochs = stored.best_epoch if train_on_val else stored.epochs
@@ -275,9 +276,15 @@ def wilson_interval(accuracy: float, num_images: int) -> tuple[float, float]:
 
 def joined(data: TrainingData) -> TrainingData:
     """The validation images added to those to train on, normalized as before."""
+    train, val = data.x_train_NCHW, data.x_val_NCHW
+    if isinstance(train, StoredImages) and isinstance(val, StoredImages):
+        x_NCHW: Tensor | StoredImages = train.followed_by(val)
+    else:
+        assert isinstance(val, Tensor)
+        x_NCHW = torch.cat([data.train_images(), val])
     return replace(
         data,
-        x_train_NCHW=torch.cat([data.train_images(), data.x_val_NCHW]),
+        x_train_NCHW=x_NCHW,
         y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Array
 from hpsearch.datasets.splits import sample
+from hpsearch.datasets.stored import StoredImages
 from hpsearch.models import num_multiplications
 from hpsearch.search.final_measurement import confusion_matrix
 from hpsearch.search.trained_net import TrainedNet
@@ -98,7 +99,7 @@ def _rows(data: TrainingData, multiplications: int) -> Tensor:
 
 
 @torch.inference_mode()
-def _probabilities(module: torch.nn.Module, x_NCHW: Tensor, rows_N: Tensor) -> Tensor:
+def _probabilities(module: torch.nn.Module, x_NCHW: Tensor | StoredImages, rows_N: Tensor) -> Tensor:
     return torch.cat([module(x_NCHW[rows_B]).softmax(1) for rows_B in torch.split(rows_N, CHUNK)])
 
 

@@ -20,7 +20,7 @@ MEAN, STD = "normalization.mean", "normalization.std"  # among the weights
 
 FILES = '''\
 def read(path):
-    """One image file as a tensor 1,C,H,W: upright, on white, squeezed to the size of the training images."""
+    """One image file as a tensor 1,C,H,W: upright, on white, of the size of the training images."""
     (channels, height, width), black, white = images["shape"], images["black"], images["white"]
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16 or 32 bits
@@ -29,7 +29,11 @@ def read(path):
         image = Image.frombytes("L", image.size, bytes(gray.tolist()))
     elif image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    side, box = min(image.size), None
+    if images["crop"]:  # the square in the middle
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+    image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR, box)
     x_HWC = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(height, width, channels)
     return x_HWC.permute(2, 0, 1)[None]
 '''

@@ -84,7 +84,7 @@ def _description(net: TrainedNet, recipe: Recipe | None) -> Mapping[str, Mapping
     config = concise(stored.config)
     images: dict[str, Any] = {"shape": list(pre.shape), "factor": pre.normalization.factor}
     if recipe is not None:
-        images |= {"black": recipe.black, "white": recipe.white}
+        images |= {"black": recipe.black, "white": recipe.white, "crop": recipe.crop}
     images["normalized"] = f"(x * factor - mean) / std, which are in {WEIGHTS} as {MEAN} and {STD}"
     return {
         "trial": {

@@ -57,11 +57,13 @@ def make_engine(
     sample: tuple[Tensor, Tensor],
     *,
     falls_back: bool = True,
+    on_disk: bool = False,
 ) -> StackedEngine:
     """The engine of that name, tried on a sample (x_BCHW, y_B) first.
 
     With `falls_back`, a warning says why another one is taken: `auto` goes along PREFERENCE, and for `graph`, which
-    takes no net that waits for its device, there is loop. Draws from the global random state.
+    takes no net that waits for its device, nor images that stay `on_disk`, there is loop. Draws from the global random
+    state.
 
     Raises:
         EngineError: there is no such engine, or it cannot train this net, or not on this device.
@@ -76,6 +78,12 @@ def make_engine(
         candidates = PREFERENCE[PREFERENCE.index(chosen) :]
     elif name == "graph":
         candidates = ("graph", "loop")
+    if chosen == "graph" and on_disk:
+        why = "graph gathers its batches on the device, and these images stay on disk (run.memory)"
+        if not falls_back:
+            raise EngineError(f"{why}.\nAllowed: run.engine = auto, loop, vmap, fused.")
+        logger.warning("%s, so loop trains", why)
+        candidates = ("loop",)
     if not falls_back:
         candidates = candidates[:1]
     for candidate, following in zip_longest(candidates, candidates[1:]):

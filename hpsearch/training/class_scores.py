@@ -11,16 +11,19 @@ import torch
 from torch import Tensor
 
 from hpsearch.config import ModelConfig
+from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.models import build
 
 CHUNK = 250  # images at a time
 
 
 @torch.no_grad()
-def class_scores(model: ModelConfig, state: Mapping[str, Tensor], x_NCHW: Tensor, num_classes: int) -> Tensor:
+def class_scores(
+    model: ModelConfig, state: Mapping[str, Tensor], x_NCHW: Tensor | StoredImages, num_classes: int
+) -> Tensor:
     """logits_NC of a net with these weights and buffers."""
     shape = (x_NCHW.shape[1], x_NCHW.shape[2], x_NCHW.shape[3])
-    net = build(model, shape, num_classes).to(x_NCHW)
+    net = build(model, shape, num_classes).to(x_NCHW.device, x_NCHW.dtype)
     net.load_state_dict(dict(state))
     net.eval()
-    return torch.cat([net(x_BCHW) for x_BCHW in torch.split(x_NCHW, CHUNK)])
+    return torch.cat([net(x_BCHW) for x_BCHW in chunks(x_NCHW, CHUNK)])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import TrainConfig
+from hpsearch.datasets.normalizer import Like
 from hpsearch.logs import get_logger
 
 AVERAGES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2}
@@ -27,11 +28,11 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0]) + cached
 
 
-def trial_bytes(net: nn.Module, shape: tuple[int, ...], train: TrainConfig, like: Tensor) -> float:
+def trial_bytes(net: nn.Module, shape: tuple[int, ...], train: TrainConfig, like: Like) -> float:
     """What one trial takes of a device while it trains on images of this shape, in the precision of `like`."""
     parameters = sum(parameter.numel() for parameter in net.parameters())
     numbers = (COPIES + AVERAGES[train.optimizer]) * parameters + PEAK * train.batch_size * saved_numbers(net, shape)
-    return numbers * like.element_size()
+    return numbers * like.dtype.itemsize
 
 
 def saved_numbers(net: nn.Module, shape: tuple[int, ...]) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.training.cost import data_loss
 from hpsearch.training.layout import Kind, Stacked
 from hpsearch.training.state import PackState
@@ -62,7 +63,7 @@ class Engine(ABC):
 
     @torch.no_grad()
     def evaluate(
-        self, x_NCHW: Tensor, y_N: Tensor, watch: Callable[[Tensor, Tensor], None] | None = None
+        self, x_NCHW: Tensor | StoredImages, y_N: Tensor, watch: Callable[[Tensor, Tensor], None] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats and number of correct images of each trial, shape [K]; memory is bounded.
 
@@ -71,7 +72,7 @@ class Engine(ABC):
         loss_K = torch.zeros_like(self.state.cost_sum_K)
         correct_K = torch.zeros_like(loss_K)
         size = self._images_per_chunk(x_NCHW)
-        for x_BCHW, y_B in zip(torch.split(x_NCHW, size), torch.split(y_N, size), strict=True):
+        for x_BCHW, y_B in zip(chunks(x_NCHW, size), torch.split(y_N, size), strict=True):
             logits_KBC = self.logits(x_BCHW.to(loss_K.dtype))
             loss_K += data_loss(logits_KBC, y_B) * len(y_B)
             correct_K += (logits_KBC.argmax(-1) == y_B).sum(-1)
@@ -90,7 +91,7 @@ class Engine(ABC):
     def operations_changed(self) -> None:  # noqa: B027 - most engines look at each step
         """A step does something else from now on, as trials with regularization have come to those without."""
 
-    def _images_per_chunk(self, x_NCHW: Tensor) -> int:
+    def _images_per_chunk(self, x_NCHW: Tensor | StoredImages) -> int:
         if not hasattr(self, "_widest_layer"):
             self._widest_layer = widest_layer(self.module, tuple(x_NCHW.shape[1:]))
         most_numbers = CPU_CHUNK if x_NCHW.device.type == "cpu" else GPU_CHUNK

@@ -22,4 +22,4 @@ def load_images(
     """
     set_threads(run.threads)
     dtype = PRECISIONS[config.train.precision]
-    return prepare(config.data, resolve_device(run.device), dtype, Path(run.data_dir), progress)
+    return prepare(config.data, resolve_device(run.device), dtype, Path(run.data_dir), progress, run.memory)

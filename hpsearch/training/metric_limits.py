@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from hpsearch.config import StudyConfig, usercode
 from hpsearch.config.metric import METRICS, Metric
@@ -28,7 +29,7 @@ def exploded_value(config: StudyConfig, metric: Metric, data: TrainingData) -> f
         return config.train.explosion * math.log(data.num_classes)
     if metric.name in METRICS:
         return WORST
-    dtype = data.x_val_NCHW[:0].cpu().numpy().dtype
+    dtype = torch.empty(0, dtype=data.x_val_NCHW.dtype).numpy().dtype
     scores_NC = np.full((data.num_val, data.num_classes), 1 / data.num_classes, dtype)
     function, labels_N = usercode.load(metric.name), data.y_val_N.cpu().numpy()
     with usercode.blame(metric.name, "calling it as train.metric"):

@@ -111,6 +111,7 @@ class Pack:
                 state,
                 (x_sample[:2].to(like), y_sample[:2]),
                 falls_back=falls_back,
+                on_disk=data.on_disk,
             )
         self._refills = self._stays = refills and self._engine.refills
         if snapshots:

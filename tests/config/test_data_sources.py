@@ -11,6 +11,7 @@ from hpsearch.config.data_sources import (
     NOT_YET,
     PREFIXES,
     SOURCES,
+    CsvPath,
     FolderPath,
     Named,
     NpzPath,
@@ -22,6 +23,7 @@ from hpsearch.config.usercode import names_in, trust
 from hpsearch.datasets.embedded import Digits
 from hpsearch.datasets.folder import Folder
 from hpsearch.datasets.sources import DOWNLOADABLE, open_source
+from hpsearch.datasets.tabled import Tabled
 from hpsearch.errors import ConfigError, DataError
 
 
@@ -41,6 +43,8 @@ from hpsearch.errors import ConfigError, DataError
         ("folder:my photos", FolderPath("my photos")),
         ("folder:folder:x", FolderPath("folder:x")),
         ("Folder:photos", FolderPath("photos")),
+        ("csv:./photos.csv", CsvPath("photos.csv")),
+        ("CSV:photos", CsvPath("photos")),
         ("npz:images", NpzPath("images")),
         ("npz:./images.npz", NpzPath("images.npz")),
         ("mydata:make", UserFunction("mydata:make")),
@@ -73,7 +77,7 @@ def test_what_is_no_source(text, match):
 
 
 @given(
-    st.sampled_from(["folder", "npz"]),
+    st.sampled_from(["folder", "csv", "npz"]),
     st.text("ab/.~ :", min_size=1).filter(lambda path: path.strip() and str(PurePosixPath(path)).strip()),
 )
 def test_a_path_has_one_spelling_and_is_never_code(prefix, path):
@@ -109,6 +113,7 @@ def test_code_is_named_by_its_key_wherever_it_stands():
     [
         ("photos", "Did you mean 'folder:photos'?"),
         ("images.npz", "Did you mean 'npz:images.npz'?"),
+        ("photos.csv", "Did you mean 'csv:photos.csv'?"),
         ("cifar11", "Did you mean 'cifar10'?"),
     ],
 )
@@ -132,5 +137,10 @@ def test_each_source_is_opened(tmp_path, monkeypatch):
     assert folder.path == tmp_path / "photos"
     with pytest.raises(DataError, match=rf"was looked for in {tmp_path}/fotos\.\nA relative path starts at"):
         open_source(DataConfig(source="folder:fotos"))
+    (tmp_path / "photos.csv").write_text("path,label\n")
+    assert isinstance(open_source(DataConfig(source="csv:photos.csv")), Tabled)
+    (tmp_path / "scans.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"There is a file scans\.csv: say 'csv:~/scans\.csv'"):
+        open_source(DataConfig(source="csv:~/scans"))
     with pytest.raises(DataError, match=r"/nowhere cannot be read: .*\nCheck the path"):
         open_source(DataConfig(source="npz:/nowhere"))

@@ -211,7 +211,8 @@ def test_names_and_limits():
 SECTIONS = {name: type(getattr(StudyConfig(), name)) for name in ("data", "model", "train", "coarse", "fine")}
 KEYS = [(section, key) for section, model in {**SECTIONS, "run": RunConfig}.items() for key in model.model_fields]
 BELOW_ONE = {"val", "dropout", "momentum", "beta2", "label_smoothing", "lr_decay"}
-FREE_TEXT = {"pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address"}  # looked at where they are used
+# Looked at where they are used:
+FREE_TEXT = {"pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
 
 
 def taken(section, key, wrong):

@@ -122,7 +122,7 @@ def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedul
         ({"model": {"name": "a:b", "pool": False}}, "model.pool is not used by a:b; convnet uses it"),
         ({"train": {"weight_decay": 0.1}}, "train.weight_decay is not used by momentum; adamw uses it"),
         ({"train": {"lr_step": 3}}, "train.lr_step is not used by exponential; step uses it"),
-        ({"data": {"source": "npz:x", "size": 9}}, "data.size is not used by npz:x; folder:PATH uses it"),
+        ({"data": {"source": "npz:x", "size": 9}}, "data.size is not used by npz:x; folder:PATH and csv:PATH use it"),
         ({"data": {"synthetic": {"noise": 2}}}, "data.synthetic is not used by digits; synthetic uses it"),
         ({"fine": {"set": {"beta2": 0.5}}}, "fine.set: train.beta2 is not used by momentum; adam and adamw use it"),
         # What is as by default, or used in one of the stages or by one of the choices, is not worth a word.
@@ -215,7 +215,7 @@ def test_the_command_says_it_once_on_stderr_unless_it_is_to_be_quiet(tmp_path, m
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
         "note: model.depth is not used by linear; resnet uses it",
-        "note: data.size is not used by synthetic; folder:PATH uses it",
+        "note: data.size is not used by synthetic; folder:PATH and csv:PATH use it",
     ]
     assert CliRunner().invoke(app, [*show, "-q"]).stderr == ""
     assert CliRunner().invoke(app, ["data", "list"], env={"HPSEARCH_MODEL__DEPTH": "34"}).stderr == ""

@@ -24,6 +24,6 @@ def flat(root: Path, num: int = 10, mode: str = "RGB") -> Path:
     return root
 
 
-def load(root: Path, data_dir: Path, *, test: bool = False, **keys: int) -> Images:
+def load(root: Path, data_dir: Path, *, test: bool = False, **keys: int | str) -> Images:
     load_split = load_test if test else load_train
     return load_split(DataConfig(source=f"folder:{root}", **keys), data_dir)

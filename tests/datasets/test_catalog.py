@@ -15,7 +15,13 @@ from hpsearch.errors import ConfigError
 
 
 def test_every_source_is_listed(tmp_path: Path) -> None:
-    assert {row.name for row in list_sources(tmp_path)} == {*SOURCES, "folder:PATH", "npz:PATH", "MODULE:FUNCTION"}
+    assert {row.name for row in list_sources(tmp_path)} == {
+        *SOURCES,
+        "folder:PATH",
+        "csv:PATH",
+        "npz:PATH",
+        "MODULE:FUNCTION",
+    }
 
 
 @pytest.mark.parametrize("name", ["digits", "faces"])

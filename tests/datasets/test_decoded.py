@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from pictures import flat, load, picture
 from PIL import Image
 
 from hpsearch.config import DataConfig
-from hpsearch.datasets import decoded
+from hpsearch.datasets import blocks, decoded
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.datasets.sources import load_train
 from hpsearch.errors import DataError
@@ -155,3 +157,116 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"the cache .* cannot be written"):
         load(root, tmp_path / "file")
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """A process that does this, as it is here and now."""
+    if (pid := os.fork()) == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_kill_in_the_middle_costs_no_more_than_a_block(
+    tmp_path: Path, decodings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MAX_IMAGES", 4)
+    root = flat(tmp_path / "pictures")
+    whole = load(root, tmp_path / "elsewhere")
+    config = DataConfig(source=f"folder:{root}")
+
+    def killed_at(number: int) -> None:
+        def kill(done: int, total: int) -> None:
+            if done == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        assert ended(in_child(lambda: load_train(config, tmp_path, kill))) == -signal.SIGKILL
+
+    killed_at(1)
+    killed_at(14)
+    killed_at(23)
+    decodings.clear()
+    seen: list[tuple[int, int]] = []
+    found = load_train(config, tmp_path, lambda done, total: seen.append((done, total)))
+    assert len(decodings) == 10, "five blocks of four were whole"
+    assert seen == [(done, 30) for done in range(20, 31)]
+    np.testing.assert_array_equal(found.x, whole.x)
+    assert found.notes == whole.notes
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
+
+
+def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MAX_IMAGES", 4)
+    root = flat(tmp_path / "pictures")
+    config, log = DataConfig(source=f"folder:{root}"), tmp_path / "log"
+    begun, waits = os.pipe(), os.pipe()
+    original = decoded.decode
+
+    def logged(path: Path, recipe: Recipe) -> np.ndarray:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return original(path, recipe)
+
+    monkeypatch.setattr(decoded, "decode", logged)
+
+    def first(done: int, total: int) -> None:
+        if done == 10:  # the other one starts, and is heard of as it waits
+            os.write(begun[1], b"x")
+            os.read(waits[0], 1)
+
+    def second(done: int, total: int) -> None:
+        assert (done, total) in [(8, 30), (12, 30), (16, 30), (20, 30), (24, 30), (28, 30), (30, 30)]
+        os.write(waits[1], b"x")
+
+    one = in_child(lambda: load_train(config, tmp_path, first))
+    os.read(begun[0], 1)
+    two = in_child(lambda: load_train(config, tmp_path, second))
+    assert (ended(one), ended(two)) == (0, 0)
+    assert log.read_text().split() == [str(one)] * 30
+    for end in (*begun, *waits):
+        os.close(end)
+
+
+@pytest.mark.parametrize("damage", ["cut", "a bit", "another recipe", "no recipe", "no array"])
+def test_a_damaged_cache_is_written_anew(tmp_path: Path, decodings: list[Path], damage: str) -> None:
+    root = flat(tmp_path / "pictures")
+    before = np.array(load(root, tmp_path).x)
+    array, recipe = (next((tmp_path / "cache").glob(f"*.{suffix}")) for suffix in ("npy", "json"))
+    content = bytearray(array.read_bytes())
+    match damage:
+        case "cut":
+            array.write_bytes(content[: len(content) // 2])
+        case "a bit":
+            content[len(content) // 2] ^= 1
+            array.write_bytes(content)
+        case "another recipe":
+            recipe.write_text(recipe.read_text().replace('"size": 12', '"size": 11'))
+        case "no recipe":
+            recipe.write_text("[]")
+        case "no array":
+            array.unlink()
+    decodings.clear()
+    np.testing.assert_array_equal(load(root, tmp_path).x, before)
+    assert len(decodings) == 30
+    load(root, tmp_path)
+    assert len(decodings) == 30
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MAX_IMAGES", 2)
+    root = flat(tmp_path / "pictures")
+    load(flat(tmp_path / "first", num=2), tmp_path)  # what is imported
+    tracemalloc.start()
+    try:
+        load(root, tmp_path, size=200)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * 3 * 200 * 200 / 3

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from pictures import flat, load, picture
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets.device import prepare
 from hpsearch.datasets.sources import load_test, load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import DataError
+
+BILINEAR = Image.Resampling.BILINEAR
 
 
 def test_classes_are_folders_and_images_become_squares(tmp_path: Path) -> None:
@@ -36,6 +38,20 @@ def test_pixels_are_those_of_pillow(tmp_path: Path) -> None:
             expected = np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         assert expected.tobytes() in loaded
     assert len(loaded) == 30, "each image is in one of the splits"
+
+
+def test_crops_are_the_squares_in_the_middle(tmp_path: Path) -> None:
+    root = flat(tmp_path / "pictures")
+    picture(root / "dog" / "portrait.png", color=777, size=(11, 40))
+    load(root, tmp_path, size=8)
+    splits = [load(root, tmp_path, size=8, resize="crop", test=test) for test in (False, True)]
+    loaded = {image.tobytes() for images in splits for image in images.x}
+    for path in root.rglob("*.png"):
+        with Image.open(path) as image:
+            expected = np.asarray(ImageOps.fit(image, (8, 8), BILINEAR))
+        assert expected.transpose(2, 0, 1).tobytes() in loaded
+    assert "cropped in the middle to 8x8" in splits[0].notes[0]
+    assert splits[0].fingerprint() != load(root, tmp_path, size=8).fingerprint()
 
 
 @pytest.mark.parametrize(("train", "test"), [("train", "test"), ("TRAIN", "Test"), ("Training", "Testing")])

@@ -24,6 +24,13 @@ def test_sizes(smallest: tuple[int, int], largest: tuple[int, int], size: int, g
     assert size_note(Recipe(size, 3, smallest, largest), given) == note
 
 
+def test_what_is_cropped() -> None:
+    assert size_note(Recipe(64, 3, (300, 200), (800, 600), crop=True), given=True) == (
+        "images of 300x200 to 800x600 cropped in the middle to 64x64"
+    )
+    assert size_note(Recipe(64, 3, (128, 128), (128, 128), crop=True), given=True) == "128x128 images resized to 64x64"
+
+
 @pytest.mark.parametrize(
     ("left_out", "note"),
     [

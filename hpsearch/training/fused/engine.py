@@ -49,7 +49,7 @@ class FusedEngine(StackedEngine):
 
     @override
     def run(self, epochs: Sequence[Epoch], steps: range) -> None:
-        if self._steps is None:
+        if self._steps is None or not epochs[0].on_device:  # recorded steps gather their batches on the device
             super().run(epochs, steps)
         else:
             self._steps.run(epochs[:1], steps)

@@ -1,0 +1,217 @@
+"""Images that are read as they are used."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import flat
+
+from hpsearch.config import DataConfig
+from hpsearch.datasets import device, image_file, normalization
+from hpsearch.datasets.device import TrainingData, prepare, prepare_test
+from hpsearch.datasets.image_file import ImageFile
+from hpsearch.datasets.images import Images
+from hpsearch.datasets.room import SHARE, free_memory, room_for_images
+from hpsearch.datasets.sharing import SharedImages, share
+from hpsearch.datasets.stored import NUM_AHEAD, Ahead, StoredImages
+from hpsearch.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+def both_ways(root: Path, tmp_path: Path, **keys: object) -> tuple[TrainingData, TrainingData]:
+    config = DataConfig.model_validate({"source": f"folder:{root}", "val": 6, **keys})
+    one, other = (prepare(config, CPU, torch.float32, tmp_path, room=room) for room in (0, 1))
+    assert not one.on_disk
+    assert other.on_disk
+    return one, other
+
+
+@pytest.mark.parametrize("normalize", ["channel", "pixel", "feature", "none"])
+def test_all_that_is_asked_of_a_folder_is_the_same(tmp_path: Path, normalize: str) -> None:
+    one, other = both_ways(flat(tmp_path / "pictures"), tmp_path, normalize=normalize, augment=["hflip"])
+    assert isinstance(other.x_train_NCHW, StoredImages)
+    assert isinstance(other.x_val_NCHW, StoredImages)
+    assert one.fingerprint == other.fingerprint
+    assert np.array_equal(one.normalization.mean, other.normalization.mean)
+    assert np.array_equal(one.normalization.std, other.normalization.std)
+    for number in (1, 2):
+        for (x, y), (its_x, its_y) in zip(one.batches(3, number, 7), other.batches(3, number, 7), strict=True):
+            assert torch.equal(x, its_x)
+            assert torch.equal(y, its_y)
+    assert torch.equal(torch.cat(list(other.x_val_NCHW.split(4))), one.x_val_NCHW)
+    assert torch.equal(other.train_images(), one.train_images())
+    assert torch.equal(other.train_sample(9)[0], one.train_sample(9)[0])
+    assert other.x_train_NCHW.shape == tuple(one.x_train_NCHW.shape)
+
+
+def test_batches_may_be_asked_for_in_any_order(tmp_path: Path) -> None:
+    one, other = both_ways(flat(tmp_path / "pictures"), tmp_path)
+    epoch, its = one.epoch(0, 1, 2), other.epoch(0, 1, 2)
+    for step in (4, 0, 1, 7, 8, 2, 2):
+        assert torch.equal(epoch.batch(step)[0], its.batch(step)[0])
+
+
+def test_test_images_are_those_of_memory(tmp_path: Path) -> None:
+    root = flat(tmp_path / "pictures")
+    config = DataConfig(source=f"folder:{root}")
+    one, other = both_ways(root, tmp_path)
+    x, y = prepare_test(config, one, tmp_path)
+    its_x, its_y = prepare_test(config, other, tmp_path, room=1)
+    assert isinstance(its_x, StoredImages)
+    assert torch.equal(torch.cat(list(its_x.split(4))), x)
+    assert torch.equal(y, its_y)
+
+
+def tell(shared: SharedImages, sent: multiprocessing.connection.Connection) -> None:
+    data = shared.adopt(CPU)
+    sent.send((data.on_disk, data.train_images().sum().item(), data.x_val_NCHW[torch.arange(6)].sum().item()))
+
+
+@pytest.mark.skipif(not SharedImages.possible(), reason="the system has no anonymous files")
+def test_workers_read_the_same_file(tmp_path: Path) -> None:
+    one, other = both_ways(flat(tmp_path / "pictures"), tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=tell, args=(share(other), there))
+    process.start()
+    found = here.recv()
+    process.join()
+    here.close()
+    there.close()
+    assert isinstance(one.x_val_NCHW, torch.Tensor)
+    assert found == (True, one.train_images().sum().item(), one.x_val_NCHW.sum().item())
+
+
+def peak_bytes(work: object) -> int:
+    """Of a process that does this, beyond what it has now."""
+    received, sent = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            begun = in_status("VmRSS")
+            work()  # type: ignore[operator]
+            os.write(sent, str(in_status("VmHWM") - begun).encode())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    found = int(os.read(received, 99))
+    os.close(received)
+    os.close(sent)
+    return found
+
+
+def in_status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peaks are counted on Linux")
+def test_more_images_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_file, "PART_BYTES", 2**21)
+    monkeypatch.setattr(normalization, "CHUNK_BYTES", 2**21)
+    shape = (1500, 3, 128, 128)
+    array = np.lib.format.open_memmap(tmp_path / "a.npy", mode="w+", dtype=np.uint8, shape=shape)
+    array[:] = np.arange(1500, dtype=np.uint8)[:, None, None, None]
+    array.flush()
+    size = array.nbytes
+    del array
+
+    def load_train(*_: object) -> Images:
+        x = np.load(tmp_path / "a.npy", mmap_mode="r")
+        return Images(x, np.arange(1500) % 2, ("a", "b"), file=ImageFile.mapped(x))
+
+    monkeypatch.setattr(device, "load_train", load_train)
+
+    def go_through(room: int) -> None:
+        data = prepare(DataConfig(val=300), CPU, torch.float32, tmp_path, room=room)
+        for _ in data.batches(0, 1, 10):
+            pass
+        if isinstance(data.x_val_NCHW, StoredImages):
+            for _ in data.x_val_NCHW.split(10):
+                pass
+
+    in_memory = peak_bytes(lambda: go_through(0))
+    assert in_memory > size
+    assert peak_bytes(lambda: go_through(1)) < in_memory / 2
+
+
+def test_a_file_that_is_cut_is_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((9, 1, 2, 2), dtype=np.uint8))
+    x = np.load(tmp_path / "a.npy", mmap_mode="r")
+    stored = StoredImages(ImageFile.mapped(x), np.arange(9), torch.uint8, CPU)
+    os.truncate(tmp_path / "a.npy", 140)
+    assert len(stored.index_select(0, torch.arange(3))) == 3
+    with pytest.raises(DataError, match=r"a\.npy was cut while it was in use\.\nBegin again"):
+        list(stored.split(9))
+
+
+def test_what_is_read_ahead_is_bounded_and_what_went_wrong_is_raised_where_it_is_used() -> None:
+    begun: list[int] = []
+    third = threading.Event()
+
+    def read(number: int) -> int:
+        begun.append(number)
+        if number == NUM_AHEAD - 1:
+            third.set()
+        if number == 5:
+            raise DataError("gone")
+        return number
+
+    ahead = Ahead(read, 7)
+    assert ahead.take(0) == 0
+    third.wait()
+    assert sorted(begun) == list(range(NUM_AHEAD))
+    assert [ahead.take(number) for number in range(1, 5)] == [1, 2, 3, 4]
+    with pytest.raises(DataError, match="gone"):
+        ahead.take(5)
+    assert ahead.take(6) == 6
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   5 kB\n"}, 5 * 1024),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 5 kB\n",
+                "sys/fs/cgroup/memory.max": "3000\n",
+                "sys/fs/cgroup/memory.current": "2000\n",
+                "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file 500\n",
+            },
+            1500,
+        ),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 5 kB\n",
+                "sys/fs/cgroup/memory.max": "max\n",
+                "sys/fs/cgroup/memory.current": "2000\n",
+            },
+            5 * 1024,
+        ),
+    ],
+)
+def test_free_memory_is_that_of_the_machine_or_of_its_container(
+    tmp_path: Path, files: dict[str, str], free: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert free_memory(tmp_path) == free
+
+
+def test_room_is_what_is_given_or_a_share_of_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpsearch.datasets.room.free_memory", lambda: 1000)
+    assert room_for_images(CPU, 7) == 7
+    assert room_for_images(CPU, 0) == SHARE * 1000
+    root = flat(tmp_path / "pictures")
+    assert prepare(DataConfig(source=f"folder:{root}"), CPU, torch.float32, tmp_path).on_disk
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (600, 900))
+    assert room_for_images(torch.device("cuda:0"), 0) == SHARE * 600
