@@ -24,7 +24,7 @@ from hpsearch.cli.output import line, print_advice, print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.config import RunConfig, Settings
-from hpsearch.config.data_sources import FolderPath, parse_source
+from hpsearch.config.data_sources import CsvPath, FolderPath, parse_source
 from hpsearch.errors import ConfigError
 from hpsearch.search.procedure import Procedure, first_plan, run_procedure
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage
@@ -165,8 +165,8 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
 
 def _use(procedure: Procedure, settings: Settings) -> str | None:
     """How image files are given to the best net; None where it is not kept, or was not trained on image files."""
-    is_folder = isinstance(parse_source(settings.study.data.source), FolderPath)
-    if procedure.best_stage is None or settings.run.keep == "none" or not is_folder:
+    are_files = isinstance(parse_source(settings.study.data.source), FolderPath | CsvPath)
+    if procedure.best_stage is None or settings.run.keep == "none" or not are_files:
         return None
     storage = storage_flag(settings.run.storage)
     words = ["hpsearch", "predict", procedure.best_stage.name, "IMAGES"]

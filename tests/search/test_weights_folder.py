@@ -27,7 +27,12 @@ NETS = {
     "linear": {"data.normalize": "none"},
     "mlp": {"model.batch_norm": True, "model.dropout": 0.2, "data.normalize": "feature", "data.scale": 255.0},
     "lenet": {"model.activation": "tanh", "data.normalize": "pixel", "train.precision": "float64"},
-    "convnet": {"model.batch_norm": True, "model.activation": "gelu", "model.channels": [4, 6]},
+    "convnet": {
+        "model.batch_norm": True,
+        "model.activation": "gelu",
+        "model.channels": [4, 6],
+        "data.resize": "crop",
+    },  # fmt: skip
     "resnet": {"model.dropout": 0.2, "data.limit": 8, "data.val": 4},
     "plainnets:tiny": {"model.options": {"width": 5, "kind": "x'\"y"}},
 }
