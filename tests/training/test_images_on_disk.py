@@ -93,3 +93,11 @@ def test_a_part_of_them_stays_on_disk(settings):
         assert torch.equal(x, its_x)
     rows = torch.tensor([5, 0, 7])
     assert torch.equal(in_memory.x_val_NCHW[rows], on_disk.x_val_NCHW[rows])
+
+
+def test_fused_leaves_its_recording_where_batches_are_not_on_the_device(settings):
+    """As on CUDA, where whole steps are recorded."""
+    in_memory, on_disk = both_ways(settings)
+    packs = [Pack(settings.study, data, SPECS[:2], engine="fused") for data in (in_memory, on_disk)]
+    packs[1]._engine._steps = "a recording, which nobody may run"
+    assert packs[0].run_epoch() == packs[1].run_epoch()
