@@ -16,13 +16,15 @@ KINDS = (*SOURCES, FOLDER, NPZ, FUNCTION)
 
 NOT_YET = {
     "csv": "tables of file names",
-    "torchvision": "data sets and nets by torchvision's names",
-    "timm": "nets by timm's names",
+    "torchvision": "data sets by torchvision's names",
     "hf": "data sets and nets of the Hugging Face hub",
 }
 """Prefixes that are kept free, and what they will stand for."""
 
-PREFIXES = ("folder", "npz", *NOT_YET)
+FOR_NETS = "timm"
+"""A prefix of nets alone, see `config.net_names`."""
+
+PREFIXES = ("folder", "npz", FOR_NETS, *NOT_YET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ def parse_source(text: str) -> DataSource:
     if sign and (kind := prefix.lower()) in PREFIXES:
         if kind in NOT_YET:
             raise ValueError(not_yet(kind))
+        if kind == FOR_NETS:
+            raise ValueError(f"allowed: {', '.join(KINDS)}; {kind}: is for model.name")
         plain = str(PurePosixPath(path))
         if not path.strip() or not plain.strip():
             raise ValueError(f"allowed: {kind}:PATH, the path is missing")

@@ -23,11 +23,13 @@ from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.epoch import Epoch, Normalizer
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
-from hpsearch.datasets.normalization import Normalization, fit
+from hpsearch.datasets.normalization import Normalization, fit, of_channels
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
 from hpsearch.datasets.splits import divide, sample
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import step_seed
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, by channel, of pixels from 0 to 1
 
 MAX_SAMPLE = 1000  # training images on which accuracy is measured
 PART_BYTES = 2**20  # copied at a time, into another order or type while they are in the cache
@@ -132,10 +134,12 @@ def prepare(
     dtype: torch.dtype,
     data_dir: Path = DATA_DIR,
     progress: Progress | None = None,
+    moments: Moments | None = None,
 ) -> TrainingData:
     """Load the training split, check it, hold out, fit the normalization on the training part, move to the device.
 
-    `dtype` is float32 or float64. Nothing here comes from the test split.
+    `dtype` is float32 or float64. Nothing here comes from the test split. `moments` are mean and std by channel for
+    data.normalize = pretrained.
 
     Raises:
         DataError: the images cannot be read or are not fit to train on.
@@ -147,13 +151,15 @@ def prepare(
     images = load_train(config, data_dir, progress)
     with ThreadPoolExecutor(1) as beside:  # it hashes for as long as all the rest takes
         fingerprint = beside.submit(images.fingerprint)
-        data = _prepared(config, images, device, dtype)
+        data = _prepared(config, images, device, dtype, moments)
     if starting is not None:
         starting.join()  # nothing else may happen on a GPU while steps are recorded there
     return replace(data, fingerprint=fingerprint.result())
 
 
-def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype) -> TrainingData:
+def _prepared(
+    config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype, moments: Moments | None
+) -> TrainingData:
     """All but the fingerprint."""
     train, val = divide(config, images.y, images.val_rows)
     bytes_stay = images.x.dtype == np.uint8
@@ -167,7 +173,11 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
         device,
     )
     x_train = tensors["x_train_NCHW"].numpy() if bytes_stay and memory is not None else images.x[train]
-    normalization = fit(config.normalize, x_train, config.scale)
+    if config.normalize == "pretrained":
+        assert moments is not None
+        normalization = of_channels(*moments, x_train, config.scale)
+    else:
+        normalization = fit(config.normalize, x_train, config.scale)
     for name in ("x_val_NCHW",) if bytes_stay else ("x_train_NCHW", "x_val_NCHW"):
         normalizer(normalization, tensors[name])(tensors[name])
     return TrainingData(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hpsearch.config import Choice, is_vector
+from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError
-from hpsearch.models import build
+from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
 
@@ -35,4 +36,6 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
     variants: list[dict[str, Any]] = [{}]
     variants += [{name: value} for name, r in structural.items() if isinstance(r, Choice) for value in r.values]
     for params in variants:
-        build(plan.trial_config.with_params(params).model, data.shape, data.num_classes)
+        config = plan.trial_config.with_params(params)
+        make = build_initialized if has_given_weights(dict(config.model)) else build
+        make(config.model, data.shape, data.num_classes, config.train.seed)

@@ -95,6 +95,7 @@ class Pack:
         first_names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
         everything = module.state_dict(keep_vars=True).items()
         self._persistent = {name: first_names[id(t)] for name, t in everything if id(t) in first_names}
+        self._module = module
         self._num_steps = data.num_batches(config.train.batch_size)
         self._train_sample = data.train_sample()
         self._update_ratio = UpdateRatio()
@@ -231,7 +232,8 @@ class Pack:
         best = self._best.get(number)
         apart = which == "best" and best is not None and best.epoch < self.num_epochs
         slot = self._state.best_slot(index) if apart else self._state.slot(index)
-        return {name: slot[first].clone() for name, first in self._persistent.items()}
+        shared = self._module.state_dict()  # what no trial changes
+        return {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -250,7 +252,8 @@ class Pack:
         data, train = self._data, self.config.train
         module = build_initialized(self._model, data.shape, data.num_classes, train.seed)
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
-        return module, PackState(module, vectors, train, data.num_classes, like)
+        has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
+        return module, PackState(module, vectors, train, data.num_classes, like, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}

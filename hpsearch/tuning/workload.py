@@ -35,7 +35,7 @@ def choose_width(
     if run.width:
         return min(run.width, num_trials)
     model = build(config.model, data.shape, data.num_classes)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = max(1, sum(p.numel() for p in model.parameters() if p.requires_grad))
     if (device or data.x_train_NCHW.device.type) == "cpu":
         width = max(4, min(MAX_WIDTH_ON_CPU, CPU_PARAMETERS // parameters))
     else:

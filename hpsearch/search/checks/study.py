@@ -12,6 +12,7 @@ from typing_extensions import override
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord, stage_record
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
+from hpsearch.config.identity import identified
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.advice import activation_advice
@@ -72,7 +73,7 @@ class CheckPlan(StagePlan):
 
     @override
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
-        plain = self.trial_config.plain()
+        plain = identified(self.trial_config.plain())
         sections = {section: plain[section] for section in ("data", "model", "train")}
         del sections["train"]["epochs"]
         return {"stage": KIND, "images": data_fingerprint, "steps": self.steps, **sections}
