@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpsearch.config import DataConfig
+from hpsearch.config import DataConfig, ModelConfig
 from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
 from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.epoch import Epoch, Normalizer
+from hpsearch.datasets.frozen_body import FrozenBody
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.normalization import Normalization, fit, of_channels
@@ -59,6 +60,13 @@ class TrainingData:
     """Plain sentences on how the images were read."""
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
+
+    body: FrozenBody | None = field(default=None, kw_only=True)
+    """Of whose features the images have been replaced by theirs; `shape` is that of the images still."""
+
+    def trained_net(self, model: ModelConfig) -> tuple[ModelConfig, tuple[int, int, int]]:
+        """The net that trains on what is here, and the shape that it takes: the whole, or its head alone."""
+        return (model, self.shape) if self.body is None else (self.body.head(model), self.body.shape)
 
     @property
     def num_classes(self) -> int:
@@ -119,6 +127,8 @@ class TrainingData:
     def train_images(self, rows_B: Tensor | None = None) -> Tensor:
         """These images of the training part, or all of them: normalized, in the hold-out's precision."""
         x_BCHW = self.x_train_NCHW if rows_B is None else self.x_train_NCHW.index_select(0, rows_B)
+        if self.body is not None:
+            x_BCHW = x_BCHW[:, : self.body.num_features]  # not those of flipped images
         return self._normalizer()(x_BCHW)
 
     def _normalizer(self) -> Normalizer:
@@ -188,6 +198,7 @@ def _prepared(
         augment=config.augment,
         fingerprint="",
         notes=images.notes,
+        body=None,
         memory=memory,
     )
 

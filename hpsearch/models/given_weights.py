@@ -18,7 +18,7 @@ from hpsearch.config import ModelConfig
 from hpsearch.config.library_recipes import recipe, torchvision_weights
 from hpsearch.errors import ConfigError
 from hpsearch.models.library_nets import first_filters, fitted_filters, timm_net
-from hpsearch.models.stages import parts_of
+from hpsearch.models.stages import head_names
 
 State = dict[str, Tensor]
 
@@ -52,11 +52,10 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     Raises:
         ConfigError: one is missing, has another shape, or belongs to another net.
     """
-    heads = set(parts_of(net).head)
-    own = {name: tensor for name, tensor in net.state_dict().items() if name not in heads}
-    own_head = {name.rpartition(".")[0] for name in heads}
-    given = {n: t for n, t in state.items() if n not in heads and n.rpartition(".")[0] not in own_head}
-    given = {n: t for n, t in given.items() if n in own or not _is_auxiliary(n)}
+    heads = head_names(net)
+    below = tuple(f"{head}." for head in heads)
+    own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(below)}
+    given = {n: t for n, t in state.items() if not n.startswith(below) and (n in own or not _is_auxiliary(n))}
     if (first := first_filters(net)) is not None:
         name = f"{first[0]}.weight"
         if name in given and given[name].ndim == 4 and given[name].shape[1] == 3 != own[name].shape[1]:
@@ -75,7 +74,7 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
         more = f", and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
         raise ConfigError(
             f"{what} does not fit this net: {'; '.join(wrong[:MAX_NAMED])}{more}.\n"
-            f"Allowed: weights of the same net; only those of the head, {', '.join(sorted(own_head))}, may differ."
+            f"Allowed: weights of the same net; only those of the head, {', '.join(heads)}, may differ."
         )
     with torch.no_grad():
         for name, tensor in own.items():

@@ -13,13 +13,20 @@ from hpsearch.datasets.device import Moments, TrainingData, prepare
 from hpsearch.errors import ConfigError
 from hpsearch.models.given_weights import read_weights
 from hpsearch.runtime import resolve_device, set_threads
+from hpsearch.training.features import may_have_features, why_not, with_features
 from hpsearch.training.precision import PRECISIONS
 
 
 def load_images(
-    config: StudyConfig, run: RunConfig, progress: Callable[[int, int], None] | None = None
+    config: StudyConfig,
+    run: RunConfig,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    as_features: bool = True,
 ) -> TrainingData:
     """Read, check, split, normalize and place them; `progress` hears (done, total) while files are decoded.
+
+    Where only the head of a pretrained net trains, they become features of its body, unless `as_features` is false.
 
     Raises:
         DataError: they cannot be read, or are not fit to train on.
@@ -31,12 +38,16 @@ def load_images(
     read = read_weights(config.model.weights).notes if config.model.weights is not None and found is not None else ()
     moments = _moments(config, found)
     data = prepare(config.data, resolve_device(run.device), dtype, Path(run.data_dir), progress, moments)
+    if as_features and may_have_features(config):
+        data = with_features(config, data, Path(run.data_dir) / "cache")
     return replace(data, notes=(*data.notes, *_notes(config, found, data.shape), *read)) if found is not None else data
 
 
-def images_key(config: StudyConfig) -> tuple[DataConfig, str]:
+def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
     """Equal for two configs whose images are the same: those of pretrained nets are normalized by the net."""
-    return config.data, config.model.name if config.data.normalize == "pretrained" else ""
+    model = config.model
+    features = f"{model.name} {model.pretrained} {model.weights}" if may_have_features(config) else ""
+    return config.data, model.name if config.data.normalize == "pretrained" else "", features
 
 
 def _moments(config: StudyConfig, found: Recipe | None) -> Moments | None:
@@ -62,4 +73,6 @@ def _notes(config: StudyConfig, found: Recipe, shape: tuple[int, int, int]) -> l
         )
     if shape[0] != len(found.mean):
         notes.append(f"images of {shape[0]} channel{'s' * (shape[0] > 1)}: the net's first filters are fitted to them")
+    if (said := why_not(config)) is not None:
+        notes.append(said)
     return notes

@@ -15,9 +15,11 @@ from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
+from hpsearch.models.stages import set_head
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
+from hpsearch.training.features import whole_state
 from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
@@ -103,7 +105,7 @@ class Pack:
         with preserved_rng(like.device):
             self._engine = make_engine(
                 engine,
-                config.model.name,
+                data.trained_net(config.model)[0].name,
                 module.to(like),
                 state,
                 (x_sample[:2].to(like), y_sample[:2]),
@@ -233,7 +235,8 @@ class Pack:
         apart = which == "best" and best is not None and best.epoch < self.num_epochs
         slot = self._state.best_slot(index) if apart else self._state.slot(index)
         shared = self._module.state_dict()  # what no trial changes
-        return {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
+        own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
+        return own if self._data.body is None else whole_state(self.config, self._data, own)
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -250,7 +253,9 @@ class Pack:
     def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
         """The net with its initial weights, and so many trials that begin with them."""
         data, train = self._data, self.config.train
-        module = build_initialized(self._model, data.shape, data.num_classes, train.seed)
+        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed)
+        if data.body is not None:  # all layers are the head's, and have its rate
+            set_head(module, tuple(name for name, _ in module.named_children()))
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
         has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
         return module, PackState(module, vectors, train, data.num_classes, like, has_rates=has_rates)

@@ -156,7 +156,7 @@ def _maker(plan: StagePlan, data: TrainingData, clock: Clock) -> Callable[..., T
 
 def _that_fit(plan: StagePlan, data: TrainingData, tried: list[Candidate]) -> list[Candidate]:
     """The default, and as many others as memory holds beside it."""
-    net = build(plan.trial_config.model, data.shape, data.num_classes)
+    net = build(*data.trained_net(plan.trial_config.model), data.num_classes)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     room = MAX_PARAMETERS.get(data.x_train_NCHW.device.type, 10**8) - parameters * tried[0].width
     fit = tried[:1]

@@ -62,7 +62,9 @@ def write_portrait(folder: Path, pack: Pack, config: StudyConfig, data: Training
 
     state = pack.state(best.number)
     tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
-    silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
+    silent = {}
+    if data.body is None:  # of features, a net that begins at pixels says nothing
+        silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
     tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
     if (filters := first_layer(state, data.shape)) is not None:
         tensors[FILTERS] = filters.float().clone()

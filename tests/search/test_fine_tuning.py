@@ -44,11 +44,12 @@ def test_how_much_of_a_net_trains_is_searched_from_a_file(here):
     command = [
         "coarse", "--data", "folder:photos", "--model", f"torchvision:{NAME}", "--set", "data.size=32", "--trials", "3",
         "--epochs", "1", "--set", "train.batch_size=8", "--space", "model.freeze=choice(none,all,2)", "--skip-checks",
-        "--set", "coarse.seed=3", "--space", "layer_decay=uniform(0.3,1)", "--json",
+        "--set", "coarse.seed=5", "--space", "layer_decay=uniform(0.3,1)", "--json",
     ]  # fmt: skip
     said = run(*command, "--set", "model.weights=w.pt")
     result = json.loads(said.splitlines()[-1])
     assert result["states"] == {"COMPLETE": 3}
+    assert len(list((here / "data" / "cache").glob("features-*.npy"))) == 1
     (here / "moved").mkdir()
     (here / "w.pt").rename("moved/w.pt")
     again = run(*command, "--set", "model.weights=moved/w.pt")
