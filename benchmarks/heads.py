@@ -1,4 +1,4 @@
-"""Heads on a frozen body: a search over features that are computed once, against a loop that runs the body in a step."""
+"""Heads on a frozen body: a search over features computed once, against a loop that runs the body in each step."""
 
 from __future__ import annotations
 
