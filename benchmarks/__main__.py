@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, dashboard, engines, quality, scaling, throughput
+from benchmarks import chaos, dashboard, engines, heads, quality, scaling, throughput
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
 from hpsearch.errors import HpsearchError
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "dashboard": dashboard.main,
     "engines": engines.main,
     "gpu": gpu.main,
+    "heads": heads.main,
     "peers": comparison.main,
     "quality": quality.main,
     "scaling": scaling.main,

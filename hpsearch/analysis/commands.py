@@ -12,6 +12,7 @@ from typing import Any
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.config import StudyConfig
 from hpsearch.config.default_ranges import default_space
+from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import dump_range, parse_value
 
 Words = list[str]
@@ -36,7 +37,8 @@ def usual_space(config: Plain) -> dict[str, Any]:
     default = {"model": StudyConfig().model.name, "train": StudyConfig().train.optimizer}
     model = config.get("model", {}).get("name", default["model"])
     optimizer = config.get("train", {}).get("optimizer", default["train"])
-    return {name: dump_range(range_) for name, range_ in default_space(model, optimizer).items()}
+    space = default_space(model, optimizer, pretrained=has_given_weights(config.get("model", {})))
+    return {name: dump_range(range_) for name, range_ in space.items()}
 
 
 def config_flags(config: Plain, base: Plain | None = None, *, sections: Iterable[str] = SECTIONS) -> Words:

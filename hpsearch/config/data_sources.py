@@ -15,13 +15,15 @@ KINDS = (*SOURCES, FOLDER, CSV, NPZ, FUNCTION)
 """All forms of data.source, as they are shown."""
 
 NOT_YET = {
-    "torchvision": "data sets and nets by torchvision's names",
-    "timm": "nets by timm's names",
+    "torchvision": "data sets by torchvision's names",
     "hf": "data sets and nets of the Hugging Face hub",
 }
 """Prefixes that are kept free, and what they will stand for."""
 
-PREFIXES = ("folder", "csv", "npz", *NOT_YET)
+FOR_NETS = "timm"
+"""A prefix of nets alone, see `config.net_names`."""
+
+PREFIXES = ("folder", "csv", "npz", FOR_NETS, *NOT_YET)
 
 REGEX = "regex:"
 """What an expression for file names begins with, where a column could be named as well."""
@@ -104,6 +106,8 @@ def parse_source(text: str) -> DataSource:
     if sign and (kind := prefix.lower()) in PREFIXES:
         if kind in NOT_YET:
             raise ValueError(not_yet(kind))
+        if kind == FOR_NETS:
+            raise ValueError(f"allowed: {', '.join(KINDS)}; {kind}: is for model.name")
         plain = str(PurePosixPath(path))
         if not path.strip() or not plain.strip():
             raise ValueError(f"allowed: {kind}:PATH, the path is missing")

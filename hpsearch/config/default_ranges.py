@@ -10,21 +10,28 @@ from __future__ import annotations
 
 from hpsearch.config.ranges import FloatRange, Range
 
+# Kornblith et al. 2019 ("Do better ImageNet models transfer better?") fine-tune over lr [1e-4, 0.1]; a decade is added
+# below, for nets that are near their optimum already.
+PRETRAINED = 1e-5, 1e-1
+
 LECTURES = ("linear", "mlp")  # for which lr [1e-5, 1] and reg [1e-5, 1e5] hold both what is too low and what explodes
 ADAPTIVE = ("adam", "adamw")
 
 
-def default_space(model: str, optimizer: str) -> dict[str, Range]:
+def default_space(model: str, optimizer: str, *, pretrained: bool = False) -> dict[str, Range]:
     """Ranges of lr and reg.
 
     Args:
         model: its name; a net of the user's counts as a deep one.
         optimizer: its name.
+        pretrained: whether it starts from weights of a training before.
     """
     if model in LECTURES:
         low, high, least_reg, most_reg = 1e-5, 1.0, 1e-5, 1e5
     else:
         low, high, least_reg, most_reg = 1e-4, 1e-1, 1e-6, 1.0
+    if pretrained:
+        low, high = PRETRAINED
     if optimizer in ADAPTIVE:
-        low, high = 1e-5, high / 10
+        low, high = (1e-6 if pretrained else 1e-5), high / 10
     return {"lr": FloatRange(low, high, log=True), "reg": FloatRange(least_reg, most_reg, log=True)}

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from hpsearch.config.data_sources import (
     CSV,
@@ -27,13 +27,16 @@ from hpsearch.config.data_sources import (
 )
 from hpsearch.config.fields import CameLater, Known, OneOrMore, Options, OptionsField, Positive, Section, UsedBy, Vector
 from hpsearch.config.metric import METRICS
+from hpsearch.config.net_names import FORMS, LIBRARY_NETS, is_library_net
+from hpsearch.errors import ConfigError
 
 MODELS = ("linear", "mlp", "lenet", "convnet", "resnet")
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
 
 SOURCE_FORMS = Known(SOURCES, (FOLDER, CSV, NPZ, FUNCTION))
 AUGMENTATIONS = Known(("hflip",), ("crop:N (as crop:4)",))
-MODEL_FORMS = Known(MODELS, (FUNCTION,))
+MODEL_FORMS = Known(MODELS, (*LIBRARY_NETS, FUNCTION))
+FREEZES = Known(("none", "all"), ("N (as 2), stages from the end that train",))
 METRIC_FORMS = Known(METRICS, (FUNCTION,))
 INIT_FORMS = Known(("lecun", "xavier", "he"), ("small:STD (as small:1e-4)",))
 
@@ -103,8 +106,10 @@ class DataConfig(Section):
     """Keyword arguments of the function, where source is MODULE:FUNCTION."""
     val: float = Field(0.2, gt=0)
     """Validation images held out of the training split: a share below 1, or a count. A folder's val/ goes before."""
-    normalize: Literal["channel", "pixel", "feature", "none"] = "channel"
-    """channel: mean and std per channel; pixel: subtract the mean image; feature: and divide by each pixel's std."""
+    normalize: Literal["channel", "pixel", "feature", "none", "pretrained"] = "channel"
+    """channel: mean and std per channel; pixel: subtract the mean image; feature: and divide by each pixel's std;
+    pretrained, the default where a net has weights already: mean and std that its library trained with.
+    """
     scale: float = Field(1.0, gt=0)
     """Value of a white pixel of images stored as bytes, before normalization: 1, or 255 to keep the bytes.
 
@@ -117,7 +122,9 @@ class DataConfig(Section):
     ] = ()
     """hflip, and crop:N (shift by up to N pixels, zeros come in)."""
     size: Annotated[int | None, UsedBy("data.source", FOLDER, CSV), Field(ge=1)] = None
-    """Height and width of the images of a folder or csv; without it their median short side, from 8 to 64."""
+    """Height and width of the images of a folder or csv; without it their median short side, from 8 to 64, or that with
+    which a pretrained net was trained.
+    """
     resize: Annotated[Literal["squeeze", "crop"], CameLater, UsedBy("data.source", FOLDER, CSV)] = "squeeze"
     """Of a folder or csv: squeeze, the whole image; or crop, the square in its middle, in training and evaluation."""
     csv: Annotated[CsvConfig, CameLater, UsedBy("data.source", CSV, FOLDER)] = Field(default_factory=CsvConfig)
@@ -140,9 +147,11 @@ class DataConfig(Section):
 
 
 def _model(name: str) -> str:
-    if name in MODELS or is_user_code(name):
+    if name in MODELS or is_user_code(name) or is_library_net(name):
         return name
     prefix, sign, _ = name.partition(":")
+    if sign and prefix in FORMS:
+        raise ValueError(f"allowed: {FORMS[prefix]}, as torchvision:resnet18")
     if sign and prefix.lower() in NOT_YET:
         raise ValueError(not_yet(prefix.lower()))
     hint = f"; {prefix}: is for data.source" if sign and prefix.lower() in PREFIXES else ""
@@ -161,19 +170,43 @@ def _init(init: str) -> str:
     raise ValueError(f"allowed: {INIT_FORMS}")
 
 
+def _freeze(kept: Any) -> str | int:
+    if isinstance(kept, str) and kept.isdecimal():
+        kept = int(kept)
+    if kept in ("none", "all") or (isinstance(kept, int) and not isinstance(kept, bool) and kept >= 1):
+        found: str | int = kept
+        return found
+    raise ValueError(f"allowed: {FREEZES}")
+
+
 class ModelConfig(Section):
     """Which net."""
 
     name: Annotated[str, AfterValidator(_model), MODEL_FORMS] = "mlp"
-    """linear, mlp, lenet, convnet or resnet; or MODULE:FUNCTION, called with (shape, num_classes, **options)."""
+    """linear, mlp, lenet, convnet or resnet; torchvision:NAME and timm:NAME, with a new head for the classes; or
+    MODULE:FUNCTION, called with (shape, num_classes, **options).
+    """
     options: Annotated[OptionsField, CameLater, UsedBy("model.name", FUNCTION)] = Options()
     """Keyword arguments of the function, where name is MODULE:FUNCTION; each can be searched: "model.options.width"."""
-    hidden: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "mlp", "convnet")] = (50,)
-    """mlp: units of each hidden layer. convnet: units of the fully connected layers before the last."""
+    pretrained: Annotated[bool, CameLater, UsedBy("model.name", *LIBRARY_NETS)] = False
+    """torchvision:NAME and timm:NAME: start from the library's own weights, which it downloads."""
+    weights: Annotated[str | None, CameLater, UsedBy("model.name", *LIBRARY_NETS), Field(min_length=1)] = None
+    """torchvision:NAME and timm:NAME: start from the weights in this file, safetensors or a state dict of torch.save.
+    """
+    freeze: Annotated[str | int, BeforeValidator(_freeze), CameLater, UsedBy("model.name", *LIBRARY_NETS), FREEZES] = (
+        "none"
+    )
+    """torchvision:NAME and timm:NAME: all: only the head trains; N: the head and the last N stages. The rest stays as
+    it is, in evaluation mode.
+    """
+    hidden: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "mlp", "convnet", *LIBRARY_NETS)] = (50,)
+    """mlp: units of each hidden layer. convnet: units of the fully connected layers before the last, and so of the head
+    of torchvision:NAME and timm:NAME, where it is [] by default.
+    """
     activation: Annotated[
-        Literal["relu", "tanh", "sigmoid", "gelu"], UsedBy("model.name", "mlp", "lenet", "convnet")
+        Literal["relu", "tanh", "sigmoid", "gelu"], UsedBy("model.name", "mlp", "lenet", "convnet", *LIBRARY_NETS)
     ] = "relu"
-    """Between the layers of mlp, lenet and convnet."""
+    """Between the layers of mlp, lenet and convnet, and of the head of torchvision:NAME and timm:NAME."""
     channels: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "convnet")] = (32, 64)
     """convnet: channels of each of the M blocks."""
     convs: Annotated[int, UsedBy("model.name", "convnet"), Field(ge=1)] = 1
@@ -186,10 +219,29 @@ class ModelConfig(Section):
     """resnet: layers, as torchvision names them."""
     dropout: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
     """Share of units dropped before each fully connected layer but the first (the only one in linear and resnet)."""
-    init: Annotated[str, AfterValidator(_init), INIT_FORMS, UsedBy("model.name", *MODELS)] = "he"
-    """Initial weights: small:STD, lecun, xavier or he. Biases start at 0. A net of MODULE:FUNCTION has its own."""
+    init: Annotated[str, AfterValidator(_init), INIT_FORMS, UsedBy("model.name", *MODELS, *LIBRARY_NETS)] = "he"
+    """Initial weights: small:STD, lecun, xavier or he. Biases start at 0. A net of MODULE:FUNCTION has its own. Of
+    torchvision:NAME and timm:NAME it is the head's alone, by default small:0.01.
+    """
     init_scale: Annotated[float, Vector, Field(gt=0)] = 1.0
-    """Multiplies the initial weights."""
+    """Multiplies the initial weights; of torchvision:NAME and timm:NAME the head's alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _library_net(cls, given: Any) -> Any:
+        """A net of a library has one layer more, which knows nothing at first: the loss begins at ln C."""
+        if not (isinstance(given, dict) and isinstance(name := given.get("name"), str) and is_library_net(name)):
+            return given
+        return {"hidden": (), "init": "small:0.01", **given}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelConfig:
+        if self.pretrained and self.weights is not None:
+            raise ConfigError(
+                f"model.pretrained = true and model.weights = {self.weights!r} name two beginnings.\n"
+                "Allowed: one of them; the library's weights, or those of the file."
+            )
+        return self
 
 
 def _metric(name: str) -> str:
@@ -209,6 +261,10 @@ class TrainConfig(Section):
     """The update rule."""
     lr: Annotated[float, Vector, Field(gt=0)] = 1e-2
     """Learning rate of the first epoch."""
+    body_lr: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
+    """Factor of lr for all but the head, the last layer of a net."""
+    layer_decay: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
+    """Factor of lr from each stage of the net to the one before it, from the head on."""
     momentum: Annotated[
         float, Vector, UsedBy("train.optimizer", "momentum", "nesterov", "adam", "adamw"), Field(ge=0, lt=1)
     ] = 0.9

@@ -12,7 +12,9 @@ from pydantic import Field, ValidationError, field_serializer, field_validator, 
 
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import CameLater, Section, Vector
+from hpsearch.config.library_recipes import filled_in
 from hpsearch.config.messages import describe, nearest, true_for_a_number
+from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
     DataConfig,
@@ -35,6 +37,7 @@ NOT_SEARCHABLE = {
     "data.synthetic",
     "data.options",
     "model.options",  # as a whole; its keys are, see OPTION
+    "model.weights",
     "train.epochs",
     "train.explosion",
     "train.metric",
@@ -117,7 +120,7 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
 def _default_space(given: Mapping[str, Any]) -> dict[str, Range]:
     """The ranges that fit the sections that are validated already; without them, whatever is wrong there is told."""
     model, train = given.get("model", ModelConfig()), given.get("train", TrainConfig())
-    return default_space(model.name, train.optimizer)
+    return default_space(model.name, train.optimizer, pretrained=has_given_weights(dict(model)))
 
 
 class StudyConfig(Section):
@@ -129,6 +132,11 @@ class StudyConfig(Section):
     space: dict[str, Range] = Field(default_factory=lambda given: _default_space(given))
     coarse: StageConfig = Field(default_factory=StageConfig)
     fine: FineConfig = Field(default_factory=FineConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_pretrained(cls, given: Any) -> Any:
+        return filled_in(given) if isinstance(given, dict) else given
 
     @field_validator("space", mode="before")
     @classmethod

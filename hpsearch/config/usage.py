@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hpsearch.config.data_sources import FUNCTION, is_user_code, parse_source
 from hpsearch.config.fields import UsedBy
+from hpsearch.config.net_names import library_form
 from hpsearch.config.ranges import Choice
 from hpsearch.config.study import SEARCHABLE, StudyConfig, resolve_path
 from hpsearch.errors import ConfigError
@@ -111,7 +112,9 @@ def _kind(path: str, value: str) -> str:
     """The value as `UsedBy` names it: all folders are one kind, all code of the user's another."""
     if path == "data.source":
         return parse_source(value).kind
-    return FUNCTION if path == "model.name" and is_user_code(value) else value
+    if path != "model.name":
+        return value
+    return FUNCTION if is_user_code(value) else library_form(value) or value
 
 
 def _listed(names: tuple[str, ...], word: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 OWN_NET = "MODULE:FUNCTION can return one, see docs/own-code.md"
 
 KEYS = {
-    r"pretrained|weights|checkpoint|finetune": f"pretrained nets are not there yet; {OWN_NET}",
+    r"checkpoint|fine_?tune\w*": "the keys are model.pretrained and model.weights, with model.name = torchvision:NAME",
+    r"pretrained|weights|freeze": "the keys are model.pretrained, model.weights and model.freeze",
     r"class_?weights?|pos_weight|balanced?": "the key is train.class_weights: none or balanced",
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
@@ -37,11 +38,11 @@ KEYS = {
 VALUES = {
     "model.name": {
         r"res-?net-?(18|34|50)": "did you mean resnet with model.depth = {0}?",
-        r"(wide_?)?res-?ne\w*\d+.*": f"a resnet has model.depth 18, 34 or 50; for others, {OWN_NET}",
+        r"(wide_?)?res-?ne\w*\d+.*": "a resnet has model.depth 18, 34 or 50; others are torchvision:NAME or timm:NAME",
         r"cnn|conv": "did you mean convnet?",
         r"(logistic|softmax)\w*|perceptron": "did you mean linear?",
         r"(vgg|alexnet|densenet|mobilenet|efficientnet|convnext|inception|googlenet|vit|deit|swin)\w*([-:/].*)?": (
-            f"this net is not there yet; {OWN_NET}"
+            "such nets are torchvision:NAME and timm:NAME, as torchvision:vgg16"
         ),
     },
     "train.optimizer": {
@@ -79,7 +80,8 @@ VALUES = {
     },
     "train.precision": {r"(fp|float)_?16|half|amp|mixed|bf16": "did you mean bfloat16?"},
     "data.normalize": {
-        r"imagenet|z_?score|standard\w*|std|mean_?std": "did you mean channel, with mean and std of your images?",
+        r"imagenet\w*": "did you mean pretrained, with a net that has weights already?",
+        r"z_?score|standard\w*|std|mean_?std": "did you mean channel, with mean and std of your images?",
         r"mean": "did you mean pixel, which subtracts the mean image?",
     },
     "coarse.sampler": {

@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+HFLIP_VIEW = "hflip view"
+"""As hflip, where the flipped image is there already, behind the other along the channels, as features are."""
+
 
 def draw_noise(kind: str, num: int, generator: torch.Generator) -> Tensor:
     """The random numbers of one augmentation for `num` images: bool N for hflip; int64 N,2 (down, right) for crop."""
     name, _, amount = kind.partition(":")
-    if name == "hflip":
+    if name in ("hflip", HFLIP_VIEW):
         return torch.rand(num, generator=generator) < 0.5
     return torch.randint(2 * int(amount) + 1, (num, 2), generator=generator)
 
@@ -21,6 +24,9 @@ def draw_noise(kind: str, num: int, generator: torch.Generator) -> Tensor:
 def augment(kind: str, x_BCHW: Tensor, noise_B: Tensor) -> Tensor:
     """The images after one augmentation, each with its own random number; the data may be normalized already."""
     name, _, amount = kind.partition(":")
+    if name == HFLIP_VIEW:
+        plain, flipped = x_BCHW.chunk(2, 1)
+        return torch.where(noise_B[:, None, None, None], flipped, plain)
     return hflip(x_BCHW, noise_B) if name == "hflip" else crop(x_BCHW, noise_B, int(amount))
 
 

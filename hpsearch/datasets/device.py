@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpsearch.config import DataConfig
+from hpsearch.config import DataConfig, ModelConfig
 from hpsearch.datasets.augmentation import draw_noise
 from hpsearch.datasets.checks import check_same_kind
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.datasets.device_start import start_device
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.frozen_body import FrozenBody
 from hpsearch.datasets.image_file import ImageFile, Rows
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
-from hpsearch.datasets.normalization import Normalization, fit
+from hpsearch.datasets.normalization import Normalization, Part, fit, of_channels
 from hpsearch.datasets.normalizer import Normalizer, normalizer
 from hpsearch.datasets.notes import on_disk_note
 from hpsearch.datasets.room import room_for_images
@@ -35,6 +36,8 @@ from hpsearch.datasets.splits import divide, sample
 from hpsearch.datasets.stored import StoredImages
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import step_seed
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, by channel, of pixels from 0 to 1
 
 MAX_SAMPLE = 1000  # training images on which accuracy is measured
 PART_BYTES = 2**20  # copied at a time, into another order or type while they are in the cache
@@ -67,6 +70,13 @@ class TrainingData:
     """How the image files were decoded; None where the images came as arrays."""
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
+
+    body: FrozenBody | None = field(default=None, kw_only=True)
+    """Of whose features the images have been replaced by theirs; `shape` is that of the images still."""
+
+    def trained_net(self, model: ModelConfig) -> tuple[ModelConfig, tuple[int, int, int]]:
+        """The net that trains on what is here, and the shape that it takes: the whole, or its head alone."""
+        return (model, self.shape) if self.body is None else (self.body.head(model), self.body.shape)
 
     @property
     def num_classes(self) -> int:
@@ -138,6 +148,8 @@ class TrainingData:
             x_NCHW = x_NCHW.index_select(0, rows_B)
         elif isinstance(x_NCHW, StoredImages):
             x_NCHW = x_NCHW.index_select(0, torch.arange(len(x_NCHW)))
+        if self.body is not None:
+            x_NCHW = x_NCHW[:, : self.body.num_features]  # not those of flipped images
         return self._normalizer()(x_NCHW)
 
     def _normalizer(self) -> Normalizer:
@@ -154,11 +166,12 @@ def prepare(
     data_dir: Path = DATA_DIR,
     progress: Progress | None = None,
     room: int = 0,
+    moments: Moments | None = None,
 ) -> TrainingData:
     """Load the training split, check it, hold out, fit the normalization on the training part, move to the device.
 
     `dtype` is float32 or float64. Images of more than `room` bytes stay on disk; 0: of more than half of what is free.
-    Nothing here comes from the test split.
+    `moments` are mean and std by channel for data.normalize = pretrained. Nothing here comes from the test split.
 
     Raises:
         DataError: the images cannot be read or are not fit to train on.
@@ -170,19 +183,26 @@ def prepare(
     images = load_train(config, data_dir, progress)
     with ThreadPoolExecutor(1) as beside:  # it hashes for as long as all the rest takes
         fingerprint = beside.submit(images.fingerprint)
-        data = _prepared(config, images, device, dtype, room)
+        data = _prepared(config, images, device, dtype, room, moments)
     if starting is not None:
         starting.join()  # nothing else may happen on a GPU while steps are recorded there
     return replace(data, fingerprint=fingerprint.result())
 
 
-def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: torch.dtype, room: int) -> TrainingData:
+def _prepared(
+    config: DataConfig,
+    images: Images,
+    device: torch.device,
+    dtype: torch.dtype,
+    room: int,
+    moments: Moments | None,
+) -> TrainingData:
     """All but the fingerprint."""
     train, val = divide(config, images.y, images.val_rows, images.groups)
     bytes_stay = images.x.dtype == np.uint8
     wanted = _num_bytes(images, len(train), torch.uint8 if bytes_stay else dtype) + _num_bytes(images, len(val), dtype)
     if _stay_on_disk(images, wanted, device, room):
-        return _prepared_on_disk(config, images, train, val, device, dtype)
+        return _prepared_on_disk(config, images, train, val, device, dtype, moments)
     tensors, memory = _place(
         {
             "x_train_NCHW": (images.x, train, torch.uint8 if bytes_stay else dtype),
@@ -193,7 +213,7 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
         device,
     )
     x_train = tensors["x_train_NCHW"].numpy() if bytes_stay and memory is not None else images.x[train]
-    normalization = fit(config.normalize, x_train, config.scale)
+    normalization = _normalization(config, x_train, moments)
     for name in ("x_val_NCHW",) if bytes_stay else ("x_train_NCHW", "x_val_NCHW"):
         normalizer(normalization, tensors[name])(tensors[name])
     return TrainingData(
@@ -205,16 +225,23 @@ def _prepared(config: DataConfig, images: Images, device: torch.device, dtype: t
         fingerprint="",
         notes=images.notes,
         recipe=images.recipe,
+        body=None,
         memory=memory,
     )
 
 
 def _prepared_on_disk(
-    config: DataConfig, images: Images, train: Array, val: Array, device: torch.device, dtype: torch.dtype
+    config: DataConfig,
+    images: Images,
+    train: Array,
+    val: Array,
+    device: torch.device,
+    dtype: torch.dtype,
+    moments: Moments | None,
 ) -> TrainingData:
     """The same of images that are read as they are used: nothing is held whole, and statistics are taken by parts."""
     file = images.file or ImageFile.holding(images.x, np.arange(len(images)))
-    normalization = fit(config.normalize, Rows(file, train), config.scale)
+    normalization = _normalization(config, Rows(file, train), moments)
     labels = {"y_train_N": (images.y, train, torch.int64), "y_val_N": (images.y, val, torch.int64)}
     tensors, memory = _place(labels, device)
     as_bytes = images.x.dtype == np.uint8
@@ -229,8 +256,16 @@ def _prepared_on_disk(
         fingerprint="",
         notes=(*images.notes, on_disk_note(len(train) + len(val), file.image_bytes)),
         recipe=images.recipe,
+        body=None,
         memory=memory,
     )
+
+
+def _normalization(config: DataConfig, x_NCHW: Part, moments: Moments | None) -> Normalization:
+    if config.normalize != "pretrained":
+        return fit(config.normalize, x_NCHW, config.scale)
+    assert moments is not None
+    return of_channels(*moments, x_NCHW, config.scale)
 
 
 def _num_bytes(images: Images, num: int, dtype: torch.dtype) -> int:
@@ -245,10 +280,10 @@ def _stay_on_disk(images: Images, num_bytes: int, device: torch.device, room: in
     return num_bytes > room_for_images(device, room)
 
 
-Part = tuple[Array, Array, torch.dtype]  # array, rows of it, type on the device
+Placed = tuple[Array, Array, torch.dtype]  # array, rows of it, type on the device
 
 
-def _place(parts: dict[str, Part], device: torch.device) -> tuple[dict[str, Tensor], SharedMemory | None]:
+def _place(parts: dict[str, Placed], device: torch.device) -> tuple[dict[str, Tensor], SharedMemory | None]:
     """Copies on the device; on a CPU in shared memory, where the system has it."""
     if device.type != "cpu" or not SharedMemory.possible():
         return {name: _raw(x[rows], dtype).to(device).to(dtype) for name, (x, rows, dtype) in parts.items()}, None

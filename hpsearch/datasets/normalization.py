@@ -6,7 +6,7 @@ Shape suffixes: N = images, C = channels, H = height, W = width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,6 +55,18 @@ class Normalization:
         result -= self.mean.astype(dtype)
         result /= self.std.astype(dtype)
         return result
+
+
+def of_channels(mean: Sequence[float], std: Sequence[float], x_NCHW: Part, scale: float = 1.0) -> Normalization:
+    """With mean and std of channels of pixels from 0 to 1; for images of other channels, with their averages."""
+    num_channels, from_bytes = x_NCHW.shape[1], x_NCHW.dtype == np.uint8
+    factor = scale / 255 if from_bytes else 1.0
+    white = scale if from_bytes else 1.0
+    both = [np.asarray(numbers, np.float64) for numbers in (mean, std)]
+    if len(mean) != num_channels:
+        both = [np.full(num_channels, numbers.mean()) for numbers in both]
+    center, spread = (numbers.reshape(-1, 1, 1) * white for numbers in both)
+    return Normalization(center, spread, factor, bool(from_bytes))
 
 
 def fit(kind: str, x_NCHW: Part, scale: float = 1.0) -> Normalization:

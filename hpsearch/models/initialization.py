@@ -18,6 +18,13 @@ def weight_names(module: nn.Module) -> list[str]:
     return [name for name, p in module.named_parameters() if p.ndim >= 2 and p.requires_grad]
 
 
+def drawn_weight_names(module: nn.Module) -> list[str]:
+    """Those of the weights that model.init says: of a library's net the head's, of any other all."""
+    said = getattr(module, "head_names", None)
+    names = weight_names(module)
+    return names if said is None else [name for name in names if name.startswith(tuple(f"{head}." for head in said))]
+
+
 def standard_deviation(init: str, weight: Tensor) -> float:
     """Width of the normal distribution that `init` asks for, for one weight of shape [out, in, ...].
 

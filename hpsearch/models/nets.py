@@ -8,16 +8,21 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import nn
 
 from hpsearch.config import ModelConfig
+from hpsearch.config.net_names import is_library_net
 from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import ConfigError
+from hpsearch.models.given_weights import load_given
 from hpsearch.models.initialization import initialize
 from hpsearch.models.layers import Dropout
+from hpsearch.models.library_nets import Head, build_library_net
+from hpsearch.models.stages import head_names
 from hpsearch.models.user import build_user_net
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -32,8 +37,8 @@ def build(config: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) ->
     """The net that `config` names, from x_BCHW to logits_BC, in float32 on the CPU.
 
     Its weights are not those of `config.init` yet: see `initialize`. A net of the user's has its own, drawn from
-    `seed`. Dropout layers are left out at rate 0, and no name of a parameter depends on them. The caller's random
-    state stays as it is.
+    `seed`, and so has one of a library, without the weights of a training before. Dropout layers are left out at
+    rate 0, and no name of a parameter depends on them. The caller's random state stays as it is.
 
     Raises:
         ConfigError: the net does not fit images of this shape, or the user's function fails.
@@ -41,6 +46,8 @@ def build(config: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) ->
     """
     if is_user_code(config.name):
         return build_user_net(config, shape, num_classes, seed)
+    if is_library_net(config.name):
+        return build_library_net(config, shape, seed, partial(_new_head, config, num_classes))
     builders = {"linear": _linear, "mlp": _mlp, "lenet": _lenet, "convnet": _convnet, "resnet": _resnet}
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialization draws from the global state
         return builders[config.name](config, shape, num_classes)
@@ -49,13 +56,28 @@ def build(config: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) ->
 def build_initialized(config: ModelConfig, shape: Shape, num_classes: int, seed: int) -> nn.Module:
     """The net with its initial weights, in float64 on the CPU: by `config.init`, or the user's own.
 
+    A net of a library has the weights that it is given, or the library's initial ones, and a head by `config.init`,
+    drawn from `seed`.
+
     Raises:
         ConfigError, RefusedError: as `build`.
     """
     net = build(config, shape, num_classes, seed).double()
-    if not is_user_code(config.name):
+    if is_library_net(config.name):
+        load_given(net, config, shape)
+        for name in head_names(net):
+            initialize(net.get_submodule(name), config.init, seed)
+    elif not is_user_code(config.name):
         initialize(net, config.init, seed)
     return net
+
+
+def _new_head(config: ModelConfig, num_classes: int, num_features: int) -> nn.Module:
+    """Of a library's net: as `linear`, or as `mlp` where there are hidden layers."""
+    if not config.hidden:
+        return Head(num_features, num_classes, config.dropout)
+    layers = _fully_connected(config, num_features, config.hidden, num_classes)
+    return _sequential([("flatten", nn.Flatten()), *layers])
 
 
 def _linear(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:

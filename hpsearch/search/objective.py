@@ -18,7 +18,7 @@ from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import suggest
 from hpsearch.training import Pack, group
 from hpsearch.training.early_stopping import stopped_early
-from hpsearch.training.images import load_images
+from hpsearch.training.images import images_key, load_images
 from hpsearch.training.metric_limits import exploded_value, refuse_undefined
 
 
@@ -47,8 +47,8 @@ class Objective:
         settings = python_settings(config)
         self.config = settings.study
         self.run = run or settings.run
-        self._images = {self.config.data: load_images(self.config, self.run)}
-        self._metric, data = metric_of(self.config.train.metric), self._images[self.config.data]
+        self._images = {images_key(self.config): load_images(self.config, self.run)}
+        self._metric, data = metric_of(self.config.train.metric), self._images[images_key(self.config)]
         refuse_undefined(self.config, self._metric, data)
         self._exploded_value = exploded_value(self.config, self._metric, data)
 
@@ -61,9 +61,9 @@ class Objective:
         """Train one trial."""
         params = {name: suggest(trial, name, range_) for name, range_ in self.config.space.items()}
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
-        if config.data not in self._images:
-            self._images[config.data] = load_images(config, self.run)
-        pack = Pack(config, self._images[config.data], specs, engine=self.run.engine, keeps_best=False)
+        if images_key(config) not in self._images:
+            self._images[images_key(config)] = load_images(config, self.run)
+        pack = Pack(config, self._images[images_key(config)], specs, engine=self.run.engine, keeps_best=False)
         patience = config.train.patience
         results: list[EpochResult] = []
         ending = TrialRecord()

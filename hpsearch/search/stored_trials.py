@@ -123,7 +123,7 @@ def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = N
         RefusedError: what is there now are other images.
         DataError: they cannot be read.
     """
-    data = load_images(stored.config, run, progress)
+    data = load_images(stored.config, run, progress, as_features=False)
     kept = stage_record(stored.study).images.fingerprint
     if kept != data.fingerprint:
         raise RefusedError(

@@ -30,6 +30,7 @@ from hpsearch.storage import (
     add_trials,
     create_stage,
     find_study,
+    write_attrs,
 )
 from hpsearch.version import __version__
 
@@ -82,9 +83,21 @@ def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
             return _create(db, plan, images)
         except StudyExistsError:  # another process was faster
             study = find_stage(db, plan, images)
+    study = _with_present_path(db, study, plan)
     if plan.grows and add_trials(db, study, plan.space, _new_trials(plan), stage_attributes(plan, images)):
         study = find_study(db, plan.name)
     return study
+
+
+def _with_present_path(db: Database, study: StudyRow, plan: StagePlan) -> StudyRow:
+    """The same weights may lie elsewhere now: workers that read the study look where they are."""
+    stored = stage_record(study).config or {}
+    then, now = stored.get("model", {}).get("weights"), plan.config.model.weights
+    if then == now:
+        return study
+    attrs = {attributes.CONFIG: {**stored, "model": {**stored["model"], "weights": now}}}
+    write_attrs(db, study, attrs)
+    return replace(study, attrs={**study.attrs, **attrs})
 
 
 def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:

@@ -23,6 +23,7 @@ from hpsearch.config import (
     fingerprint,
     hard_limits,
 )
+from hpsearch.config.identity import identified
 from hpsearch.config.study import validate
 from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
@@ -82,7 +83,7 @@ class StagePlan:
 
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
         """All that decides what this stage finds; two plans of one identity are the same search."""
-        plain = self.config.plain()
+        plain = identified(self.config.plain())
         return {
             "stage": self.kind,
             "from": self.source,

@@ -10,6 +10,7 @@ from typing_extensions import override
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import ComparedSearch
 from hpsearch.config import StageConfig, StudyConfig
+from hpsearch.config.identity import identified
 from hpsearch.space.shifted_grid import draw_shifted_grid
 from hpsearch.stages.plan import StagePlan
 
@@ -55,7 +56,7 @@ class RepeatPlan(StagePlan):
 
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
         """All that decides what this search finds."""
-        plain = self.config.plain()
+        plain = identified(self.config.plain())
         sections = {section: plain[section] for section in ("data", "model", "train", "space", "coarse")}
         return {"stage": KIND, "from": None, "images": data_fingerprint, **sections}
 

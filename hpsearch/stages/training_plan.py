@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from hpsearch.analysis import attributes
 from hpsearch.config import IntRange, Range, StageConfig, StudyConfig
+from hpsearch.config.identity import identified
 from hpsearch.stages.plan import StagePlan
 
 SEED = "train.seed"
@@ -59,7 +60,7 @@ class TrainingPlan(StagePlan):
 
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
         """All that decides what the run of each seed gives; how many seeds there are does not."""
-        plain = self.config.plain()
+        plain = identified(self.config.plain())
         sections = {section: plain[section] for section in ("data", "model", "train")}
         return {"stage": self.kind, "from": None, "images": data_fingerprint, **sections}
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from hpsearch.config import Choice, is_vector
 from hpsearch.config.metric import metric_of
+from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError
-from hpsearch.models import build
+from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
 from hpsearch.training.metric_limits import refuse_undefined
@@ -39,4 +40,6 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
     variants: list[dict[str, Any]] = [{}]
     variants += [{name: value} for name, r in structural.items() if isinstance(r, Choice) for value in r.values]
     for params in variants:
-        build(config.with_params(params).model, data.shape, data.num_classes)
+        varied = config.with_params(params)
+        make = build_initialized if has_given_weights(dict(varied.model)) else build
+        make(varied.model, data.shape, data.num_classes, varied.train.seed)

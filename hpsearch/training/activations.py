@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import ModelConfig
+from hpsearch.config.net_names import is_library_net
 from hpsearch.config.usercode import is_user_code
-from hpsearch.models import build_initialized, weight_names
+from hpsearch.models import build_initialized, drawn_weight_names
 
 Verdict = Literal["healthy", "collapsing", "growing", "dead", "saturated", "dead units"]
 
@@ -85,7 +86,7 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     channels, height, width = shape
     config = config.model_copy(update={"dropout": 0.0})
     net = build_initialized(config, (channels, height, width), num_classes, seed)
-    weights = set(weight_names(net))
+    weights = set(drawn_weight_names(net))
     for name, parameter in net.named_parameters():
         if name in weights:
             parameter.mul_(config.init_scale)
@@ -107,7 +108,7 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     finally:
         for hook in hooks:
             hook.remove()
-    init = OWN if is_user_code(config.name) else config.init
+    init = OWN if _has_its_own(config) else config.init
     normalized = any(isinstance(module, NORMALIZING) for module in net.modules())
     input_std = layers[0].std if normalized and layers else spread(x_BCHW)  # which says nothing behind a normalization
     return Activations(init, judge(layers, input_std), tuple(layers))
@@ -116,12 +117,16 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
 def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int) -> list[Activations]:
     """The chosen initialization first, with its init_scale, then the well-known ones without.
 
-    A net of the user's has its own initialization alone.
+    A net of the user's, or of a library, has its own initialization alone.
     """
-    if is_user_code(config.name):
+    if _has_its_own(config):
         return [activations(config, seed, x_BCHW, num_classes)]
     others = [config.model_copy(update={"init": init, "init_scale": 1.0}) for init in INITS if init != config.init]
     return [activations(each, seed, x_BCHW, num_classes) for each in (config, *others)]
+
+
+def _has_its_own(config: ModelConfig) -> bool:
+    return is_user_code(config.name) or is_library_net(config.name)
 
 
 def judge(layers: Sequence[LayerActivations], input_std: float) -> Verdict:

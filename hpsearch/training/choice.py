@@ -8,6 +8,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
+from hpsearch.config.net_names import is_library_net
 from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import EngineError
 from hpsearch.logs import get_logger
@@ -72,7 +73,10 @@ def make_engine(
         raise EngineError(f"run.engine = {name!r} is not an engine.\nAllowed: auto, {', '.join(ENGINES)}.")
     chosen = default_engine(model, sample[0].device) if name == "auto" else name
     # A net of the user's may flatten with `view`, which takes no channels-last tensor.
-    loop = partial(LoopEngine, module, state, channels_last=not is_user_code(model))
+    channels_last = not is_user_code(model)
+    if is_library_net(model):
+        channels_last = _takes_channels_last(module, state, sample)
+    loop = partial(LoopEngine, module, state, channels_last=channels_last)
     candidates: tuple[str, ...] = (chosen,)
     if name == "auto":
         candidates = PREFERENCE[PREFERENCE.index(chosen) :]
@@ -90,7 +94,7 @@ def make_engine(
         if candidate == "loop":
             break
         if candidate == "graph":  # a device that records nothing is the user's to change, so this error is none below
-            engine: StackedEngine = GraphEngine(module, state, channels_last=not is_user_code(model))
+            engine: StackedEngine = GraphEngine(module, state, channels_last=channels_last)
         try:
             if candidate != "graph":
                 engine = ENGINES[candidate](module, state)
@@ -104,3 +108,14 @@ def make_engine(
                 ) from error
             logger.warning("%s cannot train model %s, so %s does: %s", candidate, model, following, error)
     return loop()
+
+
+def _takes_channels_last(module: nn.Module, state: PackState, sample: tuple[Tensor, Tensor]) -> bool:
+    """Whether the net never looks at its outputs by a view of another order, as ShuffleNet does."""
+    module.train()
+    try:
+        LoopEngine(module, state).gradients(*sample, noise_seed=0)
+        return True
+    except RuntimeError as error:
+        logger.debug("images are not channels last: %s", error)
+        return False

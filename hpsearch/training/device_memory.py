@@ -30,7 +30,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 def trial_bytes(net: nn.Module, shape: tuple[int, ...], train: TrainConfig, like: Like) -> float:
     """What one trial takes of a device while it trains on images of this shape, in the precision of `like`."""
-    parameters = sum(parameter.numel() for parameter in net.parameters())
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)  # the others are there once
     numbers = (COPIES + AVERAGES[train.optimizer]) * parameters + PEAK * train.batch_size * saved_numbers(net, shape)
     return numbers * like.dtype.itemsize
 

@@ -3,23 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from hpsearch.config import RunConfig, StudyConfig
-from hpsearch.datasets.device import TrainingData, prepare
+from hpsearch.config import DataConfig, RunConfig, StudyConfig
+from hpsearch.config.library_recipes import Recipe, recipe
+from hpsearch.config.net_names import has_given_weights
+from hpsearch.datasets.device import Moments, TrainingData, prepare
+from hpsearch.errors import ConfigError
+from hpsearch.models.given_weights import read_weights
 from hpsearch.runtime import resolve_device, set_threads
+from hpsearch.training.features import may_have_features, why_not, with_features
 from hpsearch.training.precision import PRECISIONS
 
 
 def load_images(
-    config: StudyConfig, run: RunConfig, progress: Callable[[int, int], None] | None = None
+    config: StudyConfig,
+    run: RunConfig,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    as_features: bool = True,
 ) -> TrainingData:
     """Read, check, split, normalize and place them; `progress` hears (done, total) while files are decoded.
 
+    Where only the head of a pretrained net trains, they become features of its body, unless `as_features` is false.
+
     Raises:
         DataError: they cannot be read, or are not fit to train on.
-        ConfigError: the device does not exist here.
+        ConfigError: the device does not exist here, or a normalization is asked for that only pretrained nets have.
     """
     set_threads(run.threads)
     dtype = PRECISIONS[config.train.precision]
-    return prepare(config.data, resolve_device(run.device), dtype, Path(run.data_dir), progress, run.memory)
+    found = recipe(config.model.name) if has_given_weights(dict(config.model)) else None
+    read = read_weights(config.model.weights).notes if config.model.weights is not None and found is not None else ()
+    moments = _moments(config, found)
+    device, data_dir = resolve_device(run.device), Path(run.data_dir)
+    data = prepare(config.data, device, dtype, data_dir, progress, run.memory, moments)
+    if as_features and may_have_features(config):
+        data = with_features(config, data, data_dir / "cache")
+    return replace(data, notes=(*data.notes, *_notes(config, found, data.shape), *read)) if found is not None else data
+
+
+def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
+    """Equal for two configs whose images are the same: those of pretrained nets are normalized by the net."""
+    model = config.model
+    features = f"{model.name} {model.pretrained} {model.weights}" if may_have_features(config) else ""
+    return config.data, model.name if config.data.normalize == "pretrained" else "", features
+
+
+def _moments(config: StudyConfig, found: Recipe | None) -> Moments | None:
+    if config.data.normalize != "pretrained":
+        return None
+    if found is None:
+        raise ConfigError(
+            f"data.normalize = 'pretrained' is not for {config.model.name}, which has no weights of a training before."
+            "\nAllowed: channel, pixel, feature, none; or model.pretrained = true."
+        )
+    return found.mean, found.std
+
+
+def _notes(config: StudyConfig, found: Recipe, shape: tuple[int, int, int]) -> list[str]:
+    """What of the images is not theirs but the net's, and where they differ from what it was trained on."""
+    notes = []
+    if config.data.normalize == "pretrained":
+        mean, std = (", ".join(f"{each:.3g}" for each in numbers) for numbers in (found.mean, found.std))
+        notes.append(f"normalized with mean {mean} and std {std} of {found.origin}, not with those of these images")
+    if set(shape[1:]) != {found.size}:
+        notes.append(
+            f"{found.origin} was trained on images of {found.size}x{found.size}, these are {shape[1]}x{shape[2]}"
+        )
+    if shape[0] != len(found.mean):
+        notes.append(f"images of {shape[0]} channel{'s' * (shape[0] > 1)}: the net's first filters are fitted to them")
+    if (said := why_not(config)) is not None:
+        notes.append(said)
+    return notes

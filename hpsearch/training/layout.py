@@ -62,6 +62,10 @@ class Layout:
             ends[block] = start + sizes[name]
         self._sizes = ends
 
+    def block(self, name: str) -> str:
+        """Where a tensor is."""
+        return self._blocks[name]
+
     def joined(self, stacked: Stacked) -> Stacked:
         """The blocks with copies of these tensors; those that have a block for themselves are it."""
         blocks: Stacked = {}
@@ -84,10 +88,17 @@ class Layout:
         }
 
 
-def layout_of(stacked: Stacked, weights: Collection[str], kind: Kind) -> Layout:
-    """Every tensor by itself, or together: the weights, which are regularized, and all others by their type."""
+def layout_of(
+    stacked: Stacked, weights: Collection[str], kind: Kind, depths: Mapping[str, int] | None = None
+) -> Layout:
+    """Every tensor by itself, or together: the weights, which are regularized, and all others by their type.
+
+    With `depths`, only those of one depth lie together: they have rates of their own.
+    """
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in stacked.items()}
     if kind == "single":
         return Layout(shapes, {name: name for name in stacked})
     blocks = {name: WEIGHTS if name in weights else f"others in {t.dtype}" for name, t in stacked.items()}
+    if depths:
+        blocks = {name: f"{block} at depth {depths.get(name, 0)}" for name, block in blocks.items()}
     return Layout(shapes, blocks, channels_last=kind == "joined, channels last")

@@ -107,7 +107,7 @@ class OnePass(Updater):
         velocity, momentum_K = (*averages, self._momentum_K) if averages else (None, None)
         self._kernels.sgd[_grid(block)](
             block, velocity, gradient, bits, self._partial.get(name), frozen,
-            own.lr, momentum_K, *self._penalty(name), block[0].numel(),
+            own.optimizer.rates.of(name, own.lr), momentum_K, *self._penalty(name), block[0].numel(),
             NESTEROV=own.rule == "nesterov", BLOCK=BLOCK,
         )  # fmt: skip
 
@@ -119,11 +119,12 @@ class OnePass(Updater):
         decay_K = None if self._weight_decay_K is None else own.lr * self._weight_decay_K
 
         def launch(name: str, gradient: Tensor, bits: Tensor | None, frozen: Tensor) -> None:
-            block = own.blocks[name]
+            block, of = own.blocks[name], own.optimizer.rates.of
+            own_decay_K = of(name, decay_K) if decay_K is not None and name in own.weights else None
             self._kernels.adam[_grid(block)](
                 block, *self._averages(name), gradient, bits, self._partial.get(name), frozen,
-                lr_K, self._gain1_K, self._gain2_K, eps_K, *self._penalty(name),
-                decay_K if name in own.weights else None, block[0].numel(), BLOCK=BLOCK,
+                of(name, lr_K), self._gain1_K, self._gain2_K, eps_K, *self._penalty(name),
+                own_decay_K, block[0].numel(), BLOCK=BLOCK,
             )  # fmt: skip
 
         return launch

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hpsearch.training.layout import Stacked
+from hpsearch.training.rates import Rates
 from hpsearch.training.vectors import Vectors, columns
 
 ADAM_EPS = 1e-8  # as in Kingma & Ba 2014 and torch.optim
@@ -23,6 +24,7 @@ ADAM_EPS = 1e-8  # as in Kingma & Ba 2014 and torch.optim
 class Optimizer(ABC):
     """One update rule and its state."""
 
+    rates: Rates
     state: dict[str, Stacked]  # by torch.optim's name of the average: momentum_buffer, exp_avg, exp_avg_sq
 
     @abstractmethod
@@ -39,19 +41,20 @@ class Optimizer(ABC):
             frozen_K: mask of the trials to leave alone, or None where it is known that there are none.
         """
 
-    @abstractmethod
     def set_coefficients(self, vectors: Vectors) -> None:
         """Use these from the next update on, in the same memory."""
+        self.rates.set_coefficients(vectors)
 
-    @abstractmethod
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials."""
+        self.rates.keep(slots)
 
 
 class SGD(Optimizer):
     """w -= lr * g."""
 
-    def __init__(self) -> None:
+    def __init__(self, rates: Rates) -> None:
+        self.rates = rates
         self.state = {}
 
     @override
@@ -60,21 +63,14 @@ class SGD(Optimizer):
     ) -> None:
         minus_lr_K = -lr_K
         for name, parameter in parameters.items():
-            parameter.addcmul_(gradients[name], columns(minus_lr_K, parameter))
-
-    @override
-    def set_coefficients(self, vectors: Vectors) -> None:
-        pass
-
-    @override
-    def keep(self, slots: Sequence[int]) -> None:
-        pass
+            parameter.addcmul_(gradients[name], columns(self.rates.of(name, minus_lr_K), parameter))
 
 
 class Momentum(Optimizer):
     """v = mu * v + g, then w -= lr * v; Nesterov's: w -= lr * (g + mu * v)."""
 
-    def __init__(self, parameters: Stacked, momentum_K: Tensor, *, nesterov: bool) -> None:
+    def __init__(self, parameters: Stacked, momentum_K: Tensor, rates: Rates, *, nesterov: bool) -> None:
+        self.rates = rates
         self._nesterov = nesterov
         self._momentum_K = momentum_K.to(next(iter(parameters.values())), copy=True)
         self.state = {"momentum_buffer": _zeros(parameters)}
@@ -90,14 +86,16 @@ class Momentum(Optimizer):
             momentum = columns(momentum_K, parameter)
             torch.addcmul(gradient, buffer, momentum, out=buffer)
             direction = torch.addcmul(gradient, buffer, momentum, out=gradient) if self._nesterov else buffer
-            parameter.addcmul_(direction, columns(minus_lr_K, parameter))
+            parameter.addcmul_(direction, columns(self.rates.of(name, minus_lr_K), parameter))
 
     @override
     def set_coefficients(self, vectors: Vectors) -> None:
+        super().set_coefficients(vectors)
         self._momentum_K.copy_(vectors.momentum)
 
     @override
     def keep(self, slots: Sequence[int]) -> None:
+        super().keep(slots)
         self._momentum_K = self._momentum_K[list(slots)]
         _keep(self.state, slots)
 
@@ -110,10 +108,12 @@ class Adam(Optimizer):
         parameters: Stacked,
         beta1_K: Tensor,
         beta2_K: Tensor,
+        rates: Rates,
         *,
         weight_decay_K: Tensor | None = None,
         weights: Iterable[str] = (),
     ) -> None:
+        self.rates = rates
         like = next(iter(parameters.values()))
         # 1 - beta2**t loses half its digits in float32; Apple's GPUs have nothing wider.
         precise = torch.float32 if like.device.type == "mps" else torch.float64
@@ -136,16 +136,17 @@ class Adam(Optimizer):
         )
         for name, parameter in parameters.items():
             if self._weight_decay_K is not None and name in self._weights:
-                parameter.mul_(columns(1 - lr_K * self._weight_decay_K, parameter))
+                parameter.mul_(columns(1 - self.rates.of(name, lr_K) * self._weight_decay_K, parameter))
             average, square = self.state["exp_avg"][name], self.state["exp_avg_sq"][name]
             gradient = gradients[name]
             average.lerp_(gradient, columns(gain1_K, parameter))
             square.lerp_(gradient.square_(), columns(gain2_K, parameter))
             scale = torch.sqrt(square, out=gradient).add_(columns(eps_K, parameter))
-            parameter.addcmul_(torch.div(average, scale, out=scale), columns(step_K, parameter))
+            parameter.addcmul_(torch.div(average, scale, out=scale), columns(self.rates.of(name, step_K), parameter))
 
     @override
     def set_coefficients(self, vectors: Vectors) -> None:
+        super().set_coefficients(vectors)
         self._beta1_K.copy_(vectors.momentum)
         self._beta2_K.copy_(vectors.beta2)
         if self._weight_decay_K is not None:
@@ -153,6 +154,7 @@ class Adam(Optimizer):
 
     @override
     def keep(self, slots: Sequence[int]) -> None:
+        super().keep(slots)
         self._beta1_K, self._beta2_K = self._beta1_K[list(slots)], self._beta2_K[list(slots)]
         if self._weight_decay_K is not None:
             self._weight_decay_K = self._weight_decay_K[list(slots)]
@@ -166,15 +168,21 @@ def corrected(lr_K: Tensor, beta1_K: Tensor, beta2_K: Tensor, num_updates_K: Ten
     return lr_K * root2_K / (1 - beta1_K**num_updates_K), ADAM_EPS * root2_K
 
 
-def make_optimizer(name: str, parameters: Stacked, weights: Iterable[str], vectors: Vectors) -> Optimizer:
-    """The optimizer that `train.optimizer` names, with fresh state; `weights` are the parameters that decay."""
+def make_optimizer(
+    name: str, parameters: Stacked, weights: Iterable[str], vectors: Vectors, rates: Rates | None = None
+) -> Optimizer:
+    """The optimizer that `train.optimizer` names, with fresh state; `weights` are the parameters that decay.
+
+    Without `rates`, all of them have the rate of the head.
+    """
+    rates = rates or Rates({}, vectors, vectors.lr)
     make: dict[str, Callable[[], Optimizer]] = {
-        "sgd": SGD,
-        "momentum": lambda: Momentum(parameters, vectors.momentum, nesterov=False),
-        "nesterov": lambda: Momentum(parameters, vectors.momentum, nesterov=True),
-        "adam": lambda: Adam(parameters, vectors.momentum, vectors.beta2),
+        "sgd": lambda: SGD(rates),
+        "momentum": lambda: Momentum(parameters, vectors.momentum, rates, nesterov=False),
+        "nesterov": lambda: Momentum(parameters, vectors.momentum, rates, nesterov=True),
+        "adam": lambda: Adam(parameters, vectors.momentum, vectors.beta2, rates),
         "adamw": lambda: Adam(
-            parameters, vectors.momentum, vectors.beta2, weight_decay_K=vectors.weight_decay, weights=weights
+            parameters, vectors.momentum, vectors.beta2, rates, weight_decay_K=vectors.weight_decay, weights=weights
         ),
     }
     return make[name]()

@@ -16,10 +16,12 @@ from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
+from hpsearch.models.stages import set_head
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.training.choice import make_engine
 from hpsearch.training.data_loss import balanced_weights
 from hpsearch.training.explosion import CHECK_STEPS
+from hpsearch.training.features import whole_state
 from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
@@ -99,6 +101,7 @@ class Pack:
         first_names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
         everything = module.state_dict(keep_vars=True).items()
         self._persistent = {name: first_names[id(t)] for name, t in everything if id(t) in first_names}
+        self._module = module
         self._num_steps = data.num_batches(config.train.batch_size)
         self._train_sample = data.train_sample()
         self._update_ratio = UpdateRatio()
@@ -106,7 +109,7 @@ class Pack:
         with preserved_rng(like.device):
             self._engine = make_engine(
                 engine,
-                config.model.name,
+                data.trained_net(config.model)[0].name,
                 module.to(like),
                 state,
                 (x_sample[:2].to(like), y_sample[:2]),
@@ -236,7 +239,9 @@ class Pack:
         best = self._best.get(number)
         apart = which == "best" and best is not None and best.epoch < self.num_epochs
         slot = self._state.best_slot(index) if apart else self._state.slot(index)
-        return {name: slot[first].clone() for name, first in self._persistent.items()}
+        shared = self._module.state_dict()  # what no trial changes
+        own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
+        return own if self._data.body is None else whole_state(self.config, self._data, own)
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -253,10 +258,13 @@ class Pack:
     def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
         """The net with its initial weights, and so many trials that begin with them."""
         data, train = self._data, self.config.train
-        module = build_initialized(self._model, data.shape, data.num_classes, train.seed)
+        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed)
+        if data.body is not None:  # all layers are the head's, and have its rate
+            set_head(module, tuple(name for name, _ in module.named_children()))
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
         weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
-        return module, PackState(module, vectors, train, data.num_classes, like, weights)
+        has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
+        return module, PackState(module, vectors, train, data.num_classes, like, weights, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import TrainConfig
-from hpsearch.models import Dropout, weight_names
+from hpsearch.errors import EngineError
+from hpsearch.models import Dropout, drawn_weight_names, weight_names
+from hpsearch.models.stages import parts_of
 from hpsearch.training.cost import Penalty
 from hpsearch.training.data_loss import DataLoss
 from hpsearch.training.explosion import ExplosionWatch
-from hpsearch.training.layout import WEIGHTS, Kind, Stacked, layout_of
+from hpsearch.training.layout import Kind, Stacked, layout_of
 from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import make_optimizer
+from hpsearch.training.rates import Rates, differ
+from hpsearch.training.unchanging import unchanging_names
 from hpsearch.training.updater import Updated, Updater
 from hpsearch.training.vectors import Vectors, columns
 
@@ -35,6 +39,7 @@ class PackState:
         num_classes: for the least first cost, ln C.
         like: any tensor of the precision and on the device in which to train.
         class_weights: of shape [C], where images do not count alike.
+        has_rates: whether parts of the net have rates of their own, or will have in trials that are still to come.
     """
 
     def __init__(
@@ -45,19 +50,24 @@ class PackState:
         num_classes: int,
         like: Tensor,
         class_weights: Tensor | None = None,
+        *,
+        has_rates: bool = False,
     ) -> None:
         num_trials = len(vectors.lr)
         weights = frozenset(weight_names(module))
+        drawn = frozenset(drawn_weight_names(module))
         parameters: Stacked = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            scales = vectors.init_scale.tolist() if name in weights else [1.0] * num_trials
+            scales = vectors.init_scale.tolist() if name in drawn else [1.0] * num_trials
             scaled = [(parameter.detach() * scale).to(like.dtype) for scale in scales]
             parameters[name] = torch.stack(scaled).to(like.device)
         buffers: Stacked = {}
-        frozen = [(name, p.detach()) for name, p in module.named_parameters() if not p.requires_grad]
-        for name, buffer in [*module.named_buffers(), *frozen]:
+        unchanging = unchanging_names(module)  # the module's own serve all trials
+        for name, buffer in module.named_buffers():
+            if name in unchanging:
+                continue
             stacked = buffer.expand(num_trials, *buffer.shape)
             buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
         for name, layer in module.named_modules():
@@ -67,6 +77,8 @@ class PackState:
         self.train = train
         self._class_weights = class_weights
         self._weight_names = weights
+        self._depths = parts_of(module).depths if has_rates or differ(vectors) else {}
+        self.lr_K = vectors.lr.to(like, copy=True)
         self._best_blocks: tuple[Stacked, Stacked]
         self._made_updater: Updater | None = None
         self._lay_out(parameters, buffers, "single")
@@ -75,7 +87,6 @@ class PackState:
         self.penalty: Penalty
         self.loss: DataLoss
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
-        self.lr_K = vectors.lr.to(like, copy=True)
         self._set_coefficients()
 
     @property
@@ -188,7 +199,12 @@ class PackState:
         """Copy the trials of another state into these slots; whether other operations follow from it than before.
 
         No tensor is replaced, unless so.
+
+        Raises:
+            EngineError: parts of their nets have rates of their own, and none here has.
         """
+        if differ(other.vectors) and not self._depths:
+            raise EngineError("trials with train.body_lr or train.layer_decay do not fit into a pack without.")
         given = other.everything()
         for name, own in self.everything().items():
             if not name.startswith(BEST):
@@ -243,14 +259,21 @@ class PackState:
         return self._made_updater
 
     def _lay_out(self, parameters: Stacked, buffers: Stacked, kind: Kind) -> None:
-        self._layouts = layout_of(parameters, self._weight_names, kind), layout_of(buffers, (), kind)
+        self._layouts = layout_of(parameters, self._weight_names, kind, self._depths), layout_of(buffers, (), kind)
         self.parameter_blocks, self.buffer_blocks = (
             own.joined(stacked) for own, stacked in zip(self._layouts, (parameters, buffers), strict=True)
         )
         self._best_blocks = {}, {}
-        self._weight_blocks = {WEIGHTS, *self._weight_names} & self.parameter_blocks.keys()
+        self._weight_blocks = {self._layouts[0].block(name) for name in self._weight_names}
         self._part()
-        self.optimizer = make_optimizer(self.train.optimizer, self.parameter_blocks, self._weight_blocks, self.vectors)
+        depths = {self._layouts[0].block(name): depth for name, depth in self._depths.items() if name in parameters}
+        self.optimizer = make_optimizer(
+            self.train.optimizer,
+            self.parameter_blocks,
+            self._weight_blocks,
+            self.vectors,
+            Rates(depths, self.vectors, self.lr_K),
+        )
         self._made_updater = None
 
     def _part(self) -> None:

@@ -16,6 +16,8 @@ class Vectors:
     """All of them under their keys in [train] and [model]; float64 on the CPU, so that asking never waits."""
 
     lr: Tensor
+    body_lr: Tensor
+    layer_decay: Tensor
     lr_decay: Tensor
     momentum: Tensor
     beta2: Tensor

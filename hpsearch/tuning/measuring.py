@@ -182,9 +182,9 @@ def _that_fit(plan: StagePlan, data: TrainingData, tried: list[Candidate]) -> li
 def _memory(plan: StagePlan, data: TrainingData) -> tuple[float, float]:
     """What a trial takes, and what there is for all packs: bytes, or parameters where no device tells its bytes."""
     config, device = plan.trial_config, data.x_val_NCHW.device
-    net = build(config.model, data.shape, data.num_classes)
+    net = build(*data.trained_net(config.model), data.num_classes)
     if (free := free_bytes(device)) is not None:
-        return trial_bytes(net, data.shape, config.train, data.x_val_NCHW), SHARE * free
+        return trial_bytes(net, data.trained_net(config.model)[1], config.train, data.x_val_NCHW), SHARE * free
     return sum(parameter.numel() for parameter in net.parameters()), MAX_PARAMETERS
 
 

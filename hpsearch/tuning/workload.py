@@ -34,14 +34,15 @@ def choose_width(
     """
     if run.width:
         return min(run.width, num_trials)
-    model = build(config.model, data.shape, data.num_classes)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained, shape = data.trained_net(config.model)
+    model = build(trained, shape, data.num_classes)
+    parameters = max(1, sum(p.numel() for p in model.parameters() if p.requires_grad))
     if (device or data.x_train_NCHW.device.type) == "cpu":
         width = max(4, min(MAX_WIDTH_ON_CPU, CPU_PARAMETERS // parameters))
     else:
         width = MAX_WIDTH_ON_ACCELERATOR
         if (free := free_bytes(data.x_val_NCHW.device)) is not None:
-            taken = trial_bytes(model, data.shape, config.train, data.x_val_NCHW)
+            taken = trial_bytes(model, shape, config.train, data.x_val_NCHW)
             width = max(1, min(width, int(SHARE * free / taken)))
     if needs_mirror(settings):
         return balanced(num_trials, min(width, math.ceil(num_trials / MIN_ROUNDS)))
@@ -56,6 +57,6 @@ def balanced(num_trials: int, width: int, workers: int = 1) -> int:
 
 def arithmetic(plan: StagePlan, data: TrainingData) -> float:
     """Floating-point operations of the stage: forward, and the gradients of weights and inputs as much again each."""
-    net = build(plan.trial_config.model, data.shape, data.num_classes)
-    operations = 6.0 * num_multiplications(net, data.shape)
+    trained, shape = data.trained_net(plan.trial_config.model)
+    operations = 6.0 * num_multiplications(build(trained, shape, data.num_classes), shape)
     return operations * data.num_train * plan.settings.epochs * plan.settings.trials

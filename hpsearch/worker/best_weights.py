@@ -70,7 +70,9 @@ def write_portrait(
     from hpsearch.training.sparsity import first_layer, unit_sparsity
 
     tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in state.items()}
-    silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
+    silent = {}
+    if data.body is None:  # of features, a net that begins at pixels says nothing
+        silent = unit_sparsity(config.model, state, data.train_sample()[0], data.num_classes)
     tensors |= {f"{SPARSITY}{name}": share for name, share in silent.items()}
     if (filters := first_layer(state, data.shape)) is not None:
         tensors[FILTERS] = filters.float().clone()

@@ -36,7 +36,7 @@ from hpsearch.storage import (
 )
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 from hpsearch.training.device_memory import free_memory, is_out_of_memory
-from hpsearch.training.images import load_images
+from hpsearch.training.images import images_key, load_images
 from hpsearch.training.metric_limits import exploded_value
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker import spool
@@ -110,7 +110,7 @@ class Worker:
             )
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.one_structure = all(map(is_vector, plan.config.space))
-        self.images = {plan.trial_config.data: data}
+        self.images = {images_key(plan.trial_config): data}
         self.held: dict[int, HeldTrial] = {}
         self.failures = Failures(plan.config.space)
         self.on_tick: Callable[[], None] = lambda: None
@@ -264,9 +264,10 @@ class Worker:
 
     def _images(self, config: StudyConfig) -> TrainingData:
         """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
-        if config.data not in self.images:
-            self.images[config.data] = load_images(config, self.run_config)
-        return self.images[config.data]
+        key = images_key(config)
+        if key not in self.images:
+            self.images[key] = load_images(config, self.run_config)
+        return self.images[key]
 
     def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
         """The process is lost, its trials are not: they go to another one, unless they did this before."""

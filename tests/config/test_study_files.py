@@ -103,7 +103,7 @@ def test_space_flags_join_replace_and_remove():
             ["data.synthetic.shape = [0, 1, 1]", "three whole numbers of at least 1: [3, 32, 32]"],
         ),
         ("[data.synthetic]\nclases = 3\n", ["data.synthetic.clases", "Did you mean 'classes'"]),
-        ("[model]\nname = 'vgg'\n", ["model.name = 'vgg'", "not there yet", "docs/own-code.md", "resnet"]),
+        ("[model]\nname = 'vgg'\n", ["model.name = 'vgg'", "Such nets are torchvision:NAME", "resnet"]),
         ("[model]\ninit = 'small:x'\n", ["model.init = 'small:x'", "small:STD"]),
         (
             "[model]\nhidden = [0]\n",
@@ -195,6 +195,7 @@ def test_vector_and_structural_hyperparameters():
     assert vector == {
         *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
         *("train.label_smoothing", "train.focal", "train.lr_decay", "model.dropout", "model.init_scale"),
+        *("train.body_lr", "train.layer_decay"),
     }
 
 
@@ -212,7 +213,7 @@ SECTIONS = {name: type(getattr(StudyConfig(), name)) for name in ("data", "model
 KEYS = [(section, key) for section, model in {**SECTIONS, "run": RunConfig}.items() for key in model.model_fields]
 BELOW_ONE = {"val", "dropout", "momentum", "beta2", "label_smoothing", "lr_decay"}
 # Looked at where they are used:
-FREE_TEXT = {"pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
+FREE_TEXT = {"weights", "pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
 
 
 def taken(section, key, wrong):
@@ -256,12 +257,12 @@ def test_every_key_says_what_it_takes_in_our_words(section, key):
         (
             "[model]\nname = 'resnet18'\n",
             "model.name = 'resnet18' is not allowed.\nDid you mean resnet with model.depth = 18? "
-            "Allowed: linear, mlp, lenet, convnet, resnet, MODULE:FUNCTION.",
+            "Allowed: linear, mlp, lenet, convnet, resnet, torchvision:NAME, timm:NAME, MODULE:FUNCTION.",
         ),
         (
-            "[model]\npretrained = true\n",
-            "model.pretrained is not a key of a study file.\n"
-            "Pretrained nets are not there yet; MODULE:FUNCTION can return one, see docs/own-code.md.",
+            "[model]\nfinetune = true\n",
+            "model.finetune is not a key of a study file.\n"
+            "The keys are model.pretrained and model.weights, with model.name = torchvision:NAME.",
         ),
         (
             "[train]\nmetric = 'f1'\n",

@@ -36,6 +36,7 @@ STRUCTURE = {
     "batch_norm": True,
     "depth": 34,
 }
+OF_LIBRARIES = ("pretrained", "weights", "freeze")  # see tests/models
 
 
 def test_every_mark_names_a_key_and_its_values():
@@ -81,7 +82,7 @@ def test_the_nets_here_are_initialized_as_they_are_asked_and_those_of_others_are
 
 
 def test_all_keys_of_the_nets_are_tried_above():
-    assert {name for section, name in MARKED if section == "model"} == {*STRUCTURE, "init", "options"}
+    assert {name for section, name in MARKED if section == "model"} == {*STRUCTURE, *OF_LIBRARIES, "init", "options"}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
@@ -116,7 +117,10 @@ def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedul
             {"model": {"name": "lenet", "batch_norm": True}},
             "model.batch_norm is not used by lenet; mlp and convnet use it",
         ),
-        ({"model": {"name": "linear", "hidden": [9]}}, "model.hidden is not used by linear; mlp and convnet use it"),
+        (
+            {"model": {"name": "linear", "hidden": [9]}},
+            "model.hidden is not used by linear; mlp, convnet, torchvision:NAME and timm:NAME use it",
+        ),
         ({"model": {"depth": 34}}, "model.depth is not used by mlp; resnet uses it"),
         ({"model": {"options": {"width": 3}}}, "model.options is not used by mlp; MODULE:FUNCTION uses it"),
         ({"model": {"name": "a:b", "pool": False}}, "model.pool is not used by a:b; convnet uses it"),

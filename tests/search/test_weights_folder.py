@@ -32,7 +32,7 @@ NETS = {
         "model.activation": "gelu",
         "model.channels": [4, 6],
         "data.resize": "crop",
-    },  # fmt: skip
+    },
     "resnet": {"model.dropout": 0.2, "data.limit": 8, "data.val": 4},
     "plainnets:tiny": {"model.options": {"width": 5, "kind": "x'\"y"}},
 }

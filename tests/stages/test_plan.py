@@ -57,7 +57,9 @@ def test_an_empty_space_is_refused():
 def test_what_nothing_uses_is_refused_whoever_made_the_config():
     """As in `coarse --from check --model linear` after a check of an mlp whose layers are searched."""
     settings = load_settings(stored={"space": {"hidden": {"choice": [50, 100]}}}, flags={"model.name": "linear"})
-    with pytest.raises(ConfigError, match=r"space\.model\.hidden is not used by linear; mlp and convnet use it"):
+    with pytest.raises(
+        ConfigError, match=r"space\.model\.hidden is not used by linear; mlp, convnet, torchvision:NAME"
+    ):
         plan_coarse(settings)
 
 

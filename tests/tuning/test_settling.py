@@ -169,7 +169,11 @@ def test_a_small_search_of_several_workers_has_packs_for_all(tiny):
 def as_large_as(num_train, shape, num_classes):
     """Images as far as the rules for cores look at them: how many there are, of which shape, where."""
     return SimpleNamespace(
-        num_train=num_train, shape=shape, num_classes=num_classes, x_train_NCHW=torch.empty(0, *shape)
+        num_train=num_train,
+        shape=shape,
+        num_classes=num_classes,
+        x_train_NCHW=torch.empty(0, *shape),
+        trained_net=lambda model: (model, shape),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from hpsearch.analysis.rate_verdicts import TOO_HIGH, RateVerdict
 from hpsearch.config import ModelConfig, StudyConfig
+from hpsearch.config.net_names import is_library_net
 from hpsearch.config.usercode import is_user_code
 
 MAX_OPTIONS = 3  # in one sentence
@@ -82,6 +83,8 @@ def help_through_layers(model: ModelConfig) -> list[str]:
 
 def more_capacity(model: ModelConfig) -> str:
     """A larger net; empty for the deepest ResNet."""
+    if is_library_net(model.name) and model.freeze != "none":
+        return "more that trains (model.freeze, model.hidden)"
     larger = {
         "linear": "model.name = mlp",
         "mlp": "model.hidden",

@@ -85,6 +85,8 @@ def check_data(data: TrainingData) -> Finding:
     if max(counts) > IMBALANCE * min(counts):
         share = max(counts) / sum(counts)
         notes.append(f"classes are not balanced: always guessing the largest one gives accuracy {share:.2f}")
+    if data.body is not None:
+        return Finding("data", "note" if notes else "ok", text, "; ".join(notes), measured)  # features scale as they do
     if not UNSCALED[0] <= std <= UNSCALED[1]:
         notes.append("inputs are far from std 1: data.normalize = channel, unless the initial weights fit them")
     elif abs(mean) > std:

@@ -12,6 +12,8 @@ from typing_extensions import override
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord, stage_record
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
+from hpsearch.config.identity import identified
+from hpsearch.config.net_names import is_library_net
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.advice import activation_advice
@@ -72,7 +74,7 @@ class CheckPlan(StagePlan):
 
     @override
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
-        plain = self.trial_config.plain()
+        plain = identified(self.trial_config.plain())
         sections = {section: plain[section] for section in ("data", "model", "train")}
         del sections["train"]["epochs"]
         return {"stage": KIND, "images": data_fingerprint, "steps": self.steps, **sections}
@@ -131,7 +133,7 @@ def run_check(
     quick = quick_checks(config, data, seconds=math.inf, listener=listener)
     listener("activations")
     x_BCHW, _ = data.train_sample(NUM_SAMPLE)
-    inits = compare_inits(config.model, config.train.seed, x_BCHW, data.num_classes)
+    inits = compare_inits(data.trained_net(config.model)[0], config.train.seed, x_BCHW, data.num_classes)
     initial_loss = float(quick["initial loss"].measured["loss"])
     search = try_rates(config, data, initial_loss, steps=plan.steps, engine=engine, listener=listener)
     report = CheckReport((*quick.findings, activation_finding(inits, config), rate_finding(search, config)))
@@ -150,6 +152,8 @@ def activation_finding(inits: Sequence[Activations], config: StudyConfig) -> Fin
             text += f", {worst.dead:.0%} of the units of {worst.layer} are 0 for every image"
     measured = {"inits": [each.as_dict() for each in inits]}
     outcome = ACTIVATION_OUTCOMES.get(chosen.verdict, "ok")
+    if is_library_net(config.model.name) and outcome == "failed":
+        outcome = "note"  # its layers have trained before, or are known to train
     return Finding("activations", outcome, text, activation_advice(chosen.verdict, config), measured)
 
 

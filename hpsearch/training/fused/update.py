@@ -72,7 +72,7 @@ class LargeUpdate:
             rounded_KOI: a copy of the weight in bfloat16, which is to follow it.
         """
         frozen = [False] * self._state.num_trials if frozen_K is None else frozen_K.tolist()
-        self._lr = self._state.lr_K.tolist()
+        self._lr = self._state.optimizer.rates.of(name, self._state.lr_K).tolist()
         weight_KOI = self._state.parameters[name]
         if rounded_KOI is None:
             gradient_KOI = gradient_KOI.to(weight_KOI.dtype)

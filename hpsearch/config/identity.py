@@ -1,0 +1,57 @@
+"""What a stage's config is known by: files count by what is in them, not by where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hpsearch.config.library_recipes import recipe
+from hpsearch.errors import ConfigError
+
+CHUNK = 2**20  # bytes hashed in one go
+
+
+def identified(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain tables of a config, with weights by their content: a file's hash, or the library's name of its own.
+
+    Raises:
+        ConfigError: the file that model.weights names is not there.
+    """
+    model = plain.get("model", {})
+    if not (model.get("pretrained") or model.get("weights")):
+        return dict(plain)
+    found = dict(model)
+    if found.get("weights"):
+        found["weights"] = content_hash(found["weights"])
+    else:
+        found["pretrained"] = recipe(found["name"]).origin
+    return {**plain, "model": found}
+
+
+def content_hash(path: str) -> str:
+    """Of the file that model.weights names.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    file = Path(path).expanduser()
+    try:
+        stat = file.stat()
+        return _hash(file.absolute(), stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise ConfigError(
+            f"model.weights = {path!r} cannot be read: {error.strerror}: {file.absolute()}.\n"
+            "Allowed: a file of weights; a relative path starts at the working folder."
+        ) from None
+
+
+@lru_cache
+def _hash(file: Path, _changed: int, _size: int) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()[:32]}"
