@@ -46,7 +46,7 @@ def frozen(weights, augment=(), **values):
 def trained(config, data, engine):
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(TRIALS)], engine=engine)
     results = [pack.run_epoch().results for _ in range(2)]
-    return pack, [dataclasses.astuple(result) for epoch in results for result in epoch]
+    return pack, [result.as_plain() for epoch in results for result in epoch]
 
 
 @pytest.mark.parametrize(("augment", "hidden"), [((), ()), (("hflip",), (6,))])
@@ -72,7 +72,13 @@ def test_heads_train_on_features_as_they_do_behind_the_body(weights, images, tmp
 def test_the_body_runs_once_and_a_damaged_cache_is_made_anew(weights, images, tmp_path, monkeypatch):
     calls = []
     through = features._through
-    monkeypatch.setattr(features, "_through", lambda body, x: calls.append(len(x)) or through(body, x))
+
+    def counted(body, images):
+        parts = list(images)
+        calls.append(sum(map(len, parts)))
+        return through(body, iter(parts))
+
+    monkeypatch.setattr(features, "_through", counted)
     config = frozen(weights)
     first = with_features(config, images, tmp_path)
     again = with_features(frozen(weights, hidden=(5,)), images, tmp_path)
