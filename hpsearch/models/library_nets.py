@@ -68,6 +68,19 @@ def build_library_net(config: ModelConfig, shape: tuple[int, int, int], seed: in
     return net
 
 
+def library_options(name: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What its library is told to build torchvision:NAME or timm:NAME without weights, for images of this shape.
+
+    Raises:
+        ConfigError: it takes squares alone.
+        MissingExtraError: the library is not installed.
+    """
+    library, _, own_name = name.partition(":")
+    if library == "timm":
+        return _timm_options(own_name, shape)
+    return _torchvision_options(own_name, shape)
+
+
 def timm_net(name: str, shape: tuple[int, int, int], **options: Any) -> nn.Module:
     """A net of timm for colour images of this size; those that take one size alone are told.
 
@@ -78,14 +91,21 @@ def timm_net(name: str, shape: tuple[int, int, int], **options: Any) -> nn.Modul
     timm = import_timm()
     if not timm.is_model(name):
         raise unknown_net("timm", name, timm.list_models())
-    if timm.get_pretrained_cfg(name).fixed_input_size:
-        options["img_size"] = shape[1:]
-    net: nn.Module = timm.create_model(name, num_classes=1000, **options)
+    net: nn.Module = timm.create_model(name, num_classes=1000, **_timm_options(name, shape), **options)
     return net
 
 
+def _timm_options(name: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    sized = import_timm().get_pretrained_cfg(name).fixed_input_size
+    return {"img_size": shape[1:]} if sized else {}
+
+
 def _torchvision_net(name: str, shape: tuple[int, int, int]) -> nn.Module:
-    build = torchvision_builder(name)
+    net: nn.Module = torchvision_builder(name)(weights=None, **_torchvision_options(name, shape))
+    return net
+
+
+def _torchvision_options(name: str, shape: tuple[int, int, int]) -> dict[str, Any]:
     _, height, width = shape
     options: dict[str, Any] = {}
     if (key := SIZED.get(name.partition("_")[0])) is not None:
@@ -94,8 +114,7 @@ def _torchvision_net(name: str, shape: tuple[int, int, int]) -> nn.Module:
         options[key] = height if key == "image_size" else (height, width)
     if name in WITH_INIT:
         options |= {"aux_logits": False, "init_weights": True}
-    net: nn.Module = build(weights=None, **options)
-    return net
+    return options
 
 
 def _replace_heads(net: nn.Module, name: str, make_head: MakeHead) -> None:

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from torch import nn
 
 from hpsearch.config import ModelConfig
+from hpsearch.config.net_names import is_library_net
 from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import ConfigError
 from hpsearch.models import Dropout, build
+from hpsearch.models.library_nets import NUM_COLORS, Head, first_filters, library_options
+from hpsearch.models.stages import head_names
 
 WEIGHTS, DESCRIPTION, SCRIPT = "weights.safetensors", "model.toml", "predict.py"
 MEAN, STD = "normalization.mean", "normalization.std"  # among the weights
@@ -42,6 +45,14 @@ def read(path):
     """A file of numpy.save with floats as the net was trained on, as a tensor N,C,H,W."""
     return torch.from_numpy(numpy.load(path)).reshape(-1, *images["shape"])
 '''
+HEAD = (
+    "",
+    "class Head(nn.Linear):",
+    "    def forward(self, x):  # which may have places of size 1 behind it",
+    "        return super().forward(x.flatten(1))",
+    "",
+    "",
+)
 REST = """
 
 rows = csv.writer(sys.stdout, lineterminator="\\n")
@@ -78,6 +89,10 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
     if config.name == "resnet":
         packages.append("torchvision")
         others.append(f"from torchvision.models import resnet{config.depth}")
+    elif is_library_net(config.name):
+        packages.append(config.name.partition(":")[0])
+        others.append("import timm" if packages[-1] == "timm" else "from torchvision import models")
+        standard += ["from collections import OrderedDict"] if _is_nested(config, shape, num_classes) else []
     elif not own:
         standard.append("from collections import OrderedDict")
     use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
@@ -120,6 +135,9 @@ def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> 
         yield f"net = {function}({shape}, {num_classes}{options})"
         return
     net = build(config, shape, num_classes)
+    if is_library_net(config.name):
+        yield from _library_net(net, config.name, shape)
+        return
     if isinstance(net, nn.Sequential):
         yield "net = nn.Sequential("
         yield "    OrderedDict("
@@ -130,7 +148,7 @@ def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> 
     if config.name != "resnet":
         raise ConfigError(
             f"the net {config.name} cannot be spelt out in layers of PyTorch.\n"
-            "Allowed: linear, mlp, lenet, convnet, resnet, MODULE:FUNCTION."
+            "Allowed: linear, mlp, lenet, convnet, resnet, torchvision:NAME, timm:NAME, MODULE:FUNCTION."
         )
     yield f"net = resnet{config.depth}(num_classes={num_classes})"
     yield f"net.conv1 = {_layer(net.get_submodule('conv1'))}"
@@ -138,6 +156,43 @@ def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> 
         yield "net.maxpool = nn.Identity()"
     if isinstance(pool := net.get_submodule("avgpool"), nn.Sequential):
         yield f"net.avgpool = nn.Sequential(net.avgpool, {_layer(pool[1])})"
+
+
+def _library_net(net: nn.Module, name: str, shape: tuple[int, int, int]) -> Iterator[str]:
+    """The library's own, and what is another than there."""
+    library, _, own_name = name.partition(":")
+    options = library_options(name, shape)
+    said = "".join(f", {key}={value!r}" for key, value in options.items())
+    places = [_changed(net, place) for place in head_names(net)]
+    if any(isinstance(module, Head) for module in net.modules()):
+        yield from HEAD
+    yield f'net = {"timm.create_model" if library == "timm" else "models.get_model"}("{own_name}"{said})'
+    first = first_filters(net)
+    if first is not None and first[1].in_channels != NUM_COLORS:
+        yield f'net.set_submodule("{first[0]}", {_layer(first[1])})'
+    for place in places:
+        yield f'net.set_submodule("{place}", {_part(net.get_submodule(place))})'
+
+
+def _changed(net: nn.Module, place: str) -> str:
+    """Of a head: itself, or the sequence around it where that pools now."""
+    parent = place.rpartition(".")[0]
+    around = net.get_submodule(parent)
+    return parent if parent and any(type(each) is nn.Flatten for each in around.children()) else place
+
+
+def _is_nested(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> bool:
+    net = build(config, shape, num_classes)
+    return any(isinstance(net.get_submodule(_changed(net, place)), nn.Sequential) for place in head_names(net))
+
+
+def _part(module: nn.Module, indent: str = "") -> str:
+    if isinstance(module, nn.Sequential):
+        inside = "".join(
+            f'{indent}    ("{name}", {_part(layer, f"{indent}    ")}),\n' for name, layer in module.named_children()
+        )
+        return f"nn.Sequential(OrderedDict([\n{inside}{indent}]))"
+    return f"Head({module.in_features}, {module.out_features})" if isinstance(module, Head) else _layer(module)
 
 
 def _layer(layer: nn.Module) -> str:

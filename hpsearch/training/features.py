@@ -101,6 +101,17 @@ def whole_state(config: StudyConfig, data: TrainingData, head_state: Mapping[str
     }
 
 
+def head_state(config: StudyConfig, data: TrainingData, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a whole net's state what its head has, by the names of the head as a net of its own: `whole_state` undone."""
+    (head,) = head_names(build_initialized(config.model, data.shape, data.num_classes, config.train.seed))
+    before = "" if config.model.hidden else "fc1."
+    return {
+        f"{before}{name.removeprefix(f'{head}.')}": tensor
+        for name, tensor in state.items()
+        if name.startswith(f"{head}.")
+    }
+
+
 def _body(config: StudyConfig, data: TrainingData) -> nn.Module | None:
     """Images to features; None where a net has several heads."""
     net = build_initialized(config.model, data.shape, data.num_classes, config.train.seed)

@@ -12,6 +12,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.storage import Database, StudyRow, TrialRow
 from hpsearch.training import Pack
 from hpsearch.training.class_scores import class_scores
+from hpsearch.training.features import head_state
 from hpsearch.training.metrics import all_measures
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
 from hpsearch.worker.pack_run import HeldTrial, Kept
@@ -57,7 +58,9 @@ class Keeper:
                 state = pack.state(number)
                 path = write_portrait(folder, state, config, data, completed[number].best)
                 if path is not None:
-                    logits_NC = class_scores(config.model, state, data.x_val_NCHW, data.num_classes)
+                    own = state if data.body is None else head_state(config, data, state)
+                    model, _ = data.trained_net(config.model)
+                    logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
                     kept[number] = Kept(path, all_measures(logits_NC, data.y_val_N))
             return kept.get(number)
 

@@ -34,6 +34,8 @@ NETS = {
         "data.resize": "crop",
     },
     "resnet": {"model.dropout": 0.2, "data.limit": 8, "data.val": 4},
+    "torchvision:squeezenet1_1": {"data.size": 32, "model.hidden": [6]},
+    "torchvision:shufflenet_v2_x0_5": {"data.size": 32},
     "plainnets:tiny": {"model.options": {"width": 5, "kind": "x'\"y"}},
 }
 USERS = """
@@ -64,6 +66,11 @@ print(json.dumps(said))
 """
 
 
+def called(name):
+    """A net, as a folder and a study."""
+    return name.replace(":", "-")
+
+
 def draw_images(folder, size=(11, 9)):
     """One of each kind that is decoded in its own way."""
     rng = np.random.default_rng(3)
@@ -85,7 +92,7 @@ def train(name, source, study=None, **keys):
     flags = {"data.source": source, "model.name": name, "train.batch_size": 8, "coarse.trials": 1, "coarse.epochs": 1}
     flags |= {"data.val": 6, "run.device": "cpu", "run.threads": 1, **keys}
     settings = load_settings(flags=flags, spaces=["lr=log(1e-4,1e-3)", "reg=none"])
-    study = study or name.partition(":")[0]
+    study = study or called(name)
     db = open_database("sqlite:///studies.db", create=True)
     run_stage(db, plan_coarse(settings, study), settings.run, checks=False)
     return load_net(read_study(db, study), settings.run)
@@ -105,7 +112,7 @@ def handed_out(tmp_path_factory):
             draw_images(Path("photos", label, "more"), size=(8, 8))
         draw_images(Path("new"))
         files = sorted(str(path) for path in Path("new").iterdir())
-        nets = {name.partition(":")[0]: train(name, "folder:photos", **keys) for name, keys in NETS.items()}
+        nets = {called(name): train(name, "folder:photos", **keys) for name, keys in NETS.items()}
         # Floats of a synthetic source are no image files.
         floats = {"data.synthetic": {"shape": [2, 3, 4], "classes": 3, "train": 60}}
         nets["floats"] = train("linear", "synthetic", "floats", **floats)
@@ -135,7 +142,7 @@ def handed_out(tmp_path_factory):
         sys.path.remove(str(home))
 
 
-@pytest.mark.parametrize("name", [*(name.partition(":")[0] for name in NETS), "floats"])
+@pytest.mark.parametrize("name", [*(called(name) for name in NETS), "floats"])
 def test_the_script_says_what_predict_says(handed_out, name):
     _, given, expected, said = handed_out
     rows = list(csv.reader(said[name].splitlines(keepends=True)))
@@ -150,7 +157,7 @@ def test_the_script_says_what_predict_says(handed_out, name):
 def test_the_script_is_plain_and_short(handed_out):
     home, *_ = handed_out
     for name in NETS:
-        script = (home / name.partition(":")[0] / "predict.py").read_text()
+        script = (home / called(name) / "predict.py").read_text()
         assert "import hpsearch" not in script
         assert "from hpsearch" not in script
         assert max(map(len, script.splitlines())) <= 120

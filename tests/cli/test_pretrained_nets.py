@@ -1,0 +1,66 @@
+"""A net with weights of its own, by the command: from a folder of images to predictions, with relative paths."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+NET = "torchvision:shufflenet_v2_x0_5"
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, command_line):
+    """A folder with images and weights in which heads were searched; tests only read it."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 60), ("light", 190)):
+        (folder / "photos" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(level - 50, level + 50, (32, 32, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
+    torch.manual_seed(0)
+    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), folder / "net.pt")
+    line = command_line(folder)
+    flags = ("--data", "folder:photos", "--model", NET, "--set", "model.weights=net.pt", "--set", "data.size=32")
+    flags += ("--set", "model.freeze=all", "--skip-checks")
+    line.coarse = line("coarse", *flags, "--trials", "4", "--epochs", "2", "--set", "train.metric=auroc")
+    line.fine = line("fine", "--from", "coarse", "--trials", "3", "--epochs", "2")
+    return line
+
+
+def test_heads_are_searched_on_features_and_kept_with_all_measures(searched):
+    assert "normalized with mean 0.485, 0.456, 0.406" in searched.coarse.stderr + searched.coarse.stdout
+    assert len(list((searched.folder / "data" / "cache").glob("features-*.npy"))) == 1
+    for study in ("coarse", "fine"):
+        best = searched.json("best", study)
+        assert best["metric"] == "auroc"
+        assert best["measures"]["auroc"] == pytest.approx(best["value"], abs=1e-6)  # of the kept weights
+        assert {"accuracy", "loss", "macro_f1"} <= best["measures"].keys()
+    assert not any(row["failed"] for row in searched.json("status"))
+
+
+def test_the_whole_net_is_kept_and_used(searched):
+    images = sorted(path.relative_to(searched.folder) for path in searched.folder.glob("photos/*/1*.png"))
+    rows = list(csv.DictReader(searched("predict", "fine", *images).stdout.splitlines()))
+    assert [row["file"] for row in rows] == list(map(str, images))
+    assert {row["class"] for row in rows} <= {"dark", "light"}
+    written = searched.json("best", "fine", "--weights", "net")["files"]
+    assert [path.rpartition("/")[2] for path in written] == ["weights.safetensors", "model.toml", "predict.py"]
+    report = searched("report", "fine").stdout
+    assert "report.html" in report
+    assert "dark" in (searched.folder / "report.html").read_text()
+    tested = searched.json("test", "fine")
+    assert 0 <= tested["measures"]["auroc"] <= 1
+
+
+def test_weights_that_are_not_there_or_of_another_net_are_refused_before_the_search(searched):
+    flags = ("--data", "folder:photos", "--model", NET, "--set", "data.size=32", "--trials", "2", "--name", "other")
+    gone = searched("coarse", *flags, "--set", "model.weights=gone.pt", code=2).stderr
+    assert "model.weights = 'gone.pt' is not a file" in gone
+    torch.save(torchvision.models.resnet18().state_dict(), searched.folder / "resnet.pt")
+    wrong = searched("coarse", *flags, "--set", "model.weights=resnet.pt", code=2).stderr
+    assert "conv1.0.weight is missing" in wrong
+    assert {row["study"] for row in searched.json("status")} == {"coarse", "fine"}
