@@ -253,6 +253,8 @@ def _explosion_text(result: Rerun) -> str:
 
 def _meaning(std: float, gap: float, text: Callable[[float], str]) -> str:
     """What the spread over seeds says of the order of the stage's trials."""
+    if gap == 0:
+        return "the two best trials have the same value: which of them is first is luck"
     lead, seeds = f"the best trial leads the second by {text(gap)}", f"(std {text(std)})"
     if gap < std:
         return f"{lead}, less than seeds move one trial {seeds}: which of them is first is luck"

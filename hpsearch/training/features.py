@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from hpsearch.config import StudyConfig
@@ -141,7 +141,7 @@ def _key(config: StudyConfig, data: TrainingData, num_views: int) -> str:
     """Of the images as they go into the body, of the body, and of the library that runs it."""
     model = identified(config.plain())["model"]
     body = {key: model.get(key) for key in ("name", "pretrained", "weights")}
-    versions = torch.__version__, torchvision.__version__
+    versions = torch.__version__, version("torchvision")
     said = f"{sorted(body.items(), key=str)} {versions} {num_views} {data.x_val_NCHW.dtype}"
     digest = hashlib.blake2b(said.encode(), digest_size=DIGEST_BYTES)
     for numbers in (data.normalization.mean, data.normalization.std, np.array(data.normalization.factor)):

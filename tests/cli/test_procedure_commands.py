@@ -12,6 +12,7 @@ import pytest
 from hpsearch.analysis import attributes
 from hpsearch.analysis.decision import MAX_STAGES, MIN_GAIN
 from hpsearch.cli import procedure, procedure_run
+from hpsearch.cli.retraining import _meaning
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
@@ -218,3 +219,9 @@ def test_rerun_of_an_explosion(ran):
 @pytest.mark.parametrize("command", ["run", "test", "rerun"])
 def test_the_help_has_an_example(hpsearch, command):
     assert f"hpsearch {command}" in hpsearch(command, "--help").stdout.split("Example:")[1]
+
+
+def test_two_trials_of_one_value_are_no_lead():
+    assert "which of them is first is luck" in _meaning(0.0, 0.0, "{:.4f}".format)
+    assert "less than seeds move" in _meaning(0.02, 0.01, "{:.4f}".format)
+    assert "more than twice" in _meaning(0.0, 0.01, "{:.4f}".format)
