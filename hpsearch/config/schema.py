@@ -131,6 +131,8 @@ class DataConfig(Section):
     """Columns of a csv file, or of the metadata.csv of a folder."""
     group: Annotated[str | None, CameLater, UsedBy("data.source", FOLDER, CSV, NPZ), AfterValidator(_group)] = None
     """What stays in one split, as a patient: a column of a csv, an array of an npz; "regex:^(.+)_" in a folder."""
+    sampling: Annotated[Literal["shuffled", "balanced"], CameLater] = "shuffled"
+    """shuffled: each training image once an epoch; balanced: as many of each class, rare ones several times."""
     limit: int | None = Field(None, ge=2)
     """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
     seed: int = Field(0, ge=0, le=MAX_SEED)

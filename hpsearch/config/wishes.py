@@ -10,7 +10,8 @@ OWN_NET = "MODULE:FUNCTION can return one, see docs/own-code.md"
 KEYS = {
     r"checkpoint|fine_?tune\w*": "the keys are model.pretrained and model.weights, with model.name = torchvision:NAME",
     r"pretrained|weights|freeze": "the keys are model.pretrained, model.weights and model.freeze",
-    r"class_?weights?|pos_weight|balanced?": "the key is train.class_weights: none or balanced",
+    r"class_?weights?|pos_weight": "the key is train.class_weights: none or balanced",
+    r"balanced?|over_?sampl\w*|weighted_?sampler": "the keys are data.sampling and train.class_weights: balanced",
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
     r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",

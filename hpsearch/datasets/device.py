@@ -31,6 +31,7 @@ from hpsearch.datasets.normalization import Normalization, Part, fit, of_channel
 from hpsearch.datasets.normalizer import Normalizer, normalizer
 from hpsearch.datasets.notes import on_disk_note
 from hpsearch.datasets.room import room_for_images
+from hpsearch.datasets.sampling import Sampling, draw_order
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
 from hpsearch.datasets.splits import divide, sample
 from hpsearch.datasets.stored import StoredImages
@@ -68,6 +69,8 @@ class TrainingData:
     """Plain sentences on how the images were read."""
     recipe: Recipe | None = field(default=None, kw_only=True)
     """How the image files were decoded; None where the images came as arrays."""
+    sampling: Sampling = field(default="shuffled", kw_only=True)
+    """In what order the training images come."""
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
 
@@ -116,7 +119,7 @@ class TrainingData:
         """
         generator = torch.Generator().manual_seed(step_seed(seed, number, 0, "batches"))
         device = self.x_train_NCHW.device
-        order_N = torch.randperm(self.num_train, generator=generator)
+        order_N = draw_order(self.sampling, self.y_train_N, generator)
         if not self.on_disk:
             order_N = order_N.to(device)
         noises = [(kind, draw_noise(kind, self.num_train, generator).to(device)) for kind in self.augment]
@@ -222,6 +225,7 @@ def _prepared(
         class_names=images.class_names,
         normalization=normalization,
         augment=config.augment,
+        sampling=config.sampling,
         fingerprint="",
         notes=images.notes,
         recipe=images.recipe,
@@ -253,6 +257,7 @@ def _prepared_on_disk(
         class_names=images.class_names,
         normalization=normalization,
         augment=config.augment,
+        sampling=config.sampling,
         fingerprint="",
         notes=(*images.notes, on_disk_note(len(train) + len(val), file.image_bytes)),
         recipe=images.recipe,

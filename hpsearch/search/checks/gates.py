@@ -259,7 +259,8 @@ def _has_learned(result: EpochResult, num_images: int) -> bool:
 def _sampled(data: TrainingData, num: int) -> TrainingData:
     """A few training images, never augmented, which serve as the hold-out, too: a check has no use for another."""
     x_NCHW, y_N = data.train_sample(num)
-    return replace(data, x_train_NCHW=x_NCHW, y_train_N=y_N, x_val_NCHW=x_NCHW[:1], y_val_N=y_N[:1], augment=())
+    few = replace(data, x_train_NCHW=x_NCHW, y_train_N=y_N, x_val_NCHW=x_NCHW[:1], y_val_N=y_N[:1])
+    return replace(few, augment=(), sampling="shuffled")
 
 
 def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
