@@ -13,6 +13,7 @@ def run(*options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=600).stdout
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_engines_runs_and_names_its_peer():
     result = json.loads(run("--trials", "1", "2", "--threads", "1", "--json"))
     assert [(each["trials"], each["threads"]) for each in result["runs"]] == [(1, 1), (2, 1)]

@@ -74,7 +74,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(hpsear
     assert [path.name for path in hpsearch.folder.iterdir()] == ["tiny.toml"]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_leaves_a_study_that_the_same_command_finishes(hpsearch, sent, code):
     arguments = ("coarse", "-c", "tiny.toml", "--epochs", "300", "--set", "run.width=3")
     process = hpsearch.start(*arguments)

@@ -65,6 +65,7 @@ def test_status_shows_workers_leases_and_attempts(sqlite_fleet):
     assert f"pid {pid}  trials 0 (attempt 2), 1 (attempt 2), 2 (attempt 2)  lease" in out
 
 
+@pytest.mark.slow
 def test_sigterm_of_a_worker_saves_a_checkpoint_releases_and_exits_143(fleet, undisturbed):
     process = fleet.coarse(**fleet.slow())
     fleet.a_running_worker()

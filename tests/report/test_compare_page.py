@@ -125,7 +125,7 @@ def browser():
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_it_opens_from_a_file_and_draws_every_figure(browser, tmp_path, scheme, width):
     file = tmp_path / "compare.html"

@@ -299,7 +299,7 @@ class TestBrowser:
         plot.locator(".main-svg").first.wait_for()
         assert plot.evaluate("e => Math.abs(e._fullLayout.width - e.clientWidth)") < 2
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
     @pytest.mark.parametrize("width", [390, 1440])
     def test_nothing_is_wider_than_the_window(self, open_page, width, scheme):
         page = open_page(width=width, scheme=scheme)
