@@ -15,6 +15,8 @@ from hpsearch.search.checks.findings import CheckReport
 from hpsearch.storage import Database
 from hpsearch.wording import duration_text, value_text
 
+MEASURES = "test measures"  # a column of words, which may take several lines
+
 
 @dataclass(frozen=True)
 class Table:
@@ -79,10 +81,10 @@ def tests(stages: Sequence[StageData]) -> Table | None:
             )
     columns = (
         "stage", "trial", *(["chosen by: validation → test"] * others), "val_acc", "test_acc", "95% interval",
-        "images", "test measures", "seeds", "use", "when (UTC)",
+        "images", MEASURES, "seeds", "use", "when (UTC)",
     )  # fmt: skip
     rows.sort(key=lambda row: row[-1])  # searches take turns
-    return Table(columns, tuple(rows), columns[1:]) if rows else None
+    return Table(columns, tuple(rows), tuple(c for c in columns[1:] if c != MEASURES)) if rows else None
 
 
 def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:
