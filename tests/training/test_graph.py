@@ -109,6 +109,21 @@ def test_the_last_batch_may_be_smaller(rehearsed):
     expect_as_plain(pack, config, odd, 0, lr=1e-2)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("net", [{"model__name": "lenet"}, {"model__hidden": (5,), "model__batch_norm": True}])
+def test_in_each_precision_recorded_steps_are_those_of_loop_to_the_bit(precision, net):
+    data = make_data(num_train=66, dtype=torch.float32)
+    config = make_config(3, explosion=1e9, train__precision=precision, train__optimizer="adam", **net)
+    specs = [TrialSpec(0, {"lr": 1e-2}), TrialSpec(1, {"reg": 0.1})]
+    packs = [Pack(config, data, specs, engine=engine) for engine in ("graph", "loop")]
+    for _ in range(3):
+        recorded, plain = (pack.run_epoch() for pack in packs)
+        assert recorded == plain
+    for number in (0, 1):
+        for name, tensor in packs[0].state(number).items():
+            assert torch.equal(tensor, packs[1].state(number)[name])
+
+
 class Picky(torch.nn.Module):
     """Looks at its numbers to decide what to do."""
 
