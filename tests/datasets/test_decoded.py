@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import tracemalloc
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from hpsearch.config import DataConfig
 from hpsearch.datasets import blocks, decoded
 from hpsearch.datasets.decoding import Recipe
+from hpsearch.datasets.images import Progress
 from hpsearch.datasets.sources import load_train
 from hpsearch.errors import DataError
 
@@ -159,19 +162,45 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         load(root, tmp_path / "file")
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """A process that does this, as it is here and now."""
-    if (pid := os.fork()) == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return pid
+SPAWN = multiprocessing.get_context("spawn")  # a fork of this process might wait for a lock of one of its threads
 
 
-def ended(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def decode_in_blocks_of_four(root: Path, cache: Path, log: Path, progress: Progress) -> None:
+    """In a process of its own; `log` gets a line for each image."""
+    original = decoded.decode
+
+    def logged(path: Path, recipe: Recipe) -> np.ndarray:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return original(path, recipe)
+
+    blocks.MAX_IMAGES, decoded.decode = 4, logged
+    load_train(DataConfig(source=f"folder:{root}"), cache, progress)
+
+
+def decode_and_be_killed(root: Path, cache: Path, log: Path, number: int) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    decode_in_blocks_of_four(root, cache, log, kill)
+
+
+def decode_until_another_waits(root: Path, cache: Path, log: Path, begun: Connection, waits: Connection) -> None:
+    def progress(done: int, total: int) -> None:
+        if done == 10:  # the other one starts, and is heard of as it waits
+            begun.send(None)
+            waits.recv()
+
+    decode_in_blocks_of_four(root, cache, log, progress)
+
+
+def wait_for_another(root: Path, cache: Path, log: Path, waits: Connection) -> None:
+    def progress(done: int, total: int) -> None:
+        assert (done, total) in [(8, 30), (12, 30), (16, 30), (20, 30), (24, 30), (28, 30), (30, 30)]
+        waits.send(None)
+
+    decode_in_blocks_of_four(root, cache, log, progress)
 
 
 def test_a_kill_in_the_middle_costs_no_more_than_a_block(
@@ -180,20 +209,14 @@ def test_a_kill_in_the_middle_costs_no_more_than_a_block(
     monkeypatch.setattr(blocks, "MAX_IMAGES", 4)
     root = flat(tmp_path / "pictures")
     whole = load(root, tmp_path / "elsewhere")
-    config = DataConfig(source=f"folder:{root}")
-
-    def killed_at(number: int) -> None:
-        def kill(done: int, total: int) -> None:
-            if done == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        assert ended(in_child(lambda: load_train(config, tmp_path, kill))) == -signal.SIGKILL
-
-    killed_at(1)
-    killed_at(14)
-    killed_at(23)
+    for number in (1, 14, 23):
+        process = SPAWN.Process(target=decode_and_be_killed, args=(root, tmp_path, tmp_path / "log", number))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     decodings.clear()
     seen: list[tuple[int, int]] = []
+    config = DataConfig(source=f"folder:{root}")
     found = load_train(config, tmp_path, lambda done, total: seen.append((done, total)))
     assert len(decodings) == 10, "five blocks of four were whole"
     assert seen == [(done, 30) for done in range(20, 31)]
@@ -202,36 +225,21 @@ def test_a_kill_in_the_middle_costs_no_more_than_a_block(
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
 
 
-def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "MAX_IMAGES", 4)
-    root = flat(tmp_path / "pictures")
-    config, log = DataConfig(source=f"folder:{root}"), tmp_path / "log"
-    begun, waits = os.pipe(), os.pipe()
-    original = decoded.decode
-
-    def logged(path: Path, recipe: Recipe) -> np.ndarray:
-        with log.open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        return original(path, recipe)
-
-    monkeypatch.setattr(decoded, "decode", logged)
-
-    def first(done: int, total: int) -> None:
-        if done == 10:  # the other one starts, and is heard of as it waits
-            os.write(begun[1], b"x")
-            os.read(waits[0], 1)
-
-    def second(done: int, total: int) -> None:
-        assert (done, total) in [(8, 30), (12, 30), (16, 30), (20, 30), (24, 30), (28, 30), (30, 30)]
-        os.write(waits[1], b"x")
-
-    one = in_child(lambda: load_train(config, tmp_path, first))
-    os.read(begun[0], 1)
-    two = in_child(lambda: load_train(config, tmp_path, second))
-    assert (ended(one), ended(two)) == (0, 0)
-    assert log.read_text().split() == [str(one)] * 30
-    for end in (*begun, *waits):
-        os.close(end)
+def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path: Path) -> None:
+    root, log = flat(tmp_path / "pictures"), tmp_path / "log"
+    (begun, tells_begun), (waits, tells_waiting) = SPAWN.Pipe(duplex=False), SPAWN.Pipe(duplex=False)
+    shared = root, tmp_path, log
+    one = SPAWN.Process(target=decode_until_another_waits, args=(*shared, tells_begun, waits))
+    one.start()
+    begun.recv()
+    two = SPAWN.Process(target=wait_for_another, args=(*shared, tells_waiting))
+    two.start()
+    for process in (one, two):
+        process.join()
+        assert process.exitcode == 0
+    assert log.read_text().split() == [str(one.pid)] * 30
+    for end in (begun, tells_begun, waits, tells_waiting):
+        end.close()
 
 
 @pytest.mark.parametrize("damage", ["cut", "a bit", "another recipe", "no recipe", "no array"])
