@@ -45,6 +45,19 @@ def recipe(name: str) -> Recipe:
     return _of_torchvision(net) if library == "torchvision" else _of_timm(net)
 
 
+def refuse_unknown(name: str) -> None:
+    """Whether the library has a net of that name: asked before images are read, which may take minutes.
+
+    Raises:
+        ConfigError, MissingExtraError: it has none, or is not installed.
+    """
+    library, _, net = name.partition(":")
+    if library == "torchvision":
+        torchvision_builder(net)
+    else:
+        timm_with(net)
+
+
 def filled_in(study: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a study file with what a net's own weights ask of its images, where nothing is said of it.
 
@@ -70,6 +83,19 @@ def import_timm() -> Any:
         import timm
     except ImportError:
         raise MissingExtraError("a model.name of timm:NAME", "timm", "timm") from None
+    return timm
+
+
+def timm_with(net: str) -> Any:
+    """The package, which has this net.
+
+    Raises:
+        ConfigError: it has none of that name.
+        MissingExtraError: it is not installed.
+    """
+    timm = import_timm()
+    if not timm.is_model(net):
+        raise unknown_net("timm", net, timm.list_models())
     return timm
 
 
@@ -118,9 +144,7 @@ def _of_torchvision(net: str) -> Recipe:
 
 
 def _of_timm(net: str) -> Recipe:
-    timm = import_timm()
-    if not timm.is_model(net):
-        raise unknown_net("timm", net, timm.list_models())
+    timm = timm_with(net)
     found = timm.get_pretrained_cfg(net)
     hub = f"https://huggingface.co/{found.hf_hub_id}" if found.hf_hub_id else ""
     origin = f"timm's {found.tag or net}"

@@ -73,7 +73,8 @@ def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        hint = f"Say folder:{path} for a folder of images." if path.is_dir() else "Allowed: a file that may be read."
+        raise DataError(f"{path} cannot be read: {error.strerror}.\n{hint}") from error
     coding = next((coding for mark, coding in BOMS if content.startswith(mark)), "utf-8")
     try:
         return content.decode(coding)

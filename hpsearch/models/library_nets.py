@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import ModelConfig
-from hpsearch.config.library_recipes import import_timm, torchvision_builder, unknown_net
+from hpsearch.config.library_recipes import import_timm, timm_with, torchvision_builder
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.models.layers import Dropout
 from hpsearch.models.stages import head_names, parts_of, set_head
@@ -88,9 +88,7 @@ def timm_net(name: str, shape: tuple[int, int, int], **options: Any) -> nn.Modul
         ConfigError: there is none of that name.
         MissingExtraError: timm is not installed.
     """
-    timm = import_timm()
-    if not timm.is_model(name):
-        raise unknown_net("timm", name, timm.list_models())
+    timm = timm_with(name)
     net: nn.Module = timm.create_model(name, num_classes=1000, **_timm_options(name, shape), **options)
     return net
 

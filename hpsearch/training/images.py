@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpsearch.config import DataConfig, RunConfig, StudyConfig
-from hpsearch.config.library_recipes import Recipe, recipe
-from hpsearch.config.net_names import has_given_weights
+from hpsearch.config.library_recipes import Recipe, recipe, refuse_unknown
+from hpsearch.config.net_names import has_given_weights, is_library_net
 from hpsearch.datasets.device import Moments, TrainingData, prepare
 from hpsearch.errors import ConfigError
 from hpsearch.models.given_weights import read_weights
@@ -34,6 +34,8 @@ def load_images(
     """
     set_threads(run.threads)
     dtype = PRECISIONS[config.train.precision]
+    if is_library_net(config.model.name):
+        refuse_unknown(config.model.name)
     found = recipe(config.model.name) if has_given_weights(dict(config.model)) else None
     read = read_weights(config.model.weights).notes if config.model.weights is not None and found is not None else ()
     moments = _moments(config, found)

@@ -64,3 +64,11 @@ def test_weights_that_are_not_there_or_of_another_net_are_refused_before_the_sea
     wrong = searched("coarse", *flags, "--set", "model.weights=resnet.pt", code=2).stderr
     assert "conv1.0.weight is missing" in wrong
     assert {row["study"] for row in searched.json("status")} == {"coarse", "fine"}
+
+
+def test_a_net_that_no_library_has_is_refused_before_images_are_read(hpsearch):
+    (hpsearch.folder / "photos").mkdir()
+    said = hpsearch("coarse", "--data", "folder:photos", "--model", "torchvision:resnet81", code=2).stderr
+    assert "model.name = 'torchvision:resnet81' is not a net of torchvision" in said  # of the empty folder, nothing
+    said = hpsearch("coarse", "--data", "csv:photos", code=1).stderr
+    assert "photos cannot be read: Is a directory.\nSay folder:photos for a folder of images." in said
