@@ -47,6 +47,8 @@ OneOrMore = BeforeValidator(_as_list)
 
 Positive = Annotated[int, Field(ge=1)]
 
+MAX_SEED = 2**63 - 1  # what torch's generators take
+
 
 class Section(BaseModel):
     """A frozen table of a study file: unknown keys are errors, numbers are finite.

@@ -8,7 +8,7 @@ import pytest
 from archives import Server
 
 from hpsearch.config import DataConfig
-from hpsearch.config.schema import SOURCES
+from hpsearch.config.data_sources import SOURCES
 from hpsearch.datasets.catalog import describe, fetch, is_present, list_sources
 from hpsearch.datasets.sources import load_test, load_train
 from hpsearch.errors import ConfigError

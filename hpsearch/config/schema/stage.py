@@ -1,0 +1,53 @@
+"""[coarse] and [fine]: how many trials, how long, who proposes them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from hpsearch.config.fields import MAX_SEED, Section
+
+SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
+
+
+class StageConfig(Section):
+    """One stage: how many trials, how long, who proposes them."""
+
+    trials: int = Field(100, ge=1)
+    """The budget, exact."""
+    epochs: int = Field(5, ge=1)
+    """Epochs of each trial."""
+    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "random"
+    """Who proposes the hyperparameters. random, qmc and grid are drawn from the seed before the first trial."""
+    pruner: str = "none"
+    """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
+    pruner_options: dict[str, Any] = Field(default_factory=dict)
+    """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """Draws the hyperparameters."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _flatten(cls, given: Any) -> Any:
+        """TOML reads `train.lr_decay = 0.9` under [fine.set] as a table in a table."""
+        if not isinstance(given, dict):
+            return given
+        flat: dict[str, Any] = {}
+        for key, value in given.items():
+            nested = isinstance(value, dict) and "." not in key
+            flat.update({f"{key}.{inner}": item for inner, item in value.items()} if nested else {key: value})
+        return flat
+
+
+class FineConfig(StageConfig):
+    """The fine stage: fewer trials, trained longer, proposed by a sampler that learns from them."""
+
+    trials: int = Field(50, ge=1)
+    """The budget, exact."""
+    epochs: int = Field(20, ge=1)
+    """Epochs of each trial."""
+    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "tpe"
+    """Who proposes the hyperparameters."""

@@ -1,0 +1,78 @@
+"""[train]: how one trial trains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from hpsearch.config.data_sources import FUNCTION, is_user_code
+from hpsearch.config.fields import MAX_SEED, CameLater, Known, Section, UsedBy, Vector
+from hpsearch.config.metric import METRICS
+
+METRIC_FORMS = Known(METRICS, (FUNCTION,))
+
+
+def _metric(name: str) -> str:
+    if name in METRICS or is_user_code(name):
+        return name
+    raise ValueError(f"allowed: {METRIC_FORMS}")
+
+
+class TrainConfig(Section):
+    """How one trial trains."""
+
+    epochs: int = Field(10, ge=1)
+    """Passes over the training images; a stage's own number replaces it."""
+    batch_size: int = Field(100, ge=1)
+    """Images in a minibatch; the last one of an epoch may be smaller."""
+    optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "momentum"
+    """The update rule."""
+    lr: Annotated[float, Vector, Field(gt=0)] = 1e-2
+    """Learning rate of the first epoch."""
+    body_lr: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
+    """Factor of lr for all but the head, the last layer of a net."""
+    layer_decay: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
+    """Factor of lr from each stage of the net to the one before it, from the head on."""
+    momentum: Annotated[
+        float, Vector, UsedBy("train.optimizer", "momentum", "nesterov", "adam", "adamw"), Field(ge=0, lt=1)
+    ] = 0.9
+    """momentum and nesterov: share of the last update kept. adam and adamw: beta1."""
+    beta2: Annotated[float, Vector, UsedBy("train.optimizer", "adam", "adamw"), Field(ge=0, lt=1)] = 0.999
+    """adam and adamw: decay of the squared gradients' average."""
+    reg: Annotated[float, Vector, Field(ge=0)] = 0.0
+    """L2 regularization: reg/2 * sum W^2 is added to the cost; weights only, not biases."""
+    l1: Annotated[float, Vector, Field(ge=0)] = 0.0
+    """L1 regularization: l1 * sum |W| is added to the cost; weights only, not biases."""
+    weight_decay: Annotated[float, Vector, UsedBy("train.optimizer", "adamw"), Field(ge=0)] = 0.0
+    """adamw: decoupled decay, lr * weight_decay * W off each step; weights only, not biases."""
+    label_smoothing: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
+    """Mass moved off the true class, spread over all classes."""
+    focal: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
+    """Gamma of the focal loss: images count (1 - p)^gamma, so that those that are sure count less; 0: all alike."""
+    class_weights: Annotated[Literal["none", "balanced"], CameLater] = "none"
+    """balanced: in the training loss, images of a class count as many times as it has fewer than the mean class."""
+    lr_schedule: Literal["exponential", "cosine", "step"] = "exponential"
+    """exponential: times lr_decay each epoch; step: every lr_step epochs; cosine: half a wave down over the epochs."""
+    lr_decay: Annotated[float, Vector, UsedBy("train.lr_schedule", "exponential", "step"), Field(gt=0, le=1)] = 0.95
+    """Factor of the exponential and step schedules."""
+    lr_step: Annotated[int, UsedBy("train.lr_schedule", "step"), Field(ge=1)] = 10
+    """step: epochs between two decays."""
+    patience: Annotated[int | None, CameLater, Field(ge=1)] = None
+    """Epochs without a better value of the metric, as the mean of 3 epochs, after which a trial ends; or "none".
+    Schedules of the learning rate stay those of all epochs.
+    """
+    metric: Annotated[str, CameLater, AfterValidator(_metric), METRIC_FORMS] = "accuracy"
+    """What decides, on validation images: accuracy, balanced_accuracy, macro_f1, auroc, top5, loss, MODULE:FUNCTION."""
+    explosion: float = Field(3.0, gt=1)
+    """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
+    precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
+    """Of weights, data, arithmetic; bfloat16: of products only; auto: that where it makes a large search faster."""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """Initial weights, order of the minibatches, augmentation and dropout noise."""
+
+    @field_validator("patience", mode="before")
+    @classmethod
+    def _none(cls, patience: Any) -> Any:
+        """TOML has no null, but a stage may want no patience where the others have some."""
+        return None if patience == "none" else patience
