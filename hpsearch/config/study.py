@@ -10,6 +10,7 @@ from typing import Any
 import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
+from hpsearch.config.beginnings import begun
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import CameLater, Section, Vector
 from hpsearch.config.library_recipes import filled_in
@@ -37,7 +38,6 @@ NOT_SEARCHABLE = {
     "data.synthetic",
     "data.options",
     "model.options",  # as a whole; its keys are, see OPTION
-    "model.weights",
     "train.epochs",
     "train.explosion",
     "train.metric",
@@ -136,7 +136,7 @@ class StudyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _as_pretrained(cls, given: Any) -> Any:
-        return filled_in(given) if isinstance(given, dict) else given
+        return filled_in(begun(given)) if isinstance(given, dict) else given
 
     @field_validator("space", mode="before")
     @classmethod

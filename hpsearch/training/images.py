@@ -38,7 +38,7 @@ def load_images(
         refuse_unknown(config.model.name)
     found = recipe(config.model.name) if has_given_weights(dict(config.model)) else None
     read = read_weights(config.model.weights).notes if config.model.weights is not None and found is not None else ()
-    moments = _moments(config, found)
+    moments = _moments(config)
     device, data_dir = resolve_device(run.device), Path(run.data_dir)
     data = prepare(config.data, device, dtype, data_dir, progress, run.memory, moments)
     if as_features and may_have_features(config):
@@ -53,14 +53,15 @@ def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
     return config.data, model.name if config.data.normalize == "pretrained" else "", features
 
 
-def _moments(config: StudyConfig, found: Recipe | None) -> Moments | None:
+def _moments(config: StudyConfig) -> Moments | None:
     if config.data.normalize != "pretrained":
         return None
-    if found is None:
+    if not is_library_net(config.model.name):
         raise ConfigError(
             f"data.normalize = 'pretrained' is not for {config.model.name}, which has no weights of a training before."
             "\nAllowed: channel, pixel, feature, none; or model.pretrained = true."
         )
+    found = recipe(config.model.name)  # also for a trial that starts from nothing beside others that do not
     return found.mean, found.std
 
 

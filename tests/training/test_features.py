@@ -35,10 +35,9 @@ def images():
 
 def frozen(weights, augment=(), **values):
     net = {"model__name": f"torchvision:{NAME}", "model__weights": weights, "model__freeze": "all"}
-    named = {f"model.{key.removeprefix('model__')}": value for key, value in {**net, **values}.items()}
-    del named["model.weights"]  # no hyperparameter
+    named = {key.removeprefix("model__"): value for key, value in {**net, **values}.items()}
     config = make_config(2, explosion=1e9)
-    model = type(config.model)(**{name.removeprefix("model."): value for name, value in named.items()}, weights=weights)
+    model = type(config.model)(**named)
     data = config.data.model_copy(update={"augment": augment})
     return config.model_copy(update={"model": model, "data": data})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from hpsearch.config.beginnings import NO_WEIGHTS
 from hpsearch.config.data_sources import FUNCTION, NOT_YET, PREFIXES, is_user_code, not_yet
 from hpsearch.config.fields import CameLater, Known, OneOrMore, Options, OptionsField, Positive, Section, UsedBy, Vector
 from hpsearch.config.net_names import FORMS, LIBRARY_NETS, is_library_net
@@ -64,7 +65,8 @@ class ModelConfig(Section):
     pretrained: Annotated[bool, CameLater, UsedBy("model.name", *LIBRARY_NETS)] = False
     """torchvision:NAME and timm:NAME: start from the library's own weights, which it downloads."""
     weights: Annotated[str | None, CameLater, UsedBy("model.name", *LIBRARY_NETS), Field(min_length=1)] = None
-    """torchvision:NAME and timm:NAME: start from the weights in this file, safetensors or a state dict of torch.save.
+    """torchvision:NAME and timm:NAME: start from the weights in this file, safetensors or a state dict of torch.save;
+    "none": from random ones.
     """
     freeze: Annotated[str | int, BeforeValidator(_freeze), CameLater, UsedBy("model.name", *LIBRARY_NETS), FREEZES] = (
         "none"
@@ -106,6 +108,12 @@ class ModelConfig(Section):
         if not (isinstance(given, dict) and isinstance(name := given.get("name"), str) and is_library_net(name)):
             return given
         return {"hidden": (), "init": "small:0.01", **given}
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _none(cls, weights: Any) -> Any:
+        """A choice of weights may have none among them."""
+        return None if weights == NO_WEIGHTS else weights
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
