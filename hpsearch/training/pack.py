@@ -31,6 +31,7 @@ from hpsearch.training.snapshot import Snapshot, restore
 from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
+from hpsearch.training.warm_up import warm_up
 
 LIKELY_DROPOUT = 0.5  # any rate above 0 puts the layers there that trials to come may need
 
@@ -264,7 +265,8 @@ class Pack:
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
         weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
         has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
-        return module, PackState(module, vectors, train, data.num_classes, like, weights, has_rates=has_rates)
+        sizes = data.num_classes, data.num_batches(train.batch_size)
+        return module, PackState(module, vectors, train, *sizes, like, weights, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
@@ -329,7 +331,8 @@ class Pack:
     def _measure(self) -> list[EpochResult]:
         slots = [slot for slot, _ in self._slots.taken]
         measured = measure(self._engine, self._data, self._train_sample, self._num_steps, self.metric, slots)
-        rates = self._learning_rates().tolist()
+        epochs_K = torch.tensor(self._slots.next_epochs, dtype=torch.float64)
+        rates = (self._learning_rates() * warm_up(epochs_K, self._state.vectors.warmup)).tolist()  # of the last step
         return [
             EpochResult(number=number, epoch=self._slots.epochs[number] + 1, lr=rates[slot], **measured[slot]._asdict())
             for slot, number in self._slots.taken

@@ -87,8 +87,10 @@ class PlainTrial:
 
     def _run_epoch(self, epoch):
         train, first = self.config.train, len(self.costs)
+        scheduled = [group["lr"] for group in self.optimizer.param_groups]
+        batches = list(self.data.batches(train.seed, epoch, train.batch_size))
         self.module.train()
-        for step, (x_BCHW, y_B) in enumerate(self.data.batches(train.seed, epoch, train.batch_size)):
+        for step, (x_BCHW, y_B) in enumerate(batches):
             self.states.append(self.state())
             torch.manual_seed(step_seed(train.seed, epoch, step))
             cost = self._data_loss(self.module(x_BCHW), y_B)
@@ -96,6 +98,12 @@ class PlainTrial:
             cost = cost + train.l1 * sum(weight.abs().sum() for weight in self.weights)
             self.optimizer.zero_grad()
             cost.backward()
+            if train.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.module.parameters(), train.clip_norm)
+            if train.warmup:
+                factor = min(1.0, (len(self.costs) + 1) / (train.warmup * len(batches)))
+                for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
+                    group["lr"] = rate * factor
             before = [weight.detach().clone() for weight in self.weights]
             self.optimizer.step()
             self.costs.append(cost.item())
@@ -106,6 +114,8 @@ class PlainTrial:
         train_part = self._evaluate(*self.data.train_sample())
         val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
         self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
+        for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate
         self.scheduler.step()
 
     def _data_loss(self, logits_BC, y_B):

@@ -34,6 +34,10 @@ class TrainConfig(Section):
     """Factor of lr for all but the head, the last layer of a net."""
     layer_decay: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
     """Factor of lr from each stage of the net to the one before it, from the head on."""
+    warmup: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
+    """Epochs, or a part of one, in which the rate rises, step by step, from near 0 to the schedule's; 0: none."""
+    clip_norm: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
+    """A gradient of the cost whose norm over all trained parameters is larger is scaled down to it; 0: none is."""
     momentum: Annotated[
         float, Vector, UsedBy("train.optimizer", "momentum", "nesterov", "adam", "adamw"), Field(ge=0, lt=1)
     ] = 0.9
