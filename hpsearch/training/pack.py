@@ -25,13 +25,12 @@ from hpsearch.training.features import whole_state
 from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
-from hpsearch.training.schedules import learning_rate
+from hpsearch.training.schedules import learning_rate, step_factor
 from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore
 from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
-from hpsearch.training.warm_up import warm_up
 
 LIKELY_DROPOUT = 0.5  # any rate above 0 puts the layers there that trials to come may need
 
@@ -331,8 +330,9 @@ class Pack:
     def _measure(self) -> list[EpochResult]:
         slots = [slot for slot, _ in self._slots.taken]
         measured = measure(self._engine, self._data, self._train_sample, self._num_steps, self.metric, slots)
-        epochs_K = torch.tensor(self._slots.next_epochs, dtype=torch.float64)
-        rates = (self._learning_rates() * warm_up(epochs_K, self._state.vectors.warmup)).tolist()  # of the last step
+        updates_K = torch.tensor(self._slots.next_epochs) * self._num_steps
+        factor_K = step_factor(self.config.train, updates_K, self._num_steps, self._state.vectors.warmup)
+        rates = (self._learning_rates() * factor_K).tolist()  # of the epoch's last step
         return [
             EpochResult(number=number, epoch=self._slots.epochs[number] + 1, lr=rates[slot], **measured[slot]._asdict())
             for slot, number in self._slots.taken

@@ -20,10 +20,10 @@ from hpsearch.training.layout import Kind, Stacked, layout_of
 from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import make_optimizer
 from hpsearch.training.rates import Rates, differ
+from hpsearch.training.schedules import has_step_factors, step_factor
 from hpsearch.training.unchanging import unchanging_names
 from hpsearch.training.updater import Updated, Updater
 from hpsearch.training.vectors import Vectors, columns, unless_zero
-from hpsearch.training.warm_up import warm_up
 
 BEST = "best/"  # before the names of the best weights, in `everything`
 
@@ -92,7 +92,7 @@ class PackState:
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
         self.penalty: Penalty
         self.loss: DataLoss
-        self._warm_up_K: Tensor | None  # updates
+        self._warmup_K: Tensor | None  # epochs; None where all steps of an epoch have the same rate
         self._clip_norm_K: Tensor | None
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
         self._set_coefficients()
@@ -120,9 +120,9 @@ class PackState:
         return self._layouts[1].parted(blocks)
 
     def set_learning_rate(self, lr_K: Tensor) -> None:
-        """Use these rates from the next step on, or what warm-up makes of them."""
+        """Use these rates of an epoch from the next step on, or what that step makes of them."""
         self.lr_K.copy_(lr_K)
-        if self._warm_up_K is not None:
+        if self._warmup_K is not None:
             self._scheduled_lr_K.copy_(lr_K)
 
     def advance(self, loss_K: Tensor, gradients: Stacked, buffers: Stacked) -> None:
@@ -142,8 +142,9 @@ class PackState:
         cost_K = loss_K + penalty_K
         active_K = self.watch.observe(cost_K)
         self.cost_sum_K += cost_K
-        if self._warm_up_K is not None:
-            torch.mul(self._scheduled_lr_K, warm_up(self.watch.num_updates_K, self._warm_up_K), out=self.lr_K)
+        if self._warmup_K is not None:
+            factor_K = step_factor(self.train, self.watch.num_updates_K, self._num_steps, self._warmup_K)
+            torch.mul(self._scheduled_lr_K, factor_K, out=self.lr_K)
         return self._frozen(active_K)
 
     def squares(self) -> Stacked:
@@ -241,7 +242,7 @@ class PackState:
         for own_K, new_K in zip(old, new, strict=True):
             if own_K is not None and new_K is not None:
                 own_K.copy_(new_K)
-        self.penalty, self.loss, self._warm_up_K, self._clip_norm_K = before
+        self.penalty, self.loss, self._warmup_K, self._clip_norm_K = before
         self._updater.set_coefficients(self.vectors)
         return False
 
@@ -314,9 +315,10 @@ class PackState:
     def _set_coefficients(self) -> None:
         self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
         self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K)
-        self._warm_up_K = unless_zero(self.vectors.warmup * self._num_steps, self.cost_sum_K)
+        warmup_K = self.vectors.warmup
+        self._warmup_K = warmup_K.to(self.cost_sum_K, copy=True) if has_step_factors(self.train, warmup_K) else None
         self._clip_norm_K = unless_zero(self.vectors.clip_norm, self.cost_sum_K)
 
     @property
     def _coefficients(self) -> tuple[Penalty, DataLoss, Tensor | None, Tensor | None]:
-        return self.penalty, self.loss, self._warm_up_K, self._clip_norm_K
+        return self.penalty, self.loss, self._warmup_K, self._clip_norm_K

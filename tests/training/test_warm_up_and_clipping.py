@@ -12,7 +12,7 @@ from hpsearch.training import Pack, state
 from hpsearch.training.choice import ENGINES
 from hpsearch.training.fused.update import LargeUpdate
 from hpsearch.training.one_pass import OnePass
-from hpsearch.training.warm_up import warm_up
+from hpsearch.training.schedules import warm_up
 
 __all__ = ["interpreted"]
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
