@@ -25,7 +25,7 @@ from hpsearch.training.features import whole_state
 from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
-from hpsearch.training.schedules import learning_rate
+from hpsearch.training.schedules import learning_rate, step_factor
 from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore
 from hpsearch.training.state import BEST, PackState
@@ -264,7 +264,8 @@ class Pack:
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
         weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
         has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
-        return module, PackState(module, vectors, train, data.num_classes, like, weights, has_rates=has_rates)
+        sizes = data.num_classes, data.num_batches(train.batch_size)
+        return module, PackState(module, vectors, train, *sizes, like, weights, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
@@ -329,7 +330,9 @@ class Pack:
     def _measure(self) -> list[EpochResult]:
         slots = [slot for slot, _ in self._slots.taken]
         measured = measure(self._engine, self._data, self._train_sample, self._num_steps, self.metric, slots)
-        rates = self._learning_rates().tolist()
+        updates_K = torch.tensor(self._slots.next_epochs) * self._num_steps
+        factor_K = step_factor(self.config.train, updates_K, self._num_steps, self._state.vectors.warmup)
+        rates = (self._learning_rates() * factor_K).tolist()  # of the epoch's last step
         return [
             EpochResult(number=number, epoch=self._slots.epochs[number] + 1, lr=rates[slot], **measured[slot]._asdict())
             for slot, number in self._slots.taken

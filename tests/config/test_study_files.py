@@ -195,7 +195,7 @@ def test_vector_and_structural_hyperparameters():
     assert vector == {
         *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
         *("train.label_smoothing", "train.focal", "train.lr_decay", "model.dropout", "model.init_scale"),
-        *("train.body_lr", "train.layer_decay"),
+        *("train.body_lr", "train.layer_decay", "train.warmup", "train.clip_norm"),
     }
 
 

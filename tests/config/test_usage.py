@@ -99,8 +99,12 @@ def test_an_optimizer_changes_with_the_keys_that_it_uses_and_with_no_other(optim
     assert torch.equal(trained(), trained(**{key: value})) == (optimizer not in MARKED["train", key].users)
 
 
-@pytest.mark.parametrize("schedule", ["exponential", "cosine", "step"])
-@pytest.mark.parametrize(("key", "value"), [("lr_decay", 0.5), ("lr_step", 2)])
+@pytest.mark.parametrize(
+    "schedule", ["exponential", "cosine", "step", "linear", "sgdr", "one-cycle", "inverse-sqrt", "constant"]
+)
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr_decay", 0.5), ("lr_step", 2), ("lr_period", 2), ("lr_period_factor", 3)]
+)
 def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedule, key, value):
     def rates(**values):
         train = TrainConfig(lr_schedule=schedule, epochs=12, **values)

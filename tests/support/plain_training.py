@@ -72,6 +72,15 @@ class PlainTrial:
             "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(self.optimizer, train.lr_decay),
             "step": lambda: torch.optim.lr_scheduler.StepLR(self.optimizer, train.lr_step, train.lr_decay),
             "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, train.epochs),
+            "linear": lambda: torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, train.epochs),
+            "sgdr": lambda: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
+                self.optimizer, train.lr_period, train.lr_period_factor
+            ),
+            "inverse-sqrt": lambda: torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: (1 + done) ** -0.5),
+            "constant": lambda: torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0),
+            "one-cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, train.lr, train.epochs * data.num_batches(train.batch_size), cycle_momentum=False
+            ),
         }[train.lr_schedule]()
         self.costs = []  # of all steps
         self.states = []  # weights and buffers before each update
@@ -87,8 +96,9 @@ class PlainTrial:
 
     def _run_epoch(self, epoch):
         train, first = self.config.train, len(self.costs)
+        batches = list(self.data.batches(train.seed, epoch, train.batch_size))
         self.module.train()
-        for step, (x_BCHW, y_B) in enumerate(self.data.batches(train.seed, epoch, train.batch_size)):
+        for step, (x_BCHW, y_B) in enumerate(batches):
             self.states.append(self.state())
             torch.manual_seed(step_seed(train.seed, epoch, step))
             cost = self._data_loss(self.module(x_BCHW), y_B)
@@ -96,17 +106,28 @@ class PlainTrial:
             cost = cost + train.l1 * sum(weight.abs().sum() for weight in self.weights)
             self.optimizer.zero_grad()
             cost.backward()
+            if train.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.module.parameters(), train.clip_norm)
+            scheduled = [group["lr"] for group in self.optimizer.param_groups]
+            if train.warmup:
+                for group in self.optimizer.param_groups:
+                    group["lr"] *= min(1.0, (len(self.costs) + 1) / (train.warmup * len(batches)))
             before = [weight.detach().clone() for weight in self.weights]
             self.optimizer.step()
+            lr = self.optimizer.param_groups[0]["lr"]
+            for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
+                group["lr"] = rate
+            if train.lr_schedule == "one-cycle":
+                self.scheduler.step()
             self.costs.append(cost.item())
         update = sum(((new - old) ** 2).sum() for new, old in zip(self.weights, before, strict=True)) ** 0.5
         ratio = update / sum((old**2).sum() for old in before) ** 0.5
         costs = self.costs[first:]
-        lr = self.optimizer.param_groups[0]["lr"]
         train_part = self._evaluate(*self.data.train_sample())
         val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
         self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
-        self.scheduler.step()
+        if train.lr_schedule != "one-cycle":
+            self.scheduler.step()
 
     def _data_loss(self, logits_BC, y_B):
         train, weight = self.config.train, None

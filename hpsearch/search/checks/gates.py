@@ -51,8 +51,10 @@ def checked_config(config: StudyConfig) -> StudyConfig:
     """The config whose net is checked: where [space] leaves out the value of [model] or [train], one from its range."""
     values: dict[str, Any] = {}
     for name, range_ in config.space.items():
-        if name.startswith("data.") or name in ("lr", "reg"):
-            continue  # the images are there already; the checks bring their own rates and regularization
+        if name.startswith("data.") or name in ("lr", "reg", "train.clip_norm"):
+            # The images are there already; the checks bring their own rates and regularization, and would take the
+            # lowest norm of a range for rates that are too low.
+            continue
         value = freeze(config.value(name))
         if isinstance(range_, Choice):
             if value not in range_.values:
@@ -265,7 +267,7 @@ def _sampled(data: TrainingData, num: int) -> TrainingData:
 
 def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     """The net and its optimizer with nothing that keeps it from fitting; `train` says the rest."""
-    off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal"), 0.0)
+    off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal", "warmup"), 0.0)
     off |= {"lr_schedule": "exponential", "lr_decay": 1.0, "metric": ACCURACY.name, "class_weights": "none"}
     return config.model_copy(
         update={

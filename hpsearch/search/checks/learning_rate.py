@@ -129,6 +129,7 @@ def try_rates(
     few = FirstBatches.of(_few_validation_images(data), max(1, steps // LOOKS))
     epochs = math.ceil(steps / few.num)
     train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
+    train["warmup"] = 0.0  # in which most of these steps would go by
     train["metric"] = ACCURACY.name
     config = config.model_copy(update={"train": config.train.model_copy(update=train)})
     specs = [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)]

@@ -38,8 +38,6 @@ class FusedEngine(StackedEngine):
 
     def __init__(self, module: nn.Module, state: PackState) -> None:
         super().__init__(module, state)
-        on_cpu = state.lr_K.device.type == "cpu"
-        self._large = {name for name, t in state.weights.items() if on_cpu and t[0].numel() >= LARGE}
         self._prepare()
 
     @override
@@ -86,13 +84,15 @@ class FusedEngine(StackedEngine):
 
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
+        device = self.state.lr_K.device
+        one_pass = device.type == "cpu" and not self.state.clips
+        self._large = {name for name, t in self.state.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
         rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
         self._followed = set(self.state.weights) if rounds and not self._large else set()
         self._layers = hand_layers(self.module, self.state, follows=self._large | self._followed)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
         self._update_large = LargeUpdate(self.state) if self._large else None
-        device = self.state.lr_K.device
         self._steps = self._record_steps(recorder_for(device)) if device.type == "cuda" else None
 
     def _record_steps(self, recorder: Recorder) -> RecordedSteps:
