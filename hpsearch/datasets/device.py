@@ -74,6 +74,8 @@ class TrainingData:
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
 
+    val_names: tuple[str | int, ...] = field(default=(), kw_only=True)
+    """Of the images of the hold-out, as `Images.name_of` has them."""
     body: FrozenBody | None = field(default=None, kw_only=True)
     """Of whose features the images have been replaced by theirs; `shape` is that of the images still."""
 
@@ -229,6 +231,7 @@ def _prepared(
         fingerprint="",
         notes=images.notes,
         recipe=images.recipe,
+        val_names=_names(images, val),
         body=None,
         memory=memory,
     )
@@ -261,9 +264,14 @@ def _prepared_on_disk(
         fingerprint="",
         notes=(*images.notes, on_disk_note(len(train) + len(val), file.image_bytes)),
         recipe=images.recipe,
+        val_names=_names(images, val),
         body=None,
         memory=memory,
     )
+
+
+def _names(images: Images, rows: Array) -> tuple[str | int, ...]:
+    return tuple(images.name_of(row) for row in rows.tolist())
 
 
 def _normalization(config: DataConfig, x_NCHW: Part, moments: Moments | None) -> Normalization:

@@ -13,10 +13,12 @@ from hpsearch.config.template import as_toml
 from hpsearch.datasets.atomic import replacing
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.errors import ConfigError, DataError
+from hpsearch.search.onnx_model import onnx_model
 from hpsearch.search.plain_script import DESCRIPTION, MEAN, SCRIPT, STD, WEIGHTS, plain_script
 from hpsearch.search.trained_net import TrainedNet
 
-FILES = (WEIGHTS, DESCRIPTION, SCRIPT)
+ONNX = "model.onnx"
+FILES = (WEIGHTS, DESCRIPTION, ONNX, SCRIPT)
 
 
 def refuse_replacing(folder: Path, *, force: bool) -> None:
@@ -31,11 +33,15 @@ def refuse_replacing(folder: Path, *, force: bool) -> None:
         raise ConfigError(f"{there} is there already.\nReplace it with --force, or give another folder.")
 
 
-def write_weights(net: TrainedNet, folder: Path) -> list[Path]:
+def write_weights(net: TrainedNet, folder: Path, *, onnx: bool = False) -> list[Path]:
     """Write the net to a folder, which is made if it is not there; the files.
 
+    With `onnx` it is written as an ONNX model, too; without, one that was there goes, as it would be another net's.
+
     Raises:
-        ConfigError: they cannot be written, or the net cannot be spelt out.
+        ConfigError: they cannot be written, or the net cannot be spelt out, or not in ONNX.
+        MissingExtraError: a package for ONNX is missing.
+        RefusedError: for ONNX, code of the user's is needed and not trusted.
     """
     from safetensors.torch import save
 
@@ -44,16 +50,20 @@ def write_weights(net: TrainedNet, folder: Path) -> list[Path]:
     means = {name: tensor.to(net.dtype) for name, tensor in zip((MEAN, STD), pre.tensors().values(), strict=True)}
     weights = {name: tensor.contiguous() for name, tensor in net.state.items()}
     script = plain_script(stored.config.model, pre.shape, net.num_classes, _title(net), files=recipe is not None)
+    description = f"# {_title(net)}\n\n{as_toml(_description(net, recipe))}".encode(errors="replace")
     contents = {
         WEIGHTS: save({**weights, **means}),
-        DESCRIPTION: (f"# {_title(net)}\n\n{as_toml(_description(net, recipe))}").encode(errors="replace"),
+        DESCRIPTION: description,
+        **({ONNX: onnx_model(net, _title(net), {DESCRIPTION: description.decode()})} if onnx else {}),
         SCRIPT: script.encode(errors="replace"),
     }
-    paths = [folder / name for name in FILES]
+    paths = [folder / name for name in contents]
     try:
         for path in paths:
             with replacing(path) as file:
                 file.write(contents[path.name])
+        if not onnx:
+            (folder / ONNX).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--weights {folder} cannot be written: {error.strerror}.") from None
     return paths
