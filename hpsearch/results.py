@@ -18,6 +18,9 @@ class TrialSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+OPTIONAL = ("score", "plain_score")  # of an epoch's result: left out where they are None
+
+
 @dataclass(frozen=True, slots=True)
 class EpochResult:
     """What one trial looked like at the end of one epoch.
@@ -39,6 +42,8 @@ class EpochResult:
     lr: float
     score: float | None = None
     """Of the validation images, by train.metric; nan where that gave no number, None where it is the accuracy."""
+    plain_score: float | None = None
+    """The same of the weights themselves, where train.ema averages those that are measured; else None."""
 
     @property
     def val_score(self) -> float:
@@ -47,12 +52,12 @@ class EpochResult:
 
     def as_plain(self) -> dict[str, Any]:
         """As JSON, see `plain`."""
-        return {name: value for name, value in plain(asdict(self)).items() if name != "score" or value is not None}
+        return {name: value for name, value in plain(asdict(self)).items() if name not in OPTIONAL or value is not None}
 
     def as_point(self) -> dict[str, Any]:
         """As a point of its trial's curves, for people and programs that look at them; may hold nan and inf."""
         point = asdict(self)
-        del point["number"], point["score"]
+        del point["number"], point["score"], point["plain_score"]
         return {**point, "val_score": self.val_score}
 
     @classmethod

@@ -166,6 +166,8 @@ class TrialRecord:
     """The accuracy then, where that is another one."""
     best_acc: float | None = None
     """The accuracy in the best epoch, where the metric is another one."""
+    plain_value: float | None = None
+    """That of train.metric in the best epoch of the weights themselves, where train.ema averages those that count."""
     measures: Mapping[str, float] | None = None
     """All that we measure, of its best epoch, by name, where all weights are kept."""
     weights: Path | None = None
@@ -204,6 +206,7 @@ class TrialRecord:
             attributes.LAST_VALUE: self.last_value if self.last_acc is None else self.last_acc,
             attributes.LAST_SCORE: plain(self.last_value) if self.last_acc is not None else None,
             attributes.BEST_ACC: self.best_acc,
+            attributes.PLAIN_VALUE: plain(self.plain_value),
             attributes.MEASURES: dict(self.measures) if self.measures is not None else None,
             attributes.WEIGHTS: str(self.weights) if self.weights is not None else None,
             attributes.TRACEBACK: self.traceback,
@@ -250,6 +253,7 @@ def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
         last_value=_number(kept.get(attributes.LAST_SCORE, last)),
         last_acc=_number(last) if attributes.LAST_SCORE in kept else None,
         best_acc=_number(kept.get(attributes.BEST_ACC)),
+        plain_value=_number(kept.get(attributes.PLAIN_VALUE)),
         measures=_measures(kept.get(attributes.MEASURES)),
         weights=Path(weights) if weights is not None else None,
         traceback=_as(str, kept.get(attributes.TRACEBACK)),

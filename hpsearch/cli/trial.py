@@ -112,6 +112,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     if record.last_value is not None:
         value += f", {value_text(record.last_value)} at the end"
         said |= {attributes.LAST_VALUE, attributes.LAST_SCORE}
+    if record.plain_value is not None:
+        value += f", {value_text(record.plain_value)} without averaging"
+        said.add(attributes.PLAIN_VALUE)
     line(evidence.metric.column, value)
     if record.best_acc is not None:
         line("val_acc", f"{value_text(record.best_acc)} at the same epoch")

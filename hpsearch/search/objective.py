@@ -83,7 +83,7 @@ class Objective:
             if trial.should_prune():
                 raise optuna.TrialPruned(f"pruned after epoch {result.epoch}")
         best, last = best_epoch(results, self.direction), results[-1]
-        ending = replace(ending, best_epoch=best.epoch, last_value=last.val_score)
+        ending = replace(ending, best_epoch=best.epoch, last_value=last.val_score, plain_value=best.plain_score)
         if not self._metric.is_accuracy:
             ending = replace(ending, last_acc=last.val_acc, best_acc=best.val_acc)
         _keep(trial, ending)

@@ -67,6 +67,10 @@ class DataLoss:
         all_K = (loss_CKB * weights_C.view(-1, 1, 1)).sum((0, 2)) / (total * len(loss_CKB))
         return (1 - self.smoothing) * own_K + self.smoothing * all_K
 
+    def weight(self, y_B: Tensor) -> Tensor | float:
+        """What these images count together, in a mean over more of them."""
+        return float(len(y_B)) if self.class_weights is None else self.class_weights[y_B].sum()
+
     def with_derivative(self, logits_KCB: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and its derivative by the logits, of shape [K, C, B]."""
         num_trials, num_classes, num_images = logits_KCB.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hpsearch.config import TrainConfig
+from hpsearch.config import StudyConfig, TrainConfig
 from hpsearch.datasets.normalizer import Like
 from hpsearch.logs import get_logger
 
@@ -28,10 +28,17 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0]) + cached
 
 
+def largest(config: StudyConfig) -> TrainConfig:
+    """[train] of a trial of this search that takes the most memory for its weights."""
+    more = {key: value for key, value in (("ema", 0.5), ("accumulate", 2)) if f"train.{key}" in config.space}
+    return config.train.model_copy(update=more)
+
+
 def trial_bytes(net: nn.Module, shape: tuple[int, ...], train: TrainConfig, like: Like) -> float:
     """What one trial takes of a device while it trains on images of this shape, in the precision of `like`."""
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)  # the others are there once
-    numbers = (COPIES + AVERAGES[train.optimizer]) * parameters + PEAK * train.batch_size * saved_numbers(net, shape)
+    copies = COPIES + AVERAGES[train.optimizer] + (train.ema > 0) + (train.accumulate > 1)
+    numbers = copies * parameters + PEAK * train.batch_size * saved_numbers(net, shape)
     return numbers * like.dtype.itemsize
 
 

@@ -50,6 +50,7 @@ class Engine(ABC):
         """These steps of an epoch, which each slot is told; most engines train all slots on the same batches."""
         epoch, dtype = epochs[0], self.state.cost_sum_K.dtype
         for step in steps:
+            self._take_place(step, epoch.num_batches)
             x_BCHW, y_B = epoch.batch(step)
             self.step(x_BCHW.to(dtype), y_B, epoch.noise_seed(step))
 
@@ -91,6 +92,11 @@ class Engine(ABC):
     def operations_changed(self) -> None:  # noqa: B027 - most engines look at each step
         """A step does something else from now on, as trials with regularization have come to those without."""
 
+    def _take_place(self, step: int, num_batches: int) -> None:
+        """Say which minibatch of its update comes next."""
+        if (accumulation := self.state.accumulation) is not None:
+            accumulation.place = accumulation.place_of(step, num_batches)
+
     def _images_per_chunk(self, x_NCHW: Tensor | StoredImages) -> int:
         if not hasattr(self, "_widest_layer"):
             self._widest_layer = widest_layer(self.module, tuple(x_NCHW.shape[1:]))
@@ -104,7 +110,9 @@ class StackedEngine(Engine):
     @override
     def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
         self.module.train()
-        self.state.advance(*self.gradients(x_BCHW, y_B, noise_seed))
+        found = self.gradients(x_BCHW, y_B, noise_seed)
+        self.state.weigh(y_B)
+        self.state.advance(*found)
 
     @abstractmethod
     def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:

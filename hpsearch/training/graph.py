@@ -89,6 +89,7 @@ class GraphEngine(LoopEngine):
             num_operators=self._num_operators,
             is_first=lambda: watch.fresh_K is not None,
             agree=self._agree,
+            places=self.state.accumulation,
         )
 
     def _agree(self, plain: Work, recorded: Work) -> bool:
@@ -96,6 +97,7 @@ class GraphEngine(LoopEngine):
         state = self.state
         changed = [t for name, t in state.everything().items() if not name.startswith(BEST)]
         changed += [state.cost_sum_K, state.watch.active_K]
+        changed += state.accumulation.tensors if state.accumulation is not None else []
         begun = [tensor.clone() for tensor in changed]
         plain()
         expected = [tensor.clone() for tensor in changed]
@@ -111,6 +113,7 @@ class GraphEngine(LoopEngine):
 
     def _part(self, slot: int, x_BCHW: Tensor, y_B: Tensor) -> None:
         self._go_through(slot, x_BCHW.contiguous(memory_format=self._memory_format), y_B)
+        self.state.weigh(y_B, slice(slot, slot + 1))
 
     def _end(self) -> None:
         self.state.advance(self._loss_K, self._gradients, self._buffers)

@@ -29,6 +29,11 @@ class Measured(NamedTuple):
     score: float | None = None
     """Of the metric; None where that is the accuracy."""
 
+    @property
+    def value(self) -> float:
+        """Of the metric."""
+        return self.val_acc if self.score is None else self.score
+
 
 def measure(
     engine: Engine,
@@ -44,7 +49,7 @@ def measure(
         engine: with the costs of so many steps in its state.
         data: has the hold-out.
         sample: x_BCHW and y_B of training images.
-        num_steps: of the epoch.
+        num_steps: updates of the epoch.
         metric: what counts.
         slots: where trials are; others have no score.
 

@@ -18,6 +18,7 @@ from hpsearch.errors import EngineError
 from hpsearch.models import build_initialized
 from hpsearch.models.stages import set_head
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
+from hpsearch.training.accumulation import num_updates
 from hpsearch.training.choice import make_engine
 from hpsearch.training.data_loss import balanced_weights
 from hpsearch.training.explosion import CHECK_STEPS
@@ -27,7 +28,7 @@ from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate, step_factor
 from hpsearch.training.slots import Slots
-from hpsearch.training.snapshot import Snapshot, restore
+from hpsearch.training.snapshot import Snapshot, restore, stacked_of
 from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
@@ -228,7 +229,8 @@ class Pack:
 
         Args:
             number: of the trial.
-            which: those of its best epoch (before the first one has ended: as they are), or as they are now.
+            which: those of its best epoch (before the first one has ended: as they are), or as they are now; with
+                train.ema, their averages.
 
         Raises:
             EngineError: the trial is not in the pack, or the pack keeps no best weights.
@@ -238,7 +240,8 @@ class Pack:
         index = self._slots.slot(number)
         best = self._best.get(number)
         apart = which == "best" and best is not None and best.epoch < self.num_epochs
-        slot = self._state.best_slot(index) if apart else self._state.slot(index)
+        with self._state.averaged():
+            slot = self._state.best_slot(index) if apart else self._state.slot(index)
         shared = self._module.state_dict()  # what no trial changes
         own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
         return own if self._data.body is None else whole_state(self.config, self._data, own)
@@ -251,7 +254,7 @@ class Pack:
         """
         slot, best = self._slots.slot(number), self._best.get(number)
         is_best = best is not None and best.epoch == self._slots.epochs[number]  # then nothing is written twice
-        stacked = {n: t for n, t in self._state.everything().items() if not (is_best and n.startswith(BEST))}
+        stacked = {n: t for n, t in stacked_of(self._state, slot).items() if not (is_best and n.startswith(BEST))}
         tensors = {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}
         return Snapshot(self._slots.epochs[number], tensors, best)
 
@@ -264,7 +267,7 @@ class Pack:
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
         weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
         has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
-        sizes = data.num_classes, data.num_batches(train.batch_size)
+        sizes = data.num_classes, num_updates(data.num_batches(train.batch_size), train.accumulate)
         return module, PackState(module, vectors, train, *sizes, like, weights, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
@@ -328,13 +331,25 @@ class Pack:
         return explosions
 
     def _measure(self) -> list[EpochResult]:
-        slots = [slot for slot, _ in self._slots.taken]
-        measured = measure(self._engine, self._data, self._train_sample, self._num_steps, self.metric, slots)
-        updates_K = torch.tensor(self._slots.next_epochs) * self._num_steps
-        factor_K = step_factor(self.config.train, updates_K, self._num_steps, self._state.vectors.warmup)
+        state, slots, train = self._state, [slot for slot, _ in self._slots.taken], self.config.train
+        updates = num_updates(self._num_steps, train.accumulate)
+        with state.averaged():
+            measured = measure(self._engine, self._data, self._train_sample, updates, self.metric, slots)
+        plain: dict[int, float] = {}
+        if averaged := [slot for slot in slots if state.vectors.ema[slot]]:
+            found = measure(self._engine, self._data, self._train_sample, updates, self.metric, averaged)
+            plain = {slot: found[slot].value for slot in averaged}
+        done_K = torch.tensor(self._slots.next_epochs) * updates
+        factor_K = step_factor(train, done_K, updates, state.vectors.warmup)
         rates = (self._learning_rates() * factor_K).tolist()  # of the epoch's last step
         return [
-            EpochResult(number=number, epoch=self._slots.epochs[number] + 1, lr=rates[slot], **measured[slot]._asdict())
+            EpochResult(
+                number=number,
+                epoch=self._slots.epochs[number] + 1,
+                lr=rates[slot],
+                plain_score=plain.get(slot),
+                **measured[slot]._asdict(),
+            )
             for slot, number in self._slots.taken
         ]
 

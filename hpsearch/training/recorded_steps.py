@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hpsearch.datasets.epoch import Epoch
 from hpsearch.logs import get_logger
+from hpsearch.training.accumulation import ALONE, Accumulation, Place
 from hpsearch.training.noise import noise_state, seed_noise
 from hpsearch.training.recorder import Recorder, Work
 
@@ -58,6 +59,7 @@ class RecordedSteps:
         is_first: whether the next step is the first of some trial, which does more than others.
         agree: does a step as it is and as it was recorded, from the same state; whether both led to the same. The state
             is that after one step then.
+        places: told where a step is among those of its update: steps at unlike places are unlike recordings.
     """
 
     def __init__(
@@ -70,17 +72,18 @@ class RecordedSteps:
         num_operators: int = 0,
         is_first: Callable[[], bool] = lambda: False,
         agree: Callable[[Work, Work], bool] | None = None,
+        places: Accumulation | None = None,
     ) -> None:
         self._recorder = recorder
         self._parts = parts
         self._end = end
         self._like = like
-        self._is_first, self._agree = is_first, agree
+        self._is_first, self._agree, self._places = is_first, agree, places
         self._at_once = max(1, min(MAX_STEPS, MAX_OPERATORS // max(1, num_operators)))
         self._place = torch.zeros((), dtype=torch.int64, device=like.device)  # of the next batch's first image
         self._epochs: list[Epoch] = []  # of each part, in memory that stays
         self._taken: list[Epoch] = []
-        self._recordings: dict[int, Recording] = {}  # by size of the batch
+        self._recordings: dict[tuple[int, Place], Recording] = {}  # by size of the batch
         self._draws_noise = False
         self._refused = False
 
@@ -91,11 +94,18 @@ class RecordedSteps:
         self._place.fill_(bounds[steps.start][0])
         step = steps.start
         while step < steps.stop:
-            size = epochs[0].size(step)
+            size, place = epochs[0].size(step), self._place_of(epochs[0], step)
+            if self._places is not None:
+                self._places.place = place
             alike = 1
             while step + alike < steps.stop and epochs[0].size(step + alike) == size:
+                if self._place_of(epochs[0], step + alike) != place:
+                    break
                 alike += 1
-            step += self._do(bounds[step][0], size, [epoch.noise_seed(step) for epoch in epochs], alike)
+            step += self._do(bounds[step][0], (size, place), [epoch.noise_seed(step) for epoch in epochs], alike)
+
+    def _place_of(self, epoch: Epoch, step: int) -> Place:
+        return ALONE if self._places is None else self._places.place_of(step, epoch.num_batches)
 
     def _take(self, epochs: Sequence[Epoch]) -> None:
         for part, epoch in enumerate(epochs):
@@ -109,9 +119,10 @@ class RecordedSteps:
                 self._epochs[part].take(epoch)
                 self._taken[part] = epoch
 
-    def _do(self, place: int, size: int, seeds: Sequence[int], alike: int) -> int:
-        """At least one of so many steps on batches of this size, from this place on; how many were done."""
-        recording = self._recordings.setdefault(size, Recording())
+    def _do(self, first: int, kind: tuple[int, Place], seeds: Sequence[int], alike: int) -> int:
+        """At least one of so many steps of this kind, from the place of this image on; how many were done."""
+        size, _ = kind
+        recording = self._recordings.setdefault(kind, Recording())
         if self._refused or recording.num_steps < WARM_UP or self._is_first():
             recording.num_steps += 1
             self._as_it_is(size, seeds)
@@ -120,7 +131,7 @@ class RecordedSteps:
             if not recording.one:
                 recording.one = self._record_parts(size, seeds) if self._draws_noise else [self._record(size, 1)]
                 if self._agree is not None:
-                    return self._compare(self._agree, place, size, seeds)
+                    return self._compare(self._agree, first, kind, seeds)
             many = 1 < self._at_once <= alike and not self._draws_noise
             if many and recording.several is None:
                 recording.several = self._record(size, self._at_once)
@@ -135,18 +146,20 @@ class RecordedSteps:
         self._again(recording, seeds)
         return 1
 
-    def _compare(self, agree: Callable[[Work, Work], bool], place: int, size: int, seeds: Sequence[int]) -> int:
+    def _compare(
+        self, agree: Callable[[Work, Work], bool], first: int, kind: tuple[int, Place], seeds: Sequence[int]
+    ) -> int:
         """One step, in both ways; recordings are done with where they differ."""
 
         def from_here(work: Work) -> Work:
             def step() -> None:
-                self._place.fill_(place)
+                self._place.fill_(first)
                 work()
 
             return step
 
-        plain = from_here(partial(self._as_it_is, size, seeds))
-        if not agree(plain, from_here(partial(self._again, self._recordings[size], seeds))):
+        plain = from_here(partial(self._as_it_is, kind[0], seeds))
+        if not agree(plain, from_here(partial(self._again, self._recordings[kind], seeds))):
             self._refused = True
             logger.warning("a recorded step differs from a plain one here, so it goes on as in run.engine = loop")
         return 1

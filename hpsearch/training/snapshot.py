@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpsearch.errors import EngineError
 from hpsearch.results import EpochResult
+from hpsearch.training.averages import AVERAGES
 from hpsearch.training.state import BEST, PackState
 
 
@@ -36,15 +37,23 @@ class Snapshot:
         return is_last or bool(self.best_weights)
 
 
+def stacked_of(state: PackState, slot: int) -> dict[str, Tensor]:
+    """What makes up the trial in a slot, by name: averages only where it has any, whatever its neighbours have."""
+    averaged = bool(state.vectors.ema[slot])
+    return {name: t for name, t in state.everything().items() if averaged or not name.startswith(AVERAGES)}
+
+
 def restore(state: PackState, slot: int, number: int, snapshot: Snapshot) -> None:
     """Put a trial into a slot, without the best that it had.
 
     Raises:
         EngineError: it is of another net or optimizer.
     """
-    stacked = {name: tensor for name, tensor in state.everything().items() if not name.startswith(BEST)}
+    stacked = {name: tensor for name, tensor in stacked_of(state, slot).items() if not name.startswith(BEST)}
     if {n: t.shape for n, t in snapshot.present.items()} != {n: t.shape[1:] for n, t in stacked.items()}:
         raise EngineError(f"the snapshot of trial {number} is of another net or optimizer.")
     for name, tensor in stacked.items():
         tensor[slot].copy_(snapshot.present[name])
+    if state.averages is not None and not state.vectors.ema[slot]:
+        state.averages.begin_again([slot], state.parameter_blocks, state.buffer_blocks)
     state.watch.go_on([slot])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from hpsearch.config import TrainConfig
 from hpsearch.errors import EngineError
 from hpsearch.models import Dropout, drawn_weight_names, weight_names
 from hpsearch.models.stages import parts_of
+from hpsearch.training.accumulation import Accumulation
+from hpsearch.training.averages import AVERAGES, Averages
 from hpsearch.training.clipping import Clipping
 from hpsearch.training.cost import Penalty
 from hpsearch.training.data_loss import DataLoss
@@ -85,6 +88,8 @@ class PackState:
         self._num_steps = num_steps
         self.lr_K = vectors.lr.to(like, copy=True)  # of the step
         self._scheduled_lr_K = self.lr_K.clone()  # of the epoch, where the step's is another
+        self.parameter_blocks: Stacked
+        self.buffer_blocks: Stacked
         self._best_blocks: tuple[Stacked, Stacked]
         self._made_updater: Updater | None = None
         self._lay_out(parameters, buffers, "single")
@@ -133,9 +138,20 @@ class PackState:
             gradients: of the data loss, by block.
             buffers: as the forward pass left them, by block; those that it does not change may be missing.
         """
+        if self.accumulation is not None:
+            loss_K, gradients = self.accumulation.add(loss_K, gradients)
+            if not self.accumulation.place.ends:
+                self.store(buffers, self._frozen(self.watch.active_K))
+                return
         frozen_K = self.admit(loss_K, self.penalty.cost(self.weights, self.squares()))
         self.update(gradients, frozen_K)
         self.store(buffers, frozen_K)
+        self.average(frozen_K)
+
+    def weigh(self, y_B: Tensor, slots: slice = slice(None)) -> None:
+        """Say what the images of a minibatch count in these slots, before `advance`; of use to accumulation alone."""
+        if self.accumulation is not None:
+            self.accumulation.weight_K[slots] = self.loss.weight(y_B)
 
     def admit(self, loss_K: Tensor, penalty_K: Tensor | float) -> Tensor | None:
         """Take in the costs before the update; returns who must not make it, a mask, or None: nobody, for certain."""
@@ -175,13 +191,35 @@ class PackState:
             own = self.buffer_blocks[name]
             own.copy_(buffer if frozen_K is None else torch.where(columns(frozen_K, own), own, buffer))
 
+    def average(self, frozen_K: Tensor | None) -> None:
+        """Let the averages, if there are any, follow an update; its buffers are stored already."""
+        if self.averages is not None:
+            self.averages.follow(self.parameter_blocks, self.buffer_blocks, self.watch.num_updates_K, frozen_K)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, parameters and buffers are what is measured and kept: the averages, where there are any."""
+        if self.averages is None:
+            yield
+            return
+        own = self.parameter_blocks, self.buffer_blocks
+        self.parameter_blocks, self.buffer_blocks = self._shown
+        self.shows_averages = True
+        self._part()
+        try:
+            yield
+        finally:
+            self.parameter_blocks, self.buffer_blocks = own
+            self.shows_averages = False
+            self._part()
+
     def slot(self, index: int) -> dict[str, Tensor]:
         """One trial's parameters and buffers by their names in the net, as views."""
         return {name: tensor[index] for name, tensor in {**self.parameters, **self.buffers}.items()}
 
     def keep_best(self, slots: Sequence[int]) -> None:
-        """Take these trials' parameters and buffers, as they are now, for the best that they had; at first, of all."""
-        current = self.parameter_blocks, self.buffer_blocks
+        """Take these trials' parameters and buffers, as `averaged` has them now, for the best; at first, of all."""
+        current = self._shown
         if not self.best:
             parameters, buffers = ({name: t.clone() for name, t in blocks.items()} for blocks in current)
             self._best_blocks = parameters, buffers
@@ -205,6 +243,7 @@ class PackState:
             **{f"parameters/{name}": tensor for name, tensor in self.parameters.items()},
             **{f"buffers/{name}": tensor for name, tensor in self.buffers.items()},
             **averages,
+            **{f"{AVERAGES}{name}": tensor for name, tensor in self._parted_averages().items()},
             **{f"watch/{name}": tensor for name, tensor in self.watch.everything().items()},
             **{f"{BEST}{name}": tensor for name, tensor in self.best.items()},
         }
@@ -223,6 +262,11 @@ class PackState:
         """
         if differ(other.vectors) and not self._depths:
             raise EngineError("trials with train.body_lr or train.layer_decay do not fit into a pack without.")
+        begins = self.averages is None and other.averages is not None
+        if begins:
+            self._begin_averages()
+        elif self.averages is not None and other.averages is None:
+            other._begin_averages()
         given = other.everything()
         for name, own in self.everything().items():
             if not name.startswith(BEST):
@@ -230,6 +274,8 @@ class PackState:
         self.watch.admit(slots, other.watch)
         self.vectors = self.vectors.replaced(slots, other.vectors)
         self.optimizer.set_coefficients(self.vectors)
+        if self.averages is not None:
+            self.averages.set_coefficients(self.vectors)
         before = self._coefficients
         self._set_coefficients()
         old, new = (
@@ -244,7 +290,7 @@ class PackState:
                 own_K.copy_(new_K)
         self.penalty, self.loss, self._warmup_K, self._clip_norm_K = before
         self._updater.set_coefficients(self.vectors)
-        return False
+        return begins
 
     def keep(self, slots: Sequence[int]) -> None:
         """Forget all other trials; the kept ones move together in this order."""
@@ -258,6 +304,9 @@ class PackState:
             setattr(self, name, getattr(self, name)[list(slots)])
         self.optimizer.keep(slots)
         self.watch.keep(slots)
+        for each in (self.averages, self.accumulation):
+            if each is not None:
+                each.keep(slots)
         self._set_coefficients()
 
     @property
@@ -296,6 +345,34 @@ class PackState:
             Rates(depths, self.vectors, self.lr_K),
         )
         self._made_updater = None
+        self.averages: Averages | None = None
+        """Of the weights; None where no trial has any."""
+        self.shows_averages = False
+        """Whether parameters and buffers are the averages now."""
+        if bool(self.vectors.ema.any()):
+            self._begin_averages()
+        num, like = self.train.accumulate, self.lr_K
+        self.accumulation = Accumulation(num, self.parameter_blocks, like) if num > 1 else None
+        """Of the minibatches of an update; None where that is one."""
+
+    def _begin_averages(self) -> None:
+        self.averages = Averages(self.parameter_blocks, self.buffer_blocks, self.vectors, self.lr_K)
+
+    @property
+    def _shown(self) -> tuple[Stacked, Stacked]:
+        """Blocks of parameters and buffers that are measured and kept."""
+        if self.averages is None:
+            return self.parameter_blocks, self.buffer_blocks
+        return self.averages.parameter_blocks, {**self.buffer_blocks, **self.averages.buffer_blocks}
+
+    def _parted_averages(self) -> Stacked:
+        if self.averages is None:
+            return {}
+        of_parameters, of_buffers = self._layouts
+        return {
+            **of_parameters.parted(self.averages.parameter_blocks),
+            **of_buffers.parted(self.averages.buffer_blocks),
+        }
 
     def _part(self) -> None:
         """Find the tensors in their blocks."""

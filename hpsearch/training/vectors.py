@@ -28,6 +28,7 @@ class Vectors:
     weight_decay: Tensor
     label_smoothing: Tensor
     focal: Tensor
+    ema: Tensor
     dropout: Tensor
     init_scale: Tensor
 

@@ -22,7 +22,7 @@ from hpsearch.models import build
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror, num_trials
 from hpsearch.training.choice import compared_engines
-from hpsearch.training.device_memory import SHARE, free_bytes, trial_bytes
+from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_bytes
 from hpsearch.training.fused.update import compile_kernels
 from hpsearch.tuning.choosing import MIN_REPEATS, SLOWER, Tuning, Workload, candidates, compare
 from hpsearch.tuning.timing import MAX_STEPS, MIN_STEPS, Candidate, Clock, TimedPack, Timing, estimate
@@ -184,7 +184,7 @@ def _memory(plan: StagePlan, data: TrainingData) -> tuple[float, float]:
     config, device = plan.trial_config, data.x_val_NCHW.device
     net = build(*data.trained_net(config.model), data.num_classes)
     if (free := free_bytes(device)) is not None:
-        return trial_bytes(net, data.trained_net(config.model)[1], config.train, data.x_val_NCHW), SHARE * free
+        return trial_bytes(net, data.trained_net(config.model)[1], largest(config), data.x_val_NCHW), SHARE * free
     return sum(parameter.numel() for parameter in net.parameters()), MAX_PARAMETERS
 
 

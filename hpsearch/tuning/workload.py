@@ -9,7 +9,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build, num_multiplications
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import needs_mirror
-from hpsearch.training.device_memory import SHARE, free_bytes, trial_bytes
+from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_bytes
 
 # Measured on 2 cores with the engine fused: 32 trials of a 3072-50-10 net (154,160 parameters) are as fast as 8.
 CPU_PARAMETERS = 32 * 160_000
@@ -42,7 +42,7 @@ def choose_width(
     else:
         width = MAX_WIDTH_ON_ACCELERATOR
         if (free := free_bytes(data.x_val_NCHW.device)) is not None:
-            taken = trial_bytes(model, shape, config.train, data.x_val_NCHW)
+            taken = trial_bytes(model, shape, largest(config), data.x_val_NCHW)
             width = max(1, min(width, int(SHARE * free / taken)))
     if needs_mirror(settings):
         return balanced(num_trials, min(width, math.ceil(num_trials / MIN_ROUNDS)))

@@ -296,6 +296,7 @@ def _ending(trial: HeldTrial, reason: str | None) -> TrialRecord:
         last_value=last.val_score,
         last_acc=None if trial.metric.is_accuracy else last.val_acc,
         best_acc=None if trial.metric.is_accuracy else trial.best.val_acc,
+        plain_value=trial.best.plain_score,
     )
 
 

@@ -154,7 +154,7 @@ def test_what_is_of_another_type_counts_as_not_kept(value):
     for field in fields(StageRecord):
         if field.name not in allowed.get(type(value), ()):
             assert getattr(kept, field.name) == getattr(StageRecord(), field.name), field.name
-    numbers = {"cost", "first_cost", "last_value", "last_acc", "best_acc"}
+    numbers = {"cost", "first_cost", "last_value", "last_acc", "best_acc", "plain_value"}
     allowed = {str: {"reason", "traceback", "weights"}, float: numbers, dict: {"measures"}}
     ended = trial_record(TrialRow(1, 0, "FAIL", attrs=dict.fromkeys(TRIAL_KEYS, value)))
     for field in fields(TrialRecord):

@@ -194,7 +194,7 @@ def test_vector_and_structural_hyperparameters():
     vector = {name for name in hyperparameter_paths() if is_vector(name)}
     assert vector == {
         *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
-        *("train.label_smoothing", "train.focal", "train.lr_decay", "model.dropout", "model.init_scale"),
+        *("train.label_smoothing", "train.focal", "train.ema", "train.lr_decay", "model.dropout", "model.init_scale"),
         *("train.body_lr", "train.layer_decay", "train.warmup", "train.clip_norm"),
     }
 
@@ -211,7 +211,7 @@ def test_names_and_limits():
 
 SECTIONS = {name: type(getattr(StudyConfig(), name)) for name in ("data", "model", "train", "coarse", "fine")}
 KEYS = [(section, key) for section, model in {**SECTIONS, "run": RunConfig}.items() for key in model.model_fields]
-BELOW_ONE = {"val", "dropout", "momentum", "beta2", "label_smoothing", "lr_decay"}
+BELOW_ONE = {"val", "ema", "dropout", "momentum", "beta2", "label_smoothing", "lr_decay"}
 # Looked at where they are used:
 FREE_TEXT = {"weights", "pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
 

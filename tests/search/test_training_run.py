@@ -53,7 +53,7 @@ def test_each_seed_is_ordinary_training_with_that_seed(db, tiny):
         plain = PlainTrial(settings.study.with_params(trial.params), data)
         plain.run(4)
         for result, reference in zip(epochs[trial.number], plain.epochs, strict=True):
-            assert dataclasses.astuple(result)[2:-1] == pytest.approx(tuple(reference), rel=1e-9)
+            assert dataclasses.astuple(result)[2:9] == pytest.approx(tuple(reference), rel=1e-9)
         assert trial.value == max(result.val_acc for result in epochs[trial.number])
     first_costs = {epochs[number][0].cost for number in range(3)}
     assert len(first_costs) == 3

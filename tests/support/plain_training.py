@@ -1,5 +1,7 @@
 """The reference of the training tests: small images, and an ordinary PyTorch training loop for one trial."""
 
+import copy
+
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -79,9 +81,13 @@ class PlainTrial:
             "inverse-sqrt": lambda: torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: (1 + done) ** -0.5),
             "constant": lambda: torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0),
             "one-cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, train.lr, train.epochs * data.num_batches(train.batch_size), cycle_momentum=False
+                self.optimizer,
+                train.lr,
+                train.epochs * -(-data.num_batches(train.batch_size) // train.accumulate),
+                cycle_momentum=False,
             ),
         }[train.lr_schedule]()
+        self.averaged = copy.deepcopy(self.module)  # with train.ema, what is measured
         self.costs = []  # of all steps
         self.states = []  # weights and buffers before each update
         self.epochs = []  # as EpochResult has them: cost, train_loss, train_acc, val_loss, val_acc, ratio, lr
@@ -98,10 +104,16 @@ class PlainTrial:
         train, first = self.config.train, len(self.costs)
         batches = list(self.data.batches(train.seed, epoch, train.batch_size))
         self.module.train()
-        for step, (x_BCHW, y_B) in enumerate(batches):
+        num_updates = -(-len(batches) // train.accumulate)
+        for start in range(0, len(batches), train.accumulate):
             self.states.append(self.state())
-            torch.manual_seed(step_seed(train.seed, epoch, step))
-            cost = self._data_loss(self.module(x_BCHW), y_B)
+            losses, counts = [], []
+            for step, (x_BCHW, y_B) in list(enumerate(batches))[start : start + train.accumulate]:
+                torch.manual_seed(step_seed(train.seed, epoch, step))
+                losses.append(self._data_loss(self.module(x_BCHW), y_B))
+                counts.append(self._count(y_B))
+            shares = [count / sum(counts) for count in counts]
+            cost = sum(loss * share for loss, share in zip(losses, shares, strict=True))
             cost = cost + train.reg / 2 * sum((weight**2).sum() for weight in self.weights)
             cost = cost + train.l1 * sum(weight.abs().sum() for weight in self.weights)
             self.optimizer.zero_grad()
@@ -111,7 +123,7 @@ class PlainTrial:
             scheduled = [group["lr"] for group in self.optimizer.param_groups]
             if train.warmup:
                 for group in self.optimizer.param_groups:
-                    group["lr"] *= min(1.0, (len(self.costs) + 1) / (train.warmup * len(batches)))
+                    group["lr"] *= min(1.0, (len(self.costs) + 1) / (train.warmup * num_updates))
             before = [weight.detach().clone() for weight in self.weights]
             self.optimizer.step()
             lr = self.optimizer.param_groups[0]["lr"]
@@ -120,20 +132,37 @@ class PlainTrial:
             if train.lr_schedule == "one-cycle":
                 self.scheduler.step()
             self.costs.append(cost.item())
+            self._average()
         update = sum(((new - old) ** 2).sum() for new, old in zip(self.weights, before, strict=True)) ** 0.5
         ratio = update / sum((old**2).sum() for old in before) ** 0.5
         costs = self.costs[first:]
         train_part = self._evaluate(*self.data.train_sample())
         val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
+        self.plain_acc = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N, self.module)[1]
         self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
         if train.lr_schedule != "one-cycle":
             self.scheduler.step()
 
+    @torch.no_grad()
+    def _average(self):
+        """After an update; trials without averaging have it of decay 0."""
+        num = len(self.costs)
+        decay = min(self.config.train.ema, num / (num + 9))
+        for average, own in zip(self.averaged.state_dict().values(), self.module.state_dict().values(), strict=True):
+            average.copy_(decay * average + (1 - decay) * own if own.is_floating_point() and decay else own)
+
+    def _class_weights(self):
+        counts = torch.bincount(self.data.y_train_N).double()
+        return counts.sum() / (len(counts) * counts)
+
+    def _count(self, y_B):
+        balanced = self.config.train.class_weights == "balanced"
+        return self._class_weights()[y_B].sum().item() if balanced else len(y_B)
+
     def _data_loss(self, logits_BC, y_B):
         train, weight = self.config.train, None
         if train.class_weights == "balanced":
-            counts = torch.bincount(self.data.y_train_N).double()
-            weight = (counts.sum() / (len(counts) * counts)).to(logits_BC.dtype)
+            weight = self._class_weights().to(logits_BC.dtype)
         if train.focal == 0:
             return cross_entropy(logits_BC, y_B, weight, label_smoothing=train.label_smoothing)
         target = torch.nn.functional.one_hot(y_B, logits_BC.shape[1]).to(logits_BC) * (1 - train.label_smoothing)
@@ -142,7 +171,7 @@ class PlainTrial:
         return (target * losses).sum() / (len(y_B) if weight is None else weight[y_B].sum())
 
     @torch.no_grad()
-    def _evaluate(self, x_NCHW, y_N):
-        self.module.eval()
-        logits_NC = self.module(x_NCHW)
+    def _evaluate(self, x_NCHW, y_N, module=None):
+        module = (module or self.averaged).eval()
+        logits_NC = module(x_NCHW)
         return cross_entropy(logits_NC, y_N).item(), (logits_NC.argmax(1) == y_N).double().mean().item()

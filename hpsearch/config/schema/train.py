@@ -26,6 +26,8 @@ class TrainConfig(Section):
     """Passes over the training images; a stage's own number replaces it."""
     batch_size: int = Field(100, ge=1)
     """Images in a minibatch; the last one of an epoch may be smaller."""
+    accumulate: Annotated[int, CameLater, Field(ge=1)] = 1
+    """Minibatches of an update, from the mean gradient of their images; those of an epoch's last one may be fewer."""
     optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "momentum"
     """The update rule."""
     lr: Annotated[float, Vector, Field(gt=0)] = 1e-2
@@ -56,6 +58,10 @@ class TrainConfig(Section):
     """Gamma of the focal loss: images count (1 - p)^gamma, so that those that are sure count less; 0: all alike."""
     class_weights: Annotated[Literal["none", "balanced"], CameLater] = "none"
     """balanced: in the training loss, images of a class count as many times as it has fewer than the mean class."""
+    ema: Annotated[float, Vector, CameLater, Field(ge=0, lt=1)] = 0.0
+    """Decay of a moving average of the weights, as 0.999, which is then what is measured and kept; 0: none. It begins
+    shorter: after n updates the decay is n / (n + 9) at most.
+    """
     lr_schedule: Literal["exponential", "step", "cosine", "linear", "one-cycle", "sgdr", "inverse-sqrt", "constant"] = (
         "exponential"
     )

@@ -267,8 +267,14 @@ def _sampled(data: TrainingData, num: int) -> TrainingData:
 
 def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     """The net and its optimizer with nothing that keeps it from fitting; `train` says the rest."""
-    off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal", "warmup"), 0.0)
-    off |= {"lr_schedule": "exponential", "lr_decay": 1.0, "metric": ACCURACY.name, "class_weights": "none"}
+    off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal", "warmup", "ema"), 0.0)
+    off |= {
+        "lr_schedule": "exponential",
+        "lr_decay": 1.0,
+        "metric": ACCURACY.name,
+        "class_weights": "none",
+        "accumulate": 1,
+    }
     return config.model_copy(
         update={
             "train": config.train.model_copy(update=off | train),

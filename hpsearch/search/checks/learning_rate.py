@@ -126,18 +126,19 @@ def try_rates(
     steps are too small to change the net are let go at the first look, since a deep net takes minutes for the others.
     Accuracies are measured on at most 1,000 validation images. `listener` hears how far it is.
     """
-    few = FirstBatches.of(_few_validation_images(data), max(1, steps // LOOKS))
-    epochs = math.ceil(steps / few.num)
+    per_look = max(1, steps // LOOKS)
+    few = FirstBatches.of(_few_validation_images(data), per_look * config.train.accumulate)
+    epochs = math.ceil(steps / per_look)
     train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
     train["warmup"] = 0.0  # in which most of these steps would go by
-    train["metric"] = ACCURACY.name
+    train |= {"metric": ACCURACY.name, "ema": 0.0}
     config = config.model_copy(update={"train": config.train.model_copy(update=train)})
     specs = [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)]
     pack = Pack(config, few, specs, engine=engine, keeps_best=False)
     looks: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
     explosions: dict[int, Explosion] = {}
     while not pack.done:
-        listener(f"learning rates, step {pack.epoch * few.num} of {steps}, {len(pack.numbers)} of {len(RATES)} left")
+        listener(f"learning rates, step {pack.epoch * per_look} of {steps}, {len(pack.numbers)} of {len(RATES)} left")
         report = pack.run_epoch()
         for result in report.results:
             looks[result.number].append(result)

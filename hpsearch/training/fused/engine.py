@@ -57,8 +57,7 @@ class FusedEngine(StackedEngine):
         seed_noise(x_BCHW.device, noise_seed)
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
-        for layer in self._linears:
-            gradients[layer.weight_name] = layer.weight_gradient().to(loss_K.dtype)
+        self._add_weight_gradients(gradients)
         return loss_K, gradients, buffers
 
     @torch.no_grad()
@@ -85,10 +84,12 @@ class FusedEngine(StackedEngine):
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
         device = self.state.lr_K.device
-        one_pass = device.type == "cpu" and not self.state.clips
+        # Gradients that are clipped, or added up first, wait for their update together: none is made layer by layer.
+        one_pass = device.type == "cpu" and not self.state.clips and self.state.accumulation is None
         self._large = {name for name, t in self.state.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
         rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
-        self._followed = set(self.state.weights) if rounds and not self._large else set()
+        at_once = rounds and not self._large and self.state.accumulation is None
+        self._followed = set(self.state.weights) if at_once else set()
         self._layers = hand_layers(self.module, self.state, follows=self._large | self._followed)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
@@ -96,13 +97,19 @@ class FusedEngine(StackedEngine):
         self._steps = self._record_steps(recorder_for(device)) if device.type == "cuda" else None
 
     def _record_steps(self, recorder: Recorder) -> RecordedSteps:
-        return RecordedSteps(recorder, [self._advance], lambda: None, self.state.cost_sum_K)
+        state = self.state
+        return RecordedSteps(recorder, [self._advance], lambda: None, state.cost_sum_K, places=state.accumulation)
 
     @torch.no_grad()
     def _advance(self, x_BCHW: Tensor, y_B: Tensor) -> None:
         state = self.state
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
+        if state.accumulation is not None:
+            self._add_weight_gradients(gradients)
+            state.weigh(y_B)
+            state.advance(loss_K, gradients, buffers)
+            return
         large = self._update_large
         squares = large.squares(self._large) if large else state.squares()
         frozen_K = state.admit(loss_K, state.penalty.cost(state.weights, squares))
@@ -120,6 +127,12 @@ class FusedEngine(StackedEngine):
             large(name, gradients.pop(name), frozen_K)
         state.update(gradients, frozen_K, rounded)
         state.store(buffers, frozen_K)
+        state.average(frozen_K)
+
+    def _add_weight_gradients(self, gradients: Stacked) -> None:
+        """Those that the linear layers hold ready."""
+        for layer in self._linears:
+            gradients[layer.weight_name] = layer.weight_gradient().to(self.state.cost_sum_K.dtype)
 
     def _forward(self, x_BCHW: Tensor, buffers: Stacked | None) -> Tensor:
         """logits_KCB; the layers keep what they need to go back."""

@@ -95,6 +95,8 @@ class Linear(Layer):
         """The weight in bfloat16, if the products are: as the last update left it behind, else rounded now."""
         if not self._bfloat16:
             return None
+        if self._state.shows_averages:  # nobody trains with them
+            return self.weight.bfloat16()
         if self._rounded is None:
             self._rounded = self.weight.bfloat16()
         elif not self._follows:
