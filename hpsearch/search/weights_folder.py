@@ -43,7 +43,10 @@ def write_weights(net: TrainedNet, folder: Path) -> list[Path]:
     recipe = _recipe(net)
     means = {name: tensor.to(net.dtype) for name, tensor in zip((MEAN, STD), pre.tensors().values(), strict=True)}
     weights = {name: tensor.contiguous() for name, tensor in net.state.items()}
-    script = plain_script(stored.config.model, pre.shape, net.num_classes, _title(net), files=recipe is not None)
+    script = plain_script(
+        stored.config.model, pre.shape, net.num_classes, _title(net),
+        files=recipe is not None, has_threshold=net.threshold is not None,
+    )  # fmt: skip
     contents = {
         WEIGHTS: save({**weights, **means}),
         DESCRIPTION: (f"# {_title(net)}\n\n{as_toml(_description(net, recipe))}").encode(errors="replace"),
@@ -94,8 +97,13 @@ def _description(net: TrainedNet, recipe: Recipe | None) -> Mapping[str, Mapping
             "epoch": stored.best_epoch,
             "params": dict(stored.trial.params),
         },
-        "classes": {"names": list(pre.class_names)},
+        "classes": {"names": list(pre.class_names), **_threshold(net)},
         "images": images,
         **{section: config[section] for section in SECTIONS},
         "versions": dict(stage_record(stored.study).versions),
     }
+
+
+def _threshold(net: TrainedNet) -> dict[str, float]:
+    """Of the second class; see `training.threshold`."""
+    return {} if net.threshold is None else {"threshold": net.threshold.value}
