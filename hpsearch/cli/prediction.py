@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -45,7 +45,7 @@ def predict(
     from hpsearch.datasets.notes import left_out_note
     from hpsearch.runtime import resolve_device, set_threads
     from hpsearch.search.prediction import Prediction, Unreadable, find_images, predict_images
-    from hpsearch.search.trained_net import load_net
+    from hpsearch.search.trained_net import load_net, threshold_text
     from hpsearch.storage import open_database
 
     run = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust).run
@@ -60,7 +60,12 @@ def predict(
         net = load_net(evidence, run, trial, progress)
         batches = predict_images(net, images, resolve_device(run.device), top, progress)
         first = next(batches)  # what is wrong with net or device is said before anything is written
-        about = {"study": study, "trial": net.stored.trial.number, "classes": list(net.preprocessing.class_names)}
+        names = net.preprocessing.class_names
+        about: dict[str, Any] = {"study": study, "trial": net.stored.trial.number, "classes": list(names)}
+        if net.threshold is not None:
+            about["threshold"] = {"class": names[1], "value": net.threshold.value}
+        if not output.quiet and (said := threshold_text(net)):
+            typer.echo(f"note: {plain_line(said)}", err=True)
         with _written(file) as out:
             rows = JsonRows(out, about) if output.as_json else CsvRows(out, min(top, net.num_classes))
             for batch in chain([first], batches):

@@ -99,6 +99,8 @@ def _print_test(result: FinalTest) -> None:
         line(result.metric.test_column, _score_text(result))
     low, high = result.interval
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
+    if result.mean_at_threshold is not None:
+        line("threshold", _threshold_text(result))
     if result.std is not None:
         exploded = len(result.seeds) - len(result.measured)
         line(
@@ -127,6 +129,18 @@ def _print_test(result: FinalTest) -> None:
             f"all that descends from {result.family}: an accuracy that anything was chosen by is too high",
             "red",
         )
+
+
+def _threshold_text(result: FinalTest) -> str:
+    """What the test images give with thresholds that were found on the validation images."""
+    found = ", ".join(f"{threshold:.4g}" for threshold in result.thresholds if threshold is not None)
+    at, half, text = result.mean_at_threshold, result.mean_score, result.metric.text
+    assert at is not None
+    beside = f" ({text(half)} at 0.5)" if half is not None else ""
+    return (
+        f"{result.class_names[1]} from probability {found} on, found on validation images: "
+        f"{result.metric.test_column} {text(at)}{beside}"
+    )
 
 
 def _score_text(result: FinalTest) -> str:

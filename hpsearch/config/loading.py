@@ -12,7 +12,7 @@ from typing import Any
 
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
-from hpsearch.config.net_names import has_given_weights
+from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import Range, dump_range, parse_range, parse_value
 from hpsearch.config.schema import ModelConfig, RunConfig, TrainConfig
 from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
@@ -200,8 +200,9 @@ def _default_space(values: Mapping[str, Any]) -> dict[str, Range]:
         found = table.get(key, default) if isinstance(table, Mapping) else default
         said[section] = found if isinstance(found, str) else default
     model = values.get("model")
-    pretrained = isinstance(model, Mapping) and has_given_weights(model)
-    return default_space(said["model"], said["train"], pretrained=pretrained)
+    plain = model if isinstance(model, Mapping) else {}
+    pretrained, trains_body = has_given_weights(plain), trains_given_body(plain)
+    return default_space(said["model"], said["train"], pretrained=pretrained, trains_body=trains_body)
 
 
 def _assign_spaces(values: dict[str, Any], spaces: Sequence[str]) -> tuple[set[str], set[str]]:

@@ -15,7 +15,7 @@ from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import CameLater, Section, Vector
 from hpsearch.config.library_recipes import filled_in
 from hpsearch.config.messages import describe, nearest, true_for_a_number
-from hpsearch.config.net_names import has_given_weights
+from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
     DataConfig,
@@ -120,7 +120,9 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
 def _default_space(given: Mapping[str, Any]) -> dict[str, Range]:
     """The ranges that fit the sections that are validated already; without them, whatever is wrong there is told."""
     model, train = given.get("model", ModelConfig()), given.get("train", TrainConfig())
-    return default_space(model.name, train.optimizer, pretrained=has_given_weights(dict(model)))
+    plain = dict(model)
+    pretrained, trains_body = has_given_weights(plain), trains_given_body(plain)
+    return default_space(model.name, train.optimizer, pretrained=pretrained, trains_body=trains_body)
 
 
 class StudyConfig(Section):

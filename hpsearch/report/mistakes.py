@@ -131,12 +131,15 @@ def _section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection:
 
 
 def _lead(net: TrainedNet, found: Mistakes) -> str:
+    from hpsearch.search.trained_net import threshold_text
+
     number, study = net.stored.trial.number, net.stored.study.name
     which = f"all {found.num_val:,}" if found.num_seen == found.num_val else f"{found.num_seen:,} of {found.num_val:,}"
-    right = found.num_right
+    right, said = found.num_right, threshold_text(net)
     return (
         f"Trial {number} of {study}, with the weights that are kept, on {which} validation images: {right:,} right "
         f"({value_text(right / found.num_seen)}), {count_text(found.num_seen - right, 'mistake')}."
+        + (f" The likelier class counts here; predictions use a threshold: {said}." if said else "")
     )
 
 

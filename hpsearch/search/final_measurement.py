@@ -32,6 +32,7 @@ from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, store
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.metrics import all_measures, score_of
+from hpsearch.training.threshold import find_threshold, score_at
 
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
 MAX_CLASSES_STORED = 20  # a larger confusion matrix would be more than a few kB
@@ -73,6 +74,12 @@ class FinalTest:
     """By seed, of the test images by that metric."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """All that we measure, mean over seeds."""
+    thresholds: tuple[float | None, ...] = ()
+    """By seed, of two classes: found on the validation images with the weights that were measured; see
+    `training.threshold`. None without images to find it on; empty where there is none to find.
+    """
+    scores_at_threshold: tuple[float | None, ...] = ()
+    """By seed, of the test images by the metric, with these thresholds."""
 
     @property
     def measured(self) -> list[float]:
@@ -112,6 +119,12 @@ class FinalTest:
         return [score for score in self.scores if score is not None]
 
     @property
+    def mean_at_threshold(self) -> float | None:
+        """Of the metric with thresholds, over seeds; None without any."""
+        scores = [score for score in self.scores_at_threshold if score is not None]
+        return float(np.mean(scores)) if scores else None
+
+    @property
     def per_class(self) -> list[float | None]:
         """Accuracy on the images of each class; None where the test split has none."""
         correct_C, total_C = self.confusion.diagonal(), self.confusion.sum(1)
@@ -129,6 +142,7 @@ class FinalTest:
             "score": self.mean_score,
             "score_std": self.std_score,
             "measures": dict(self.measures),
+            **self._of_thresholds(),
             "val_acc": self.val_acc,
             "epochs": self.epochs,
             "trained_epochs": list(self.trained_epochs),
@@ -149,6 +163,12 @@ class FinalTest:
             "family": self.family,
             "family_use": self.num_family_uses,
         }
+
+    def _of_thresholds(self) -> dict[str, Any]:
+        if self.mean_at_threshold is None:
+            return {}
+        by_seed = {"thresholds": list(self.thresholds), "scores_at_threshold": list(self.scores_at_threshold)}
+        return {**by_seed, "score_at_threshold": self.mean_at_threshold}
 
 
 def final_test(
@@ -200,6 +220,7 @@ def final_test(
     measured: list[int | None] = []
     metric, scores = evidence.metric, list[float | None]()
     all_found: list[dict[str, float]] = []
+    thresholds, at_threshold = list[float | None](), list[float | None]()
     confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
     for seed in seeds:
         training = retrain(
@@ -211,6 +232,8 @@ def final_test(
             accuracies.append(None)
             scores.append(None)
             measured.append(None)
+            thresholds.append(None)
+            at_threshold.append(None)
         else:
             measured.append(trained[-1] if train_on_val else training.best.epoch)
             logits_NC = class_scores(stored.config.model, training.state, x_test_NCHW, data.num_classes)
@@ -220,6 +243,14 @@ def final_test(
             all_found.append(all_measures(logits_NC, y_test_N))
             score = accuracies[-1] if metric.is_accuracy else score_of(metric.name, logits_NC, y_test_N)
             scores.append(score if score is not None and math.isfinite(score) else None)
+            # Of images that nothing trained on, and none of the test set.
+            found = None
+            if not train_on_val and data.num_classes == 2:
+                val_NC = class_scores(stored.config.model, training.state, data.x_val_NCHW, data.num_classes)
+                found = find_threshold(metric.name, val_NC, data.y_val_N)
+            thresholds.append(found.value if found is not None else None)
+            score = score_at(found.value, metric.name, logits_NC, y_test_N) if found is not None else math.nan
+            at_threshold.append(score if math.isfinite(score) else None)
         if seed_ended is not None:
             seed_ended(seed, accuracies[-1])
     if all(accuracy is None for accuracy in accuracies):
@@ -253,6 +284,8 @@ def final_test(
             for name in METRICS
             if all(name in found for found in all_found)
         },
+        thresholds=tuple(thresholds),
+        scores_at_threshold=tuple(at_threshold),
     )
     _keep(db, stored, result)
     return result

@@ -64,9 +64,19 @@ with torch.inference_mode():
             best = int(probabilities.argmax())
             rows.writerow([path, about["classes"]["names"][best], f"{probabilities[best]:.6g}"])
 """
+LIKELIEST = "best = int(probabilities.argmax())"
+ABOVE = 'best = int(probabilities[1] > about["classes"]["threshold"])  # found on validation images'
 
 
-def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, title: str, *, files: bool) -> str:
+def plain_script(
+    config: ModelConfig,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    title: str,
+    *,
+    files: bool,
+    has_threshold: bool = False,
+) -> str:
     """The script's text; it lies beside the weights and their description.
 
     A net of the user's is called by its name: its own code goes on being needed, and is not imported here.
@@ -77,6 +87,7 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
         num_classes: of the net.
         title: a line on what it is.
         files: whether image files are like the training images; else it reads arrays.
+        has_threshold: whether the description says from which probability on the second of two classes counts.
 
     Raises:
         ConfigError: it is a net that cannot be spelt out.
@@ -118,7 +129,8 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
         "",
         "",
     )
-    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + REST
+    rest = REST.replace(LIKELIEST, ABOVE) if has_threshold else REST
+    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + rest
 
 
 def _import_order(line: str) -> tuple[bool, str]:

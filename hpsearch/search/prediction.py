@@ -30,7 +30,10 @@ MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colo
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image: the likeliest classes with their probabilities, the likeliest first."""
+    """Of one image: the likeliest classes with their probabilities, the likeliest first.
+
+    Of two classes with a threshold the one that it decides for is the first.
+    """
 
     name: str
     """The file's, as it was given or found."""
@@ -162,7 +165,12 @@ def _classifier(
     @torch.inference_mode()
     def classify(x_BCHW: Array) -> list[tuple[tuple[str, float], ...]]:
         logits_BC = module(net.preprocessing.normalize(x_BCHW, like))
-        p_BK, class_BK = logits_BC.cpu().double().softmax(1).topk(num)
+        p_BC = logits_BC.cpu().double().softmax(1)
+        p_BK, class_BK = p_BC.topk(num)
+        if net.threshold is not None:  # of two classes, the one that it says is first
+            first_B = (p_BC[:, 1] > net.threshold.value).long()
+            class_BK = torch.stack([first_B, 1 - first_B], dim=1)[:, :num]
+            p_BK = p_BC.gather(1, class_BK)
         return [
             tuple((names[c], p) for p, c in zip(*row, strict=True))
             for row in zip(p_BK.tolist(), class_BK.tolist(), strict=True)

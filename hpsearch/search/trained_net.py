@@ -13,13 +13,15 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig
+from hpsearch.config.metric import Metric
 from hpsearch.datasets.images import Progress
 from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import DataError, RefusedError
 from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
 from hpsearch.training.precision import PRECISIONS
-from hpsearch.worker.best_weights import read_weights
+from hpsearch.training.threshold import HALF, Threshold
+from hpsearch.worker.best_weights import read_threshold, read_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,8 @@ class TrainedNet:
     stored: StoredTrial
     state: Mapping[str, Tensor]
     preprocessing: Preprocessing
+    threshold: Threshold | None = None
+    """From which probability on an image counts as the second of two classes; None: the likeliest class counts."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -59,6 +63,17 @@ class TrainedNet:
         return net.to(device, self.dtype).eval()
 
 
+def threshold_text(net: TrainedNet) -> str:
+    """What the threshold is and gives, in a sentence; empty where there is none, or the likelier class counts."""
+    if (found := net.threshold) is None or found.value == HALF:
+        return ""
+    name, metric = net.preprocessing.class_names[1], Metric(found.metric)
+    return (
+        f"{name} from probability {found.value:.4g} on, found on validation images: {metric.label} "
+        f"{metric.text(found.score)}, {metric.text(found.score_at_half)} at 0.5"
+    )
+
+
 def load_net(
     evidence: StudyTrials, run: RunConfig, number: int | None = None, progress: Progress | None = None
 ) -> TrainedNet:
@@ -77,10 +92,11 @@ def load_net(
         DataError: an older version kept no more than the weights, and the training images are gone.
     """
     stored = find_trial(evidence, best_or_refuse(evidence).number if number is None else number)
-    state, preprocessing = read_weights(weights_file(stored, run))
+    file = weights_file(stored, run)
+    state, preprocessing = read_weights(file)
     if preprocessing is None:
         preprocessing = _from_the_images(stored, run, progress)
-    return TrainedNet(stored, state, preprocessing)
+    return TrainedNet(stored, state, preprocessing, read_threshold(file))
 
 
 def weights_file(stored: StoredTrial, run: RunConfig) -> Path:

@@ -49,12 +49,16 @@ def write_weights(net: TrainedNet, folder: Path, *, onnx: bool = False) -> list[
     recipe = _recipe(net)
     means = {name: tensor.to(net.dtype) for name, tensor in zip((MEAN, STD), pre.tensors().values(), strict=True)}
     weights = {name: tensor.contiguous() for name, tensor in net.state.items()}
-    script = plain_script(stored.config.model, pre.shape, net.num_classes, _title(net), files=recipe is not None)
+    script = plain_script(
+        stored.config.model, pre.shape, net.num_classes, _title(net),
+        files=recipe is not None, has_threshold=net.threshold is not None,
+    )  # fmt: skip
     description = f"# {_title(net)}\n\n{as_toml(_description(net, recipe))}".encode(errors="replace")
+    said = {name: repr(value) for name, value in _threshold(net).items()}
     contents = {
         WEIGHTS: save({**weights, **means}),
         DESCRIPTION: description,
-        **({ONNX: onnx_model(net, _title(net), {DESCRIPTION: description.decode()})} if onnx else {}),
+        **({ONNX: onnx_model(net, _title(net), {DESCRIPTION: description.decode(), **said})} if onnx else {}),
         SCRIPT: script.encode(errors="replace"),
     }
     paths = [folder / name for name in contents]
@@ -104,8 +108,13 @@ def _description(net: TrainedNet, recipe: Recipe | None) -> Mapping[str, Mapping
             "epoch": stored.best_epoch,
             "params": dict(stored.trial.params),
         },
-        "classes": {"names": list(pre.class_names)},
+        "classes": {"names": list(pre.class_names), **_threshold(net)},
         "images": images,
         **{section: config[section] for section in SECTIONS},
         "versions": dict(stage_record(stored.study).versions),
     }
+
+
+def _threshold(net: TrainedNet) -> dict[str, float]:
+    """Of the second class; see `training.threshold`."""
+    return {} if net.threshold is None else {"threshold": net.threshold.value}

@@ -16,6 +16,7 @@ import torch
 
 from hpsearch.config import Choice, StudyConfig
 from hpsearch.config.metric import ACCURACY
+from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import freeze
 from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.device import TrainingData
@@ -115,7 +116,8 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
 
 
 def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: float) -> Finding:
-    text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f})"
+    fresh = ": a fresh head" if has_given_weights(dict(config.model)) else ""
+    text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f}{fresh})"
     lowest, highest = MIN_INITIAL * guessing, MAX_INITIAL * guessing
     bounds = {"guessing": four_digits(guessing), "lowest": four_digits(lowest), "highest": four_digits(highest)}
     measured = {"loss": four_digits(loss), **bounds}
@@ -200,7 +202,8 @@ def check_overfit(
         "curve": _thinned(attempt.curves[best.number]),
     }
     if attempt.learned:
-        return Finding("overfit", "ok", f"overfits {num} in {count_text(best.epoch, 'epoch')}", "", measured)
+        text = f"overfits {num} in {count_text(best.epoch, 'epoch')}{what_trains(config, data)}"
+        return Finding("overfit", "ok", text, "", measured)
     if attempt.out_of_time:
         text = f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}"
         return Finding("overfit", "note", text, "hpsearch check takes the time that it needs", measured)
@@ -214,6 +217,22 @@ def check_overfit(
         " (hpsearch data show)"
     )
     return Finding("overfit", "failed", text, advice, measured)
+
+
+def what_trains(config: StudyConfig, data: TrainingData) -> str:
+    """Of a net that has trained before, for the end of a sentence: what of it trained here, and what was left out."""
+    if not has_given_weights(dict(config.model)):
+        return ""
+    kept = config.model.freeze
+    if data.body is not None:
+        what = "the head on features"
+    elif kept in ("none", "all"):
+        what = "all of it" if kept == "none" else "the head"
+    else:
+        what = f"the head and {count_text(int(kept), 'stage')}"
+    searched = config.space.get("model.freeze")
+    others = [str(each) for each in searched.values if each != kept] if isinstance(searched, Choice) else []
+    return f", training {what}" + (f", not tried with freeze = {either(*others)}" if others else "")
 
 
 def _attempt(
