@@ -31,6 +31,7 @@ from hpsearch.errors import RefusedError
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
 from hpsearch.training.class_scores import class_scores
+from hpsearch.training.images import as_trained
 from hpsearch.training.metrics import all_measures, score_of
 from hpsearch.training.threshold import find_threshold, score_at
 
@@ -209,10 +210,9 @@ def final_test(
             f"trial {stored.trial.number} of {study!r} is {stored.trial.state}, so it is no result of the search.\n"
             "Allowed: trials that are COMPLETE."
         )
-    data = images_of(stored, run, progress)
-    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress, run.memory)
-    if train_on_val:
-        data = joined(data)
+    images = images_of(stored, run, progress)
+    x_test_NCHW, y_test_N = prepare_test(stored.config.data, images, Path(run.data_dir), progress, run.memory)
+    data = as_trained(stored.config, joined(images) if train_on_val else images, run)
     epochs = stored.best_epoch if train_on_val else stored.epochs
     seeds = tuple(range(stored.seed, stored.seed + num_seeds))
     accuracies: list[float | None] = []
@@ -246,7 +246,7 @@ def final_test(
             # Of images that nothing trained on, and none of the test set.
             found = None
             if not train_on_val and data.num_classes == 2:
-                val_NC = class_scores(stored.config.model, training.state, data.x_val_NCHW, data.num_classes)
+                val_NC = class_scores(stored.config.model, training.state, images.x_val_NCHW, data.num_classes)
                 found = find_threshold(metric.name, val_NC, data.y_val_N)
             thresholds.append(found.value if found is not None else None)
             score = score_at(found.value, metric.name, logits_NC, y_test_N) if found is not None else math.nan

@@ -41,9 +41,19 @@ def load_images(
     moments = _moments(config)
     device, data_dir = resolve_device(run.device), Path(run.data_dir)
     data = prepare(config.data, device, dtype, data_dir, progress, run.memory, moments)
-    if as_features and may_have_features(config):
-        data = with_features(config, data, data_dir / "cache")
+    if as_features:
+        data = as_trained(config, data, run)
     return replace(data, notes=(*data.notes, *_notes(config, found, data.shape), *read)) if found is not None else data
+
+
+def as_trained(config: StudyConfig, data: TrainingData, run: RunConfig) -> TrainingData:
+    """Images as a trial trains on them: as features, where only the head of a pretrained net trains.
+
+    Raises:
+        ConfigError: the weights cannot be had.
+        DataError: the cache cannot be written.
+    """
+    return with_features(config, data, Path(run.data_dir) / "cache") if may_have_features(config) else data
 
 
 def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
