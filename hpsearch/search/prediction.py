@@ -12,17 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.decoding import decode, pillow_warnings, why_not
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.listing import images_below
+from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
-from hpsearch.search.trained_net import TrainedNet
 
 MOST_IMAGES = 250  # in a batch
 MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colour
@@ -97,13 +99,28 @@ def _is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
+class Classifier(Protocol):
+    """A trained net, or several as one."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of the images as it takes them, and the names of its classes."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    def classifier(self, device: torch.device) -> Callable[[Array], Tensor]:
+        """From images as they were stored to probabilities, see `TrainedNet.classifier`."""
+
+
 def predict_images(
-    net: TrainedNet, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
+    net: Classifier, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
 ) -> Iterator[list[Prediction | Unreadable]]:
     """What the net says of each image, in order, a batch at a time.
 
     Args:
-        net: of a trial.
+        net: of a trial, or an ensemble.
         images: of any size, decoded as the training images were; arrays as the training images are stored.
         device: where the net runs.
         top: so many classes of each image, at most all.
@@ -145,7 +162,7 @@ def _read(path: Path, read: Callable[[Path], Array]) -> Array | Unreadable:
 
 
 def _of_arrays(
-    path: Path, net: TrainedNet, size: int, classify: Callable[[Array], list[tuple[tuple[str, float], ...]]]
+    path: Path, net: Classifier, size: int, classify: Callable[[Array], list[tuple[tuple[str, float], ...]]]
 ) -> Iterator[list[Prediction | Unreadable]]:
     x_NCHW = net.preprocessing.array(Npz(path).load_unlabelled(), str(path))
     for start in range(0, len(x_NCHW), size):
@@ -154,15 +171,12 @@ def _of_arrays(
 
 
 def _classifier(
-    net: TrainedNet, device: torch.device, num: int
+    net: Classifier, device: torch.device, num: int
 ) -> Callable[[Array], list[tuple[tuple[str, float], ...]]]:
-    module, names = net.module(device), net.preprocessing.class_names
-    like = torch.empty(0, dtype=net.dtype, device=device)
+    probabilities, names = net.classifier(device), net.preprocessing.class_names
 
-    @torch.inference_mode()
     def classify(x_BCHW: Array) -> list[tuple[tuple[str, float], ...]]:
-        logits_BC = module(net.preprocessing.normalize(x_BCHW, like))
-        p_BK, class_BK = logits_BC.cpu().double().softmax(1).topk(num)
+        p_BK, class_BK = probabilities(x_BCHW).topk(num)
         return [
             tuple((names[c], p) for p, c in zip(*row, strict=True))
             for row in zip(p_BK.tolist(), class_BK.tolist(), strict=True)
