@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hpsearch.wording import value_text
+
 
 @dataclass(frozen=True)
 class KeptTraining:
@@ -61,6 +63,27 @@ class KeptEnsemble:
     def chosen(self) -> Sequence[KeptMember]:
         """Those that are averaged."""
         return [member for member in self.members if member.weight > 0]
+
+
+def members_table(members: Sequence[KeptMember], column: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Column names and a row of text for each, with the seed and the epoch only where trials alone do not tell.
+
+    `column` is that of the values.
+    """
+    has_seeds = len({(each.study, each.number) for each in members}) < len(members)
+    has_epochs = len({(each.study, each.number, each.seed) for each in members}) < len(members)
+    rows = [
+        (
+            each.study,
+            str(each.number),
+            *([str(each.seed)] * has_seeds),
+            *([str(each.epoch or "-")] * has_epochs),
+            value_text(each.value),
+            f"{each.weight:.3f}",
+        )
+        for each in members
+    ]
+    return ("study", "trial", *(["seed"] * has_seeds), *(["epoch"] * has_epochs), column, "weight"), rows
 
 
 def kept_training(stored: Any) -> KeptTraining | None:

@@ -126,16 +126,12 @@ class _Told:
 
 def print_ensemble(result: Ensemble) -> None:
     """The members, the ensemble beside the best of them, and what that may be worth."""
+    from hpsearch.analysis.kept_ensembles import members_table
     from hpsearch.cli.output import line, show_table
     from hpsearch.config.metric import measures_text
 
-    metric, kept = result.metric, [member.kept() for member in result.members]
-    has_seeds = len({(each.study, each.number) for each in kept}) < len(kept)
-    columns = ("study", "trial", *(["seed"] * has_seeds), metric.column, "weight")
-    rows = [
-        (each.study, each.number, *([each.seed] * has_seeds), value_text(each.value), f"{each.weight:.3f}")
-        for each in kept
-    ]
+    metric = result.metric
+    columns, rows = members_table([member.kept() for member in result.members], metric.column)
     show_table(columns, rows, right=frozenset(columns[1:]))
     if result.exploded:
         line("exploded", "; ".join(wanted.text for wanted in result.exploded), "red")
@@ -202,24 +198,27 @@ def next_words(result: Ensemble, run: RunConfig) -> tuple[str, list[str]]:
 
     words = ["hpsearch", "predict", result.studies[0], "IMAGES", "--ensemble"]
     if result.val.difference.gain > 0:
-        return "", words
+        return "", [*words, *_where(run)]
     best = result.best.member.wanted
     if best == Wanted(best.stored, best.stored.seed) and weights_of(best.stored, run) is not None:
         words = ["hpsearch", "predict", best.stored.study.name, "IMAGES", "--trial", str(best.stored.trial.number)]
-    return "one net is as good here", words
+    return "one net is as good here", [*words, *_where(run)]
+
+
+def _where(run: RunConfig) -> list[str]:
+    storage = storage_flag(run.storage)
+    return ["--storage", storage] if storage is not None else []
 
 
 def _print_next(result: Ensemble, run: RunConfig, again: Sequence[str]) -> None:
     from hpsearch.cli.output import line
 
-    where = storage_flag(run.storage)
-    more = ["--storage", where] if where is not None else []
     advice, words = next_words(result, run)
     if advice:
         line("advice", advice)
-    line("next", shlex.join([*words, *more]))
+    line("next", shlex.join(words))
     if result.test is None and not advice:
-        line("or", shlex.join([*again, "--test", *more]))
+        line("or", shlex.join([*again, "--test", *_where(run)]))
 
 
 def _words(studies: Sequence[str], top: int | None, seeds: int, bagging: bool, greedy: bool, kept: bool) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpsearch.analysis.kept_ensembles import KeptEnsemble
+from hpsearch.analysis.kept_ensembles import KeptEnsemble, members_table
 from hpsearch.config.metric import Metric
 from hpsearch.report.history import Table
 from hpsearch.report.stage import StageData
@@ -29,20 +29,9 @@ def ensembles(stages: Sequence[StageData]) -> list[EnsembleSection]:
 
 
 def _section(stage: StageData, kept: KeptEnsemble) -> EnsembleSection:
-    metric, members = stage.evidence.metric, kept.members
-    has_seeds = len({(each.study, each.number) for each in members}) < len(members)
-    rows = tuple(
-        (
-            each.study,
-            str(each.number),
-            *([str(each.seed)] * has_seeds),
-            value_text(each.value),
-            f"{each.weight:.3f}",
-        )
-        for each in members
-    )
-    columns = ("study", "trial", *(["seed"] * has_seeds), metric.column, "weight")
-    return EnsembleSection(stage.name, _sentences(metric, kept), Table(columns, rows, columns[1:]))
+    metric = stage.evidence.metric
+    columns, rows = members_table(kept.members, metric.column)
+    return EnsembleSection(stage.name, _sentences(metric, kept), Table(columns, tuple(rows), columns[1:]))
 
 
 def _sentences(metric: Metric, kept: KeptEnsemble) -> tuple[str, ...]:

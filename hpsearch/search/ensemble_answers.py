@@ -18,7 +18,7 @@ from hpsearch.config import RunConfig
 from hpsearch.datasets.device import prepare_test
 from hpsearch.datasets.images import Progress
 from hpsearch.datasets.stored import StoredImages, chunks
-from hpsearch.search.ensemble_members import Member, Wanted, is_kept, kept_member, train_member
+from hpsearch.search.ensemble_members import Member, Wanted, is_kept, kept_members, train_members
 from hpsearch.search.ensemble_selection import Array
 from hpsearch.search.stored_trials import Training, images_of
 from hpsearch.search.trained_net import TrainedNet
@@ -74,17 +74,16 @@ def all_answers(
             answers.y_test = y_test_N.cpu().numpy()
         for each in alike:
             if is_kept(each, run):
-                member: Member | None = kept_member(each, data, run)
+                members = kept_members(each, data, run)
             else:
-                training, member = train_member(db, each, data, run)
+                training, members = train_members(db, each, data, run)
                 hears.trained(each, training)
-            if member is None:
-                answers.exploded.append(each)
-                continue
-            answers.members.append(member)
-            answers.p_val.append(probabilities(member.net, data.x_val_NCHW))
-            if x_test is not None:
-                answers.p_test.append(probabilities(member.net, x_test))
+            answers.exploded += [] if members else [each]
+            for member in members:
+                answers.members.append(member)
+                answers.p_val.append(probabilities(member.net, data.x_val_NCHW))
+                if x_test is not None:
+                    answers.p_test.append(probabilities(member.net, x_test))
     return answers
 
 

@@ -125,7 +125,15 @@ def wanted_members(
             f"--top {top}: {study!r} has {count_text(len(chosen), 'finished trial')}{kept}.\n"
             f"Allowed: 1 to {len(chosen)}{'; without --kept, others are trained again' if kept_only else ''}."
         )
-    return [Wanted(stored, stored.seed + k, bagged) for stored in chosen for k in range(num_seeds)]
+    wanted = [Wanted(stored, stored.seed + k, bagged) for stored in chosen for k in range(num_seeds)]
+    return wanted if num_seeds == 1 or not evidence.record.is_training else _by_seed(evidence, wanted)
+
+
+def _by_seed(evidence: StudyTrials, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """Of a study whose trials differ by their seed alone: each seed once, by the trial that has it if it finished."""
+    own = {(stored := stored_trial(evidence, trial.number)).seed: stored for trial in _ranked(evidence)}
+    each_once = {each.seed: each for each in reversed(wanted)}
+    return [replace(each, stored=own.get(seed, each.stored)) for seed, each in reversed(each_once.items())]
 
 
 def _ranked(evidence: StudyTrials) -> list[TrialRow]:
@@ -171,8 +179,8 @@ def is_kept(wanted: Wanted, run: RunConfig) -> bool:
     return _file_of(wanted, run) is not None
 
 
-def kept_member(wanted: Wanted, data: TrainingData, run: RunConfig) -> Member:
-    """A net whose weights are here.
+def kept_members(wanted: Wanted, data: TrainingData, run: RunConfig) -> list[Member]:
+    """The nets of a training whose weights are here: one, or as many as states are kept of it.
 
     Raises:
         StorageError: they cannot be read.
@@ -181,7 +189,7 @@ def kept_member(wanted: Wanted, data: TrainingData, run: RunConfig) -> Member:
     assert found is not None
     path, epoch = found
     state, preprocessing = read_weights(path)
-    return Member(wanted, TrainedNet(wanted.stored, state, preprocessing or Preprocessing.of(data)), epoch, path)
+    return [Member(wanted, TrainedNet(wanted.stored, state, preprocessing or Preprocessing.of(data)), epoch, path)]
 
 
 def _file_of(wanted: Wanted, run: RunConfig) -> tuple[Path, int | None] | None:
@@ -200,7 +208,7 @@ def _file_of(wanted: Wanted, run: RunConfig) -> tuple[Path, int | None] | None:
     return None
 
 
-def train_member(db: Database, wanted: Wanted, data: TrainingData, run: RunConfig) -> tuple[Training, Member | None]:
+def train_members(db: Database, wanted: Wanted, data: TrainingData, run: RunConfig) -> tuple[Training, list[Member]]:
     """Train it and keep its weights; no member where it exploded.
 
     Own seeds are trained up to the epoch where the trial ended, as its curve may end by rounding elsewhere.
@@ -215,14 +223,14 @@ def train_member(db: Database, wanted: Wanted, data: TrainingData, run: RunConfi
         engine=run.engine,
     )
     if training.state is None or training.best is None:
-        return training, None
+        return training, []
     best, path = replace(training.best, number=stored.trial.number), None
     if run.keep != "none":
         path = write_portrait(Path(run.artifact_dir), training.state, stored.config, data, best)
     if path is not None:
         _keep(db, stored, KeptTraining(stored.trial.number, wanted.seed, wanted.bagged, best.epoch, path))
     net = TrainedNet(stored, training.state, Preprocessing.of(data))
-    return training, Member(wanted, net, best.epoch, path)
+    return training, [Member(wanted, net, best.epoch, path)]
 
 
 def _keep(db: Database, stored: StoredTrial, new: KeptTraining) -> None:

@@ -1,18 +1,22 @@
 """Ensembles of a small search: where their nets come from, what they are worth, and what is kept of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sklearn.metrics as sk
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.kept_ensembles import members_table
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.datasets.device import prepare_test
 from hpsearch.errors import ConfigError, DataError, RefusedError
-from hpsearch.search import ensemble_members
+from hpsearch.search import ensemble_answers, ensemble_members
 from hpsearch.search.ensemble import make_ensemble
 from hpsearch.search.ensemble_answers import EnsembleListener
 from hpsearch.search.ensemble_members import bootstrap_rows, bootstrapped
@@ -20,7 +24,9 @@ from hpsearch.search.stage_run import run_stage
 from hpsearch.search.stored_trials import images_of, stored_trial
 from hpsearch.search.trained_ensemble import load_ensemble
 from hpsearch.search.trained_net import load_net
+from hpsearch.search.training_run import run_training
 from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import find_study
 from hpsearch.training.class_scores import class_scores
 from hpsearch.worker.best_weights import read_weights
@@ -136,6 +142,40 @@ def test_other_seeds_and_other_draws_of_the_images(db, search):
     trainings = stage_record(find_study(db, "coarse")).trainings
     assert len({(each.number, each.seed, each.bagged) for each in trainings}) == len(trainings) == 6
     assert all(each.path.is_file() for each in trainings)
+
+
+def test_of_a_training_each_seed_is_taken_once(db, tiny):
+    settings = tiny(**NOISY, run__keep="all", train__epochs=2)
+    run_training(db, plan_training(settings.study, "train", 2), settings.run)
+    heard = Heard()
+    result = make_ensemble(db, settings.run, ["train"], top=2, num_seeds=3, listener=heard)
+    found = sorted((each.member.wanted.seed, each.member.wanted.is_own) for each in result.members)
+    assert found == [(0, True), (1, True), (2, False), (3, False)]
+    assert len(heard.done) == 2
+
+
+def test_a_trial_may_give_several_states(db, search, monkeypatch):
+    """As snapshots of one run do."""
+    settings, _ = search()
+    kept_members = ensemble_answers.kept_members
+
+    def snapshots(wanted, data, run):
+        [last] = kept_members(wanted, data, run)
+        state = {name: 0.5 * tensor for name, tensor in last.net.state.items()}
+        path = last.path.with_name(f"{last.path.name}-1")
+        save_file({f"weights/{name}": tensor for name, tensor in state.items()}, path)
+        return [last, replace(last, net=replace(last.net, state=state), epoch=1, path=path)]
+
+    monkeypatch.setattr(ensemble_answers, "kept_members", snapshots)
+    result = make_ensemble(db, settings.run, ["coarse"], top=2)
+    assert len(result.members) == 4
+    kept = stage_record(find_study(db, "coarse")).ensemble
+    columns, rows = members_table(kept.members, "val_acc")
+    assert columns == ("study", "trial", "seed", "epoch", "val_acc", "weight")
+    assert len(set(rows)) == 4
+    loaded = load_ensemble(db, "coarse", settings.run)
+    for net, each in zip(loaded.nets, result.members, strict=True):
+        assert all(torch.equal(net.state[name], tensor) for name, tensor in each.member.net.state.items())
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 2**62))
