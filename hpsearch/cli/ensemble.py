@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @with_groups
 def ensemble(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Of the same images, split and metric.")],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY", help="Of the same images, split and metric.")],
     storage: Storage,
     output: Output,
     top: Annotated[
@@ -86,14 +86,16 @@ def ensemble(
                 listener=EnsembleListener(progress, told.to_train, told.trained),
             )
         files = write_ensemble(result, weights) if weights is not None else []
+    more = _everywhere(settings.run, trust)
     if output.as_json:
         written = {"files": list(map(str, files))} if files else {}
         words = next_words(result, settings.run)[1]
-        typer.echo(json.dumps({**result.as_dict(), "next": shlex.join(words), **written}))
+        command = shlex.join([*words, *more]) if words else None
+        typer.echo(json.dumps({**result.as_dict(), "next": command, **written}))
         return
     print_ensemble(result)
     if not output.quiet:
-        _print_next(result, settings.run, again=_words(studies, top, seeds, bagging, greedy, kept))
+        _print_next(result, settings.run, _words(studies, top, seeds, bagging, greedy, kept), more)
         if files:
             typer.echo(f"weights  in {weights}; without hpsearch: python {files[-1]} IMAGE...", err=True)
 
@@ -141,8 +143,9 @@ def print_ensemble(result: Ensemble) -> None:
     line("single", f"{metric.column} {value_text(result.val.single)}  {best.text}, the best of them")
     line("gain", _gain(result, result.val))
     line("measures", measures_text(result.val.measures))
-    if result.is_greedy and result.test is None:
-        line("note", "the weights were chosen on these validation images, so this gain is too high; --test has others")
+    if result.is_greedy:
+        others = "; --test has others" if result.test is None else ""
+        line("note", f"the weights were chosen on these validation images, so this gain is too high{others}")
     if result.test is not None:
         _print_test(result, result.test)
 
@@ -196,29 +199,33 @@ def next_words(result: Ensemble, run: RunConfig) -> tuple[str, list[str]]:
     from hpsearch.search.ensemble_members import Wanted
     from hpsearch.search.trained_net import weights_of
 
-    words = ["hpsearch", "predict", result.studies[0], "IMAGES", "--ensemble"]
-    if result.val.difference.gain > 0:
-        return "", [*words, *_where(run)]
+    predict = ["hpsearch", "predict", result.studies[0], "IMAGES", "--ensemble"]
     best = result.best.member.wanted
-    if best == Wanted(best.stored, best.stored.seed) and weights_of(best.stored, run) is not None:
-        words = ["hpsearch", "predict", best.stored.study.name, "IMAGES", "--trial", str(best.stored.trial.number)]
-    return "one net is as good here", [*words, *_where(run)]
+    if result.val.difference.gain <= 0:
+        if best == Wanted(best.stored, best.stored.seed) and weights_of(best.stored, run) is not None:
+            predict[2:] = [best.stored.study.name, "IMAGES", "--trial", str(best.stored.trial.number)]
+        return "one net is as good here", predict
+    if any(each.member.path is None for each in result.chosen):
+        return "its weights are not kept; the same with --weights FOLDER writes them", []
+    return "", predict
 
 
-def _where(run: RunConfig) -> list[str]:
-    storage = storage_flag(run.storage)
-    return ["--storage", storage] if storage is not None else []
-
-
-def _print_next(result: Ensemble, run: RunConfig, again: Sequence[str]) -> None:
+def _print_next(result: Ensemble, run: RunConfig, again: Sequence[str], more: Sequence[str]) -> None:
     from hpsearch.cli.output import line
 
     advice, words = next_words(result, run)
     if advice:
         line("advice", advice)
-    line("next", shlex.join(words))
-    if result.test is None and not advice:
-        line("or", shlex.join([*again, "--test", *_where(run)]))
+    if words:
+        line("next", shlex.join([*words, *more]))
+    if result.test is None and result.val.difference.gain > 0:
+        line("or", shlex.join([*again, "--test", *more]))
+
+
+def _everywhere(run: RunConfig, trust: Sequence[str] | None) -> list[str]:
+    """What each command goes on needing."""
+    storage = storage_flag(run.storage)
+    return [*(["--storage", storage] if storage is not None else []), *(w for m in trust or () for w in ("--trust", m))]
 
 
 def _words(studies: Sequence[str], top: int | None, seeds: int, bagging: bool, greedy: bool, kept: bool) -> list[str]:

@@ -14,6 +14,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.kept_ensembles import members_table
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
+from hpsearch.cli.ensemble import next_words
 from hpsearch.datasets.device import prepare_test
 from hpsearch.errors import ConfigError, DataError, RefusedError
 from hpsearch.search import ensemble_answers, ensemble_members
@@ -304,6 +305,20 @@ def test_weights_that_are_gone_are_named(db, search):
     [one, _] = load_ensemble(db, "coarse", settings.run).nets
     alone = load_net(read_study(db, "coarse"), settings.run, number)
     assert all(torch.equal(one.state[name], tensor) for name, tensor in alone.state.items())
+
+
+def test_where_nothing_is_kept_it_is_measured_and_not_used_later(db, search):
+    settings, _ = search(run__keep="none")
+    result = make_ensemble(db, settings.run, ["coarse"], top=3)
+    assert all(each.member.path is None for each in result.members)
+    assert not stage_record(find_study(db, "coarse")).trainings
+    with pytest.raises(RefusedError, match="which are part of the ensemble of 'coarse', are not kept"):
+        load_ensemble(db, "coarse", settings.run)
+    advice, words = next_words(result, settings.run)
+    if result.val.difference.gain > 0:
+        assert (words, "--weights FOLDER" in advice) == ([], True)
+    else:
+        assert advice == "one net is as good here"
 
 
 @pytest.mark.parametrize(
