@@ -55,7 +55,7 @@ def final_test(
     Example: `hpsearch test fine --seeds 5`
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
-    with _signals():
+    with ending_in_order():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.final_measurement import final_test as measure
         from hpsearch.storage import open_database
@@ -188,7 +188,7 @@ def rerun(
     Example: `hpsearch rerun fine 5 --seeds 5`
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
-    with _signals():
+    with ending_in_order():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.rerun import rerun as train_again
         from hpsearch.storage import open_database
@@ -278,10 +278,10 @@ def _meaning(std: float, gap: float, text: Callable[[float], str]) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def ending_in_order(said: str = "stopped; nothing was written.") -> Iterator[None]:
     """Ctrl-C and SIGTERM end the command with their exit codes."""
     signal.signal(signal.SIGTERM, raise_terminated)
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise StoppedError("stopped; nothing was written.", stopped(stop).exit_code) from None
+        raise StoppedError(said, stopped(stop).exit_code) from None

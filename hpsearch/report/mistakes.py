@@ -135,7 +135,7 @@ def _lead(net: TrainedNet, found: Mistakes) -> str:
 
     number, study = net.stored.trial.number, net.stored.study.name
     which = f"all {found.num_val:,}" if found.num_seen == found.num_val else f"{found.num_seen:,} of {found.num_val:,}"
-    right, said = found.num_right, threshold_text(net)
+    right, said = found.num_right, threshold_text(net.threshold, net.preprocessing.class_names)
     return (
         f"Trial {number} of {study}, with the weights that are kept, on {which} validation images: {right:,} right "
         f"({value_text(right / found.num_seen)}), {count_text(found.num_seen - right, 'mistake')}."

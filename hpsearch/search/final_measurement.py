@@ -1,7 +1,7 @@
 """The one use of the test set: the best configuration, trained again, measured on images that nothing has seen.
 
-Nothing else loads the test split. Each use is kept with the stage, because the second one is no longer a measurement
-of unseen images but the first step of a search on them.
+Nothing else loads the test split, but for `ensemble` where that is asked for. Each use is kept with the stage, because
+the second one is no longer a measurement of unseen images but the first step of a search on them.
 """
 
 from __future__ import annotations

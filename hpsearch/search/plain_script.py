@@ -6,7 +6,8 @@ PyTorch. The names of the layers are those of the weights, so these load as they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
@@ -92,6 +93,36 @@ def plain_script(
     Raises:
         ConfigError: it is a net that cannot be spelt out.
     """
+    packages, imports = net_imports(config, shape, num_classes, files=files)
+    use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
+    lines = (
+        f'"""{title}',
+        "",
+        f"{use} It needs {', '.join(packages)}.",
+        '"""',
+        "",
+        *ordered(imports),
+        "",
+        "here = Path(__file__).parent",
+        f'about = tomllib.loads((here / "{DESCRIPTION}").read_text(encoding="utf-8"))',
+        'images = about["images"]',
+        f'weights = load_file(here / "{WEIGHTS}")',
+        f'mean, std = weights.pop("{MEAN}"), weights.pop("{STD}")',
+        "",
+        *net_code(config, shape, num_classes),
+        "net.to(mean.dtype).load_state_dict(weights)",
+        "net.eval()",
+        "",
+        "",
+    )
+    rest = REST.replace(LIKELIEST, ABOVE) if has_threshold else REST
+    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + rest
+
+
+def net_imports(
+    config: ModelConfig, shape: tuple[int, int, int], num_classes: int, *, files: bool
+) -> tuple[list[str], list[str]]:
+    """Packages that a net's script needs, and the lines that import what it uses."""
     own = is_user_code(config.name)
     packages = ["torch", "safetensors", "pillow" if files else "numpy"]
     standard = ["import csv", "import sys", "import tomllib", "from pathlib import Path"]
@@ -106,38 +137,22 @@ def plain_script(
         standard += ["from collections import OrderedDict"] if _is_nested(config, shape, num_classes) else []
     elif not own:
         standard.append("from collections import OrderedDict")
-    use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
-    lines = (
-        f'"""{title}',
-        "",
-        f"{use} It needs {', '.join(packages)}.",
-        '"""',
-        "",
-        *sorted(standard, key=_import_order),
-        "",
-        *sorted(others, key=_import_order),
-        "",
-        "here = Path(__file__).parent",
-        f'about = tomllib.loads((here / "{DESCRIPTION}").read_text(encoding="utf-8"))',
-        'images = about["images"]',
-        f'weights = load_file(here / "{WEIGHTS}")',
-        f'mean, std = weights.pop("{MEAN}"), weights.pop("{STD}")',
-        "",
-        *_net(config, shape, num_classes),
-        "net.to(mean.dtype).load_state_dict(weights)",
-        "net.eval()",
-        "",
-        "",
-    )
-    rest = REST.replace(LIKELIEST, ABOVE) if has_threshold else REST
-    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + rest
+    return packages, [*standard, *others]
 
 
-def _import_order(line: str) -> tuple[bool, str]:
-    return line.startswith("from"), line
+def ordered(imports: Iterable[str]) -> list[str]:
+    """Lines of imports as people sort them: the standard library, a blank line, all others."""
+    lines = sorted(imports, key=lambda line: (line.startswith("from"), line))
+    of_python = [line for line in lines if line.split()[1] in sys.stdlib_module_names]
+    return [*of_python, "", *(line for line in lines if line not in of_python)]
 
 
-def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> Iterator[str]:
+def net_code(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> Iterator[str]:
+    """The lines that make `net`, with the layers' names of hpsearch.
+
+    Raises:
+        ConfigError: it is a net that cannot be spelt out.
+    """
     if is_user_code(config.name):
         module, _, function = config.name.partition(":")
         options = "".join(f", {key}={value!r}" for key, value in config.options.items())

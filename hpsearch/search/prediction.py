@@ -12,17 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.decoding import decode, pillow_warnings, why_not
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.listing import images_below
+from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
-from hpsearch.search.trained_net import TrainedNet
+from hpsearch.training.threshold import Threshold
 
 MOST_IMAGES = 250  # in a batch
 MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colour
@@ -100,13 +103,32 @@ def _is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
+class Classifier(Protocol):
+    """A trained net, or several as one."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of the images as it takes them, and the names of its classes."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """From which probability on the second of two classes counts; None: the likeliest class does."""
+
+    def classifier(self, device: torch.device) -> Callable[[Array], Tensor]:
+        """From images as they were stored to probabilities, see `TrainedNet.classifier`."""
+
+
 def predict_images(
-    net: TrainedNet, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
+    net: Classifier, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
 ) -> Iterator[list[Prediction | Unreadable]]:
     """What the net says of each image, in order, a batch at a time.
 
     Args:
-        net: of a trial.
+        net: of a trial, or an ensemble.
         images: of any size, decoded as the training images were; arrays as the training images are stored.
         device: where the net runs.
         top: so many classes of each image, at most all.
@@ -148,7 +170,7 @@ def _read(path: Path, read: Callable[[Path], Array]) -> Array | Unreadable:
 
 
 def _of_arrays(
-    path: Path, net: TrainedNet, size: int, classify: Callable[[Array], list[tuple[tuple[str, float], ...]]]
+    path: Path, net: Classifier, size: int, classify: Callable[[Array], list[tuple[tuple[str, float], ...]]]
 ) -> Iterator[list[Prediction | Unreadable]]:
     x_NCHW = net.preprocessing.array(Npz(path).load_unlabelled(), str(path))
     for start in range(0, len(x_NCHW), size):
@@ -157,15 +179,12 @@ def _of_arrays(
 
 
 def _classifier(
-    net: TrainedNet, device: torch.device, num: int
+    net: Classifier, device: torch.device, num: int
 ) -> Callable[[Array], list[tuple[tuple[str, float], ...]]]:
-    module, names = net.module(device), net.preprocessing.class_names
-    like = torch.empty(0, dtype=net.dtype, device=device)
+    probabilities, names = net.classifier(device), net.preprocessing.class_names
 
-    @torch.inference_mode()
     def classify(x_BCHW: Array) -> list[tuple[tuple[str, float], ...]]:
-        logits_BC = module(net.preprocessing.normalize(x_BCHW, like))
-        p_BC = logits_BC.cpu().double().softmax(1)
+        p_BC = probabilities(x_BCHW)
         p_BK, class_BK = p_BC.topk(num)
         if net.threshold is not None:  # of two classes, the one that it says is first
             first_B = (p_BC[:, 1] > net.threshold.value).long()
