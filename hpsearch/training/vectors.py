@@ -27,6 +27,8 @@ class Vectors:
     label_smoothing: Tensor
     focal: Tensor
     dropout: Tensor
+    dropconnect: Tensor
+    stochastic_depth: Tensor
     init_scale: Tensor
 
     @classmethod

@@ -25,6 +25,7 @@ from hpsearch.errors import EngineError
 from hpsearch.training.engine import widest_layer
 from hpsearch.training.fused.layers import Layer
 from hpsearch.training.layout import Stacked
+from hpsearch.training.noise import noise_state, set_noise_state
 from hpsearch.training.state import PackState
 
 aten = torch.ops.aten
@@ -61,7 +62,11 @@ class Convolutions(Layer):
         a = a.contiguous(memory_format=torch.channels_last)
         outputs: list[Tensor] = []
         found: list[Stacked] = []
+        draws = buffers is not None and any(isinstance(layer, ChannelDropout) for layer in self._groups[0])
+        before = noise_state(a.device) if draws and len(self._groups) > 1 else None
         for group in self._groups:
+            if before is not None:  # all trials see the same noise
+                set_noise_state(a.device, before)
             output, own = a, None if buffers is None else Stacked()
             for layer in group:
                 output = layer.forward(output, own)
@@ -180,6 +185,48 @@ class MaxPool2d(Layer):
         # The kernel looks at the input's shape alone, so its numbers need not be kept.
         a = torch.empty(self._shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
         return cast(Tensor, aten.max_pool2d_with_indices_backward(delta, a, *self._geometry, self._indices))
+
+
+class AvgPool2d(Layer):
+    """nn.AvgPool2d."""
+
+    def __init__(self, state: PackState, name: str, trials: slice, layer: nn.AvgPool2d) -> None:
+        super().__init__(state, name, trials)
+        sizes = (layer.kernel_size, layer.stride, layer.padding)
+        places = (list(size) if isinstance(size, tuple) else [size, size] for size in sizes)
+        self._geometry = (*places, layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
+        self._shape = torch.Size()
+
+    @override
+    def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
+        self._shape = a.shape
+        return cast(Tensor, aten.avg_pool2d(a, *self._geometry))
+
+    @override
+    def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
+        a = torch.empty(self._shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
+        return cast(Tensor, aten.avg_pool2d_backward(delta, a, *self._geometry))
+
+
+class ChannelDropout(Layer):
+    """`hpsearch.models.Dropout` behind convolutions: one noise for all trials, compared with the rate of each."""
+
+    _factor: Tensor
+
+    @override
+    def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
+        if buffers is None:
+            return a
+        rate_K111 = self._state.buffers[f"{self._name}.rate"][self._trials].view(-1, 1, 1, 1)
+        shape = (len(a), 1, a.shape[1] // self._num_trials, *a.shape[2:])
+        noise_B1CHW = torch.rand(shape, dtype=torch.promote_types(a.dtype, torch.float32), device=a.device)
+        factor_BKCHW = ((noise_B1CHW >= rate_K111) / (1 - rate_K111)).to(a.dtype)
+        self._factor = factor_BKCHW.view_as(a).contiguous(memory_format=torch.channels_last)
+        return a * self._factor
+
+    @override
+    def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
+        return delta * self._factor
 
 
 class Flatten(Layer):

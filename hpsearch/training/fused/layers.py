@@ -182,7 +182,7 @@ def odd_lines(num: int) -> int:
 
 
 class Activation(Layer):
-    """ReLU, tanh, sigmoid or GELU, by PyTorch's own kernels."""
+    """ReLU, leaky ReLU, ELU, tanh, sigmoid, GELU or SiLU, by PyTorch's own kernels."""
 
     def __init__(self, state: PackState, name: str, trials: slice, layer: nn.Module) -> None:
         super().__init__(state, name, trials)
@@ -206,6 +206,7 @@ class Activation(Layer):
         return self._backward(delta, self._kept)
 
 
+SLOPE = 0.01  # of a leaky ReLU below 0
 Function = Callable[[Tensor], Tensor]
 Derivative = Callable[[Tensor, Tensor], Tensor]
 # With the derivative, and whether it is told by the output rather than the input.
@@ -213,8 +214,17 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Function, Derivative, bool]] = {
     nn.ReLU: (torch.relu_, lambda delta, a: cast(Tensor, aten.threshold_backward(delta, a, 0)), True),
     nn.Tanh: (torch.tanh_, lambda delta, a: cast(Tensor, aten.tanh_backward(delta, a)), True),
     nn.Sigmoid: (torch.sigmoid_, lambda delta, a: cast(Tensor, aten.sigmoid_backward(delta, a)), True),
+    nn.LeakyReLU: (
+        lambda z: functional.leaky_relu_(z, SLOPE),
+        lambda delta, a: cast(Tensor, aten.leaky_relu_backward(delta, a, SLOPE, True)),
+        True,
+    ),
+    nn.ELU: (functional.elu_, lambda delta, a: cast(Tensor, aten.elu_backward(delta, 1.0, 1.0, 1.0, True, a)), True),
     nn.GELU: (functional.gelu, lambda delta, z: cast(Tensor, aten.gelu_backward(delta, z)), False),
+    nn.SiLU: (functional.silu, lambda delta, z: cast(Tensor, aten.silu_backward(delta, z)), False),
 }
+SETTINGS = {"approximate": "none", "negative_slope": SLOPE, "alpha": 1.0}
+"""Of PyTorch's layers, those for which these functions are."""
 
 
 class BatchNorm(Layer):
