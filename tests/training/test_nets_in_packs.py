@@ -19,10 +19,13 @@ FUSED = {  # what the fused engine has by hand
     "group": {**CONVNET, "model__norm": "group", "model__groups": 2, "model__pool": "average"},
     "no activation": {**CONVNET, "model__activation": "none", "model__pool": "average"},
     "strides": {**CONVNET, "model__stride": 2, "model__pool": "none", "model__kernel": (5, 1), "model__convs": (2, 1)},
+    "dropconnect": {"model__hidden": (6, 5), "model__dropconnect": 0.2, "model__dropout": 0.1, "model__norm": "batch"},
+    "dropped head": {**CONVNET, "model__hidden": (5,), "model__dropconnect": 0.2},
+    "lenet": {"model__name": "lenet", "model__activation": "tanh", "model__dropconnect": 0.2, "model__init_bias": 0.1},
     "dropout of maps": {**CONVNET, "model__dropout": 0.2, "model__dropout_at": "all", "model__norm": "batch"},
 }
 BY_AUTOGRAD = {
-    "dropconnect": {"model__hidden": (6, 5), "model__dropconnect": 0.2, "model__dropout": 0.1},
+    "linear": {"model__name": "linear", "model__dropconnect": 0.2},
     "resnet": {"model__name": "resnet", "model__depth": 8, "model__stochastic_depth": 0.3, "model__norm": "group"},
     "fixup": {
         "model__name": "resnet", "model__depth": 8, "model__norm": "none", "model__init": "fixup",
@@ -90,8 +93,8 @@ def test_all_groups_of_trials_see_the_same_noise(data, plain_trials, monkeypatch
 def test_what_is_not_done_by_hand_is_done_by_another_engine(data, net, caplog):
     config, all_params = make(net)
     pack = Pack(config, data, [TrialSpec(i, params) for i, params in enumerate(all_params)])
-    assert pack.engine == ("vmap" if net == "dropconnect" else "loop")
-    assert ("fc2 is a DropConnect, in this place" in caplog.text) == (net == "dropconnect")
+    assert pack.engine == ("vmap" if net == "linear" else "loop")
+    assert ("fc1 is a DropConnect, in this place" in caplog.text) == (net == "linear")
 
 
 @pytest.mark.parametrize("net", ["group", "resnet", "dropconnect"])

@@ -24,6 +24,7 @@ from typing_extensions import override
 from hpsearch.errors import EngineError
 from hpsearch.training.engine import widest_layer
 from hpsearch.training.fused.layers import Layer
+from hpsearch.training.fused.noises import ChannelDropout
 from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import noise_state, set_noise_state
 from hpsearch.training.state import PackState
@@ -206,27 +207,6 @@ class AvgPool2d(Layer):
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
         a = torch.empty(self._shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
         return cast(Tensor, aten.avg_pool2d_backward(delta, a, *self._geometry))
-
-
-class ChannelDropout(Layer):
-    """`hpsearch.models.Dropout` behind convolutions: one noise for all trials, compared with the rate of each."""
-
-    _factor: Tensor
-
-    @override
-    def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        if buffers is None:
-            return a
-        rate_K111 = self._state.buffers[f"{self._name}.rate"][self._trials].view(-1, 1, 1, 1)
-        shape = (len(a), 1, a.shape[1] // self._num_trials, *a.shape[2:])
-        noise_B1CHW = torch.rand(shape, dtype=torch.promote_types(a.dtype, torch.float32), device=a.device)
-        factor_BKCHW = ((noise_B1CHW >= rate_K111) / (1 - rate_K111)).to(a.dtype)
-        self._factor = factor_BKCHW.view_as(a).contiguous(memory_format=torch.channels_last)
-        return a * self._factor
-
-    @override
-    def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        return delta * self._factor
 
 
 class Flatten(Layer):

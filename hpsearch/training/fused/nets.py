@@ -9,10 +9,10 @@ from torch import nn
 
 from hpsearch.errors import EngineError
 from hpsearch.models import Dropout
+from hpsearch.models.layers import DropConnect
 from hpsearch.training.fused.convolution_choice import chooser_for, with_choices
 from hpsearch.training.fused.convolutions import (
     AvgPool2d,
-    ChannelDropout,
     Conv2d,
     Convolutions,
     Flatten,
@@ -23,10 +23,10 @@ from hpsearch.training.fused.layers import (
     SETTINGS,
     Activation,
     BatchNorm,
-    HandDropout,
     Layer,
     Linear,
 )
+from hpsearch.training.fused.noises import ChannelDropout, DroppedLinear, HandDropout
 from hpsearch.training.fused.norms import GroupNorm, LayerNorm
 from hpsearch.training.state import PackState
 
@@ -102,6 +102,8 @@ def _fully_connected(named: Named, state: PackState, follows: Collection[str], *
         if type(layer) is nn.Linear:
             linear = Linear(state, name, bfloat16=first and bfloat16, follows=f"{name}.weight" in follows)
             layers.append(linear)
+        elif type(layer) is DropConnect and not first:
+            layers.append(DroppedLinear(state, name, follows=f"{name}.weight" in follows))
         elif type(layer) is nn.BatchNorm1d and not first:
             layers.append(BatchNorm(state, name, slice(None), layer))
         elif type(layer) is nn.LayerNorm and not first:
