@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from hpsearch.config.beginnings import begun
 from hpsearch.config.default_ranges import default_space
-from hpsearch.config.fields import CameLater, Section, Vector
+from hpsearch.config.fields import CameLater, Positive, Section, Vector
 from hpsearch.config.library_recipes import filled_in
 from hpsearch.config.messages import describe, nearest, true_for_a_number
 from hpsearch.config.net_names import has_given_weights, trains_given_body
@@ -24,6 +24,7 @@ from hpsearch.config.schema import (
     StageConfig,
     TrainConfig,
 )
+from hpsearch.config.schema.model import renamed
 from hpsearch.config.wishes import wish_of_key
 from hpsearch.errors import ConfigError
 
@@ -104,7 +105,9 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
         return None, None
     low: float | None = None
     high: float | None = None
-    for bound in SEARCHABLE[section].model_fields[key].metadata:
+    field = SEARCHABLE[section].model_fields[key]
+    metadata = [*field.metadata, *(annotated_types.Ge(1) for each in get_args(field.annotation) if each == Positive)]
+    for bound in metadata:
         match bound:
             case annotated_types.Ge(ge=value):
                 low = float(value)  # type: ignore[arg-type]
@@ -185,7 +188,7 @@ class StudyConfig(Section):
         if key.startswith("options."):
             return True
         annotation = SEARCHABLE[section].model_fields[key].annotation
-        return annotation in ((int, float, int | None) if whole else (float,))
+        return annotation in ((int, float, int | None, Positive | tuple[Positive, ...]) if whole else (float,))
 
     def with_params(self, params: Mapping[str, Any]) -> StudyConfig:
         """This config with some hyperparameters set, by canonical name or dotted path.
@@ -204,7 +207,10 @@ class StudyConfig(Section):
             if options:
                 own = {key.removeprefix("options."): value for key, value in options.items()}
                 values["options"] = {**self.model.options, **own}
-            updated[section] = validate(type(current), {**current.model_dump(), **values}, prefix=section)
+            before = current.model_dump()
+            if section == "model" and "name" in values:
+                before = renamed(before, values["name"])
+            updated[section] = validate(type(current), {**before, **values}, prefix=section)
         return self.model_copy(update=updated)
 
     def value(self, name: str) -> Any:

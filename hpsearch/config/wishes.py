@@ -28,6 +28,15 @@ KEYS = {
     r"(num_)?(hidden_)?(layers|units|neurons)(_sizes)?": "the key is model.hidden, as [100, 50]: units of each layer",
     r"(num_)?filters": "the key is model.channels, as [32, 64]: channels of each block of a convnet",
     r"drop(out_?rate|_rate)?": "the key is model.dropout",
+    r"drop_?connect\w*|weight_?drop\w*": "the key is model.dropconnect",
+    r"(stoch\w*_?depth|drop_?path|layer_?drop)\w*": "the key is model.stochastic_depth, of a resnet",
+    r"(layer|instance|group|weight)_?norm|normali[sz]ation|norm_?layer": (
+        "the key is model.norm: none, batch, layer, instance or group"
+    ),
+    r"(kernel|filter)_?(size|width|side)s?": "the key is model.kernel, as 3, or [5, 3] for two blocks of a convnet",
+    r"strides": "the key is model.stride, of each block's last convolution",
+    r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
+    r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
     r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
     r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
     r"(grad\w*_)?clip\w*|max_(grad_)?norm": "the key is train.clip_norm: the longest gradient",
@@ -41,11 +50,13 @@ KEYS = {
 
 VALUES = {
     "model.name": {
-        r"res-?net-?(18|34|50)": "did you mean resnet with model.depth = {0}?",
-        r"(wide_?)?res-?ne\w*\d+.*": "a resnet has model.depth 18, 34 or 50; others are torchvision:NAME or timm:NAME",
+        r"(?:preact_?)?res-?net-?(8|14|18|20|32|34|44|50|56|101|152)": "did you mean resnet with model.depth = {0}?",
+        r"(wide_?)?res-?ne\w*\d+.*": "a resnet has model.depth 18, 20, 34, ...; others: torchvision:NAME, timm:NAME",
+        r"vgg-?(11|13|16|19)(?:_bn)?": "did you mean vgg with model.depth = {0}?",
         r"cnn|conv": "did you mean convnet?",
+        r"all_?conv\w*|all-cnn\w*": "did you mean convnet with model.stride = 2 and model.pool = 'none'?",
         r"(logistic|softmax)\w*|perceptron": "did you mean linear?",
-        r"(vgg|alexnet|densenet|mobilenet|efficientnet|convnext|inception|googlenet|vit|deit|swin)\w*([-:/].*)?": (
+        r"(vgg\w|alexnet|densenet|mobilenet|efficientnet|convnext|inception|googlenet|vit|deit|swin)\w*([-:/].*)?": (
             "such nets are torchvision:NAME and timm:NAME, as torchvision:vgg16"
         ),
     },
@@ -69,12 +80,31 @@ VALUES = {
         r"multi_?step": "did you mean step, with train.lr_step?",
     },
     "model.init": {
-        r"kaiming\w*|msra": "did you mean he?",
-        r"glorot\w*": "did you mean xavier?",
+        r"(kaiming|msra)[-_]?uniform|he_?uniform": "did you mean he-uniform?",
+        r"(kaiming|msra)[-_]?(fan[-_]?)?out|he_?(fan[-_]?)?out": "did you mean he-out?",
+        r"kaiming\w*|msra\w*|he[-_]?normal": "did you mean he?",
+        r"glorot[-_]?uniform|xavier_?uniform": "did you mean xavier-uniform?",
+        r"glorot\w*|xavier[-_]?normal": "did you mean xavier?",
+        r"ortho|saxe": "did you mean orthogonal?",
+        r"lecun(-|_|19|-19)98": "did you mean lecun98?",
         r"(normal|gauss\w*|small)": "did you mean small:1e-2, normal with that standard deviation?",
     },
     "model.activation": {
-        r"silu|swish|mish|leaky\w*|prelu|relu6|s?elu": "it is not there yet; relu and gelu are the nearest",
+        r"swish": "did you mean silu?",
+        r"leaky(-?relu)?": "did you mean leaky_relu?",
+        r"linear|identity": "did you mean none?",
+        r"mish|relu6|[pr]relu|[sc]elu|hard\w*|soft\w*": "it is not there yet; leaky_relu, elu, silu are the nearest",
+    },
+    "model.norm": {
+        r"batch_?norm(alization)?|bn": "did you mean batch?",
+        r"layer_?norm(alization)?|ln": "did you mean layer?",
+        r"instance_?norm(alization)?|in": "did you mean instance?",
+        r"group_?norm(alization)?|gn": "did you mean group, with model.groups?",
+    },
+    "model.pool": {
+        r"avg|mean|average_?pool\w*|avg_?pool\w*": "did you mean average?",
+        r"max_?pool\w*": "did you mean max?",
+        r"strides?|strided": "model.stride = 2 with model.pool = 'none' has strides for pools",
     },
     "train.metric": {
         r"(val_?)?acc|val_?accuracy|top_?1": "did you mean accuracy?",

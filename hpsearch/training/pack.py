@@ -15,7 +15,8 @@ from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
-from hpsearch.models import build_initialized
+from hpsearch.models import NOISES, build_initialized
+from hpsearch.models.lsuv import NUM_IMAGES
 from hpsearch.models.stages import set_head
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.training.accumulation import num_updates
@@ -33,7 +34,7 @@ from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
 
-LIKELY_DROPOUT = 0.5  # any rate above 0 puts the layers there that trials to come may need
+LIKELY_RATE = 0.5  # any rate of a noise above 0 puts the layers there that trials to come may need
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ class Pack:
         refuse_other_structures(config, specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
         vectors = Vectors.of(trial_configs)
-        # Dropout layers are there as soon as one trial needs them; its rate is the trial's own.
-        highest_rate = float(vectors.dropout.max())
-        if refills and "model.dropout" in config.space:
-            highest_rate = max(highest_rate, LIKELY_DROPOUT)
-        self._model = config.with_params({"model.dropout": highest_rate}).model
+        # Layers of noise are there as soon as one trial needs them; its rate is the trial's own.
+        rates = {f"model.{key}": float(getattr(vectors, key).max()) for key in NOISES}
+        if refills:
+            rates |= {key: max(rate, LIKELY_RATE) for key, rate in rates.items() if key in config.space}
+        self._model = config.with_params(rates).model
         module, state = self._begun(vectors)
         like = state.cost_sum_K
         # A tensor may have several names, as tied weights have; slots hold it under the first of them.
@@ -195,8 +196,9 @@ class Pack:
             raise EngineError(f"trials {[s.number for s in specs]} do not fit into a pack of {list(self.numbers)}.")
         refuse_other_structures(self.config, specs)
         vectors = Vectors.of([self.config.with_params(spec.params) for spec in specs])
-        if self._model.dropout == 0 and bool(vectors.dropout.any()):
-            raise EngineError("trials with dropout do not fit into a pack without.")
+        for noise in NOISES:
+            if getattr(self._model, noise) == 0 and bool(getattr(vectors, noise).any()):
+                raise EngineError(f"trials with {noise} do not fit into a pack without.")
         _, other = self._begun(vectors)
         for place, spec in enumerate(specs):
             if (snapshot := (snapshots or {}).get(spec.number)) is not None:
@@ -261,7 +263,8 @@ class Pack:
     def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
         """The net with its initial weights, and so many trials that begin with them."""
         data, train = self._data, self.config.train
-        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed)
+        images = data.train_sample(NUM_IMAGES)[0] if self._model.init == "lsuv" else None
+        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed, images)
         if data.body is not None:  # all layers are the head's, and have its rate
             set_head(module, tuple(name for name, _ in module.named_children()))
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)

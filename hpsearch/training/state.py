@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpsearch.config import TrainConfig
 from hpsearch.errors import EngineError
-from hpsearch.models import Dropout, drawn_weight_names, weight_names
+from hpsearch.models import NOISY, drawn_weight_names, weight_names
 from hpsearch.models.stages import parts_of
 from hpsearch.training.accumulation import Accumulation
 from hpsearch.training.averages import AVERAGES, Averages
@@ -78,8 +78,9 @@ class PackState:
             stacked = buffer.expand(num_trials, *buffer.shape)
             buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
         for name, layer in module.named_modules():
-            if isinstance(layer, Dropout):
-                buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
+            if isinstance(layer, NOISY):
+                rate_K = getattr(vectors, layer.key) * layer.share
+                buffers[f"{name}.rate" if name else "rate"] = rate_K.to(like, copy=True)
         self.vectors = vectors
         self.train = train
         self._class_weights = class_weights

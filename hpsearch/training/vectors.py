@@ -30,6 +30,8 @@ class Vectors:
     focal: Tensor
     ema: Tensor
     dropout: Tensor
+    dropconnect: Tensor
+    stochastic_depth: Tensor
     init_scale: Tensor
 
     @classmethod

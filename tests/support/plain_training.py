@@ -52,7 +52,9 @@ class PlainTrial:
         self.config, self.data = config, data
         train = config.train
         self.module = build(config.model, data.shape, data.num_classes).to(data.x_train_NCHW.dtype)
-        initialize(self.module, config.model.init, train.seed)
+        initialize(
+            self.module, config.model.init, train.seed, activation=config.model.activation, bias=config.model.init_bias
+        )
         self.weights = [parameter for parameter in self.module.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.module.parameters() if parameter.ndim <= 1]
         with torch.no_grad():

@@ -20,6 +20,7 @@ from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import freeze
 from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.device import TrainingData
+from hpsearch.models import NOISES, build, net_size
 from hpsearch.results import EpochResult, TrialSpec
 from hpsearch.search.checks.advice import either, more_capacity, other_training, scaled_inputs, smaller_weights
 from hpsearch.search.checks.findings import Finding, four_digits
@@ -95,6 +96,13 @@ def check_data(data: TrainingData) -> Finding:
     elif abs(mean) > std:
         notes.append("the mean of the inputs is not near 0: data.normalize = channel or pixel")
     return Finding("data", "note" if notes else "ok", text, "; ".join(notes), measured)
+
+
+def check_size(config: StudyConfig, data: TrainingData) -> Finding:
+    """Parameters of the net, and multiply-adds of one image; of a frozen body's head, where that is all that runs."""
+    model, shape = data.trained_net(config.model)
+    size = net_size(build(model, shape, data.num_classes, config.train.seed), shape)
+    return Finding("net", "ok", str(size), "", size._asdict())
 
 
 def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding, Finding]:
@@ -297,7 +305,7 @@ def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     return config.model_copy(
         update={
             "train": config.train.model_copy(update=off | train),
-            "model": config.model.model_copy(update={"dropout": 0.0}),
+            "model": config.model.model_copy(update=dict.fromkeys(NOISES, 0.0)),
         }
     )
 
