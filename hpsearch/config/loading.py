@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.augmentation_fit import misfits
+from hpsearch.config.augmentations import AUGMENT, with_strengths
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
 from hpsearch.config.net_names import has_given_weights
@@ -123,6 +125,8 @@ def load_settings(
         refuse_unused_ranges(study, searched)
     used_in = study if searches else study.model_copy(update={"space": {}})
     notes = tuple(map(str, unused_keys(used_in, [*assigned, *flagged])))
+    if any(path.startswith(("data.augment", "data.source")) for path in (*assigned, *flagged, *given)):
+        notes += tuple(misfits(used_in))
     for note in notes:
         log.info(note)
     return Settings(study, run, frozenset(given), frozenset(removed), notes)
@@ -174,6 +178,8 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
     sections = [*StudyConfig.model_fields, "run"]
     if "." not in path:
         path = resolve_path(path)
+    if path.startswith(f"data.{AUGMENT}"):
+        return _assign_strength(values, path, value)
     *tables, key = path.split(".")
     if tables[0] not in sections:
         raise ConfigError(f"{where}: {tables[0]!r} is not a section of a study file.{nearest(tables[0], sections)}")
@@ -186,6 +192,16 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
             raise ConfigError(f"{where}: {path} is not a key of a study file.")
     table[key] = value
     trust(*names_in({path: value}))
+    return path
+
+
+def _assign_strength(values: dict[str, Any], path: str, value: Any) -> str:
+    """Set that of one kind in the list of data.augment."""
+    data = values.setdefault("data", {})
+    kinds = data.get("augment", []) if isinstance(data, dict) else None
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds):  # else it is refused as it is
+        data["augment"] = list(with_strengths(kinds, {path.removeprefix(f"data.{AUGMENT}"): value}))
     return path
 
 

@@ -52,8 +52,7 @@ def describe(model: type[Section], values: Mapping[str, Any], error: ValidationE
         refused += f": {_shown(wrong)}"
     allowed = _allowed(key, field, finite=first["type"] == "finite_number")
     if first["type"] == "value_error":
-        said = first["msg"].removeprefix("Value error, ")
-        allowed = said if not rest else allowed
+        allowed = first["msg"].removeprefix("Value error, ")
     if wish := wish_of_value(key, wrong):
         return f"{refused}.\n{_sentence(wish)} {_sentence(allowed)}"
     known = _known(field) if isinstance(wrong, str) else []
