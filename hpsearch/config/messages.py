@@ -59,6 +59,7 @@ def describe(model: type[Section], values: Mapping[str, Any], error: ValidationE
     if first["type"] == "literal_error" and known:
         return f"{refused}.{nearest(wrong, known)}"
     path = meant(wrong) if key.endswith("data.source") and isinstance(wrong, str) else None
+    known = [] if ":" in str(wrong) else known  # values are without; a form with its amount is not like one
     close = [path] if path else difflib.get_close_matches(str(wrong), known, n=1, cutoff=0.6)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{refused}.{hint}\n{_sentence(allowed)}"
