@@ -23,6 +23,7 @@ from hpsearch.datasets.listing import images_below
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
 from hpsearch.search.trained_net import TrainedNet
+from hpsearch.training.views import log_probabilities, refuse_unknown_views
 
 MOST_IMAGES = 250  # in a batch
 MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colour
@@ -98,7 +99,13 @@ def _is_npz(path: Path) -> bool:
 
 
 def predict_images(
-    net: TrainedNet, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
+    net: TrainedNet,
+    images: NewImages,
+    device: torch.device,
+    top: int = 1,
+    progress: Progress | None = None,
+    *,
+    views: str | None = None,
 ) -> Iterator[list[Prediction | Unreadable]]:
     """What the net says of each image, in order, a batch at a time.
 
@@ -108,15 +115,17 @@ def predict_images(
         device: where the net runs.
         top: so many classes of each image, at most all.
         progress: hears (done, total) in files.
+        views: flip or ten-crop, over which probabilities are averaged; see `training.views`.
 
     Raises:
         DataError: the net's images are not like image files at all, an array cannot be read, or is of another shape.
         RefusedError, ConfigError: see `TrainedNet.module`.
     """
+    refuse_unknown_views(views)
     pre = net.preprocessing
     if images.has_files:
         one_file: Callable[[Path], Array | Unreadable] = partial(_read, read=partial(decode, recipe=pre.file_recipe))
-    classify = _classifier(net, device, min(top, net.num_classes))
+    classify = _classifier(net, device, min(top, net.num_classes), views)
     size = max(1, min(MOST_IMAGES, MOST_NUMBERS // math.prod(pre.shape)))
     done, total = 0, len(images.paths)
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -154,14 +163,15 @@ def _of_arrays(
 
 
 def _classifier(
-    net: TrainedNet, device: torch.device, num: int
+    net: TrainedNet, device: torch.device, num: int, views: str | None
 ) -> Callable[[Array], list[tuple[tuple[str, float], ...]]]:
     module, names = net.module(device), net.preprocessing.class_names
     like = torch.empty(0, dtype=net.dtype, device=device)
 
     @torch.inference_mode()
     def classify(x_BCHW: Array) -> list[tuple[tuple[str, float], ...]]:
-        logits_BC = module(net.preprocessing.normalize(x_BCHW, like))
+        ready_BCHW = net.preprocessing.normalize(x_BCHW, like)
+        logits_BC = module(ready_BCHW) if views is None else log_probabilities(module, ready_BCHW, views)
         p_BK, class_BK = logits_BC.cpu().double().softmax(1).topk(num)
         return [
             tuple((names[c], p) for p, c in zip(*row, strict=True))
