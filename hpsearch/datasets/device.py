@@ -185,6 +185,11 @@ class TrainingData:
         normalized = isinstance(x_NCHW, Tensor) and x_NCHW.is_floating_point()
         return colours_of(chunks(x_NCHW, COLOURS_CHUNK), self.normalization, normalized=normalized)
 
+    @property
+    def pixels(self) -> Pixels | None:
+        """What is known of pixel values, where augmentation works on them."""
+        return self._pixels
+
     @cached_property
     def _pixels(self) -> Pixels | None:
         """For augmentation that works on pixel values."""
