@@ -1,5 +1,7 @@
 """data.augment: kinds with their strengths, each strength as a hyperparameter, and what fits which images."""
 
+from pathlib import Path
+
 import pytest
 
 from hpsearch.config import hard_limits, is_vector, load_settings
@@ -52,7 +54,7 @@ def test_a_strength_of_nothing_is_off(text):
         ("crop:1.5", "N a whole number of at least 0"),
         ("hue:0.6", "from 0 to 0.5"),
         ("scale:2", "from 0 to 1"),
-        ("brightness:inf", "of at least 0"),
+        ("brightness:inf", "from 0 to 10"),
         ("hflip:1", "Allowed: hflip."),
         ("autoaugment:mnist", "one of cifar10, imagenet, svhn; none: without"),
         ("randaugment:2", "randaugment:N,M (as randaugment:2,9)"),
@@ -92,7 +94,7 @@ def test_strengths_are_searched_as_any_structural_hyperparameter():
     ]  # fmt: skip
     assert not is_vector("data.augment.rotate")
     assert hard_limits("data.augment.rotate") == (0, 180)
-    assert hard_limits("data.augment.noise") == (0, None)
+    assert hard_limits("data.augment.crop") == (0, None)
     assert hard_limits("data.augment.autoaugment") == (None, None)
     keys = {structure_key(config, {"data.augment.rotate": degrees}) for degrees in (3.0, 4.0)}
     assert len(keys) == 2
@@ -147,6 +149,13 @@ MIRRORED = "data.augment has {}, but a mirrored digit of {} is another one, or n
 def test_what_does_not_fit_the_images_is_said_once(data, kinds, space, note):
     sets, spaces = [f"data.augment={kinds}"] * (kinds is not None), [space] * (space is not None)
     assert list(settings_of(*sets, spaces=spaces, data=data).notes) == [note] * (note is not None)
+
+
+def test_the_page_has_each_kind_once():
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
+    table = page.split("| kind |")[1].split("\n\n")[0]
+    for kind in KINDS.values():
+        assert table.count(f"`{kind.form}`") == 1
 
 
 def test_nothing_is_said_of_what_is_only_stored():

@@ -13,6 +13,7 @@ from hpsearch.datasets.draws import Draws
 from hpsearch.datasets.normalization import fit
 from hpsearch.datasets.pixels import Pixels, colours_of
 from hpsearch.datasets.policy_tables import TABLES
+from hpsearch.training.graph import _Watched
 
 NUM = 40
 SHAPES = [(3, 9, 12), (1, 8, 8)]
@@ -278,10 +279,7 @@ def test_where_a_host_would_wait_it_is_the_same(kind, monkeypatch):
     x, pixels, noise = made((3, 9, 12), kind)
     expected = augmentation.augment(kind, x, noise, pixels)
 
-    def refuse(self):
-        raise AssertionError("the host waits")
-
     monkeypatch.setattr(policies, "host_is_free", lambda _: False)
-    monkeypatch.setattr(torch.Tensor, "nonzero", refuse)
-    monkeypatch.setattr(torch.Tensor, "item", refuse)
-    torch.testing.assert_close(augmentation.augment(kind, x, noise, pixels), expected, rtol=1e-12, atol=1e-12)
+    with _Watched():  # refuses what reads a number back, and what gives as many numbers as the data say
+        found = augmentation.augment(kind, x, noise, pixels)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

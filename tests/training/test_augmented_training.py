@@ -8,9 +8,11 @@ from plain_training import PlainTrial, make_config, make_data
 
 from hpsearch.datasets.mixing import MixedLabels
 from hpsearch.results import TrialSpec
+from hpsearch.search.checks.learning_rate import FirstBatches
 from hpsearch.training import Pack
 from hpsearch.training.choice import ENGINES
 from hpsearch.training.data_loss import DataLoss
+from hpsearch.training.images import images_key
 
 KINDS = (
     "hflip", "vflip", "crop:1", "scale:0.5", "translate:0.2", "rotate:20", "brightness:0.3", "contrast:0.3",
@@ -115,3 +117,28 @@ def test_a_gradient_by_hand_is_autograds_for_mixed_labels():
         found_K, delta = loss.with_derivative(logits.detach().transpose(1, 2), mixed)
         torch.testing.assert_close(found_K, loss_K.detach())
         torch.testing.assert_close(delta.transpose(1, 2), expected)
+
+
+def test_trials_of_different_strengths_share_their_images():
+    config = make_config(data__augment=("hflip",))
+    other = config.with_params({"data.augment.rotate": 20.0})
+    assert images_key(config) == images_key(other)
+    assert images_key(config) != images_key(config.with_params({"data.normalize": "pixel"}))
+    data = augmented(("hflip",))
+    turned = data.augmented_by(other.data.augment)
+    assert turned.augment == ("hflip", "rotate:20")
+    assert turned.x_train_NCHW is data.x_train_NCHW
+    frozen = {"model.name": "torchvision:resnet18", "model.pretrained": True, "model.freeze": "all"}
+    of_features = [config.with_params(frozen | {"data.augment": kinds}) for kinds in ((), ("hflip",))]
+    assert images_key(of_features[0]) != images_key(of_features[1])  # features of two views
+
+
+def test_rates_are_tried_on_mixed_images():
+    """The first epochs of a rate search are joined, labels and all."""
+    data = augmented(("mixup:1",), num_train=12)
+    batches = FirstBatches.of(data, 5)
+    config = make_config(epochs=1, model__hidden=(5,))
+    packs = [Pack(config, batches, [TrialSpec(0, {}), TrialSpec(1, {"reg": 0.1})], engine=name) for name in ENGINES]
+    results = [pack.run_epoch().results for pack in packs]
+    for one in results[1:]:
+        assert [r.cost for r in one] == pytest.approx([r.cost for r in results[0]], rel=1e-9)
