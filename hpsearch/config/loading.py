@@ -15,7 +15,7 @@ from hpsearch.config.augmentations import AUGMENT, with_strengths
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
 from hpsearch.config.net_names import has_given_weights
-from hpsearch.config.ranges import Range, dump_range, parse_range, parse_value
+from hpsearch.config.ranges import Range, dotted, dump_range, parse_range, parse_value
 from hpsearch.config.schema import ModelConfig, RunConfig, TrainConfig
 from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
 from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, resolve_path, validate
@@ -83,6 +83,8 @@ def load_settings(
     """
     if file is not None:
         document = _read(file)
+    if document is not None and isinstance(space := document.get("space"), Mapping):
+        document = {**document, "space": dotted(space)}
     values: dict[str, Any] = deepcopy(dict(document if document is not None else stored or {}))
     assigned: list[str] = []
     if document is not None:

@@ -137,7 +137,7 @@ class TrainingData:
         kinds = self.augment if self.augment == (HFLIP_VIEW,) else tuple(map(str, active(self.augment)))
         noises = [(kind, draw_noise(kind, self.num_train, generator, draws).to(device)) for kind in kinds]
         images = self.x_train_NCHW, self.y_train_N, self._normalizer()
-        return Epoch(seed, number, *images, order_N, tuple(noises), bounds, self._pixels)
+        return Epoch(seed, number, *images, order_N, tuple(noises), bounds, self.pixels)
 
     def augmented_by(self, kinds: tuple[str, ...]) -> TrainingData:
         """The same images with another list of augmentations; features of images stay as they are."""
@@ -185,14 +185,9 @@ class TrainingData:
         normalized = isinstance(x_NCHW, Tensor) and x_NCHW.is_floating_point()
         return colours_of(chunks(x_NCHW, COLOURS_CHUNK), self.normalization, normalized=normalized)
 
-    @property
+    @cached_property
     def pixels(self) -> Pixels | None:
         """What is known of pixel values, where augmentation works on them."""
-        return self._pixels
-
-    @cached_property
-    def _pixels(self) -> Pixels | None:
-        """For augmentation that works on pixel values."""
         if not self._looks_at_pixels:
             return None
         return Pixels(self.normalization, self._colours, self.x_val_NCHW)

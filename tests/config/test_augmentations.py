@@ -106,6 +106,16 @@ def test_strengths_are_searched_as_any_structural_hyperparameter():
     assert structure_key(config.with_params(one), {}) == structure_key(config, one)
 
 
+@pytest.mark.parametrize("key", ['"data.augment.rotate"', "data.augment.rotate", "rotate"])
+def test_a_study_file_names_a_strength_with_and_without_quotes(tmp_path, key):
+    file = tmp_path / "study.toml"
+    ranges = ["lr = { log = [1e-3, 1] }", key + " = { uniform = [0, 30] }", "model.dropout = { uniform = [0, 0.5] }"]
+    file.write_text("\n".join(["[space]", *ranges]))
+    space = load_settings(file).study.space
+    assert space.keys() == {"lr", "data.augment.rotate", "model.dropout"}
+    assert space["data.augment.rotate"].high == 30
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [
