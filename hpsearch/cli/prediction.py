@@ -13,7 +13,7 @@ import typer
 
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import read_settings
-from hpsearch.cli.retraining import TrustOption
+from hpsearch.cli.retraining import TrustOption, ViewsOption
 from hpsearch.errors import ConfigError, DataError
 from hpsearch.wording import count_text
 
@@ -36,6 +36,7 @@ def predict(
     ] = False,
     top: Annotated[int, typer.Option(min=1, metavar="K", help="The K likeliest classes of each image.")] = 1,
     file: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout if not given.")] = None,
+    views: ViewsOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -68,7 +69,7 @@ def predict(
     rows_are_seen = file is None and sys.stdout.isatty()  # and show by themselves how far it is
     with data_progress(output.silent or rows_are_seen) as progress:
         net, whose = _asked(db, study, trial, ensemble, run, progress)
-        batches = predict_images(net, images, resolve_device(run.device), top, progress)
+        batches = predict_images(net, images, resolve_device(run.device), top, progress, views=views)
         first = next(batches)  # what is wrong with net or device is said before anything is written
         names = net.preprocessing.class_names
         about: dict[str, Any] = {"study": study, **whose, "classes": list(names)}

@@ -19,6 +19,11 @@ TrustOption = Annotated[
     typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
 ]
 
+ViewsOption = Annotated[
+    str | None,
+    typer.Option(metavar="VIEWS", help="Average over views of an image: flip, or ten-crop."),
+]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -42,6 +47,7 @@ def final_test(
         bool,
         typer.Option("--train-on-val", help="Train on the validation images, too, for the trial's best epoch count."),
     ] = False,
+    views: ViewsOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -50,7 +56,8 @@ def final_test(
     The weights are those of the epoch that was the best on the validation images, as in the search. The interval is
     Wilson's of 95% over the choice of test images; more seeds are measured on the same images, so their spread is given
     beside it. Each use is kept with the study, and a second one says so: whoever chooses by test accuracy has no unseen
-    images left.
+    images left. With --views a second number is shown beside the one without: that of the mean probabilities over views
+    of each image.
 
     Example: `hpsearch test fine --seeds 5`
     """
@@ -74,6 +81,7 @@ def final_test(
                 trial,
                 num_seeds=seeds,
                 train_on_val=train_on_val,
+                views=views,
                 progress=progress,
                 seed_ended=seed_ended,
             )
@@ -101,6 +109,11 @@ def _print_test(result: FinalTest) -> None:
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
     if result.mean_at_threshold is not None:
         line("threshold", _threshold_text(result))
+    if result.view_mean is not None:
+        score = (
+            "" if result.metric.is_accuracy else f"; {result.metric.test_column} {value_text(result.view_mean_score)}"
+        )
+        line("views", f"{result.views}: test_acc {result.view_mean:.4f}{score}, from the mean probabilities")
     if result.std is not None:
         exploded = len(result.seeds) - len(result.measured)
         line(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
+from hpsearch.config.augmentations import AUGMENT, KINDS, limits, strength_of, with_strengths
 from hpsearch.config.beginnings import begun
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import CameLater, Positive, Section, Vector
@@ -54,7 +55,7 @@ OPTION = "model.options."
 def hyperparameter_paths() -> list[str]:
     """Dotted paths of all keys that [space] may give a range."""
     paths = [f"{section}.{key}" for section, model in SEARCHABLE.items() for key in model.model_fields]
-    return [path for path in paths if path not in NOT_SEARCHABLE]
+    return [path for path in paths if path not in NOT_SEARCHABLE] + [f"data.{AUGMENT}{kind}" for kind in KINDS]
 
 
 def resolve_path(name: str) -> str:
@@ -67,6 +68,8 @@ def resolve_path(name: str) -> str:
     if name in paths or (name.startswith(OPTION) and name.removeprefix(OPTION).isidentifier()):
         return name
     found = [path for path in paths if path.split(".", 1)[1] == name]
+    if not found and name in KINDS:
+        return f"data.{AUGMENT}{name}"
     if len(found) == 1:
         return found[0]
     if found:
@@ -89,7 +92,7 @@ def is_vector(name: str) -> bool:
 
 def is_vector_key(section: str, key: str) -> bool:
     """As `is_vector`, for any key of [data], [model] and [train], searchable or not."""
-    return not key.startswith("options.") and Vector in SEARCHABLE[section].model_fields[key].metadata
+    return not key.startswith(("options.", AUGMENT)) and Vector in SEARCHABLE[section].model_fields[key].metadata
 
 
 def hard_limits(name: str) -> tuple[float | None, float | None]:
@@ -103,6 +106,8 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
         return None, None
     if key.startswith("options."):
         return None, None
+    if key.startswith(AUGMENT):
+        return limits(key.removeprefix(AUGMENT))
     low: float | None = None
     high: float | None = None
     field = SEARCHABLE[section].model_fields[key]
@@ -187,6 +192,8 @@ class StudyConfig(Section):
         section, key = resolve_path(name).split(".", 1)
         if key.startswith("options."):
             return True
+        if key.startswith(AUGMENT):
+            return KINDS[key.removeprefix(AUGMENT)].number is (int if whole else float)
         annotation = SEARCHABLE[section].model_fields[key].annotation
         return annotation in ((int, float, int | None, Positive | tuple[Positive, ...]) if whole else (float,))
 
@@ -207,6 +214,11 @@ class StudyConfig(Section):
             if options:
                 own = {key.removeprefix("options."): value for key, value in options.items()}
                 values["options"] = {**self.model.options, **own}
+            strengths = {key: values.pop(key) for key in list(values) if key.startswith(AUGMENT)}
+            if strengths:
+                kinds = validate(DataConfig, {"augment": values.get("augment", self.data.augment)}, "data").augment
+                own = {key.removeprefix(AUGMENT): value for key, value in strengths.items()}
+                values["augment"] = with_strengths(kinds, own)
             before = current.model_dump()
             if section == "model" and "name" in values:
                 before = renamed(before, values["name"])
@@ -218,6 +230,8 @@ class StudyConfig(Section):
         section, key = resolve_path(name).split(".", 1)
         if key.startswith("options."):
             return self.model.options.get(key.removeprefix("options."))
+        if key.startswith(AUGMENT):
+            return strength_of(self.data.augment, key.removeprefix(AUGMENT))
         return getattr(getattr(self, section), key)
 
     def stage(self, kind: str) -> StageConfig:

@@ -38,7 +38,9 @@ KEYS = {
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
     r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
-    r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
+    r"mix_?up|cut_?mix|cut_?out|(rand|auto|trivial)_?augment|augment\w*|[hv]flip": (
+        "the key is data.augment, as ['hflip', 'crop:4', 'mixup:0.2']"
+    ),
     r"(grad\w*_)?clip\w*|max_(grad_)?norm": "the key is train.clip_norm: the longest gradient",
     r"gpus?|cuda": "the key is run.device, as cuda:0; the flag for several is --devices",
     r"(im(age|g)_?)?(size|shape)": "the key is data.size, for a folder of images",
@@ -66,8 +68,19 @@ VALUES = {
     },
     "data.augment": {
         r"(horizontal_?)?flip|fliplr|mirror": "did you mean hflip?",
-        r"crop|shift|translate": "did you mean crop:4, which shifts by up to 4 pixels?",
-        r"vflip|flipud|rot\w*|colou?r\w*|jitter|\w*augment\w*|mix_?up|cut\w*|\w*eras\w*": "it is not there yet",
+        r"(vertical_?)flip|flipud": "did you mean vflip?",
+        r"crop|shift": "did you mean crop:4, which shifts by up to 4 pixels?",
+        r"rot\w*": "did you mean rotate:10, which turns by up to 10 degrees?",
+        r"random_?resized_?crop|zoom|scale": "did you mean scale:0.5, which shows half of the area or more?",
+        r"colou?r\w*|jitter(:.*)?": "did you mean brightness:0.4, contrast:0.4 and saturation:0.4?",
+        r"\w*eras\w*(:.*)?|cut_?out": "did you mean cutout:8, a square of 8 pixels?",
+        r"mix_?up": "did you mean mixup:0.2?",
+        r"cut_?mix": "did you mean cutmix:1?",
+        r"auto_?augment\w*": "did you mean autoaugment:cifar10?",
+        r"rand_?augment": "did you mean randaugment:2,9?",
+        r"blur\w*|\w*blur|shear\w*|perspective|grayscale|solarize|posterize|equalize|invert|sharpness|augmix\w*": (
+            "it is not there by itself; randaugment and trivialaugment have most of those"
+        ),
     },
     "train.lr_schedule": {
         r"none|fixed|const": "did you mean constant?",

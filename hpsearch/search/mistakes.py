@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis.export import FORMULA, safe_cell
+from hpsearch.config.augmentations import active
+from hpsearch.datasets.augmentation_sheet import pictures_of_a_step
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Array
 from hpsearch.datasets.splits import sample
@@ -26,11 +28,9 @@ from hpsearch.search.trained_net import TrainedNet
 from hpsearch.training.class_scores import CHUNK
 
 MOST_WRONG = 24  # images
-MOST_AUGMENTED = 8  # images
 # Of all forward passes on a CPU: LeNet sees 10,000 images in colour in a hundredth of it, a ResNet-18 of 32 pixels 900.
 MOST_MULTIPLICATIONS = 5e11
 DIGITS = 6  # of a probability
-FIRST_EPOCH = 1  # whose augmentation is shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +130,6 @@ def augmented(net: TrainedNet, data: TrainingData) -> Sequence[tuple[Array, Arra
 
     Without augmentation there are none.
     """
-    if not data.augment:
+    if not active(data.augment):
         return []
-    epoch = data.epoch(net.stored.seed, FIRST_EPOCH, min(MOST_AUGMENTED, data.num_train))
-    x_BCHW, _ = epoch.batch(0)
-    before_BCHW = data.train_images(epoch.order_M[: len(x_BCHW)])
-    return list(zip(*map(net.preprocessing.pictures, (before_BCHW, x_BCHW)), strict=True))
+    return list(zip(*pictures_of_a_step(data, net.stored.seed, 1, net.stored.config.train.batch_size), strict=True))

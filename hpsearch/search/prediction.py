@@ -26,6 +26,7 @@ from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
 from hpsearch.training.threshold import Threshold
+from hpsearch.training.views import refuse_unknown_views
 
 MOST_IMAGES = 250  # in a batch
 MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colour
@@ -118,12 +119,18 @@ class Classifier(Protocol):
     def threshold(self) -> Threshold | None:
         """From which probability on the second of two classes counts; None: the likeliest class does."""
 
-    def classifier(self, device: torch.device) -> Callable[[Array], Tensor]:
+    def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
         """From images as they were stored to probabilities, see `TrainedNet.classifier`."""
 
 
 def predict_images(
-    net: Classifier, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
+    net: Classifier,
+    images: NewImages,
+    device: torch.device,
+    top: int = 1,
+    progress: Progress | None = None,
+    *,
+    views: str | None = None,
 ) -> Iterator[list[Prediction | Unreadable]]:
     """What the net says of each image, in order, a batch at a time.
 
@@ -133,15 +140,17 @@ def predict_images(
         device: where the net runs.
         top: so many classes of each image, at most all.
         progress: hears (done, total) in files.
+        views: flip or ten-crop, over which probabilities are averaged; see `training.views`.
 
     Raises:
         DataError: the net's images are not like image files at all, an array cannot be read, or is of another shape.
         RefusedError, ConfigError: see `TrainedNet.module`.
     """
+    refuse_unknown_views(views)
     pre = net.preprocessing
     if images.has_files:
         one_file: Callable[[Path], Array | Unreadable] = partial(_read, read=partial(decode, recipe=pre.file_recipe))
-    classify = _classifier(net, device, min(top, net.num_classes))
+    classify = _classifier(net, device, min(top, net.num_classes), views)
     size = max(1, min(MOST_IMAGES, MOST_NUMBERS // math.prod(pre.shape)))
     done, total = 0, len(images.paths)
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -179,9 +188,9 @@ def _of_arrays(
 
 
 def _classifier(
-    net: Classifier, device: torch.device, num: int
+    net: Classifier, device: torch.device, num: int, views: str | None
 ) -> Callable[[Array], list[tuple[tuple[str, float], ...]]]:
-    probabilities, names = net.classifier(device), net.preprocessing.class_names
+    probabilities, names = net.classifier(device, views), net.preprocessing.class_names
 
     def classify(x_BCHW: Array) -> list[tuple[tuple[str, float], ...]]:
         p_BC = probabilities(x_BCHW)

@@ -42,9 +42,9 @@ class TrainedEnsemble:
     def threshold(self) -> None:
         """None: each net's own is not that of their mean."""
 
-    def classifier(self, device: torch.device) -> Callable[[Array], Tensor]:
+    def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
         """As `TrainedNet.classifier`, which says what it raises."""
-        asked = [net.classifier(device) for net in self.nets]
+        asked = [net.classifier(device, views) for net in self.nets]
 
         def classify(x_BCHW: Array) -> Tensor:
             said = [weight * ask(x_BCHW) for weight, ask in zip(self.weights, asked, strict=True)]

@@ -21,6 +21,7 @@ from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.threshold import HALF, Threshold
+from hpsearch.training.views import log_probabilities
 from hpsearch.worker.best_weights import read_threshold, read_weights
 
 
@@ -62,8 +63,10 @@ class TrainedNet:
             ) from None
         return net.to(device, self.dtype).eval()
 
-    def classifier(self, device: torch.device) -> Callable[[Array], Tensor]:
+    def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
         """From images as they were stored, B,C,H,W, to the probabilities of the classes, B,C in float64 on the CPU.
+
+        With `views` they are averaged over those, see `training.views`.
 
         Raises:
             RefusedError, ConfigError: as `module`.
@@ -72,7 +75,8 @@ class TrainedNet:
 
         @torch.inference_mode()
         def classify(x_BCHW: Array) -> Tensor:
-            logits_BC: Tensor = module(self.preprocessing.normalize(x_BCHW, like))
+            ready_BCHW = self.preprocessing.normalize(x_BCHW, like)
+            logits_BC: Tensor = module(ready_BCHW) if views is None else log_probabilities(module, ready_BCHW, views)
             return logits_BC.cpu().double().softmax(1)
 
         return classify

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import StudyConfig
+from hpsearch.config.augmentations import active
 from hpsearch.config.identity import identified
 from hpsearch.config.net_names import has_given_weights
 from hpsearch.datasets.atomic import replacing
@@ -34,18 +35,18 @@ DIGEST_BYTES = 16
 
 def may_have_features(config: StudyConfig) -> bool:
     """Whether the body gives the same for an image in every step, and in every trial of every seed."""
-    return config.model.freeze == "all" and has_given_weights(dict(config.model)) and not _moves(config)
+    return config.model.freeze == "all" and has_given_weights(dict(config.model)) and not _changes(config)
 
 
 def why_not(config: StudyConfig) -> str | None:
     """What to say where a frozen body has to run in every step nevertheless."""
-    if config.model.freeze != "all" or not has_given_weights(dict(config.model)) or not _moves(config):
+    if config.model.freeze != "all" or not has_given_weights(dict(config.model)) or not _changes(config):
         return None
-    return f"data.augment = {_moves(config)[0]} moves each image anew, so the frozen body runs in every step"
+    return f"data.augment = {_changes(config)[0]} changes each image anew, so the frozen body runs in every step"
 
 
-def _moves(config: StudyConfig) -> list[str]:
-    return [kind for kind in config.data.augment if kind != "hflip"]
+def _changes(config: StudyConfig) -> list[str]:
+    return [text for each in active(config.data.augment) if (text := str(each)) != "hflip"]
 
 
 def with_features(config: StudyConfig, data: TrainingData, cache_dir: Path) -> TrainingData:

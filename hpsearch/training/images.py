@@ -57,10 +57,14 @@ def as_trained(config: StudyConfig, data: TrainingData, run: RunConfig) -> Train
 
 
 def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
-    """Equal for two configs whose images are the same: those of pretrained nets are normalized by the net."""
+    """Equal for two configs whose images are the same, but for `TrainingData.augmented_by`.
+
+    Those of pretrained nets are normalized by the net, and their features are of images as they are, or flipped, too.
+    """
     model = config.model
     features = f"{model.name} {model.pretrained} {model.weights}" if may_have_features(config) else ""
-    return config.data, model.name if config.data.normalize == "pretrained" else "", features
+    data = config.data if features else config.data.model_copy(update={"augment": ()})
+    return data, model.name if config.data.normalize == "pretrained" else "", features
 
 
 def _moments(config: StudyConfig) -> Moments | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import TrainConfig
+from hpsearch.datasets.mixing import Labels
 from hpsearch.errors import EngineError
 from hpsearch.models import NOISY, drawn_weight_names, weight_names
 from hpsearch.models.stages import parts_of
@@ -149,7 +150,7 @@ class PackState:
         self.store(buffers, frozen_K)
         self.average(frozen_K)
 
-    def weigh(self, y_B: Tensor, slots: slice = slice(None)) -> None:
+    def weigh(self, y_B: Labels, slots: slice = slice(None)) -> None:
         """Say what the images of a minibatch count in these slots, before `advance`; of use to accumulation alone."""
         if self.accumulation is not None:
             self.accumulation.weight_K[slots] = self.loss.weight(y_B)

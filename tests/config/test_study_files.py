@@ -15,6 +15,7 @@ from hpsearch.config import (
     is_vector,
     load_settings,
 )
+from hpsearch.config.augmentations import AUGMENTATIONS
 from hpsearch.config.fields import Known
 from hpsearch.config.study import canonical_name, hyperparameter_paths
 from hpsearch.config.template import commented_study_file
@@ -97,7 +98,10 @@ def test_space_flags_join_replace_and_remove():
         ("[data]\nsource = 'cifar11'\n", ["data.source = 'cifar11'", "cifar10", "folder:PATH"]),
         ("[data]\nsource = 'folder:'\n", ["data.source = 'folder:'", "folder:PATH"]),
         ("[data]\nval = 1.5\n", ["data.val = 1.5", "share below 1"]),
-        ("[data]\naugment = ['vflip']\n", ["data.augment = ['vflip']", "'vflip'", "hflip, crop:N"]),
+        (
+            "[data]\naugment = ['flop']\n",
+            ["data.augment = ['flop']", "'flop'", "hflip, vflip", "crop:N"],
+        ),
         (
             "[data.synthetic]\nshape = [0, 1, 1]\n",
             ["data.synthetic.shape = [0, 1, 1]", "three whole numbers of at least 1: [3, 32, 32]"],
@@ -260,13 +264,13 @@ def test_every_key_says_what_it_takes_in_our_words(section, key):
         (
             "[data]\naugment = 'flip'\n",
             "data.augment = 'flip' is not allowed.\n"
-            'Did you mean hflip? Allowed: a list of hflip, crop:N (as crop:4): ["hflip", "crop:4"].',
+            f'Did you mean hflip? Allowed: a list of {AUGMENTATIONS}: ["hflip", "crop:4"].',
         ),
         (
             "[data]\naugment = ['hflip', 'crop']\n",
             "data.augment = ['hflip', 'crop'] is not allowed: 'crop'.\n"
             "Did you mean crop:4, which shifts by up to 4 pixels? "
-            'Allowed: a list of hflip, crop:N (as crop:4): ["hflip", "crop:4"].',
+            "Allowed: crop:N (as crop:4), N a whole number of at least 0: pixels of a shift, each way; 0: without.",
         ),
         (
             "[model]\nname = 'resnet18'\n",

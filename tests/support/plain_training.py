@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.mixing import MixedLabels
 from hpsearch.datasets.normalization import fit
 from hpsearch.models import build, initialize
 from hpsearch.runtime import step_seed
@@ -162,6 +163,9 @@ class PlainTrial:
         return self._class_weights()[y_B].sum().item() if balanced else len(y_B)
 
     def _data_loss(self, logits_BC, y_B):
+        if isinstance(y_B, MixedLabels):
+            first, second = (self._data_loss(logits_BC, labels) for labels in (y_B.first_B, y_B.second_B))
+            return float(y_B.share) * first + (1 - float(y_B.share)) * second
         train, weight = self.config.train, None
         if train.class_weights == "balanced":
             weight = self._class_weights().to(logits_BC.dtype)

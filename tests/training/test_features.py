@@ -101,5 +101,5 @@ def test_what_moves_images_anew_trains_through_the_body(weights):
     assert not may_have_features(frozen(weights, freeze=1))
     config = frozen(weights, ("hflip", "crop:4"))
     assert not may_have_features(config)
-    assert why_not(config).startswith("data.augment = crop:4 moves each image anew")
+    assert why_not(config).startswith("data.augment = crop:4 changes each image anew")
     assert why_not(frozen(weights)) is None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.mixing import Labels
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused.convolutions import Convolutions
 from hpsearch.training.fused.layers import Linear
@@ -41,7 +42,7 @@ class FusedEngine(StackedEngine):
         self._prepare()
 
     @override
-    def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
+    def step(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> None:
         seed_noise(x_BCHW.device, noise_seed)
         self._advance(x_BCHW, y_B)
 
@@ -53,7 +54,7 @@ class FusedEngine(StackedEngine):
             self._steps.run(epochs[:1], steps)
 
     @override
-    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+    def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         seed_noise(x_BCHW.device, noise_seed)
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
@@ -101,7 +102,7 @@ class FusedEngine(StackedEngine):
         return RecordedSteps(recorder, [self._advance], lambda: None, state.cost_sum_K, places=state.accumulation)
 
     @torch.no_grad()
-    def _advance(self, x_BCHW: Tensor, y_B: Tensor) -> None:
+    def _advance(self, x_BCHW: Tensor, y_B: Labels) -> None:
         state = self.state
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
@@ -142,7 +143,7 @@ class FusedEngine(StackedEngine):
         return a
 
     @torch.no_grad()
-    def _backward(self, x_BCHW: Tensor, y_B: Tensor, buffers: Stacked) -> tuple[Tensor, Stacked]:
+    def _backward(self, x_BCHW: Tensor, y_B: Labels, buffers: Stacked) -> tuple[Tensor, Stacked]:
         """(loss_K, gradients) of all but the linear layers' weights, which their layers hold ready."""
         logits_KCB = self._forward(x_BCHW, buffers)
         loss_K, delta = self.state.loss.with_derivative(logits_KCB, y_B)
