@@ -36,7 +36,7 @@ def here(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(15):
+        for number in range(11):
             pixels = (random.integers(0, 120, (32, 32, 3)) + 100 * label).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     torch.manual_seed(0)
