@@ -126,7 +126,8 @@ class TrainingData:
     def epoch(self, seed: int, number: int, batch_size: int) -> Epoch:
         """An epoch's minibatches: shuffled and augmented, from (seed, number) alone; the first is 1.
 
-        All chance is drawn on the CPU, so that every device sees the same.
+        Which images are mixed, and by what shares, is drawn for each batch, so it depends on their size, too. All
+        chance is drawn on the CPU, so that every device sees the same.
         """
         generator = torch.Generator().manual_seed(step_seed(seed, number, 0, "batches"))
         device = self.x_train_NCHW.device
