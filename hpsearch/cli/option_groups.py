@@ -69,7 +69,7 @@ class Trained(OptionGroup):
     data: Annotated[
         str | None, typer.Option(help="digits, cifar10, folder:PATH, csv:PATH, npz:PATH, ... See: hpsearch data list.")
     ] = None
-    model: Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet, resnet, or MODULE:FUNCTION.")] = None
+    model: Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet, vgg, resnet, MODULE:FUNCTION.")] = None
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: train.batch_size=50. Repeatable."),

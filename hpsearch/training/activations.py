@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -96,7 +96,9 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
 
     def observe(name: str, module: nn.Module, output: Tensor) -> None:
         calls[name] += 1  # a ResNet calls one module twice in a block
-        layers.append(_measure(name if calls[name] == 1 else f"{name}#{calls[name]}", module, output))
+        found = _measure(name if calls[name] == 1 else f"{name}#{calls[name]}", module, output)
+        # Fixup's branches begin at 0, and with them the channels that a shortcut pads: they wait for the first steps.
+        layers.append(replace(found, dead=0.0) if config.init == "fixup" else found)
 
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: observe(name, module, output))

@@ -41,11 +41,12 @@ def default_engine(model: str, device: torch.device) -> str:
     On one CPU core a step of LeNet took 5 ms a trial with fused, 9 with loop and 15 with vmap, whose convolutions and
     pools are not in channels-last memory; a convnet 32, 40 and more. On an H100 a step of 100 LeNets took 5.6 ms with
     fused and 13.8 with vmap, of 32 convnets 8.1 and 10.0 (torch 2.11, an older version of these engines). A ResNet
-    fills a GPU alone.
+    fills a GPU alone, and a VGG a CPU: a step of 3 VGG-11 with batch normalization, on 16 images of 32 pixels, took a
+    CPU core 0.9 s with loop, 1.1 with vmap and 1.2 with fused.
     """
-    if model in ("linear", "mlp") or (device.type in ("cpu", "cuda") and model in ("lenet", "convnet", "vgg")):
+    if model in ("linear", "mlp") or (device.type in ("cpu", "cuda") and model in ("lenet", "convnet")):
         return "fused"
-    if device.type == "cuda" and model != "resnet":
+    if device.type == "cuda" and model not in ("vgg", "resnet"):
         return "vmap"
     return "loop"
 

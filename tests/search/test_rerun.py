@@ -69,6 +69,26 @@ def test_every_trial_of_a_stage_follows_its_curve_alone(db, tiny):
         assert result.other_versions == {}
 
 
+def test_trials_of_searched_nets_follow_their_curves(db, tiny):
+    """Whatever of a net is searched, its weights and its noise are those of the trial alone."""
+    space = [
+        "reg=none",
+        "lr=log(1e-4,1e-3)",
+        "norm=choice(none,layer,group)",
+        "activation=choice(elu,none)",
+        "init=choice(lsuv,orthogonal)",
+        "dropconnect=uniform(0,0.5)",
+        "dropout=uniform(0,0.5)",
+    ]
+    net = {"model__name": "convnet", "model__channels": [4], "model__groups": 2, "model__dropout_at": "all"}
+    settings = tiny(**net, model__convs=[2], model__pool="average", coarse__trials=6, space=space)
+    evidence = search(db, settings)
+    assert complete(evidence) == list(range(6))
+    for number in (0, 3, 5):
+        result = rerun(db, settings.run, "coarse", number, num_seeds=1)
+        assert result.comparison.match in ("exact", "rounding")
+
+
 def test_in_float64_the_curve_is_the_same_to_the_last_digits(db, tiny):
     settings = tiny(train__precision="float64")
     for number in complete(search(db, settings)):

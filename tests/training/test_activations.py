@@ -90,6 +90,27 @@ def test_nets_by_their_defaults_are_healthy_with_he(model):
     assert activations(ModelConfig(name=model), 0, X, 10).verdict == "healthy"
 
 
+def test_nets_of_other_kinds_are_healthy_where_their_weights_fit():
+    small = {"name": "resnet", "depth": 20, "norm": "none"}
+    for keys in (
+        {"init": "lsuv", "hidden": (100,) * 8},
+        {"init": "orthogonal", "hidden": (100,) * 8, "activation": "leaky_relu"},
+        {"init": "xavier", "hidden": (100,) * 8, "activation": "none"},
+        {"name": "convnet", "norm": "group", "activation": "silu", "pool": "average"},
+        {**small, "init": "fixup"},
+    ):
+        found = activations(ModelConfig(**keys), 0, X, 10)
+        assert (found.verdict, len(found.layers) > 2) == ("healthy", True), keys
+
+
+def test_layers_without_an_activation_are_seen_too():
+    found = activations(ModelConfig(hidden=(100,) * 8, activation="none", init="lecun98"), 0, X, 10)
+    assert [layer.layer for layer in found.layers] == [f"fc_act{index}" for index in range(1, 9)]
+    ratios = [later.std / earlier.std for earlier, later in pairwise(found.layers)]
+    assert ratios == pytest.approx([3**-0.5] * 7, rel=0.15)  # a third of the variance is left by each
+    assert found.verdict == "collapsing"
+
+
 def test_batch_normalization_makes_the_scale_of_the_weights_irrelevant():
     plain, scaled = (deep(batch_norm=True, init="he", init_scale=scale) for scale in (1.0, 100.0))
     assert scaled.verdict == "healthy"

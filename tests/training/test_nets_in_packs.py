@@ -6,6 +6,8 @@ import pytest
 import torch
 from plain_training import PlainTrial, make_config, make_data
 
+from hpsearch.models import build_initialized
+from hpsearch.models.lsuv import NUM_IMAGES
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
 
@@ -110,6 +112,21 @@ def test_a_trial_goes_on_from_a_snapshot_and_beside_fewer(data, net):
     for number in (1, 2):
         for name, tensor in again.state(number).items():
             torch.testing.assert_close(tensor, whole.state(number)[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["loop", "vmap", "fused"])
+def test_lsuv_begins_with_the_same_weights_for_all_trials_and_engines(data, engine):
+    config = make_config(1, model__init="lsuv", model__hidden=(6, 5), model__dropout=0.3)
+    specs = [TrialSpec(0), TrialSpec(1, {"model.init_scale": 2.0, "model.dropout": 0.0})]
+    pack = Pack(config, data, specs, engine=engine)
+    images = data.train_sample(NUM_IMAGES)[0]
+    expected = build_initialized(config.model, data.shape, data.num_classes, config.train.seed, images)
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(pack.state(0, "last")[name], tensor)
+        scale = 2.0 if name.endswith("weight") else 1.0
+        assert torch.equal(pack.state(1, "last")[name], scale * tensor)
+    first = expected.eval()[:2](images)
+    assert first.std(correction=0).item() == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["loop", "fused"])

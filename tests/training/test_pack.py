@@ -126,11 +126,11 @@ def test_refuses_trials_that_do_not_fit(data):
 
 def test_auto_engine(data):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [default_engine(name, cpu) for name in ("linear", "mlp", "lenet", "convnet", "resnet")] == [
-        "fused", "fused", "fused", "fused", "loop",
+    assert [default_engine(name, cpu) for name in ("linear", "mlp", "lenet", "convnet", "vgg", "resnet")] == [
+        "fused", "fused", "fused", "fused", "loop", "loop",
     ]  # fmt: skip
-    nets = ("mlp", "lenet", "convnet", "resnet", "nets:small")
-    assert [default_engine(name, cuda) for name in nets] == ["fused", "fused", "fused", "loop", "vmap"]
+    nets = ("mlp", "lenet", "convnet", "vgg", "resnet", "nets:small")
+    assert [default_engine(name, cuda) for name in nets] == ["fused", "fused", "fused", "loop", "loop", "vmap"]
     assert Pack(make_config(), data, [TrialSpec(0)]).engine == "fused"
 
 
