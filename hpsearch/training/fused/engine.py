@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.errors import EngineError
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused.convolutions import Convolutions
 from hpsearch.training.fused.layers import Linear
@@ -37,6 +38,10 @@ class FusedEngine(StackedEngine):
     name = "fused"
 
     def __init__(self, module: nn.Module, state: PackState) -> None:
+        if state.train.precision == "float16":
+            raise EngineError(
+                "train.precision = 'float16' does not run under fused.\nAllowed: bfloat16, float32, float64."
+            )
         super().__init__(module, state)
         # Gradients that are added up first wait for their update together, so none is made layer by layer.
         layer_by_layer = state.lr_K.device.type == "cpu" and state.accumulation is None
