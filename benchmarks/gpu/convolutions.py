@@ -61,7 +61,7 @@ def _layers(bench: Bench, net: str, precision: str, width: int) -> Iterator[tupl
     data = bench.images
     module = build_initialized(config.model, data.shape, data.num_classes, config.train.seed)
     like = torch.empty(0, dtype=PRECISIONS[precision], device=bench.device)
-    state = PackState(module, Vectors.of([config] * width), config.train, data.num_classes, like)
+    state = PackState(module, Vectors.of([config] * width), config.train, data.num_classes, 1, like)
     named = list(itertools.takewhile(lambda each: type(each[1]) is not nn.Flatten, module.named_children()))
     operators = convolutional_operators(named, state, slice(None))
     a = data.train_images()[: bench.sizes.batch].to(like).contiguous(memory_format=torch.channels_last)

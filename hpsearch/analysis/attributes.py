@@ -21,6 +21,8 @@ ROUNDING = "hpsearch.rounding"  # of products and convolutions, where they have 
 FITTED = "hpsearch.fitted"  # what was asked for, of a stage made to fit a time
 STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's clock
 TESTS = "hpsearch.tests"  # each use of the test set
+TRAININGS = "hpsearch.trainings"  # of its trials, again, for ensembles: where the weights are
+ENSEMBLE = "hpsearch.ensemble"  # the last one that was made of its trials, first or alone
 
 # of a trial
 REASON = "reason"  # why a trial ended before its time: exploded, stopped early, or the pruner's name

@@ -12,7 +12,7 @@ from typing import Any
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.config import StudyConfig
 from hpsearch.config.default_ranges import default_space
-from hpsearch.config.net_names import has_given_weights
+from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import dump_range, parse_value
 
 Words = list[str]
@@ -37,7 +37,9 @@ def usual_space(config: Plain) -> dict[str, Any]:
     default = {"model": StudyConfig().model.name, "train": StudyConfig().train.optimizer}
     model = config.get("model", {}).get("name", default["model"])
     optimizer = config.get("train", {}).get("optimizer", default["train"])
-    space = default_space(model, optimizer, pretrained=has_given_weights(config.get("model", {})))
+    plain = config.get("model", {})
+    pretrained, trains_body = has_given_weights(plain), trains_given_body(plain)
+    space = default_space(model, optimizer, pretrained=pretrained, trains_body=trains_body)
     return {name: dump_range(range_) for name, range_ in space.items()}
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
+from hpsearch.analysis.kept_ensembles import KeptEnsemble, KeptTraining, kept_ensemble, kept_training
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
 from hpsearch.results import Direction, Explosion, plain
 from hpsearch.storage import Outcome, StudyRow, TrialRow
@@ -107,6 +108,10 @@ class StageRecord:
     """On the database's clock."""
     tests: tuple[Mapping[str, Any], ...] = ()
     """Each use of the test set."""
+    trainings: tuple[KeptTraining, ...] = ()
+    """Of its trials, again, with weights that are kept for ensembles."""
+    ensemble: KeptEnsemble | None = None
+    """The last one that was made of its trials, first or alone."""
 
     @property
     def is_training(self) -> bool:
@@ -236,6 +241,10 @@ def stage_record(study: StudyRow) -> StageRecord:
         fitted=_fitted(kept.get(attributes.FITTED)),
         stop_asked_at=_number(kept.get(attributes.STOP)),
         tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
+        trainings=tuple(
+            training for row in _list(kept.get(attributes.TRAININGS)) if (training := kept_training(row)) is not None
+        ),
+        ensemble=kept_ensemble(kept.get(attributes.ENSEMBLE)),
     )
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpsearch.analysis.commands import usual_space
+from hpsearch.config.augmentation_fit import UPRIGHT
 from hpsearch.wording import count_text
 
 Plain = Mapping[str, Any]
 Shape = tuple[int, int, int]  # channels, height, width
 
 FULLY_CONNECTED = ("linear", "mlp")
-UPRIGHT = ("digits", "mnist", "svhn")  # of which a mirrored image is another one, or none
 SMALLEST_SIDE = 8  # pixels; below, convolutions and pools have nothing to do
 MAX_BLOCKS = 4  # of a convnet that is made larger block by block; then a ResNet
 DROPOUT = 0.3  # a middling share; what is best is to be searched

@@ -11,6 +11,7 @@ from hpsearch.cli import (
     compare,
     dashboard,
     data,
+    ensemble,
     fleet,
     prediction,
     procedure,
@@ -62,6 +63,7 @@ app.command()(results.best)
 app.command()(results.boundary)
 app.command()(trial.trial)
 app.command()(retraining.rerun)
+app.command()(ensemble.ensemble)
 app.command("test")(retraining.final_test)
 app.command()(prediction.predict)
 app.command()(results.export)

@@ -74,6 +74,7 @@ def _print(found: Check, quiet: bool) -> None:
         _print_curve(report["overfit"].measured)
         _print_activations(report["activations"].measured["inits"])
         _print_rates(report)
+        _print_body_rates(report)
     if not report.ok:
         names = ", ".join(each.name for each in report.failed)
         line("failed", f"{names}; nothing is kept: mend the config and check again", "red")
@@ -136,8 +137,26 @@ def _print_rates(report: CheckReport) -> None:
         )
         for rate in measured["rates"]
     ]
-    show_table(("lr", "verdict", "loss", "val_acc"), rows)
+    show_table(("lr of the head" if "of" in measured else "lr", "verdict", "loss", "val_acc"), rows)
     needed, steps = measured["needed"], measured["steps"]
     line("rates", f"goes down: the loss on training images is below {needed:.3f} after {steps} steps")
     if "low" in measured:
         line("", "coarse --from this check goes on to lower rates where its trials take more steps")
+
+
+def _print_body_rates(report: CheckReport) -> None:
+    """What each factor of the body's rate did, where that was tried."""
+    from hpsearch.cli.output import console, line, show_table
+
+    found = next((each.measured for each in report.findings if each.name == "body rate"), {})
+    if "rates" not in found:
+        return
+    console().print()
+    rows = [
+        (f"{rate['body_lr']:.1e}", rate["verdict"], f"{rate['val_loss']:.3f}" if "val_loss" in rate else "-")
+        for rate in found["rates"]
+    ]
+    show_table(("body_lr", "verdict", "val_loss"), rows)
+    steps, lr, seconds = found["steps"], found["lr"], found["seconds"]
+    line("body", f"{steps} steps at lr {lr:.1e} in {seconds:.3g} s; the lowest validation loss on the way")
+    line("", f"a frozen body has {found['frozen']:.3f}; nearer to it than 5% of ln C is as well")

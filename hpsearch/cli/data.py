@@ -63,8 +63,15 @@ def show(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: data.size=64. Repeatable."),
     ] = None,
+    augment: Annotated[
+        Path | None,
+        typer.Option("--augment", metavar="FILE.png", help="Write a sheet of images before and after data.augment."),
+    ] = None,
 ) -> None:
     """Show a training split: shape, images per class, mean and std before and after normalization; nothing of test.
+
+    With --augment, a picture as well: images as they are and, below, as the first steps of three epochs see them; then
+    the mean image, and the standard deviation of each pixel, the largest as white.
 
     Example: `hpsearch data show folder:photos --set data.size=64`
     """
@@ -76,6 +83,14 @@ def show(
     settings = read_settings(config, sets, flags={"data.source": name})
     with data_progress(output.quiet or output.as_json) as progress:
         shown = describe(settings.study.data, Path(settings.run.data_dir), progress)
+        if augment is not None:
+            from hpsearch.datasets.augmentation_sheet import write_sheet
+            from hpsearch.training.images import load_images
+
+            train = settings.study.train
+            data = load_images(settings.study, settings.run, progress, as_features=False)
+            write_sheet(augment, data, train.seed, train.batch_size)
+            shown["augment"], shown["sheet"] = list(settings.study.data.augment), str(augment)
     if output.as_json:
         typer.echo(json.dumps(shown))
         return
@@ -87,6 +102,8 @@ def show(
     for when in ("before", "after"):
         numbers = shown[when]
         line(when, f"mean {numbers['mean']:.4g}, std {numbers['std']:.4g}  (normalize = {shown['normalize']})")
+    if augment is not None:
+        line("sheet", f"{augment}: {', '.join(shown['augment']) or 'no data.augment'}")
     show_table(("class", "images"), shown["per_class"].items(), right=frozenset({"images"}))
 
 

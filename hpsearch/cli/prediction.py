@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import read_settings
-from hpsearch.cli.retraining import TrustOption
+from hpsearch.cli.retraining import TrustOption, ViewsOption
 from hpsearch.errors import ConfigError, DataError
 from hpsearch.wording import count_text
+
+if TYPE_CHECKING:
+    from hpsearch.config import RunConfig
+    from hpsearch.datasets.images import Progress
+    from hpsearch.search.prediction import Classifier
+    from hpsearch.storage import Database
 
 
 @with_groups
@@ -25,8 +31,12 @@ def predict(
     storage: Storage,
     output: Output,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Not the best trial, but this one.")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="The nets that hpsearch ensemble made of the study, averaged.")
+    ] = False,
     top: Annotated[int, typer.Option(min=1, metavar="K", help="The K likeliest classes of each image.")] = 1,
     file: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout if not given.")] = None,
+    views: ViewsOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -38,29 +48,35 @@ def predict(
 
     Example: `hpsearch predict fine new-photos --top 3 -o predictions.csv`
     """
-    from hpsearch.analysis.study_trials import read_study
     from hpsearch.cli.output import plain_line
     from hpsearch.cli.prediction_rows import CsvRows, JsonRows
     from hpsearch.cli.progress import data_progress
     from hpsearch.datasets.notes import left_out_note
     from hpsearch.runtime import resolve_device, set_threads
     from hpsearch.search.prediction import Prediction, Unreadable, find_images, predict_images
-    from hpsearch.search.trained_net import load_net
+    from hpsearch.search.trained_net import threshold_text
     from hpsearch.storage import open_database
 
+    if ensemble and trial is not None:
+        raise ConfigError("--ensemble and --trial name other nets.\nAllowed: one of them.")
     run = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust).run
     images = find_images(paths)
     if images.left_out and not output.quiet:
         typer.echo(f"note: {left_out_note(images.left_out)}", err=True)
     set_threads(run.threads)
-    evidence = read_study(open_database(run.storage), study)
+    db = open_database(run.storage)
     num_read, unreadable = 0, list[Unreadable]()
     rows_are_seen = file is None and sys.stdout.isatty()  # and show by themselves how far it is
     with data_progress(output.silent or rows_are_seen) as progress:
-        net = load_net(evidence, run, trial, progress)
-        batches = predict_images(net, images, resolve_device(run.device), top, progress)
+        net, whose = _asked(db, study, trial, ensemble, run, progress)
+        batches = predict_images(net, images, resolve_device(run.device), top, progress, views=views)
         first = next(batches)  # what is wrong with net or device is said before anything is written
-        about = {"study": study, "trial": net.stored.trial.number, "classes": list(net.preprocessing.class_names)}
+        names = net.preprocessing.class_names
+        about: dict[str, Any] = {"study": study, **whose, "classes": list(names)}
+        if net.threshold is not None:
+            about["threshold"] = {"class": names[1], "value": net.threshold.value}
+        if not output.quiet and (said := threshold_text(net.threshold, names)):
+            typer.echo(f"note: {plain_line(said)}", err=True)
         with _written(file) as out:
             rows = JsonRows(out, about) if output.as_json else CsvRows(out, min(top, net.num_classes))
             for batch in chain([first], batches):
@@ -75,6 +91,25 @@ def predict(
                 raise DataError(f"no image could be read of {count_text(len(unreadable), 'file')}.")
     if file is not None and not output.quiet:
         typer.echo(f"{count_text(num_read, 'image')} in {file}", err=True)
+
+
+def _asked(
+    db: Database, study: str, trial: int | None, ensemble: bool, run: RunConfig, progress: Progress | None
+) -> tuple[Classifier, dict[str, Any]]:
+    """The net or nets that are asked, and which they are."""
+    from hpsearch.analysis.study_trials import read_study
+    from hpsearch.search.trained_ensemble import load_ensemble
+    from hpsearch.search.trained_net import load_net
+
+    if not ensemble:
+        net = load_net(read_study(db, study), run, trial, progress)
+        return net, {"trial": net.stored.trial.number}
+    nets = load_ensemble(db, study, run, progress)
+    members = [
+        {"study": each.stored.study.name, "trial": each.stored.trial.number, "weight": weight}
+        for each, weight in zip(nets.nets, nets.weights, strict=True)
+    ]
+    return nets, {"ensemble": members}
 
 
 @contextmanager

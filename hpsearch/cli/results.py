@@ -12,11 +12,13 @@ import typer
 from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
 from hpsearch.cli.option_groups import Output, Storage, with_groups
 from hpsearch.cli.options import StudyArgument, read_settings
+from hpsearch.cli.retraining import TrustOption
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.wording import count_text, value_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.study_trials import StudyTrials
+    from hpsearch.config import RunConfig
 
 
 class BestFormat(StrEnum):
@@ -129,13 +131,18 @@ def best(
     weights: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write its net there, for use without hpsearch.")
     ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="--weights: model.onnx, too.")] = False,
     force: Annotated[bool, typer.Option("--force", help="--weights: replace files that are there.")] = False,
+    trust: TrustOption = None,
 ) -> None:
     """Show the best trial; as a study file it can be fed back with -c.
 
     --weights writes three files: weights.safetensors; model.toml with classes, images, normalization, net and where it
     comes from; predict.py, a plain PyTorch script that classifies images with both. A net of MODULE:FUNCTION is
     imported there from your code, all others are spelt out.
+
+    --onnx adds model.onnx, from pixels 0 ... 255 of images of the right size to probabilities: input images, any number
+    of them as B,C,H,W; output probabilities; the classes and model.toml are in its metadata.
 
     Example: `hpsearch best fine -f toml > best.toml && hpsearch train -c best.toml` or `hpsearch best --weights net`
     """
@@ -148,7 +155,12 @@ def best(
 
     evidence = gather_latest(open_storage(storage.storage), study)
     found = best_or_refuse(evidence)
-    files = _write_weights(evidence, storage, weights, force) if weights is not None else []
+    if onnx and weights is None:
+        raise ConfigError("--onnx says what is written to a folder.\nAllowed: with --weights FOLDER.")
+    files: list[Path] = []
+    if weights is not None:
+        run = read_settings(storage=storage.storage, trusted=trust).run
+        files = _write_weights(evidence, run, weights, onnx=onnx, force=force)
     if output.as_json or form is BestFormat.json:
         document = {"study": evidence.study.name, "metric": evidence.metric.name, **trial_as_dict(found)}
         written = {"files": list(map(str, files))} if files else {}
@@ -166,12 +178,12 @@ def best(
         typer.echo(f"weights  in {weights}; without hpsearch: python {files[-1]} IMAGE...", err=True)
 
 
-def _write_weights(evidence: StudyTrials, storage: Storage, folder: Path, force: bool) -> list[Path]:
+def _write_weights(evidence: StudyTrials, run: RunConfig, folder: Path, *, onnx: bool, force: bool) -> list[Path]:
     from hpsearch.search.trained_net import load_net
     from hpsearch.search.weights_folder import refuse_replacing, write_weights
 
     refuse_replacing(folder, force=force)
-    return write_weights(load_net(evidence, read_settings(storage=storage.storage).run), folder)
+    return write_weights(load_net(evidence, run), folder, onnx=onnx)
 
 
 @with_groups

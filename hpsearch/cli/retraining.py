@@ -19,6 +19,11 @@ TrustOption = Annotated[
     typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
 ]
 
+ViewsOption = Annotated[
+    str | None,
+    typer.Option(metavar="VIEWS", help="Average over views of an image: flip, or ten-crop."),
+]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -42,6 +47,7 @@ def final_test(
         bool,
         typer.Option("--train-on-val", help="Train on the validation images, too, for the trial's best epoch count."),
     ] = False,
+    views: ViewsOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -50,12 +56,13 @@ def final_test(
     The weights are those of the epoch that was the best on the validation images, as in the search. The interval is
     Wilson's of 95% over the choice of test images; more seeds are measured on the same images, so their spread is given
     beside it. Each use is kept with the study, and a second one says so: whoever chooses by test accuracy has no unseen
-    images left.
+    images left. With --views a second number is shown beside the one without: that of the mean probabilities over views
+    of each image.
 
     Example: `hpsearch test fine --seeds 5`
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
-    with _signals():
+    with ending_in_order():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.final_measurement import final_test as measure
         from hpsearch.storage import open_database
@@ -74,6 +81,7 @@ def final_test(
                 trial,
                 num_seeds=seeds,
                 train_on_val=train_on_val,
+                views=views,
                 progress=progress,
                 seed_ended=seed_ended,
             )
@@ -99,6 +107,13 @@ def _print_test(result: FinalTest) -> None:
         line(result.metric.test_column, _score_text(result))
     low, high = result.interval
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
+    if result.mean_at_threshold is not None:
+        line("threshold", _threshold_text(result))
+    if result.view_mean is not None:
+        score = (
+            "" if result.metric.is_accuracy else f"; {result.metric.test_column} {value_text(result.view_mean_score)}"
+        )
+        line("views", f"{result.views}: test_acc {result.view_mean:.4f}{score}, from the mean probabilities")
     if result.std is not None:
         exploded = len(result.seeds) - len(result.measured)
         line(
@@ -127,6 +142,18 @@ def _print_test(result: FinalTest) -> None:
             f"all that descends from {result.family}: an accuracy that anything was chosen by is too high",
             "red",
         )
+
+
+def _threshold_text(result: FinalTest) -> str:
+    """What the test images give with thresholds that were found on the validation images."""
+    found = ", ".join(f"{threshold:.4g}" for threshold in result.thresholds if threshold is not None)
+    at, half, text = result.mean_at_threshold, result.mean_score, result.metric.text
+    assert at is not None
+    beside = f" ({text(half)} at 0.5)" if half is not None else ""
+    return (
+        f"{result.class_names[1]} from probability {found} on, found on validation images: "
+        f"{result.metric.test_column} {text(at)}{beside}"
+    )
 
 
 def _score_text(result: FinalTest) -> str:
@@ -174,7 +201,7 @@ def rerun(
     Example: `hpsearch rerun fine 5 --seeds 5`
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
-    with _signals():
+    with ending_in_order():
         from hpsearch.cli.progress import data_progress
         from hpsearch.search.rerun import rerun as train_again
         from hpsearch.storage import open_database
@@ -264,10 +291,10 @@ def _meaning(std: float, gap: float, text: Callable[[float], str]) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def ending_in_order(said: str = "stopped; nothing was written.") -> Iterator[None]:
     """Ctrl-C and SIGTERM end the command with their exit codes."""
     signal.signal(signal.SIGTERM, raise_terminated)
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise StoppedError("stopped; nothing was written.", stopped(stop).exit_code) from None
+        raise StoppedError(said, stopped(stop).exit_code) from None

@@ -14,17 +14,25 @@ from hpsearch.config.ranges import FloatRange, Range
 # below, for nets that are near their optimum already.
 PRETRAINED = 1e-5, 1e-1
 
+# A body that has trained before needs smaller steps than its new head: Howard & Ruder 2018 ("Universal language model
+# fine-tuning for text classification") give lower layers lower rates, 2.6 times a layer. 1 trains all of the net alike,
+# at 1e-3 hardly anything of the body moves while its head learns.
+BODY = 1e-3, 1.0
+
 LECTURES = ("linear", "mlp")  # for which lr [1e-5, 1] and reg [1e-5, 1e5] hold both what is too low and what explodes
 ADAPTIVE = ("adam", "adamw")
 
 
-def default_space(model: str, optimizer: str, *, pretrained: bool = False) -> dict[str, Range]:
-    """Ranges of lr and reg.
+def default_space(
+    model: str, optimizer: str, *, pretrained: bool = False, trains_body: bool = False
+) -> dict[str, Range]:
+    """Ranges of lr and reg; of train.body_lr, too, where a body trains that has trained before.
 
     Args:
         model: its name; a net of the user's counts as a deep one.
         optimizer: its name.
         pretrained: whether it starts from weights of a training before.
+        trains_body: whether more of it trains than its head.
     """
     if model in LECTURES:
         low, high, least_reg, most_reg = 1e-5, 1.0, 1e-5, 1e5
@@ -34,4 +42,8 @@ def default_space(model: str, optimizer: str, *, pretrained: bool = False) -> di
         low, high = PRETRAINED
     if optimizer in ADAPTIVE:
         low, high = (1e-6 if pretrained else 1e-5), high / 10
-    return {"lr": FloatRange(low, high, log=True), "reg": FloatRange(least_reg, most_reg, log=True)}
+    space: dict[str, Range] = {
+        "lr": FloatRange(low, high, log=True),
+        "reg": FloatRange(least_reg, most_reg, log=True),
+    }
+    return {**space, "train.body_lr": FloatRange(*BODY, log=True)} if pretrained and trains_body else space

@@ -8,19 +8,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.beginnings import NO_WEIGHTS
 from hpsearch.config.library_recipes import recipe
 from hpsearch.errors import ConfigError
 
+WEIGHTS = "model.weights"
 CHUNK = 2**20  # bytes hashed in one go
 
 
 def identified(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Plain tables of a config, with weights by their content: a file's hash, or the library's name of its own.
 
+    Those of a choice are known by their path, too, which is the value that trials have.
+
     Raises:
         ConfigError: the file that model.weights names is not there.
     """
-    model = plain.get("model", {})
+    model, space = plain.get("model", {}), plain.get("space", {})
+    if searched := space.get(WEIGHTS, {}).get("choice"):
+        contents = [path if path == NO_WEIGHTS else [path, content_hash(path)] for path in searched]
+        plain = {**plain, "space": {**space, WEIGHTS: {"choice": contents}}}
     if not (model.get("pretrained") or model.get("weights")):
         return dict(plain)
     found = dict(model)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.augmentation_fit import misfits
+from hpsearch.config.augmentations import AUGMENT, with_strengths
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
-from hpsearch.config.net_names import has_given_weights
-from hpsearch.config.ranges import Range, dump_range, parse_range, parse_value
+from hpsearch.config.net_names import has_given_weights, trains_given_body
+from hpsearch.config.ranges import Range, dotted, dump_range, parse_range, parse_value
 from hpsearch.config.schema import ModelConfig, RunConfig, TrainConfig
 from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
 from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, resolve_path, validate
@@ -81,6 +83,8 @@ def load_settings(
     """
     if file is not None:
         document = _read(file)
+    if document is not None and isinstance(space := document.get("space"), Mapping):
+        document = {**document, "space": dotted(space)}
     values: dict[str, Any] = deepcopy(dict(document if document is not None else stored or {}))
     assigned: list[str] = []
     if document is not None:
@@ -123,6 +127,8 @@ def load_settings(
         refuse_unused_ranges(study, searched)
     used_in = study if searches else study.model_copy(update={"space": {}})
     notes = tuple(map(str, unused_keys(used_in, [*assigned, *flagged])))
+    if any(path.startswith(("data.augment", "data.source")) for path in (*assigned, *flagged, *given)):
+        notes += tuple(misfits(used_in))
     for note in notes:
         log.info(note)
     return Settings(study, run, frozenset(given), frozenset(removed), notes)
@@ -174,6 +180,8 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
     sections = [*StudyConfig.model_fields, "run"]
     if "." not in path:
         path = resolve_path(path)
+    if path.startswith(f"data.{AUGMENT}"):
+        return _assign_strength(values, path, value)
     *tables, key = path.split(".")
     if tables[0] not in sections:
         raise ConfigError(f"{where}: {tables[0]!r} is not a section of a study file.{nearest(tables[0], sections)}")
@@ -189,6 +197,16 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> str:
     return path
 
 
+def _assign_strength(values: dict[str, Any], path: str, value: Any) -> str:
+    """Set that of one kind in the list of data.augment."""
+    data = values.setdefault("data", {})
+    kinds = data.get("augment", []) if isinstance(data, dict) else None
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds):  # else it is refused as it is
+        data["augment"] = list(with_strengths(kinds, {path.removeprefix(f"data.{AUGMENT}"): value}))
+    return path
+
+
 def _default_space(values: Mapping[str, Any]) -> dict[str, Range]:
     """That of a document that has none, as far as it can be understood before it is validated."""
     said = {}
@@ -200,8 +218,9 @@ def _default_space(values: Mapping[str, Any]) -> dict[str, Range]:
         found = table.get(key, default) if isinstance(table, Mapping) else default
         said[section] = found if isinstance(found, str) else default
     model = values.get("model")
-    pretrained = isinstance(model, Mapping) and has_given_weights(model)
-    return default_space(said["model"], said["train"], pretrained=pretrained)
+    plain = model if isinstance(model, Mapping) else {}
+    pretrained, trains_body = has_given_weights(plain), trains_given_body(plain)
+    return default_space(said["model"], said["train"], pretrained=pretrained, trains_body=trains_body)
 
 
 def _assign_spaces(values: dict[str, Any], spaces: Sequence[str]) -> tuple[set[str], set[str]]:

@@ -52,14 +52,14 @@ def describe(model: type[Section], values: Mapping[str, Any], error: ValidationE
         refused += f": {_shown(wrong)}"
     allowed = _allowed(key, field, finite=first["type"] == "finite_number")
     if first["type"] == "value_error":
-        said = first["msg"].removeprefix("Value error, ")
-        allowed = said if not rest else allowed
+        allowed = first["msg"].removeprefix("Value error, ")
     if wish := wish_of_value(key, wrong):
         return f"{refused}.\n{_sentence(wish)} {_sentence(allowed)}"
     known = _known(field) if isinstance(wrong, str) else []
     if first["type"] == "literal_error" and known:
         return f"{refused}.{nearest(wrong, known)}"
     path = meant(wrong) if key.endswith("data.source") and isinstance(wrong, str) else None
+    known = [] if ":" in str(wrong) else known  # values are without; a form with its amount is not like one
     close = [path] if path else difflib.get_close_matches(str(wrong), known, n=1, cutoff=0.6)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{refused}.{hint}\n{_sentence(allowed)}"

@@ -32,3 +32,8 @@ def has_given_weights(model: Mapping[str, Any]) -> bool:
     name = model.get("name")
     given = model.get("pretrained") is True or isinstance(model.get("weights"), str)
     return isinstance(name, str) and is_library_net(name) and given
+
+
+def trains_given_body(model: Mapping[str, Any]) -> bool:
+    """Whether more than the head of such a net trains, by a plain [model] alone."""
+    return has_given_weights(model) and model.get("freeze", "none") != "all"

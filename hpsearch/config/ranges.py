@@ -10,6 +10,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -111,6 +112,17 @@ def parse_range(name: str, value: Any) -> Range:
         return FloatRange(float(ends[0]), float(ends[1]), log=form == "log")
     except (ConfigError, OverflowError, ValueError) as error:
         raise ConfigError(f"space.{name}: {error}") from None
+
+
+def dotted(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Ranges by their dotted names: without quotes, TOML makes tables of `data.augment.rotate`."""
+    found: dict[str, Any] = {}
+    for name, value in space.items():
+        if isinstance(value, Mapping) and value and all(isinstance(inner, Mapping) for inner in value.values()):
+            found |= {f"{name}.{key}": inner for key, inner in dotted(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _parse_text(name: str, text: str) -> dict[str, list[Any]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import annotated_types
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
+from hpsearch.config.augmentations import AUGMENT, KINDS, limits, strength_of, with_strengths
+from hpsearch.config.beginnings import begun
 from hpsearch.config.default_ranges import default_space
-from hpsearch.config.fields import CameLater, Section, Vector
+from hpsearch.config.fields import CameLater, Positive, Section, Vector
 from hpsearch.config.library_recipes import filled_in
 from hpsearch.config.messages import describe, nearest, true_for_a_number
-from hpsearch.config.net_names import has_given_weights
+from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
     DataConfig,
@@ -23,6 +25,7 @@ from hpsearch.config.schema import (
     StageConfig,
     TrainConfig,
 )
+from hpsearch.config.schema.model import renamed
 from hpsearch.config.wishes import wish_of_key
 from hpsearch.errors import ConfigError
 
@@ -37,7 +40,6 @@ NOT_SEARCHABLE = {
     "data.synthetic",
     "data.options",
     "model.options",  # as a whole; its keys are, see OPTION
-    "model.weights",
     "train.epochs",
     "train.explosion",
     "train.metric",
@@ -53,7 +55,7 @@ OPTION = "model.options."
 def hyperparameter_paths() -> list[str]:
     """Dotted paths of all keys that [space] may give a range."""
     paths = [f"{section}.{key}" for section, model in SEARCHABLE.items() for key in model.model_fields]
-    return [path for path in paths if path not in NOT_SEARCHABLE]
+    return [path for path in paths if path not in NOT_SEARCHABLE] + [f"data.{AUGMENT}{kind}" for kind in KINDS]
 
 
 def resolve_path(name: str) -> str:
@@ -66,6 +68,8 @@ def resolve_path(name: str) -> str:
     if name in paths or (name.startswith(OPTION) and name.removeprefix(OPTION).isidentifier()):
         return name
     found = [path for path in paths if path.split(".", 1)[1] == name]
+    if not found and name in KINDS:
+        return f"data.{AUGMENT}{name}"
     if len(found) == 1:
         return found[0]
     if found:
@@ -88,7 +92,7 @@ def is_vector(name: str) -> bool:
 
 def is_vector_key(section: str, key: str) -> bool:
     """As `is_vector`, for any key of [data], [model] and [train], searchable or not."""
-    return not key.startswith("options.") and Vector in SEARCHABLE[section].model_fields[key].metadata
+    return not key.startswith(("options.", AUGMENT)) and Vector in SEARCHABLE[section].model_fields[key].metadata
 
 
 def hard_limits(name: str) -> tuple[float | None, float | None]:
@@ -102,9 +106,13 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
         return None, None
     if key.startswith("options."):
         return None, None
+    if key.startswith(AUGMENT):
+        return limits(key.removeprefix(AUGMENT))
     low: float | None = None
     high: float | None = None
-    for bound in SEARCHABLE[section].model_fields[key].metadata:
+    field = SEARCHABLE[section].model_fields[key]
+    metadata = [*field.metadata, *(annotated_types.Ge(1) for each in get_args(field.annotation) if each == Positive)]
+    for bound in metadata:
         match bound:
             case annotated_types.Ge(ge=value):
                 low = float(value)  # type: ignore[arg-type]
@@ -120,7 +128,9 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
 def _default_space(given: Mapping[str, Any]) -> dict[str, Range]:
     """The ranges that fit the sections that are validated already; without them, whatever is wrong there is told."""
     model, train = given.get("model", ModelConfig()), given.get("train", TrainConfig())
-    return default_space(model.name, train.optimizer, pretrained=has_given_weights(dict(model)))
+    plain = dict(model)
+    pretrained, trains_body = has_given_weights(plain), trains_given_body(plain)
+    return default_space(model.name, train.optimizer, pretrained=pretrained, trains_body=trains_body)
 
 
 class StudyConfig(Section):
@@ -136,7 +146,7 @@ class StudyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _as_pretrained(cls, given: Any) -> Any:
-        return filled_in(given) if isinstance(given, dict) else given
+        return filled_in(begun(given)) if isinstance(given, dict) else given
 
     @field_validator("space", mode="before")
     @classmethod
@@ -182,8 +192,10 @@ class StudyConfig(Section):
         section, key = resolve_path(name).split(".", 1)
         if key.startswith("options."):
             return True
+        if key.startswith(AUGMENT):
+            return KINDS[key.removeprefix(AUGMENT)].number is (int if whole else float)
         annotation = SEARCHABLE[section].model_fields[key].annotation
-        return annotation in ((int, float, int | None) if whole else (float,))
+        return annotation in ((int, float, int | None, Positive | tuple[Positive, ...]) if whole else (float,))
 
     def with_params(self, params: Mapping[str, Any]) -> StudyConfig:
         """This config with some hyperparameters set, by canonical name or dotted path.
@@ -202,7 +214,15 @@ class StudyConfig(Section):
             if options:
                 own = {key.removeprefix("options."): value for key, value in options.items()}
                 values["options"] = {**self.model.options, **own}
-            updated[section] = validate(type(current), {**current.model_dump(), **values}, prefix=section)
+            strengths = {key: values.pop(key) for key in list(values) if key.startswith(AUGMENT)}
+            if strengths:
+                kinds = validate(DataConfig, {"augment": values.get("augment", self.data.augment)}, "data").augment
+                own = {key.removeprefix(AUGMENT): value for key, value in strengths.items()}
+                values["augment"] = with_strengths(kinds, own)
+            before = current.model_dump()
+            if section == "model" and "name" in values:
+                before = renamed(before, values["name"])
+            updated[section] = validate(type(current), {**before, **values}, prefix=section)
         return self.model_copy(update=updated)
 
     def value(self, name: str) -> Any:
@@ -210,6 +230,8 @@ class StudyConfig(Section):
         section, key = resolve_path(name).split(".", 1)
         if key.startswith("options."):
             return self.model.options.get(key.removeprefix("options."))
+        if key.startswith(AUGMENT):
+            return strength_of(self.data.augment, key.removeprefix(AUGMENT))
         return getattr(getattr(self, section), key)
 
     def stage(self, kind: str) -> StageConfig:

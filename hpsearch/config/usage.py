@@ -105,7 +105,8 @@ def _values(config: StudyConfig, path: str, stages: Iterable[str]) -> tuple[str,
     if isinstance(range_ := config.space.get(path), Choice):
         return tuple(map(str, range_.values))
     section, key = path.split(".")
-    return tuple(dict.fromkeys(str(getattr(getattr(config.for_stage(stage), section), key)) for stage in stages))
+    values = [getattr(getattr(config.for_stage(stage), section), key) for stage in stages]
+    return tuple(dict.fromkeys("none" if value is None else str(value) for value in values))
 
 
 def _kind(path: str, value: str) -> str:

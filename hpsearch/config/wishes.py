@@ -15,10 +15,11 @@ KEYS = {
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
     r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",
-    r"warm_?up\w*": "warmup is not there yet; train.lr_schedule is exponential, cosine or step",
+    r"(lr_)?warm_?up\w*": "the key is train.warmup: epochs, in front of any schedule",
     r"ema(_?decay)?|swa|polyak\w*|(weight_?)?averag\w*": "the key is train.ema: the decay of the average, as 0.999",
     r"(grad\w*_)?accum\w*(_steps|_grad\w*|_batches)?": "the key is train.accumulate: minibatches of an update",
-    r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, cosine or step",
+    r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, step, cosine, one-cycle, ...",
+    r"t_?0|t_?mult|(restart_)?period|cycle_?length": "the keys are train.lr_period and train.lr_period_factor, of sgdr",
     r"learning_?rate|eta|alpha": "the key is train.lr; its range is space.lr",
     r"l2|lambda|lambd|regularization": "the key is train.reg, or train.weight_decay with train.optimizer = 'adamw'",
     r"wd|decoupled_?decay": "the key is train.weight_decay, with train.optimizer = 'adamw'; or train.reg",
@@ -27,9 +28,20 @@ KEYS = {
     r"(num_)?(hidden_)?(layers|units|neurons)(_sizes)?": "the key is model.hidden, as [100, 50]: units of each layer",
     r"(num_)?filters": "the key is model.channels, as [32, 64]: channels of each block of a convnet",
     r"drop(out_?rate|_rate)?": "the key is model.dropout",
+    r"drop_?connect\w*|weight_?drop\w*": "the key is model.dropconnect",
+    r"(stoch\w*_?depth|drop_?path|layer_?drop)\w*": "the key is model.stochastic_depth, of a resnet",
+    r"(layer|instance|group|weight)_?norm|normali[sz]ation|norm_?layer": (
+        "the key is model.norm: none, batch, layer, instance or group"
+    ),
+    r"(kernel|filter)_?(size|width|side)s?": "the key is model.kernel, as 3, or [5, 3] for two blocks of a convnet",
+    r"strides": "the key is model.stride, of each block's last convolution",
+    r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
+    r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
     r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
-    r"mix_?up|cut_?mix|cut_?out|rand_?augment": "this augmentation is not there yet; data.augment has hflip and crop:N",
-    r"(grad\w*_)?clip\w*": "this is not there yet; a trial whose cost explodes is stopped, see train.explosion",
+    r"mix_?up|cut_?mix|cut_?out|(rand|auto|trivial)_?augment|augment\w*|[hv]flip": (
+        "the key is data.augment, as ['hflip', 'crop:4', 'mixup:0.2']"
+    ),
+    r"(grad\w*_)?clip\w*|max_(grad_)?norm": "the key is train.clip_norm: the longest gradient",
     r"gpus?|cuda": "the key is run.device, as cuda:0; the flag for several is --devices",
     r"(im(age|g)_?)?(size|shape)": "the key is data.size, for a folder of images",
     r"(val(idation)?_?)?(split|share|fraction)|validation": "the key is data.val: a share below 1, or a count",
@@ -40,11 +52,13 @@ KEYS = {
 
 VALUES = {
     "model.name": {
-        r"res-?net-?(18|34|50)": "did you mean resnet with model.depth = {0}?",
-        r"(wide_?)?res-?ne\w*\d+.*": "a resnet has model.depth 18, 34 or 50; others are torchvision:NAME or timm:NAME",
+        r"(?:preact_?)?res-?net-?(8|14|18|20|32|34|44|50|56|101|152)": "did you mean resnet with model.depth = {0}?",
+        r"(wide_?)?res-?ne\w*\d+.*": "a resnet has model.depth 18, 20, 34, ...; others: torchvision:NAME, timm:NAME",
+        r"vgg-?(11|13|16|19)(?:_bn)?": "did you mean vgg with model.depth = {0}?",
         r"cnn|conv": "did you mean convnet?",
+        r"all_?conv\w*|all-cnn\w*": "did you mean convnet with model.stride = 2 and model.pool = 'none'?",
         r"(logistic|softmax)\w*|perceptron": "did you mean linear?",
-        r"(vgg|alexnet|densenet|mobilenet|efficientnet|convnext|inception|googlenet|vit|deit|swin)\w*([-:/].*)?": (
+        r"(vgg\w|alexnet|densenet|mobilenet|efficientnet|convnext|inception|googlenet|vit|deit|swin)\w*([-:/].*)?": (
             "such nets are torchvision:NAME and timm:NAME, as torchvision:vgg16"
         ),
     },
@@ -54,21 +68,56 @@ VALUES = {
     },
     "data.augment": {
         r"(horizontal_?)?flip|fliplr|mirror": "did you mean hflip?",
-        r"crop|shift|translate": "did you mean crop:4, which shifts by up to 4 pixels?",
-        r"vflip|flipud|rot\w*|colou?r\w*|jitter|\w*augment\w*|mix_?up|cut\w*|\w*eras\w*": "it is not there yet",
+        r"(vertical_?)flip|flipud": "did you mean vflip?",
+        r"crop|shift": "did you mean crop:4, which shifts by up to 4 pixels?",
+        r"rot\w*": "did you mean rotate:10, which turns by up to 10 degrees?",
+        r"random_?resized_?crop|zoom|scale": "did you mean scale:0.5, which shows half of the area or more?",
+        r"colou?r\w*|jitter(:.*)?": "did you mean brightness:0.4, contrast:0.4 and saturation:0.4?",
+        r"\w*eras\w*(:.*)?|cut_?out": "did you mean cutout:8, a square of 8 pixels?",
+        r"mix_?up": "did you mean mixup:0.2?",
+        r"cut_?mix": "did you mean cutmix:1?",
+        r"auto_?augment\w*": "did you mean autoaugment:cifar10?",
+        r"rand_?augment": "did you mean randaugment:2,9?",
+        r"blur\w*|\w*blur|shear\w*|perspective|grayscale|solarize|posterize|equalize|invert|sharpness|augmix\w*": (
+            "it is not there by itself; randaugment and trivialaugment have most of those"
+        ),
     },
     "train.lr_schedule": {
-        r"constant|none|fixed": "exponential with train.lr_decay = 1 keeps the rate",
-        r"plateau|one_?cycle|warm\w*|poly\w*|linear": "it is not there yet; cosine is the nearest",
+        r"none|fixed|const": "did you mean constant?",
+        r"warm_?up\w*": "the key is train.warmup: epochs, in front of any schedule",
+        r"one_?cycle(_?lr)?|super_?convergence|1cycle": "did you mean one-cycle?",
+        r"cosine\w*restarts?|(warm_?)?restarts?": "did you mean sgdr, cosine with restarts by train.lr_period?",
+        r"inv\w*sqrt|rsqrt|noam": "did you mean inverse-sqrt?",
+        r"cosine\w+|half_?cosine": "did you mean cosine?",
+        r"plateau|poly\w*|cyclic\w*|triangular\w*": "it is not there yet; cosine is the nearest",
         r"multi_?step": "did you mean step, with train.lr_step?",
     },
     "model.init": {
-        r"kaiming\w*|msra": "did you mean he?",
-        r"glorot\w*": "did you mean xavier?",
+        r"(kaiming|msra)[-_]?uniform|he_?uniform": "did you mean he-uniform?",
+        r"(kaiming|msra)[-_]?(fan[-_]?)?out|he_?(fan[-_]?)?out": "did you mean he-out?",
+        r"kaiming\w*|msra\w*|he[-_]?normal": "did you mean he?",
+        r"glorot[-_]?uniform|xavier_?uniform": "did you mean xavier-uniform?",
+        r"glorot\w*|xavier[-_]?normal": "did you mean xavier?",
+        r"ortho|saxe": "did you mean orthogonal?",
+        r"lecun(-|_|19|-19)98": "did you mean lecun98?",
         r"(normal|gauss\w*|small)": "did you mean small:1e-2, normal with that standard deviation?",
     },
     "model.activation": {
-        r"silu|swish|mish|leaky\w*|prelu|relu6|s?elu": "it is not there yet; relu and gelu are the nearest",
+        r"swish": "did you mean silu?",
+        r"leaky(-?relu)?": "did you mean leaky_relu?",
+        r"linear|identity": "did you mean none?",
+        r"mish|relu6|[pr]relu|[sc]elu|hard\w*|soft\w*": "it is not there yet; leaky_relu, elu, silu are the nearest",
+    },
+    "model.norm": {
+        r"batch_?norm(alization)?|bn": "did you mean batch?",
+        r"layer_?norm(alization)?|ln": "did you mean layer?",
+        r"instance_?norm(alization)?|in": "did you mean instance?",
+        r"group_?norm(alization)?|gn": "did you mean group, with model.groups?",
+    },
+    "model.pool": {
+        r"avg|mean|average_?pool\w*|avg_?pool\w*": "did you mean average?",
+        r"max_?pool\w*": "did you mean max?",
+        r"strides?|strided": "model.stride = 2 with model.pool = 'none' has strides for pools",
     },
     "train.metric": {
         r"(val_?)?acc|val_?accuracy|top_?1": "did you mean accuracy?",

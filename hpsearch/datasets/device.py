@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,29 +19,34 @@ import torch
 from torch import Tensor
 
 from hpsearch.config import DataConfig, ModelConfig
-from hpsearch.datasets.augmentation import draw_noise
+from hpsearch.config.augmentations import active
+from hpsearch.datasets.augmentation import HFLIP_VIEW, draw_noise
 from hpsearch.datasets.checks import check_same_kind
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.datasets.device_start import start_device
+from hpsearch.datasets.draws import Draws
 from hpsearch.datasets.epoch import Epoch
 from hpsearch.datasets.frozen_body import FrozenBody
 from hpsearch.datasets.image_file import ImageFile, Rows
 from hpsearch.datasets.images import Array, Images, Progress
 from hpsearch.datasets.memory import SharedMemory, bytes_of
+from hpsearch.datasets.mixing import Labels
 from hpsearch.datasets.normalization import Normalization, Part, fit, of_channels
 from hpsearch.datasets.normalizer import Normalizer, normalizer
 from hpsearch.datasets.notes import on_disk_note
+from hpsearch.datasets.pixels import Colours, Pixels, colours_of
 from hpsearch.datasets.room import room_for_images
 from hpsearch.datasets.sampling import Sampling, draw_order
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
 from hpsearch.datasets.splits import divide, sample
-from hpsearch.datasets.stored import StoredImages
+from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import step_seed
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, by channel, of pixels from 0 to 1
 
 MAX_SAMPLE = 1000  # training images on which accuracy is measured
+COLOURS_CHUNK = 256  # images whose colours are looked at in one go
 PART_BYTES = 2**20  # copied at a time, into another order or type while they are in the cache
 SAMPLE_SEED = 0  # draws them; a constant, so that all trials are measured on the same ones
 
@@ -73,6 +79,11 @@ class TrainingData:
     """In what order the training images come."""
     memory: SharedMemory | None = field(default=None, kw_only=True)
     """That of the four tensors, where other processes can map it."""
+
+    val_names: tuple[str | int, ...] = field(default=(), kw_only=True)
+    """Of the images of the hold-out, as `Images.name_of` has them."""
+    colours: Colours | None = field(default=None, kw_only=True)
+    """Of the images, where augmentation asks for them; None: not looked at yet."""
 
     body: FrozenBody | None = field(default=None, kw_only=True)
     """Of whose features the images have been replaced by theirs; `shape` is that of the images still."""
@@ -122,13 +133,22 @@ class TrainingData:
         order_N = draw_order(self.sampling, self.y_train_N, generator)
         if not self.on_disk:
             order_N = order_N.to(device)
-        noises = [(kind, draw_noise(kind, self.num_train, generator).to(device)) for kind in self.augment]
         firsts = range(0, self.num_batches(batch_size) * batch_size, batch_size)
         bounds = tuple((first, min(first + batch_size, self.num_train)) for first in firsts)
+        draws = Draws(self.num_train, self.shape, bounds, generator)
+        kinds = self.augment if self.augment == (HFLIP_VIEW,) else tuple(map(str, active(self.augment)))
+        noises = [(kind, draw_noise(kind, self.num_train, generator, draws).to(device)) for kind in kinds]
         images = self.x_train_NCHW, self.y_train_N, self._normalizer()
-        return Epoch(seed, number, *images, order_N, tuple(noises), bounds)
+        return Epoch(seed, number, *images, order_N, tuple(noises), bounds, self.pixels)
 
-    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def augmented_by(self, kinds: tuple[str, ...]) -> TrainingData:
+        """The same images with another list of augmentations; features of images stay as they are."""
+        if self.body is not None or kinds == self.augment:
+            return self
+        other = replace(self, augment=kinds)
+        return replace(other, colours=other._colours) if other._looks_at_pixels else other
+
+    def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Labels]]:
         """The batches of one epoch as (x B,C,H,W, y B)."""
         whole = self.epoch(seed, epoch, batch_size)
         return (whole.batch(step) for step in range(whole.num_batches))
@@ -154,6 +174,25 @@ class TrainingData:
         if self.body is not None:
             x_NCHW = x_NCHW[:, : self.body.num_features]  # not those of flipped images
         return self._normalizer()(x_NCHW)
+
+    @property
+    def _looks_at_pixels(self) -> bool:
+        return self.augment != (HFLIP_VIEW,) and any(each.kind.in_pixels for each in active(self.augment))
+
+    @cached_property
+    def _colours(self) -> Colours:
+        if self.colours is not None:
+            return self.colours
+        x_NCHW = self.x_train_NCHW
+        normalized = isinstance(x_NCHW, Tensor) and x_NCHW.is_floating_point()
+        return colours_of(chunks(x_NCHW, COLOURS_CHUNK), self.normalization, normalized=normalized)
+
+    @cached_property
+    def pixels(self) -> Pixels | None:
+        """What is known of pixel values, where augmentation works on them."""
+        if not self._looks_at_pixels:
+            return None
+        return Pixels(self.normalization, self._colours, self.x_val_NCHW)
 
     def _normalizer(self) -> Normalizer:
         """For images of the training part as they are stored."""
@@ -189,7 +228,7 @@ def prepare(
         data = _prepared(config, images, device, dtype, room, moments)
     if starting is not None:
         starting.join()  # nothing else may happen on a GPU while steps are recorded there
-    return replace(data, fingerprint=fingerprint.result())
+    return replace(data, fingerprint=fingerprint.result()).augmented_by(config.augment)
 
 
 def _prepared(
@@ -224,12 +263,14 @@ def _prepared(
         shape=images.shape,
         class_names=images.class_names,
         normalization=normalization,
-        augment=config.augment,
+        augment=(),
         sampling=config.sampling,
         fingerprint="",
         notes=images.notes,
         recipe=images.recipe,
+        val_names=_names(images, val),
         body=None,
+        colours=None,
         memory=memory,
     )
 
@@ -256,14 +297,20 @@ def _prepared_on_disk(
         shape=images.shape,
         class_names=images.class_names,
         normalization=normalization,
-        augment=config.augment,
+        augment=(),
         sampling=config.sampling,
         fingerprint="",
         notes=(*images.notes, on_disk_note(len(train) + len(val), file.image_bytes)),
         recipe=images.recipe,
+        val_names=_names(images, val),
         body=None,
+        colours=None,
         memory=memory,
     )
+
+
+def _names(images: Images, rows: Array) -> tuple[str | int, ...]:
+    return tuple(images.name_of(row) for row in rows.tolist())
 
 
 def _normalization(config: DataConfig, x_NCHW: Part, moments: Moments | None) -> Normalization:

@@ -30,7 +30,7 @@ class _Whole(Source):
     def _load(self, *, train: bool) -> Images:
         images = self._load_all()
         rows = test_share(images.y)[0 if train else 1]
-        return Images(images.x[rows], images.y[rows], images.class_names)
+        return Images(images.x[rows], images.y[rows], images.class_names, name_of=lambda row: int(rows[row]))
 
 
 class Digits(_Whole):

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from hpsearch.datasets.augmentation import augment
+from hpsearch.datasets.mixing import Labels, mixed_labels, mixes
 from hpsearch.datasets.normalizer import Normalizer
+from hpsearch.datasets.pixels import Pixels
 from hpsearch.datasets.stored import Ahead, StoredImages
 from hpsearch.runtime import step_seed
 
@@ -38,6 +40,8 @@ class Epoch:
     """Kinds of augmentation, with their random numbers by place."""
     bounds: tuple[tuple[int, int], ...]
     """Of each batch: its first place, and that behind its last."""
+    pixels: Pixels | None = None
+    """Of the images, where the augmentation works on their pixel values; else on normalized images."""
 
     @property
     def on_device(self) -> bool:
@@ -58,17 +62,18 @@ class Epoch:
         """Of what a forward pass draws in that step."""
         return step_seed(self.seed, self.number, step)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """(x B,C,H,W, y B): normalized and augmented."""
+    def batch(self, step: int) -> tuple[Tensor, Labels]:
+        """(x B,C,H,W, y B): normalized and augmented; labels may be mixed."""
         places = slice(*self.bounds[step])
         rows_B, noises_B = self.order_M[places], [noise_M[places] for _, noise_M in self.noises]
         if not isinstance(self.x_NCHW, StoredImages):
             return self._take(rows_B, noises_B)
         x_BCHW = self.x_NCHW.placed(self._ahead.take(step))
-        return self._augmented(x_BCHW, noises_B), self.y_N.index_select(0, rows_B.to(self.y_N.device))
+        y_B = self.y_N.index_select(0, rows_B.to(self.y_N.device))
+        return self._augmented(x_BCHW, noises_B), self._labels(y_B, noises_B)
 
-    def gather(self, places_B: Tensor) -> tuple[Tensor, Tensor]:
-        """As `batch`, of these places: nothing of it is known to the host, so the images must be on the device."""
+    def gather(self, places_B: Tensor) -> tuple[Tensor, Labels]:
+        """As `batch`, of a batch's places: nothing of it is known to the host, so the images must be on the device."""
         noises = [noise_M.index_select(0, places_B) for _, noise_M in self.noises]
         return self._take(self.order_M.index_select(0, places_B), noises)
 
@@ -105,15 +110,26 @@ class Epoch:
             bounds=tuple(bounds[:num_batches]),
         )
 
-    def _take(self, rows_B: Tensor, noises_B: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _take(self, rows_B: Tensor, noises_B: Sequence[Tensor]) -> tuple[Tensor, Labels]:
         x_BCHW = self._augmented(self.x_NCHW.index_select(0, rows_B), noises_B)
-        return x_BCHW, self.y_N.index_select(0, rows_B)
+        return x_BCHW, self._labels(self.y_N.index_select(0, rows_B), noises_B)
 
     def _augmented(self, x_BCHW: Tensor, noises_B: Sequence[Tensor]) -> Tensor:
-        x_BCHW = self.normalize(x_BCHW)
+        pixels = self.pixels
+        if pixels is None:
+            x_BCHW = self.normalize(x_BCHW)
+        elif x_BCHW.dtype == torch.uint8:
+            x_BCHW = pixels.of_stored(x_BCHW)
+        else:
+            x_BCHW = pixels.of_normalized(self.normalize(x_BCHW))
         for (kind, _), noise_B in zip(self.noises, noises_B, strict=True):
-            x_BCHW = augment(kind, x_BCHW, noise_B)
-        return x_BCHW
+            x_BCHW = augment(kind, x_BCHW, noise_B, pixels)
+        return x_BCHW if pixels is None else pixels.normalized(x_BCHW)
+
+    def _labels(self, y_B: Tensor, noises_B: Sequence[Tensor]) -> Labels:
+        mixing = (noise_B for (kind, _), noise_B in zip(self.noises, noises_B, strict=True) if mixes(kind))
+        noise_B = next(mixing, None)
+        return y_B if noise_B is None else mixed_labels(y_B, noise_B)
 
     @cached_property
     def _ahead(self) -> Ahead[Tensor]:

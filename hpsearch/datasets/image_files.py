@@ -62,6 +62,7 @@ class ImageFiles(Source):
             return Images(x_NCHW[num:], test.y, self.class_names, file=file and file.from_row(num))
         y = np.concatenate([listing.y for listing in splits.values()])
         names = [name for listing in splits.values() for name in listing.groups or ()]
+        paths = [path for listing in splits.values() for path in listing.files]
         return Images(
             x_NCHW[:num],
             y,
@@ -71,7 +72,12 @@ class ImageFiles(Source):
             file=file,
             groups=number_groups(names) if names else None,
             recipe=recipe,
+            name_of=lambda row: self._relative(paths[row]),
         )
+
+    def _relative(self, path: Path) -> str:
+        """A file's name below the source; a table may name files that lie elsewhere."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
     def _notes(self, found: Mapping[str, Listing], recipe: Recipe) -> tuple[str, ...]:
         groups = {name for listing in found.values() for name in listing.groups or ()}

@@ -45,6 +45,8 @@ class Images:
     """Of a training split: how its files were decoded; None where it did not come from image files."""
     groups: Labels | None = None
     """Of a training split: numbers from 0; images of one group stay in one split."""
+    name_of: Callable[[int], str | int] = int
+    """Of a training split: what the source calls the image of a row here: its file, or its row in an array."""
     file: ImageFile | None = None
     """Where `x` is mapped from, if it is: in this order, and nothing between."""
 

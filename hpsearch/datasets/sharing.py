@@ -82,5 +82,6 @@ def share(data: TrainingData) -> SharedImages:
         for name, tensor in tensors.items():
             memory.empty(name, tensor.shape, tensor.dtype).copy_(tensor)
     places = {name: Place(tuple(x.shape), x.dtype, offset) for name, (x, offset) in memory.places.items()}
-    rest = {f.name: getattr(data, f.name) for f in fields(TrainingData) if f.name not in (*places, "memory")}
+    left = (*places, "memory", "val_names")  # no worker asks for names, and there may be many
+    rest = {f.name: getattr(data, f.name) for f in fields(TrainingData) if f.name not in left}
     return SharedImages(memory, places, rest)

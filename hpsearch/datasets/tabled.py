@@ -205,9 +205,6 @@ class Tabled(ImageFiles):
             rows.append(Row(line, table.path.parent / row[columns.path], row[columns.label], split, group))
         return rows
 
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
-
 
 def metadata_tables(folder: Path) -> dict[str, Path]:
     """Tables with the labels of a folder's images, by split; empty where its folders are the classes.

@@ -73,7 +73,7 @@ class UserArrays(Source):
             whole = self._split(arrays, "", "")
             check_images(whole, "")  # here, where rows are still those of the user's
             rows = test_share(whole.y)[0 if train else 1]
-            return replace(whole, x=whole.x[rows], y=whole.y[rows])
+            return replace(whole, x=whole.x[rows], y=whole.y[rows], name_of=lambda row: int(rows[row]))
         if not train and ("x_test" not in arrays or "y_test" not in arrays):
             raise DataError("it returns no test split.\nAllowed: x_test and y_test beside x_train and y_train.")
         return self._split(arrays, "_train", "_train" if train else "_test")

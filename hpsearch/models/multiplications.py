@@ -6,7 +6,7 @@ Shapes: B = batch, C = channels, H, W = image height and width.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,24 @@ PLACE_OF_TRANSPOSED = 6  # among the arguments of a convolution
 log = get_logger(__name__)
 
 
+class NetSize(NamedTuple):
+    """How large a net is, and how much work one image."""
+
+    parameters: int
+    multiply_adds: int | None
+    """Of matrix products and convolutions, forward; None where the net could not be looked at."""
+
+    def __str__(self) -> str:
+        work = "" if self.multiply_adds is None else f", {self.multiply_adds:,} multiply-adds an image"
+        return f"{self.parameters:,} parameters{work}"
+
+
+def net_size(net: nn.Module, shape: tuple[int, ...]) -> NetSize:
+    """Of a net for images of this shape (C, H, W), as the literature counts; net and random state stay as they are."""
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return NetSize(parameters, _counted(net, shape))
+
+
 def num_multiplications(net: nn.Module, shape: tuple[int, ...]) -> int:
     """Of one forward pass of one image of this shape (C, H, W), in evaluation mode; at least one per parameter.
 
@@ -30,6 +48,11 @@ def num_multiplications(net: nn.Module, shape: tuple[int, ...]) -> int:
     image has numbers, zeros: a pass on the device meta would have to import torch._dynamo first, 0.8 s for what takes
     one millisecond in LeNet and 30 in a ResNet-18. Net and random state stay as they are.
     """
+    parameters, multiply_adds = net_size(net, shape)
+    return max(multiply_adds or 0, parameters)
+
+
+def _counted(net: nn.Module, shape: tuple[int, ...]) -> int | None:
     counter = _Counter()
     like = next(net.parameters(), torch.empty(0))
     x_BCHW = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
@@ -42,10 +65,11 @@ def num_multiplications(net: nn.Module, shape: tuple[int, ...]) -> int:
             torch.func.functional_call(net, buffers, (x_BCHW,))
     except Exception as error:
         log.info("only the parameters are counted: %s", error)
+        return None
     finally:
         for module, mode in training.items():
             module.training = mode
-    return max(counter.num_multiplications, sum(parameter.numel() for parameter in net.parameters()))
+    return counter.num_multiplications
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The nets of the lectures, fitted to any image: linear, mlp, LeNet-5, convnet and ResNet.
+"""The nets of the lectures, fitted to any image: linear, mlp, LeNet-5, convnet, VGG and ResNet.
 
 Shapes: B = batch, C = channels (of the logits: classes), H, W = image height and width.
 """
@@ -9,10 +9,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import partial
-from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpsearch.config import ModelConfig
 from hpsearch.config.net_names import is_library_net
@@ -20,24 +19,38 @@ from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import ConfigError
 from hpsearch.models.given_weights import load_given
 from hpsearch.models.initialization import initialize
-from hpsearch.models.layers import Dropout
+from hpsearch.models.layers import DropConnect, Dropout
 from hpsearch.models.library_nets import Head, build_library_net
+from hpsearch.models.norms import SUBTRACTING, norm_of_channels, norm_of_units
+from hpsearch.models.resnet import build_resnet
 from hpsearch.models.stages import head_names
 from hpsearch.models.user import build_user_net
 
 Shape = tuple[int, int, int]  # channels, height, width
 Layers = list[tuple[str, nn.Module]]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
+POOLS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
-SMALL_IMAGE = 64  # pixels a side; up to here a ResNet keeps the full resolution in its stem
+# Configurations A, B, D and E of Simonyan & Zisserman 2015: 3x3 convolutions in each block.
+VGG_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+VGG_CHANNELS = (64, 128, 256, 512, 512)
 
 
 def build(config: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) -> nn.Module:
     """The net that `config` names, from x_BCHW to logits_BC, in float32 on the CPU.
 
     Its weights are not those of `config.init` yet: see `initialize`. A net of the user's has its own, drawn from
-    `seed`, and so has one of a library, without the weights of a training before. Dropout layers are left out at
+    `seed`, and so has one of a library, without the weights of a training before. Layers of noise are left out at
     rate 0, and no name of a parameter depends on them. The caller's random state stays as it is.
 
     Raises:
@@ -48,16 +61,25 @@ def build(config: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) ->
         return build_user_net(config, shape, num_classes, seed)
     if is_library_net(config.name):
         return build_library_net(config, shape, seed, partial(_new_head, config, num_classes))
-    builders = {"linear": _linear, "mlp": _mlp, "lenet": _lenet, "convnet": _convnet, "resnet": _resnet}
+    builders = {
+        "linear": _linear,
+        "mlp": _mlp,
+        "lenet": _lenet,
+        "convnet": _convnet,
+        "vgg": _vgg,
+        "resnet": build_resnet,
+    }
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialization draws from the global state
         return builders[config.name](config, shape, num_classes)
 
 
-def build_initialized(config: ModelConfig, shape: Shape, num_classes: int, seed: int) -> nn.Module:
+def build_initialized(
+    config: ModelConfig, shape: Shape, num_classes: int, seed: int, x_BCHW: Tensor | None = None
+) -> nn.Module:
     """The net with its initial weights, in float64 on the CPU: by `config.init`, or the user's own.
 
     A net of a library has the weights that it is given, or the library's initial ones, and a head by `config.init`,
-    drawn from `seed`.
+    drawn from `seed`. `x_BCHW` are training images, of which `lsuv` looks at the first `lsuv.NUM_IMAGES`.
 
     Raises:
         ConfigError, RefusedError: as `build`.
@@ -66,9 +88,10 @@ def build_initialized(config: ModelConfig, shape: Shape, num_classes: int, seed:
     if is_library_net(config.name):
         load_given(net, config, shape)
         for name in head_names(net):
-            initialize(net.get_submodule(name), config.init, seed)
+            initialize(net.get_submodule(name), config.init, seed, activation=config.activation)
     elif not is_user_code(config.name):
-        initialize(net, config.init, seed)
+        given = {"activation": config.activation} if config.name != "resnet" else {}
+        initialize(net, config.init, seed, bias=config.init_bias, x_BCHW=x_BCHW, **given)
     return net
 
 
@@ -76,6 +99,7 @@ def _new_head(config: ModelConfig, num_classes: int, num_features: int) -> nn.Mo
     """Of a library's net: as `linear`, or as `mlp` where there are hidden layers."""
     if not config.hidden:
         return Head(num_features, num_classes, config.dropout)
+    config = config.model_copy(update={"dropconnect": 0.0})
     layers = _fully_connected(config, num_features, config.hidden, num_classes)
     return _sequential([("flatten", nn.Flatten()), *layers])
 
@@ -85,7 +109,7 @@ def _linear(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
 
 
 def _mlp(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
-    head = _fully_connected(config, math.prod(shape), config.hidden, num_classes, batch_norm=config.batch_norm)
+    head = _fully_connected(config, math.prod(shape), config.hidden, num_classes, normalizes=True)
     return _sequential([("flatten", nn.Flatten()), *head])
 
 
@@ -110,50 +134,55 @@ def _lenet(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
 
 
 def _convnet(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
-    """`[(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K`: 3x3 convolutions that keep the size, 2x2 max pools."""
+    """`[(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K`: convolutions that keep the size but for their stride, 2x2 pools."""
     channels, height, width = shape
-    most_blocks = int(math.log2(min(height, width)))
-    if config.pool and len(config.channels) > most_blocks:
-        raise ConfigError(
-            f"model.channels = {list(config.channels)}: {len(config.channels)} pools shrink a {_size(shape)} image "
-            f"to nothing.\nAllowed: up to {most_blocks} blocks, or pool = false."
-        )
     layers: Layers = []
-    for block, out_channels in enumerate(config.channels, start=1):
-        for index in range(1, config.convs + 1):
+    blocks = zip(config.channels, *(config.per_block(key) for key in ("convs", "kernel", "stride")), strict=True)
+    for block, (out_channels, num_convs, kernel, stride) in enumerate(blocks, start=1):
+        for index in range(1, num_convs + 1):
             place = f"{block}_{index}"
-            conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=not config.batch_norm)
+            step = stride if index == num_convs else 1
+            bias = config.normalization not in SUBTRACTING
+            conv = nn.Conv2d(channels, out_channels, kernel, step, padding=kernel // 2, bias=bias)
             layers.append((f"conv{place}", conv))
-            if config.batch_norm:
-                layers.append((f"norm{place}", nn.BatchNorm2d(out_channels)))
+            if (norm := norm_of_channels(config, out_channels)) is not None:
+                layers.append((f"norm{place}", norm))
             layers.append((f"act{place}", _activation(config)))
             channels = out_channels
-        if config.pool:
-            layers.append((f"pool{block}", nn.MaxPool2d(2)))
+            height, width = -(-height // step), -(-width // step)
+        if config.pooling != "none":
+            if min(height, width) < 2:
+                raise _pooled_to_nothing(config, shape, block)
+            layers.append((f"pool{block}", POOLS[config.pooling](2)))
             height, width = height // 2, width // 2
-    num_inputs = channels * height * width
-    head = _fully_connected(config, num_inputs, config.hidden, num_classes, batch_norm=config.batch_norm)
+        if config.dropout > 0 and config.dropout_at != "fc":
+            layers.append((f"dropout{block}", Dropout(config.dropout)))
+    head = _fully_connected(config, channels * height * width, config.hidden, num_classes, normalizes=True)
     return _sequential([*layers, ("flatten", nn.Flatten()), *head])
 
 
-def _resnet(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
-    """torchvision's ResNet without weights; small images get a 3x3 stem of stride 1 (He et al. 2015, section 4.2)."""
-    import torchvision  # a second of import that no other net needs
+def _vgg(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
+    """VGG (Simonyan & Zisserman 2015), which is a convnet; for small images with `hidden` of fewer units, or none."""
+    blocks = {"channels": VGG_CHANNELS, "convs": VGG_CONVS[config.depth], "kernel": 3, "stride": 1}
+    return _convnet(config.model_copy(update=blocks), shape, num_classes)
 
-    net: torchvision.models.ResNet = getattr(torchvision.models, f"resnet{config.depth}")(num_classes=num_classes)
-    channels, height, width = shape
-    small = max(height, width) <= SMALL_IMAGE
-    kernel, stride = (3, 1) if small else (7, 2)
-    net.conv1 = nn.Conv2d(channels, 64, kernel_size=kernel, stride=stride, padding=kernel // 2, bias=False)
-    if small:
-        net.maxpool = nn.Identity()
-    if config.dropout > 0:
-        net.avgpool = nn.Sequential(net.avgpool, Dropout(config.dropout))  # so that fc keeps its name
-    return cast(nn.Module, net)
+
+def _pooled_to_nothing(config: ModelConfig, shape: Shape, block: int) -> ConfigError:
+    """What a pool at the end of this block has no image left for."""
+    if config.name == "vgg":
+        side = 2 ** len(VGG_CHANNELS)
+        return ConfigError(
+            f"model.name = 'vgg': {len(VGG_CHANNELS)} pools shrink a {_size(shape)} image to nothing.\n"
+            f"Allowed: images of at least {side}x{side}, or model.pool = 'none'."
+        )
+    return ConfigError(
+        f"model.channels = {list(config.channels)}: {len(config.channels)} pools shrink a {_size(shape)} image "
+        f"to nothing.\nAllowed: up to {block - 1} blocks, or pool = false."
+    )
 
 
 def _fully_connected(
-    config: ModelConfig, num_inputs: int, hidden: tuple[int, ...], num_classes: int, *, batch_norm: bool = False
+    config: ModelConfig, num_inputs: int, hidden: tuple[int, ...], num_classes: int, *, normalizes: bool = False
 ) -> Layers:
     """(FC-RELU)*K-FC, with dropout before each FC but the first, or before the only one.
 
@@ -161,13 +190,18 @@ def _fully_connected(
     """
     layers: Layers = []
     for index, num_outputs in enumerate([*hidden, num_classes], start=1):
-        if config.dropout > 0 and (index > 1 or not hidden):
+        is_noisy = index > 1 or not hidden
+        if config.dropout > 0 and is_noisy and config.dropout_at != "blocks":
             layers.append((f"fc_dropout{index}", Dropout(config.dropout)))
-        normalized = batch_norm and index <= len(hidden)
-        layers.append((f"fc{index}", nn.Linear(num_inputs, num_outputs, bias=not normalized)))
+        norm = norm_of_units(config, num_outputs) if normalizes and index <= len(hidden) else None
+        bias = norm is None or config.normalization not in SUBTRACTING
+        if config.dropconnect > 0 and is_noisy:
+            layers.append((f"fc{index}", DropConnect(num_inputs, num_outputs, bias=bias, rate=config.dropconnect)))
+        else:
+            layers.append((f"fc{index}", nn.Linear(num_inputs, num_outputs, bias=bias)))
         if index <= len(hidden):
-            if normalized:
-                layers.append((f"fc_norm{index}", nn.BatchNorm1d(num_outputs)))
+            if norm is not None:
+                layers.append((f"fc_norm{index}", norm))
             layers.append((f"fc_act{index}", _activation(config)))
         num_inputs = num_outputs
     return layers

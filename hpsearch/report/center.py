@@ -68,7 +68,7 @@ def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:
     if diagnosis:
         lines += [diagnosis.advice, *diagnosis.notes]
     epochs = stage.epochs.get(trial.number, [])
-    lr = trial.params.get("lr", epochs[0].lr if epochs else None)
+    lr = trial.params.get("lr", max((epoch.lr for epoch in epochs), default=None))
     curves: dict[str, Any] = {}
     if epochs:
         curves["acc"] = [_thousandths([e.train_acc for e in epochs]), _thousandths([e.val_acc for e in epochs])]

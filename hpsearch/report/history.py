@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpsearch.analysis.study_trials import params_text
-from hpsearch.config.metric import measures_text
+from hpsearch.config.metric import Metric, measures_text
 from hpsearch.errors import HpsearchError
 from hpsearch.report.album import Album
 from hpsearch.report.stage import StageData, trained_seconds
@@ -73,7 +73,7 @@ def tests(stages: Sequence[StageData]) -> Table | None:
                     value_text(use.get("mean")),
                     f"{low:.4f} to {high:.4f}" if low is not None and high is not None else "-",
                     str(use.get("num_test", "-")),
-                    measures_text(use.get("measures") or {}) or "-",
+                    _measures(metric, use),
                     str(len(use.get("seeds") or ()) or "-"),
                     str(number),
                     str(use.get("time", "-"))[:16].replace("T", " "),
@@ -85,6 +85,15 @@ def tests(stages: Sequence[StageData]) -> Table | None:
     )  # fmt: skip
     rows.sort(key=lambda row: row[-1])  # searches take turns
     return Table(columns, tuple(rows), tuple(c for c in columns[1:] if c != MEASURES)) if rows else None
+
+
+def _measures(metric: Metric, use: Mapping[str, Any]) -> str:
+    """All of a use of the test set, and its metric with a threshold that was found on validation images."""
+    said = measures_text(use.get("measures") or {})
+    if (at := use.get("score_at_threshold")) is None:
+        return said or "-"
+    found = ", ".join(f"{each:.4g}" for each in use.get("thresholds") or () if each is not None)
+    return f"{said} · {metric.short} {value_text(at)} with threshold {found}, found on validation images"
 
 
 def checks(stages: Sequence[StageData]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +23,15 @@ from hpsearch.wording import count_text, value_text
 
 if TYPE_CHECKING:
     from hpsearch.datasets.images import Array
-    from hpsearch.search.mistakes import Mistakes
+    from hpsearch.search.mistakes import Mistakes, WrongImage
     from hpsearch.search.trained_net import TrainedNet
 
 log = get_logger(__name__)
 
 SIDE = 96  # pixels of a picture, at most
+LONGEST_NAME = 40  # characters
+CUT = "…\u2060"  # no line ends behind it
+MOST_LISTED = 500  # mistakes, about 40 kB
 EXACT = 48  # pixels up to which one is kept exactly, which takes 9 kB at most
 
 
@@ -40,6 +44,22 @@ class Picture:
     lines: tuple[str, ...] = ()
     is_small: bool = False
     """Whether its pixels are to be seen as squares."""
+    name: str = ""
+    """Of the image; its end is shown, the whole where one points at it."""
+
+    @property
+    def short_name(self) -> str:
+        """The end of the name, which tells more than its beginning."""
+        return self.name if len(self.name) <= LONGEST_NAME else f"{CUT}{self.name[-LONGEST_NAME:]}"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file inside the page: a data URI, the name it is saved under, what the link says."""
+
+    source: str
+    name: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,7 @@ class MistakesSection:
     confusion: Shown | None = None
     worst: tuple[Picture, ...] = ()
     worst_note: str = ""
+    listed: Download | None = None
     augmented: tuple[tuple[Picture, Picture], ...] = ()
     augmented_note: str = ""
 
@@ -94,30 +115,45 @@ def _section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection:
         album.add(f"{stage.name}-confusion", plot_confusion(confusion), "What is taken for what", note),
         tuple(
             _picture(
-                wrong.picture,
+                picture,
                 f"{wrong.true}, taken for {wrong.predicted}",
                 (wrong.true, f"→ {wrong.predicted} {wrong.probability:.0%}"),
+                wrong.name if isinstance(wrong.name, str) else f"image {wrong.name}",
             )
-            for wrong in found.worst
+            for picture, wrong in zip(found.pictures, found.wrong, strict=False)
         ),
         "Validation images whose true class the net thinks least likely: what they are → what they are taken for, and "
         "how sure the net is. Images with a wrong label turn up here, too.",
+        _listed(stage.name, found.wrong),
         tuple((_picture(before, "as it is"), _picture(after, "augmented")) for before, after in pairs),
         f"{', '.join(data_config.augment)}: training images as they are and, below, as the trial saw them once.",
     )
 
 
 def _lead(net: TrainedNet, found: Mistakes) -> str:
+    from hpsearch.search.trained_net import threshold_text
+
     number, study = net.stored.trial.number, net.stored.study.name
     which = f"all {found.num_val:,}" if found.num_seen == found.num_val else f"{found.num_seen:,} of {found.num_val:,}"
-    right = found.num_right
+    right, said = found.num_right, threshold_text(net.threshold, net.preprocessing.class_names)
     return (
         f"Trial {number} of {study}, with the weights that are kept, on {which} validation images: {right:,} right "
         f"({value_text(right / found.num_seen)}), {count_text(found.num_seen - right, 'mistake')}."
+        + (f" The likelier class counts here; predictions use a threshold: {said}." if said else "")
     )
 
 
-def _picture(pixels_HWC: Array, alt: str, lines: tuple[str, ...] = ()) -> Picture:
+def _listed(study: str, wrong: Sequence[WrongImage]) -> Download | None:
+    from hpsearch.search.mistakes import mistakes_csv
+
+    if not wrong:
+        return None
+    encoded = base64.b64encode(mistakes_csv(wrong[:MOST_LISTED])).decode()
+    which = f"The worst {MOST_LISTED} of {len(wrong):,}" if len(wrong) > MOST_LISTED else f"All {len(wrong)}"
+    return Download(f"data:text/csv;charset=utf-8;base64,{encoded}", f"{study}-mistakes.csv", f"{which} as CSV")
+
+
+def _picture(pixels_HWC: Array, alt: str, lines: tuple[str, ...] = (), name: str = "") -> Picture:
     """As PNG if it is small, else as a JPEG of a few kB."""
     from PIL import Image
 
@@ -126,4 +162,4 @@ def _picture(pixels_HWC: Array, alt: str, lines: tuple[str, ...] = ()) -> Pictur
     image.thumbnail((SIDE, SIDE))
     image.save(out, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
     source = f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
-    return Picture(source, alt, lines, is_small=kind == "png")
+    return Picture(source, alt, lines, kind == "png", name)

@@ -19,6 +19,7 @@ from hpsearch.logs import get_logger
 from hpsearch.report import history
 from hpsearch.report.album import Album, Shown
 from hpsearch.report.center import center_data
+from hpsearch.report.ensembles import ensembles
 from hpsearch.report.figures.curves import _curves_info, plot_curves
 from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
 from hpsearch.report.figures.gap import _gap_info, plot_gap
@@ -77,6 +78,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
     mistakes = mistakes_section(album, best_stage, run or RunConfig()) if best_stage is not None else None
     comparisons = history.comparisons(db, album) if not names else []
     checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
+    averaged = ensembles(drawn)
     tests = history.tests(drawn)
     html = render_page(
         "report.html",
@@ -85,7 +87,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
         data={"centers": {context["id"]: context.pop("center") for context in shown}},
         scripts=["center.js"],
         subtitle=_subtitle(drawn, [] if names else _left_out(db, drawn)),
-        sections=_sections(bool(checks), mistakes is not None, bool(comparisons), bool(tests)),
+        sections=_sections(bool(checks), mistakes is not None, bool(averaged), bool(comparisons), bool(tests)),
         summary=summary,
         best=_best(drawn, summary),
         ranges=ranges,
@@ -94,6 +96,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
         stages=shown,
         checks=checks,
         mistakes=mistakes,
+        ensembles=averaged,
         comparisons=comparisons,
         tests=tests,
         provenance=[history.provenance(stage) for stage in stages],
@@ -147,13 +150,14 @@ def _subtitle(stages: Sequence[StageData], left_out: Sequence[str]) -> str:
     return " · ".join(parts)
 
 
-def _sections(checks: bool, mistakes: bool, comparisons: bool, tests: bool) -> list[tuple[str, str]]:
+def _sections(checks: bool, mistakes: bool, ensembles: bool, comparisons: bool, tests: bool) -> list[tuple[str, str]]:
     sections = [
         ("s-summary", "Summary", True),
         ("s-stages", "Stages", True),
         ("s-checks", "Checks", checks),
         ("s-trials", "Trials", True),
         ("s-mistakes", "Mistakes", mistakes),
+        ("s-ensemble", "Ensemble", ensembles),
         ("s-comparisons", "Comparisons", comparisons),
         ("s-test", "Test set", tests),
         ("s-provenance", "Provenance", True),

@@ -1,7 +1,7 @@
 """The one use of the test set: the best configuration, trained again, measured on images that nothing has seen.
 
-Nothing else loads the test split. Each use is kept with the stage, because the second one is no longer a measurement
-of unseen images but the first step of a search on them.
+Nothing else loads the test split, but for `ensemble` where that is asked for. Each use is kept with the stage, because
+the second one is no longer a measurement of unseen images but the first step of a search on them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from hpsearch.errors import RefusedError
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
 from hpsearch.training.class_scores import class_scores
+from hpsearch.training.images import as_trained
 from hpsearch.training.metrics import all_measures, score_of
+from hpsearch.training.threshold import find_threshold, score_at
+from hpsearch.training.views import refuse_unknown_views
 
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
 MAX_CLASSES_STORED = 20  # a larger confusion matrix would be more than a few kB
@@ -73,6 +76,30 @@ class FinalTest:
     """By seed, of the test images by that metric."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """All that we measure, mean over seeds."""
+    thresholds: tuple[float | None, ...] = ()
+    """By seed, of two classes: found on the validation images with the weights that were measured; see
+    `training.threshold`. None without images to find it on; empty where there is none to find.
+    """
+    scores_at_threshold: tuple[float | None, ...] = ()
+    """By seed, of the test images by the metric, with these thresholds."""
+    views: str | None = None
+    """Of each test image, over which probabilities were averaged for the numbers below; all others are without."""
+    view_accuracies: tuple[float | None, ...] = ()
+    """As `accuracies`, with views."""
+    view_scores: tuple[float | None, ...] = ()
+    """As `scores`, with views."""
+
+    @property
+    def view_mean(self) -> float | None:
+        """Test accuracy with views, over seeds; None without."""
+        measured = [accuracy for accuracy in self.view_accuracies if accuracy is not None]
+        return float(np.mean(measured)) if measured else None
+
+    @property
+    def view_mean_score(self) -> float | None:
+        """Of the metric with views, over seeds; None without, and where it gave no number."""
+        measured = [score for score in self.view_scores if score is not None]
+        return float(np.mean(measured)) if measured else None
 
     @property
     def measured(self) -> list[float]:
@@ -112,6 +139,12 @@ class FinalTest:
         return [score for score in self.scores if score is not None]
 
     @property
+    def mean_at_threshold(self) -> float | None:
+        """Of the metric with thresholds, over seeds; None without any."""
+        scores = [score for score in self.scores_at_threshold if score is not None]
+        return float(np.mean(scores)) if scores else None
+
+    @property
     def per_class(self) -> list[float | None]:
         """Accuracy on the images of each class; None where the test split has none."""
         correct_C, total_C = self.confusion.diagonal(), self.confusion.sum(1)
@@ -119,7 +152,15 @@ class FinalTest:
 
     def as_dict(self) -> dict[str, Any]:
         """The test as JSON."""
+        of_views = {
+            "views": self.views,
+            "view_accuracies": list(self.view_accuracies),
+            "view_mean": self.view_mean,
+            "view_scores": list(self.view_scores),
+            "view_score": self.view_mean_score,
+        }
         return {
+            **(of_views if self.views is not None else {}),
             "study": self.study,
             "trial": self.number,
             "params": {k: list(v) if isinstance(v, tuple) else v for k, v in self.params.items()},
@@ -129,6 +170,7 @@ class FinalTest:
             "score": self.mean_score,
             "score_std": self.std_score,
             "measures": dict(self.measures),
+            **self._of_thresholds(),
             "val_acc": self.val_acc,
             "epochs": self.epochs,
             "trained_epochs": list(self.trained_epochs),
@@ -150,6 +192,12 @@ class FinalTest:
             "family_use": self.num_family_uses,
         }
 
+    def _of_thresholds(self) -> dict[str, Any]:
+        if self.mean_at_threshold is None:
+            return {}
+        by_seed = {"thresholds": list(self.thresholds), "scores_at_threshold": list(self.scores_at_threshold)}
+        return {**by_seed, "score_at_threshold": self.mean_at_threshold}
+
 
 def final_test(
     db: Database,
@@ -159,6 +207,7 @@ def final_test(
     *,
     num_seeds: int = 1,
     train_on_val: bool = False,
+    views: str | None = None,
     progress: Progress | None = None,
     seed_ended: Callable[[int, float | None], None] | None = None,
 ) -> FinalTest:
@@ -175,13 +224,16 @@ def final_test(
         train_on_val: train on the validation images, too. No validation is left then to choose an epoch by, so the
             training ends after the one that was the trial's best, and its last weights are measured; mean and std of
             the training part stay in use.
+        views: flip or ten-crop, to measure a second time, see `training.views`.
         progress: hears (done, total) while image files are decoded.
         seed_ended: hears each seed and its test accuracy.
 
     Raises:
         RefusedError: the trial did not finish, or explodes with every seed; other images; another program's study.
         DataError: there is no test split.
+        ConfigError: there are no such views.
     """
+    refuse_unknown_views(views)
     evidence = read_study(db, study)
     stored = stored_trial(evidence, best_or_refuse(evidence).number if number is None else number)
     if stored.trial.state != "COMPLETE":
@@ -189,17 +241,18 @@ def final_test(
             f"trial {stored.trial.number} of {study!r} is {stored.trial.state}, so it is no result of the search.\n"
             "Allowed: trials that are COMPLETE."
         )
-    data = images_of(stored, run, progress)
-    x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress, run.memory)
-    if train_on_val:
-        data = joined(data)
+    images = images_of(stored, run, progress)
+    x_test_NCHW, y_test_N = prepare_test(stored.config.data, images, Path(run.data_dir), progress, run.memory)
+    data = as_trained(stored.config, joined(images) if train_on_val else images, run)
     epochs = stored.best_epoch if train_on_val else stored.epochs
     seeds = tuple(range(stored.seed, stored.seed + num_seeds))
     accuracies: list[float | None] = []
     trained: list[int] = []
     measured: list[int | None] = []
     metric, scores = evidence.metric, list[float | None]()
+    view_accuracies, view_scores = list[float | None](), list[float | None]()
     all_found: list[dict[str, float]] = []
+    thresholds, at_threshold = list[float | None](), list[float | None]()
     confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
     for seed in seeds:
         training = retrain(
@@ -208,18 +261,30 @@ def final_test(
         )  # fmt: skip
         trained.append(len(training.results))
         if training.state is None or training.best is None:
-            accuracies.append(None)
-            scores.append(None)
-            measured.append(None)
+            missed = (accuracies, scores, measured, thresholds, at_threshold, view_accuracies, view_scores)
+            for missing in missed:
+                missing.append(None)
         else:
             measured.append(trained[-1] if train_on_val else training.best.epoch)
-            logits_NC = class_scores(stored.config.model, training.state, x_test_NCHW, data.num_classes)
-            predicted_N = logits_NC.argmax(1)
-            confusion += confusion_matrix(y_test_N, predicted_N, data.num_classes)
-            accuracies.append(float((predicted_N == y_test_N).double().mean()))
+            with_net = stored.config.model, training.state, x_test_NCHW, data.num_classes
+            logits_NC = class_scores(*with_net)
+            confusion += confusion_matrix(y_test_N, logits_NC.argmax(1), data.num_classes)
+            accuracy, score = _measured(metric, logits_NC, y_test_N)
+            accuracies.append(accuracy)
+            scores.append(score)
             all_found.append(all_measures(logits_NC, y_test_N))
-            score = accuracies[-1] if metric.is_accuracy else score_of(metric.name, logits_NC, y_test_N)
-            scores.append(score if score is not None and math.isfinite(score) else None)
+            # Of images that nothing trained on, and none of the test set.
+            found = None
+            if not train_on_val and data.num_classes == 2:
+                val_NC = class_scores(stored.config.model, training.state, images.x_val_NCHW, data.num_classes)
+                found = find_threshold(metric.name, val_NC, data.y_val_N)
+            thresholds.append(found.value if found is not None else None)
+            with_threshold = score_at(found.value, metric.name, logits_NC, y_test_N) if found is not None else math.nan
+            at_threshold.append(with_threshold if math.isfinite(with_threshold) else None)
+            if views is not None:
+                accuracy, score = _measured(metric, class_scores(*with_net, views), y_test_N)
+                view_accuracies.append(accuracy)
+                view_scores.append(score)
         if seed_ended is not None:
             seed_ended(seed, accuracies[-1])
     if all(accuracy is None for accuracy in accuracies):
@@ -253,9 +318,21 @@ def final_test(
             for name in METRICS
             if all(name in found for found in all_found)
         },
+        thresholds=tuple(thresholds),
+        scores_at_threshold=tuple(at_threshold),
+        views=views,
+        view_accuracies=tuple(view_accuracies) if views is not None else (),
+        view_scores=tuple(view_scores) if views is not None else (),
     )
     _keep(db, stored, result)
     return result
+
+
+def _measured(metric: Metric, logits_NC: Tensor, y_N: Tensor) -> tuple[float, float | None]:
+    """Accuracy, and the score by the metric; None where that is no number."""
+    accuracy = float((logits_NC.argmax(1) == y_N).double().mean())
+    score = accuracy if metric.is_accuracy else score_of(metric.name, logits_NC, y_N)
+    return accuracy, score if math.isfinite(score) else None
 
 
 def wilson_interval(accuracy: float, num_images: int) -> tuple[float, float]:

@@ -5,7 +5,9 @@ Shape suffixes: N = images, B = batch, C = classes (of images: channels), H = he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpsearch.analysis.export import FORMULA, safe_cell
+from hpsearch.config.augmentations import active
+from hpsearch.datasets.augmentation_sheet import pictures_of_a_step
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Array
 from hpsearch.datasets.splits import sample
@@ -23,17 +28,17 @@ from hpsearch.search.trained_net import TrainedNet
 from hpsearch.training.class_scores import CHUNK
 
 MOST_WRONG = 24  # images
-MOST_AUGMENTED = 8  # images
 # Of all forward passes on a CPU: LeNet sees 10,000 images in colour in a hundredth of it, a ResNet-18 of 32 pixels 900.
 MOST_MULTIPLICATIONS = 5e11
-FIRST_EPOCH = 1  # whose augmentation is shown
+DIGITS = 6  # of a probability
 
 
 @dataclass(frozen=True, eq=False)
 class WrongImage:
-    """A validation image that is taken for another class; `picture` H,W,3 in uint8."""
+    """A validation image that is taken for another class."""
 
-    picture: Array
+    name: str | int
+    """Its file, relative to the source, or its row in the source's array."""
     true: str
     predicted: str
     probability: float
@@ -47,8 +52,10 @@ class Mistakes:
 
     confusion: np.ndarray[Any, np.dtype[np.int64]]
     class_names: tuple[str, ...]
-    worst: tuple[WrongImage, ...]
-    """Those whose true class is thought least probable, that one first."""
+    wrong: tuple[WrongImage, ...]
+    """Those whose true class is thought least probable first."""
+    pictures: tuple[Array, ...]
+    """Of the first of them: H,W,3 in uint8."""
     num_val: int
     """Validation images that there are; of a large net on a CPU, fewer are looked at."""
 
@@ -80,14 +87,29 @@ def find_mistakes(net: TrainedNet, data: TrainingData) -> Mistakes:
     predicted_N, y_N = p_NC.argmax(1), y_N.cpu()
     p_true_N = p_NC.gather(1, y_N[:, None])[:, 0]
     wrong_N = torch.nonzero(predicted_N != y_N)[:, 0]
-    worst_N = wrong_N[p_true_N[wrong_N].argsort(stable=True)][:MOST_WRONG]
-    pictures = net.preprocessing.pictures(data.x_val_NCHW[rows_N[worst_N.to(rows_N.device)]])
-    names = data.class_names
-    worst = [
-        WrongImage(picture, names[y_N[n]], names[predicted_N[n]], float(p_NC[n, predicted_N[n]]), float(p_true_N[n]))
-        for picture, n in zip(pictures, worst_N.tolist(), strict=True)
-    ]
-    return Mistakes(confusion_matrix(y_N, predicted_N, data.num_classes), names, tuple(worst), data.num_val)
+    worst_N = rows_N.cpu()[wrong_N := wrong_N[p_true_N[wrong_N].argsort(stable=True)]]
+    pictures = net.preprocessing.pictures(data.x_val_NCHW[worst_N[:MOST_WRONG].to(rows_N.device)])
+    classes, names = data.class_names, data.val_names or range(data.num_val)
+    wrong = tuple(
+        WrongImage(
+            names[row], classes[y_N[n]], classes[predicted_N[n]], float(p_NC[n, predicted_N[n]]), float(p_true_N[n])
+        )
+        for row, n in zip(worst_N.tolist(), wrong_N.tolist(), strict=True)
+    )
+    confusion = confusion_matrix(y_N, predicted_N, data.num_classes)
+    return Mistakes(confusion, classes, wrong, tuple(pictures), data.num_val)
+
+
+def mistakes_csv(wrong: Iterable[WrongImage]) -> bytes:
+    """A row for each, with names of files as their own bytes; nothing in it is a formula to a spreadsheet."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(("image", "true", "predicted", "probability", "true_probability"))
+    for each in wrong:
+        name = f"./{each.name}" if str(each.name).startswith(FORMULA) else each.name
+        probabilities = (f"{p:.{DIGITS}g}" for p in (each.probability, each.true_probability))
+        writer.writerow((name, safe_cell(each.true), safe_cell(each.predicted), *probabilities))
+    return out.getvalue().encode("utf-8", errors="surrogateescape")
 
 
 def _rows(data: TrainingData, multiplications: int) -> Tensor:
@@ -108,9 +130,6 @@ def augmented(net: TrainedNet, data: TrainingData) -> Sequence[tuple[Array, Arra
 
     Without augmentation there are none.
     """
-    if not data.augment:
+    if not active(data.augment):
         return []
-    epoch = data.epoch(net.stored.seed, FIRST_EPOCH, min(MOST_AUGMENTED, data.num_train))
-    x_BCHW, _ = epoch.batch(0)
-    before_BCHW = data.train_images(epoch.order_M[: len(x_BCHW)])
-    return list(zip(*map(net.preprocessing.pictures, (before_BCHW, x_BCHW)), strict=True))
+    return list(zip(*pictures_of_a_step(data, net.stored.seed, 1, net.stored.config.train.batch_size), strict=True))

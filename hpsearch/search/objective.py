@@ -61,9 +61,11 @@ class Objective:
         """Train one trial."""
         params = {name: suggest(trial, name, range_) for name, range_ in self.config.space.items()}
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
-        if images_key(config) not in self._images:
-            self._images[images_key(config)] = load_images(config, self.run)
-        pack = Pack(config, self._images[images_key(config)], specs, engine=self.run.engine, keeps_best=False)
+        key = images_key(config)
+        if key not in self._images:
+            self._images[key] = load_images(config, self.run)
+        self._images[key] = data = self._images[key].augmented_by(config.data.augment)
+        pack = Pack(config, data, specs, engine=self.run.engine, keeps_best=False)
         patience = config.train.patience
         results: list[EpochResult] = []
         ending = TrialRecord()

@@ -6,20 +6,28 @@ PyTorch. The names of the layers are those of the weights, so these load as they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
 from hpsearch.config import ModelConfig
 from hpsearch.config.net_names import is_library_net
+from hpsearch.config.schema.model import MODELS, SMALL_RESNET_DEPTHS
 from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import ConfigError
 from hpsearch.models import Dropout, build
+from hpsearch.models.fixup import FixupBlock, Shift, with_scalars
+from hpsearch.models.layers import DropConnect
 from hpsearch.models.library_nets import NUM_COLORS, Head, first_filters, library_options
+from hpsearch.models.resnet import SMALL_WIDTH
 from hpsearch.models.stages import head_names
 
 WEIGHTS, DESCRIPTION, SCRIPT = "weights.safetensors", "model.toml", "predict.py"
 MEAN, STD = "normalization.mean", "normalization.std"  # among the weights
+
+OF_GROUPS = ("layer", "group")  # normalizations of which nn.GroupNorm is told the number of groups
 
 FILES = '''\
 def read(path):
@@ -64,9 +72,19 @@ with torch.inference_mode():
             best = int(probabilities.argmax())
             rows.writerow([path, about["classes"]["names"][best], f"{probabilities[best]:.6g}"])
 """
+LIKELIEST = "best = int(probabilities.argmax())"
+ABOVE = 'best = int(probabilities[1] > about["classes"]["threshold"])  # found on validation images'
 
 
-def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, title: str, *, files: bool) -> str:
+def plain_script(
+    config: ModelConfig,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    title: str,
+    *,
+    files: bool,
+    has_threshold: bool = False,
+) -> str:
     """The script's text; it lies beside the weights and their description.
 
     A net of the user's is called by its name: its own code goes on being needed, and is not imported here.
@@ -77,24 +95,12 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
         num_classes: of the net.
         title: a line on what it is.
         files: whether image files are like the training images; else it reads arrays.
+        has_threshold: whether the description says from which probability on the second of two classes counts.
 
     Raises:
         ConfigError: it is a net that cannot be spelt out.
     """
-    own = is_user_code(config.name)
-    packages = ["torch", "safetensors", "pillow" if files else "numpy"]
-    standard = ["import csv", "import sys", "import tomllib", "from pathlib import Path"]
-    others = ["import torch", "from PIL import Image, ImageOps" if files else "import numpy"]
-    others += ["from safetensors.torch import load_file", *(["from torch import nn"] if not own else [])]
-    if config.name == "resnet":
-        packages.append("torchvision")
-        others.append(f"from torchvision.models import resnet{config.depth}")
-    elif is_library_net(config.name):
-        packages.append(config.name.partition(":")[0])
-        others.append("import timm" if packages[-1] == "timm" else "from torchvision import models")
-        standard += ["from collections import OrderedDict"] if _is_nested(config, shape, num_classes) else []
-    elif not own:
-        standard.append("from collections import OrderedDict")
+    packages, imports = net_imports(config, shape, num_classes, files=files)
     use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
     lines = (
         f'"""{title}',
@@ -102,9 +108,7 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
         f"{use} It needs {', '.join(packages)}.",
         '"""',
         "",
-        *sorted(standard, key=_import_order),
-        "",
-        *sorted(others, key=_import_order),
+        *ordered(imports),
         "",
         "here = Path(__file__).parent",
         f'about = tomllib.loads((here / "{DESCRIPTION}").read_text(encoding="utf-8"))',
@@ -112,20 +116,51 @@ def plain_script(config: ModelConfig, shape: tuple[int, int, int], num_classes: 
         f'weights = load_file(here / "{WEIGHTS}")',
         f'mean, std = weights.pop("{MEAN}"), weights.pop("{STD}")',
         "",
-        *_net(config, shape, num_classes),
+        *net_code(config, shape, num_classes),
         "net.to(mean.dtype).load_state_dict(weights)",
         "net.eval()",
         "",
         "",
     )
-    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + REST
+    rest = REST.replace(LIKELIEST, ABOVE) if has_threshold else REST
+    return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + rest
 
 
-def _import_order(line: str) -> tuple[bool, str]:
-    return line.startswith("from"), line
+def net_imports(
+    config: ModelConfig, shape: tuple[int, int, int], num_classes: int, *, files: bool
+) -> tuple[list[str], list[str]]:
+    """Packages that a net's script needs, and the lines that import what it uses."""
+    own = is_user_code(config.name)
+    packages = ["torch", "safetensors", "pillow" if files else "numpy"]
+    standard = ["import csv", "import sys", "import tomllib", "from pathlib import Path"]
+    others = ["import torch", "from PIL import Image, ImageOps" if files else "import numpy"]
+    others += ["from safetensors.torch import load_file", *(["from torch import nn"] if not own else [])]
+    if config.name == "resnet":
+        packages.append("torchvision")
+        others.append(f"from torchvision.models.resnet import {', '.join(_residual_names(config))}")
+        standard += ["from functools import partial"] if config.normalization in OF_GROUPS else []
+    elif is_library_net(config.name):
+        packages.append(config.name.partition(":")[0])
+        others.append("import timm" if packages[-1] == "timm" else "from torchvision import models")
+        standard += ["from collections import OrderedDict"] if _is_nested(config, shape, num_classes) else []
+    elif not own:
+        standard.append("from collections import OrderedDict")
+    return packages, [*standard, *others]
 
 
-def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> Iterator[str]:
+def ordered(imports: Iterable[str]) -> list[str]:
+    """Lines of imports as people sort them: the standard library, a blank line, all others."""
+    lines = sorted(imports, key=lambda line: (line.startswith("from"), line))
+    of_python = [line for line in lines if line.split()[1] in sys.stdlib_module_names]
+    return [*of_python, "", *(line for line in lines if line not in of_python)]
+
+
+def net_code(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> Iterator[str]:
+    """The lines that make `net`, with the layers' names of hpsearch.
+
+    Raises:
+        ConfigError: it is a net that cannot be spelt out.
+    """
     if is_user_code(config.name):
         module, _, function = config.name.partition(":")
         options = "".join(f", {key}={value!r}" for key, value in config.options.items())
@@ -148,14 +183,56 @@ def _net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> 
     if config.name != "resnet":
         raise ConfigError(
             f"the net {config.name} cannot be spelt out in layers of PyTorch.\n"
-            "Allowed: linear, mlp, lenet, convnet, resnet, torchvision:NAME, timm:NAME, MODULE:FUNCTION."
+            f"Allowed: {', '.join(MODELS)}, torchvision:NAME, timm:NAME, MODULE:FUNCTION."
         )
-    yield f"net = resnet{config.depth}(num_classes={num_classes})"
+    yield from _residual_net(net, config, num_classes)
+
+
+def _residual_names(config: ModelConfig) -> list[str]:
+    """Of torchvision."""
+    return ["BasicBlock", "ResNet"] if config.depth in SMALL_RESNET_DEPTHS else [f"resnet{config.depth}"]
+
+
+def _residual_net(net: nn.Module, config: ModelConfig, num_classes: int) -> Iterator[str]:
+    """torchvision's, and what is another than there."""
+    if config.init == "fixup":
+        for each in (Shift, FixupBlock, with_scalars):
+            yield from [*inspect.getsource(each).splitlines(), "", ""]
+    norm = f", norm_layer={_norm(config)}" if config.normalization != "batch" else ""
+    if config.depth not in SMALL_RESNET_DEPTHS:
+        yield f"net = resnet{config.depth}(num_classes={num_classes}{norm})"
+    else:
+        blocks = (config.depth - 2) // 6
+        yield f"net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes={num_classes}{norm})"
+        yield f"net.inplanes = {SMALL_WIDTH}"
+        for stage in range(3):
+            stride = ", stride=2" if stage else ""
+            yield f"net.layer{stage + 1} = net._make_layer(BasicBlock, {SMALL_WIDTH << stage}, {blocks}{stride})"
+            if stage:
+                more = (SMALL_WIDTH << stage) // 4  # channels of zeros on each side
+                pad = f"nn.ConstantPad3d((0, 0, 0, 0, {more}, {more}), 0.0)"
+                yield f"net.layer{stage + 1}[0].downsample = nn.Sequential(nn.AvgPool2d(1, 2), {pad})"
+        yield "net.layer4 = nn.Identity()"
+        yield f"net.bn1 = net._norm_layer({SMALL_WIDTH})"
+        yield f"net.fc = {_layer(net.get_submodule('fc'))}"
     yield f"net.conv1 = {_layer(net.get_submodule('conv1'))}"
     if isinstance(net.get_submodule("maxpool"), nn.Identity):
         yield "net.maxpool = nn.Identity()"
-    if isinstance(pool := net.get_submodule("avgpool"), nn.Sequential):
-        yield f"net.avgpool = nn.Sequential(net.avgpool, {_layer(pool[1])})"
+    if config.init == "fixup":
+        yield "with_scalars(net)"
+    if config.dropout > 0:
+        before = "*net.avgpool" if config.init == "fixup" else "net.avgpool"
+        yield f"net.avgpool = nn.Sequential({before}, nn.Dropout({config.dropout:g}))"
+
+
+def _norm(config: ModelConfig) -> str:
+    """What makes a normalization for a number of channels."""
+    match config.normalization:
+        case "none":
+            return "nn.Identity"
+        case "instance":
+            return "lambda channels: nn.GroupNorm(channels, channels)"
+    return f"partial(nn.GroupNorm, {1 if config.normalization == 'layer' else config.groups})"
 
 
 def _library_net(net: nn.Module, name: str, shape: tuple[int, int, int]) -> Iterator[str]:
@@ -197,4 +274,6 @@ def _part(module: nn.Module, indent: str = "") -> str:
 
 def _layer(layer: nn.Module) -> str:
     """As one would write it: PyTorch shows its own layers so."""
+    if isinstance(layer, DropConnect):
+        return f"nn.Linear({layer.extra_repr()})"
     return f"nn.Dropout({layer.rate.item():g})" if isinstance(layer, Dropout) else f"nn.{layer!r}"

@@ -12,17 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.decoding import decode, pillow_warnings, why_not
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.listing import images_below
+from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import num_cores
-from hpsearch.search.trained_net import TrainedNet
+from hpsearch.training.threshold import Threshold
+from hpsearch.training.views import refuse_unknown_views
 
 MOST_IMAGES = 250  # in a batch
 MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colour
@@ -30,7 +34,10 @@ MOST_NUMBERS = 2**22  # in the images of a batch: 27 images of 224 x 224 in colo
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image: the likeliest classes with their probabilities, the likeliest first."""
+    """Of one image: the likeliest classes with their probabilities, the likeliest first.
+
+    Of two classes with a threshold the one that it decides for is the first.
+    """
 
     name: str
     """The file's, as it was given or found."""
@@ -97,26 +104,53 @@ def _is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
+class Classifier(Protocol):
+    """A trained net, or several as one."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of the images as it takes them, and the names of its classes."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """From which probability on the second of two classes counts; None: the likeliest class does."""
+
+    def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
+        """From images as they were stored to probabilities, see `TrainedNet.classifier`."""
+
+
 def predict_images(
-    net: TrainedNet, images: NewImages, device: torch.device, top: int = 1, progress: Progress | None = None
+    net: Classifier,
+    images: NewImages,
+    device: torch.device,
+    top: int = 1,
+    progress: Progress | None = None,
+    *,
+    views: str | None = None,
 ) -> Iterator[list[Prediction | Unreadable]]:
     """What the net says of each image, in order, a batch at a time.
 
     Args:
-        net: of a trial.
+        net: of a trial, or an ensemble.
         images: of any size, decoded as the training images were; arrays as the training images are stored.
         device: where the net runs.
         top: so many classes of each image, at most all.
         progress: hears (done, total) in files.
+        views: flip or ten-crop, over which probabilities are averaged; see `training.views`.
 
     Raises:
         DataError: the net's images are not like image files at all, an array cannot be read, or is of another shape.
         RefusedError, ConfigError: see `TrainedNet.module`.
     """
+    refuse_unknown_views(views)
     pre = net.preprocessing
     if images.has_files:
         one_file: Callable[[Path], Array | Unreadable] = partial(_read, read=partial(decode, recipe=pre.file_recipe))
-    classify = _classifier(net, device, min(top, net.num_classes))
+    classify = _classifier(net, device, min(top, net.num_classes), views)
     size = max(1, min(MOST_IMAGES, MOST_NUMBERS // math.prod(pre.shape)))
     done, total = 0, len(images.paths)
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -145,7 +179,7 @@ def _read(path: Path, read: Callable[[Path], Array]) -> Array | Unreadable:
 
 
 def _of_arrays(
-    path: Path, net: TrainedNet, size: int, classify: Callable[[Array], list[tuple[tuple[str, float], ...]]]
+    path: Path, net: Classifier, size: int, classify: Callable[[Array], list[tuple[tuple[str, float], ...]]]
 ) -> Iterator[list[Prediction | Unreadable]]:
     x_NCHW = net.preprocessing.array(Npz(path).load_unlabelled(), str(path))
     for start in range(0, len(x_NCHW), size):
@@ -154,15 +188,17 @@ def _of_arrays(
 
 
 def _classifier(
-    net: TrainedNet, device: torch.device, num: int
+    net: Classifier, device: torch.device, num: int, views: str | None
 ) -> Callable[[Array], list[tuple[tuple[str, float], ...]]]:
-    module, names = net.module(device), net.preprocessing.class_names
-    like = torch.empty(0, dtype=net.dtype, device=device)
+    probabilities, names = net.classifier(device, views), net.preprocessing.class_names
 
-    @torch.inference_mode()
     def classify(x_BCHW: Array) -> list[tuple[tuple[str, float], ...]]:
-        logits_BC = module(net.preprocessing.normalize(x_BCHW, like))
-        p_BK, class_BK = logits_BC.cpu().double().softmax(1).topk(num)
+        p_BC = probabilities(x_BCHW)
+        p_BK, class_BK = p_BC.topk(num)
+        if net.threshold is not None:  # of two classes, the one that it says is first
+            first_B = (p_BC[:, 1] > net.threshold.value).long()
+            class_BK = torch.stack([first_B, 1 - first_B], dim=1)[:, :num]
+            p_BK = p_BC.gather(1, class_BK)
         return [
             tuple((names[c], p) for p, c in zip(*row, strict=True))
             for row in zip(p_BK.tolist(), class_BK.tolist(), strict=True)

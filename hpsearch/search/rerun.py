@@ -21,6 +21,7 @@ from hpsearch.results import EpochResult, plain
 from hpsearch.search.stored_trials import Training, images_of, retrain, stored_trial
 from hpsearch.stages.opening import changed_code, versions
 from hpsearch.storage import Database, read_epochs
+from hpsearch.training.images import as_trained
 
 COMPARED = ("cost", "train_loss", "train_acc", "val_loss", "val_acc", "val_score", "update_ratio")
 # Largest relative differences of the losses that rounding explains, in the first epoch and in any. A pack of another
@@ -123,7 +124,7 @@ def rerun(
     """
     evidence = read_study(db, study)
     stored = stored_trial(evidence, number)
-    data = images_of(stored, run, progress)
+    data = as_trained(stored.config, images_of(stored, run, progress), run)
     recorded = read_epochs(db, stored.study, [number]).get(number, [])
     trainings = []
     for seed in range(stored.seed, stored.seed + num_seeds):

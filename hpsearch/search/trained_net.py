@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig
-from hpsearch.datasets.images import Progress
+from hpsearch.config.metric import Metric
+from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import DataError, RefusedError
 from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
 from hpsearch.training.precision import PRECISIONS
-from hpsearch.worker.best_weights import read_weights
+from hpsearch.training.threshold import HALF, Threshold
+from hpsearch.training.views import log_probabilities
+from hpsearch.worker.best_weights import read_threshold, read_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,8 @@ class TrainedNet:
     stored: StoredTrial
     state: Mapping[str, Tensor]
     preprocessing: Preprocessing
+    threshold: Threshold | None = None
+    """From which probability on an image counts as the second of two classes; None: the likeliest class counts."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -58,6 +63,35 @@ class TrainedNet:
             ) from None
         return net.to(device, self.dtype).eval()
 
+    def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
+        """From images as they were stored, B,C,H,W, to the probabilities of the classes, B,C in float64 on the CPU.
+
+        With `views` they are averaged over those, see `training.views`.
+
+        Raises:
+            RefusedError, ConfigError: as `module`.
+        """
+        module, like = self.module(device), torch.empty(0, dtype=self.dtype, device=device)
+
+        @torch.inference_mode()
+        def classify(x_BCHW: Array) -> Tensor:
+            ready_BCHW = self.preprocessing.normalize(x_BCHW, like)
+            logits_BC: Tensor = module(ready_BCHW) if views is None else log_probabilities(module, ready_BCHW, views)
+            return logits_BC.cpu().double().softmax(1)
+
+        return classify
+
+
+def threshold_text(found: Threshold | None, class_names: Sequence[str]) -> str:
+    """What the threshold is and gives, in a sentence; empty where there is none, or the likelier class counts."""
+    if found is None or found.value == HALF:
+        return ""
+    name, metric = class_names[1], Metric(found.metric)
+    return (
+        f"{name} from probability {found.value:.4g} on, found on validation images: {metric.label} "
+        f"{metric.text(found.score)}, {metric.text(found.score_at_half)} at 0.5"
+    )
+
 
 def load_net(
     evidence: StudyTrials, run: RunConfig, number: int | None = None, progress: Progress | None = None
@@ -77,26 +111,48 @@ def load_net(
         DataError: an older version kept no more than the weights, and the training images are gone.
     """
     stored = find_trial(evidence, best_or_refuse(evidence).number if number is None else number)
-    state, preprocessing = read_weights(weights_file(stored, run))
+    return read_net(stored, weights_file(stored, run), run, progress)
+
+
+def read_net(stored: StoredTrial, path: Path, run: RunConfig, progress: Progress | None = None) -> TrainedNet:
+    """The net of a trial with the weights of a file.
+
+    Raises:
+        StorageError: the file cannot be read.
+        DataError: as `load_net`.
+    """
+    state, preprocessing = read_weights(path)
     if preprocessing is None:
         preprocessing = _from_the_images(stored, run, progress)
-    return TrainedNet(stored, state, preprocessing)
+    return TrainedNet(stored, state, preprocessing, read_threshold(path))
+
+
+def weights_of(stored: StoredTrial, run: RunConfig) -> Path | None:
+    """Where the weights of a trial are: where they were put, or below run.artifact_dir, should that have moved.
+
+    None where they are not kept, or not on this machine.
+    """
+    return next((place for place in _places(stored, run) if place.is_file()), None)
+
+
+def _places(stored: StoredTrial, run: RunConfig) -> list[Path]:
+    best, number = stage_record(stored.study).weights, stored.trial.number
+    kept = [best.path] if best is not None and best.number == number else []
+    kept += [path] if (path := trial_record(stored.trial).weights) is not None else []
+    return [place for path in kept for place in (path, Path(run.artifact_dir, path.name))]
 
 
 def weights_file(stored: StoredTrial, run: RunConfig) -> Path:
-    """Where the weights of a trial are: where they were put, or below run.artifact_dir, should that have moved.
+    """As `weights_of`.
 
     Raises:
         RefusedError: they are not kept, or not on this machine.
     """
-    best, number = stage_record(stored.study).weights, stored.trial.number
-    kept = [best.path] if best is not None and best.number == number else []
-    kept += [path] if (path := trial_record(stored.trial).weights) is not None else []
-    places = [place for path in kept for place in (path, Path(run.artifact_dir, path.name))]
-    if found := next((place for place in places if place.is_file()), None):
+    if (found := weights_of(stored, run)) is not None:
         return found
+    best, number = stage_record(stored.study).weights, stored.trial.number
     whose = f"trial {number} of {stored.study.name!r}"
-    if places:
+    if places := _places(stored, run):
         raise RefusedError(
             f"the weights of {whose} are not here: {places[0]}.\n"
             "Allowed: a machine that has this file; it may lie in run.artifact_dir."

@@ -32,6 +32,8 @@ from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.proposals import drawn_params
 from hpsearch.storage import StudyRow
 
+BODY_LR = "train.body_lr"
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -150,8 +152,8 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     found: dict[str, tuple[Range, str]] = {}
     if check is not None and stage_record(check).is_training:
         found = ranges_around(check)
-    elif check is not None and "lr" not in settings.ranges_given | settings.ranges_removed:
-        found = {"lr": _checked_rates(check, config.for_stage("coarse"))}
+    elif check is not None:
+        found = _checked_ranges(check, settings)
     changes = tuple(
         Narrowing(param, config.space.get(param, new), new, reason)
         for param, (new, reason) in found.items()
@@ -169,8 +171,24 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
 
+def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Range, str]]:
+    """Of lr and, where it is searched and the check found one, of train.body_lr; but for what a flag says.
+
+    Each with the lower rates that trials of this config can use, and why.
+    """
+    config, said = settings.study.for_stage("coarse"), settings.ranges_given | settings.ranges_removed
+    found: dict[str, tuple[Range, str]] = {}
+    if "lr" not in said:
+        found["lr"] = _checked_rates(check, config)
+    findings = {each["name"]: each["measured"] for each in (stage_record(check).checks or {}).get("findings", ())}
+    measured = findings.get("body rate", {})
+    if "low" in measured and BODY_LR in config.space and BODY_LR not in said:
+        found[BODY_LR] = _padded(measured, findings["data"]["images"], config)
+    return found
+
+
 def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
-    """The range of lr that a check found, with the lower rates that trials of this config can use, and why."""
+    """The range of lr that a check found."""
     record = stage_record(check)
     if record.checks is None or record.kind != "check":
         raise ConfigError(
@@ -183,9 +201,13 @@ def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
             f"the check {check.name!r} found no learning rate at which the loss goes down.\n"
             "Give lr a range: --space 'lr=log(1e-4, 1e-1)', or check again with more --steps under another --name."
         )
-    measured = found["measured"]
-    rough, steps = FloatRange(measured["low"], measured["high"], log=True), measured["steps"]
     num_images = next(each["measured"]["images"] for each in record.checks["findings"] if each["name"] == "data")
+    return _padded(found["measured"], num_images, config)
+
+
+def _padded(measured: Mapping[str, Any], num_images: int, config: StudyConfig) -> tuple[Range, str]:
+    """What a check measured as a range, with the lower rates that trials of this config can use, and why."""
+    rough, steps = FloatRange(measured["low"], measured["high"], log=True), measured["steps"]
     trial_steps = config.train.epochs * math.ceil(num_images / config.train.batch_size)
     padded = pad_for_training(rough, steps, trial_steps)
     if padded == rough:

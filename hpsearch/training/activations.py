@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from hpsearch.config import ModelConfig
 from hpsearch.config.net_names import is_library_net
 from hpsearch.config.usercode import is_user_code
-from hpsearch.models import build_initialized, drawn_weight_names
+from hpsearch.models import NOISES, build_initialized, drawn_weight_names
 
 Verdict = Literal["healthy", "collapsing", "growing", "dead", "saturated", "dead units"]
 
-ACTIVATIONS = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid)
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
 INITS = ("small:0.01", "lecun", "xavier", "he")
 """Those that are compared with the chosen one."""
 
@@ -84,8 +84,8 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     """
     _, *shape = x_BCHW.shape
     channels, height, width = shape
-    config = config.model_copy(update={"dropout": 0.0})
-    net = build_initialized(config, (channels, height, width), num_classes, seed)
+    config = config.model_copy(update=dict.fromkeys(NOISES, 0.0))
+    net = build_initialized(config, (channels, height, width), num_classes, seed, x_BCHW)
     weights = set(drawn_weight_names(net))
     for name, parameter in net.named_parameters():
         if name in weights:
@@ -101,7 +101,7 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: observe(name, module, output))
         for name, module in net.named_modules()
-        if isinstance(module, ACTIVATIONS)
+        if isinstance(module, ACTIVATIONS) or _is_none(name, module)
     ]
     try:
         net(x_BCHW)
@@ -123,6 +123,11 @@ def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: i
         return [activations(config, seed, x_BCHW, num_classes)]
     others = [config.model_copy(update={"init": init, "init_scale": 1.0}) for init in INITS if init != config.init]
     return [activations(each, seed, x_BCHW, num_classes) for each in (config, *others)]
+
+
+def _is_none(name: str, module: nn.Module) -> bool:
+    """Whether it is where model.activation = none leaves out an activation function."""
+    return type(module) is nn.Identity and name.startswith(("act", "fc_act"))
 
 
 def _has_its_own(config: ModelConfig) -> bool:

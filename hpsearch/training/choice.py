@@ -43,7 +43,7 @@ def default_engine(model: str, device: torch.device) -> str:
     fused and 13.8 with vmap, of 32 convnets 8.1 and 10.0 (torch 2.11, an older version of these engines). A ResNet
     fills a GPU alone.
     """
-    if model in ("linear", "mlp") or (device.type in ("cpu", "cuda") and model in ("lenet", "convnet")):
+    if model in ("linear", "mlp") or (device.type in ("cpu", "cuda") and model in ("lenet", "convnet", "vgg")):
         return "fused"
     if device.type == "cuda" and model != "resnet":
         return "vmap"

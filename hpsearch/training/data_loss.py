@@ -2,7 +2,8 @@
 
 Of an image b with label y, classes c have the targets t_c: 1 - smoothing for y, and smoothing / C for each of all. Its
 loss is the sum over c of w_c * t_c * (1 - p_c)^gamma * -log p_c, and that of a batch their sum over that of the w_y, as
-in `torch.nn.CrossEntropyLoss` where gamma is 0.
+in `torch.nn.CrossEntropyLoss` where gamma is 0. Where images have two labels, mixed, the loss of the batch is that by
+its first labels and that by its second ones, each times its share.
 
 Shapes: K = trials in the pack, B = batch, C = classes.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from hpsearch.datasets.mixing import Labels, MixedLabels
 from hpsearch.training.cost import data_loss
 from hpsearch.training.vectors import Vectors
 
@@ -50,8 +52,11 @@ class DataLoss:
         smoothing, gamma = (None if vector is None else vector[slot : slot + 1] for vector in self.by_trial)
         return DataLoss(smoothing, gamma, self.class_weights)
 
-    def __call__(self, logits_KBC: Tensor, y_B: Tensor) -> Tensor:
+    def __call__(self, logits_KBC: Tensor, y_B: Labels) -> Tensor:
         """Shape [K], by operators through which autograd goes back."""
+        if isinstance(y_B, MixedLabels):
+            share = y_B.share.to(logits_KBC.dtype)
+            return share * self(logits_KBC, y_B.first_B) + (1 - share) * self(logits_KBC, y_B.second_B)
         if self.gamma is None and self.class_weights is None:
             return data_loss(logits_KBC, y_B, self.smoothing)
         # Classes first: see `data_loss`.
@@ -67,12 +72,20 @@ class DataLoss:
         all_K = (loss_CKB * weights_C.view(-1, 1, 1)).sum((0, 2)) / (total * len(loss_CKB))
         return (1 - self.smoothing) * own_K + self.smoothing * all_K
 
-    def weight(self, y_B: Tensor) -> Tensor | float:
+    def weight(self, y_B: Labels) -> Tensor | float:
         """What these images count together, in a mean over more of them."""
+        if isinstance(y_B, MixedLabels):
+            first, second = self.weight(y_B.first_B), self.weight(y_B.second_B)
+            return y_B.share * first + (1 - y_B.share) * second
         return float(len(y_B)) if self.class_weights is None else self.class_weights[y_B].sum()
 
-    def with_derivative(self, logits_KCB: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
+    def with_derivative(self, logits_KCB: Tensor, y_B: Labels) -> tuple[Tensor, Tensor]:
         """The same, and its derivative by the logits, of shape [K, C, B]."""
+        if isinstance(y_B, MixedLabels):
+            share = y_B.share.to(logits_KCB.dtype)
+            both = (self.with_derivative(logits_KCB, each_B) for each_B in (y_B.first_B, y_B.second_B))
+            (loss_K, delta), (other_K, other) = both
+            return share * loss_K + (1 - share) * other_K, delta.mul_(share).add_(other.mul_(1 - share))
         num_trials, num_classes, num_images = logits_KCB.shape
         logp_KCB = log_softmax(logits_KCB, dim=1)
         is_own_CB = torch.arange(num_classes, device=y_B.device).unsqueeze(1) == y_B

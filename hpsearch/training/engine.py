@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.mixing import Labels
 from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.training.cost import data_loss
 from hpsearch.training.layout import Kind, Stacked
@@ -43,7 +44,7 @@ class Engine(ABC):
         state.lay_out(layout)
 
     @abstractmethod
-    def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
+    def step(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> None:
         """One update of all trials on one minibatch; the forward pass draws its noise from `noise_seed`."""
 
     def run(self, epochs: Sequence[Epoch], steps: range) -> None:
@@ -108,14 +109,14 @@ class StackedEngine(Engine):
     """An engine that computes losses and gradients only; the rest of the step is `PackState.advance`."""
 
     @override
-    def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
+    def step(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> None:
         self.module.train()
         found = self.gradients(x_BCHW, y_B, noise_seed)
         self.state.weigh(y_B)
         self.state.advance(*found)
 
     @abstractmethod
-    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+    def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         """(loss_K, gradients, buffers) of the data loss in training mode, as `PackState.advance` takes them.
 
         Changes nothing: the buffers are copies, as the forward pass left them. All are valid until the next call.

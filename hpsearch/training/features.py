@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import StudyConfig
+from hpsearch.config.augmentations import active
 from hpsearch.config.identity import identified
 from hpsearch.config.net_names import has_given_weights
 from hpsearch.datasets.atomic import replacing
@@ -34,18 +35,18 @@ DIGEST_BYTES = 16
 
 def may_have_features(config: StudyConfig) -> bool:
     """Whether the body gives the same for an image in every step, and in every trial of every seed."""
-    return config.model.freeze == "all" and has_given_weights(dict(config.model)) and not _moves(config)
+    return config.model.freeze == "all" and has_given_weights(dict(config.model)) and not _changes(config)
 
 
 def why_not(config: StudyConfig) -> str | None:
     """What to say where a frozen body has to run in every step nevertheless."""
-    if config.model.freeze != "all" or not has_given_weights(dict(config.model)) or not _moves(config):
+    if config.model.freeze != "all" or not has_given_weights(dict(config.model)) or not _changes(config):
         return None
-    return f"data.augment = {_moves(config)[0]} moves each image anew, so the frozen body runs in every step"
+    return f"data.augment = {_changes(config)[0]} changes each image anew, so the frozen body runs in every step"
 
 
-def _moves(config: StudyConfig) -> list[str]:
-    return [kind for kind in config.data.augment if kind != "hflip"]
+def _changes(config: StudyConfig) -> list[str]:
+    return [text for each in active(config.data.augment) if (text := str(each)) != "hflip"]
 
 
 def with_features(config: StudyConfig, data: TrainingData, cache_dir: Path) -> TrainingData:
@@ -62,15 +63,26 @@ def with_features(config: StudyConfig, data: TrainingData, cache_dir: Path) -> T
     rows = num_views * data.num_train + data.num_val
     found = _kept(path, rows, dtype)
     if found is None:
-        body = _body(config, data)
+        body = frozen_body(config, data)
         if body is None:
             return data
         features_NF = torch.cat([_through(body, images) for images in _views(data, num_views)]).cpu()
         _keep(path, features_NF)
         found = features_NF.numpy()
-    train_VNF = torch.from_numpy(found[: num_views * data.num_train]).view(num_views, data.num_train, -1)
+    return _replaced(data, torch.from_numpy(found), num_views)
+
+
+def computed_features(body: nn.Module, data: TrainingData) -> TrainingData:
+    """As `with_features`, computed now by a `frozen_body` and kept nowhere, of images as they are."""
+    return _replaced(data, torch.cat([_through(body, images) for images in _views(data, 1)]).cpu(), 1)
+
+
+def _replaced(data: TrainingData, features_NF: Tensor, num_views: int) -> TrainingData:
+    """Images by their features: those of all training images, view by view, then of the hold-out."""
+    like = data.x_val_NCHW
+    train_VNF = features_NF[: num_views * data.num_train].view(num_views, data.num_train, -1)
     num_features = train_VNF.shape[2]
-    val_NF = torch.from_numpy(found[num_views * data.num_train :])
+    val_NF = features_NF[num_views * data.num_train :]
     train_NF = train_VNF.permute(1, 0, 2).reshape(data.num_train, -1)  # a view of memory on disk, where there is one
     return replace(
         data,
@@ -112,8 +124,12 @@ def head_state(config: StudyConfig, data: TrainingData, state: Mapping[str, Tens
     }
 
 
-def _body(config: StudyConfig, data: TrainingData) -> nn.Module | None:
-    """Images to features; None where a net has several heads."""
+def frozen_body(config: StudyConfig, data: TrainingData) -> nn.Module | None:
+    """Images to features; None where a net has several heads.
+
+    Raises:
+        ConfigError: the weights cannot be had.
+    """
     net = build_initialized(config.model, data.shape, data.num_classes, config.train.seed)
     heads = head_names(net)
     if len(heads) != 1:

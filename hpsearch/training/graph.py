@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.mixing import Labels
 from hpsearch.errors import EngineError
 from hpsearch.training.layout import Stacked
 from hpsearch.training.loop import LoopEngine
@@ -55,7 +56,7 @@ class GraphEngine(LoopEngine):
         self._steps = self._record_steps()
 
     @override
-    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+    def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         watched = _Watched()  # type: ignore[no-untyped-call]
         with _same_on_the_host(), watched:
             found = super().gradients(x_BCHW, y_B, noise_seed)
@@ -111,7 +112,7 @@ class GraphEngine(LoopEngine):
             state.weights_changed()
         return agrees
 
-    def _part(self, slot: int, x_BCHW: Tensor, y_B: Tensor) -> None:
+    def _part(self, slot: int, x_BCHW: Tensor, y_B: Labels) -> None:
         self._go_through(slot, x_BCHW.contiguous(memory_format=self._memory_format), y_B)
         self.state.weigh(y_B, slice(slot, slot + 1))
 

@@ -38,29 +38,44 @@ def load_images(
         refuse_unknown(config.model.name)
     found = recipe(config.model.name) if has_given_weights(dict(config.model)) else None
     read = read_weights(config.model.weights).notes if config.model.weights is not None and found is not None else ()
-    moments = _moments(config, found)
+    moments = _moments(config)
     device, data_dir = resolve_device(run.device), Path(run.data_dir)
     data = prepare(config.data, device, dtype, data_dir, progress, run.memory, moments)
-    if as_features and may_have_features(config):
-        data = with_features(config, data, data_dir / "cache")
+    if as_features:
+        data = as_trained(config, data, run)
     return replace(data, notes=(*data.notes, *_notes(config, found, data.shape), *read)) if found is not None else data
 
 
+def as_trained(config: StudyConfig, data: TrainingData, run: RunConfig) -> TrainingData:
+    """Images as a trial trains on them: as features, where only the head of a pretrained net trains.
+
+    Raises:
+        ConfigError: the weights cannot be had.
+        DataError: the cache cannot be written.
+    """
+    return with_features(config, data, Path(run.data_dir) / "cache") if may_have_features(config) else data
+
+
 def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
-    """Equal for two configs whose images are the same: those of pretrained nets are normalized by the net."""
+    """Equal for two configs whose images are the same, but for `TrainingData.augmented_by`.
+
+    Those of pretrained nets are normalized by the net, and their features are of images as they are, or flipped, too.
+    """
     model = config.model
     features = f"{model.name} {model.pretrained} {model.weights}" if may_have_features(config) else ""
-    return config.data, model.name if config.data.normalize == "pretrained" else "", features
+    data = config.data if features else config.data.model_copy(update={"augment": ()})
+    return data, model.name if config.data.normalize == "pretrained" else "", features
 
 
-def _moments(config: StudyConfig, found: Recipe | None) -> Moments | None:
+def _moments(config: StudyConfig) -> Moments | None:
     if config.data.normalize != "pretrained":
         return None
-    if found is None:
+    if not is_library_net(config.model.name):
         raise ConfigError(
             f"data.normalize = 'pretrained' is not for {config.model.name}, which has no weights of a training before."
             "\nAllowed: channel, pixel, feature, none; or model.pretrained = true."
         )
+    found = recipe(config.model.name)  # also for a trial that starts from nothing beside others that do not
     return found.mean, found.std
 
 

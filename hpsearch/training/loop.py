@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
+from hpsearch.datasets.mixing import Labels
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
@@ -41,14 +42,14 @@ class LoopEngine(StackedEngine):
         self._find_room()
 
     @override
-    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+    def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
         for slot in range(self.state.num_trials):
             seed_noise(x_BCHW.device, noise_seed)  # each time, so that all trials see the same noise
             self._go_through(slot, x_BCHW, y_B)
         return self._loss_K, self._gradients, self._buffers
 
-    def _go_through(self, slot: int, x_BCHW: Tensor, y_B: Tensor) -> None:
+    def _go_through(self, slot: int, x_BCHW: Tensor, y_B: Labels) -> None:
         """One trial's loss, gradients and buffers, into the room for them."""
         state, room = self.state, self._rooms[slot]
         parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.parameters.items()}

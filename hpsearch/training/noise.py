@@ -28,6 +28,14 @@ def noise_state(device: torch.device) -> Tensor:
     return torch.default_generator.get_state()
 
 
+def set_noise_state(device: torch.device, state: Tensor) -> None:
+    """Let that generator go on from where `noise_state` found it."""
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].set_state(state)
+    else:
+        torch.default_generator.set_state(state)
+
+
 def preserved_rng(device: torch.device) -> AbstractContextManager[None]:
     """Within it the global generators may be seeded; afterwards they are as they were before."""
     if device.type == "cpu":

@@ -15,7 +15,8 @@ from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import EngineError
-from hpsearch.models import build_initialized
+from hpsearch.models import NOISES, build_initialized
+from hpsearch.models.lsuv import NUM_IMAGES
 from hpsearch.models.stages import set_head
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.training.accumulation import num_updates
@@ -26,14 +27,14 @@ from hpsearch.training.features import whole_state
 from hpsearch.training.measuring import measure
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.precision import PRECISIONS
-from hpsearch.training.schedules import learning_rate
+from hpsearch.training.schedules import learning_rate, step_factor
 from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore, stacked_of
 from hpsearch.training.state import BEST, PackState
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
 
-LIKELY_DROPOUT = 0.5  # any rate above 0 puts the layers there that trials to come may need
+LIKELY_RATE = 0.5  # any rate of a noise above 0 puts the layers there that trials to come may need
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ class Pack:
         refuse_other_structures(config, specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
         vectors = Vectors.of(trial_configs)
-        # Dropout layers are there as soon as one trial needs them; its rate is the trial's own.
-        highest_rate = float(vectors.dropout.max())
-        if refills and "model.dropout" in config.space:
-            highest_rate = max(highest_rate, LIKELY_DROPOUT)
-        self._model = config.with_params({"model.dropout": highest_rate}).model
+        # Layers of noise are there as soon as one trial needs them; its rate is the trial's own.
+        rates = {f"model.{key}": float(getattr(vectors, key).max()) for key in NOISES}
+        if refills:
+            rates |= {key: max(rate, LIKELY_RATE) for key, rate in rates.items() if key in config.space}
+        self._model = config.with_params(rates).model
         module, state = self._begun(vectors)
         like = state.cost_sum_K
         # A tensor may have several names, as tied weights have; slots hold it under the first of them.
@@ -195,8 +196,9 @@ class Pack:
             raise EngineError(f"trials {[s.number for s in specs]} do not fit into a pack of {list(self.numbers)}.")
         refuse_other_structures(self.config, specs)
         vectors = Vectors.of([self.config.with_params(spec.params) for spec in specs])
-        if self._model.dropout == 0 and bool(vectors.dropout.any()):
-            raise EngineError("trials with dropout do not fit into a pack without.")
+        for noise in NOISES:
+            if getattr(self._model, noise) == 0 and bool(getattr(vectors, noise).any()):
+                raise EngineError(f"trials with {noise} do not fit into a pack without.")
         _, other = self._begun(vectors)
         for place, spec in enumerate(specs):
             if (snapshot := (snapshots or {}).get(spec.number)) is not None:
@@ -261,13 +263,15 @@ class Pack:
     def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
         """The net with its initial weights, and so many trials that begin with them."""
         data, train = self._data, self.config.train
-        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed)
+        images = data.train_sample(NUM_IMAGES)[0] if self._model.init == "lsuv" else None
+        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed, images)
         if data.body is not None:  # all layers are the head's, and have its rate
             set_head(module, tuple(name for name, _ in module.named_children()))
         like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
         weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
         has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
-        return module, PackState(module, vectors, train, data.num_classes, like, weights, has_rates=has_rates)
+        sizes = data.num_classes, num_updates(data.num_batches(train.batch_size), train.accumulate)
+        return module, PackState(module, vectors, train, *sizes, like, weights, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
@@ -330,15 +334,17 @@ class Pack:
         return explosions
 
     def _measure(self) -> list[EpochResult]:
-        state, slots = self._state, [slot for slot, _ in self._slots.taken]
-        updates = num_updates(self._num_steps, self.config.train.accumulate)
+        state, slots, train = self._state, [slot for slot, _ in self._slots.taken], self.config.train
+        updates = num_updates(self._num_steps, train.accumulate)
         with state.averaged():
             measured = measure(self._engine, self._data, self._train_sample, updates, self.metric, slots)
         plain: dict[int, float] = {}
         if averaged := [slot for slot in slots if state.vectors.ema[slot]]:
             found = measure(self._engine, self._data, self._train_sample, updates, self.metric, averaged)
             plain = {slot: found[slot].value for slot in averaged}
-        rates = self._learning_rates().tolist()
+        done_K = torch.tensor(self._slots.next_epochs) * updates
+        factor_K = step_factor(train, done_K, updates, state.vectors.warmup)
+        rates = (self._learning_rates() * factor_K).tolist()  # of the epoch's last step
         return [
             EpochResult(
                 number=number,

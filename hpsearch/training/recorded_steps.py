@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.mixing import Labels
 from hpsearch.logs import get_logger
 from hpsearch.training.accumulation import ALONE, Accumulation, Place
 from hpsearch.training.noise import noise_state, seed_noise
@@ -29,7 +30,7 @@ WARM_UP = 3  # steps before a recording, so that libraries have their handles, w
 MAX_STEPS = 8  # in one recording
 MAX_OPERATORS = 8000  # in one recording of several steps: it takes as long as they do, and memory for each
 
-Part = Callable[[Tensor, Tensor], None]
+Part = Callable[[Tensor, Labels], None]
 
 logger = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpsearch.config import ModelConfig
 from hpsearch.models import build
@@ -37,7 +37,7 @@ def unit_sparsity(
     hooks = [
         layer.register_forward_hook(lambda _layer, _inputs, output, name=name: zeros[name].append(_share(output)))
         for name, layer in net.named_modules()
-        if type(layer) in ACTIVATIONS.values()
+        if type(layer) in ACTIVATIONS.values() and type(layer) is not nn.Identity
     ]
     try:
         for chunk in torch.split(x_BCHW, CHUNK):

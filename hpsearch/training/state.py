@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import TrainConfig
+from hpsearch.datasets.mixing import Labels
 from hpsearch.errors import EngineError
-from hpsearch.models import Dropout, drawn_weight_names, weight_names
+from hpsearch.models import NOISY, drawn_weight_names, weight_names
 from hpsearch.models.stages import parts_of
 from hpsearch.training.accumulation import Accumulation
 from hpsearch.training.averages import AVERAGES, Averages
+from hpsearch.training.clipping import Clipping
 from hpsearch.training.cost import Penalty
 from hpsearch.training.data_loss import DataLoss
 from hpsearch.training.explosion import ExplosionWatch
@@ -23,9 +25,10 @@ from hpsearch.training.loss_scaling import LossScaling
 from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import make_optimizer
 from hpsearch.training.rates import Rates, differ
+from hpsearch.training.schedules import has_step_factors, step_factor
 from hpsearch.training.unchanging import unchanging_names
 from hpsearch.training.updater import Updated, Updater
-from hpsearch.training.vectors import Vectors, columns
+from hpsearch.training.vectors import Vectors, columns, unless_zero
 
 BEST = "best/"  # before the names of the best weights, in `everything`
 
@@ -41,6 +44,7 @@ class PackState:
         vectors: the vector hyperparameters of the K trials.
         train: the structural ones.
         num_classes: for the least first cost, ln C.
+        num_steps: of an epoch.
         like: any tensor of the precision and on the device in which to train.
         class_weights: of shape [C], where images do not count alike.
         has_rates: whether parts of the net have rates of their own, or will have in trials that are still to come.
@@ -52,6 +56,7 @@ class PackState:
         vectors: Vectors,
         train: TrainConfig,
         num_classes: int,
+        num_steps: int,
         like: Tensor,
         class_weights: Tensor | None = None,
         *,
@@ -75,14 +80,17 @@ class PackState:
             stacked = buffer.expand(num_trials, *buffer.shape)
             buffers[name] = stacked.to(like.device, like.dtype if buffer.is_floating_point() else None, copy=True)
         for name, layer in module.named_modules():
-            if isinstance(layer, Dropout):
-                buffers[f"{name}.rate" if name else "rate"] = vectors.dropout.to(like, copy=True)
+            if isinstance(layer, NOISY):
+                rate_K = getattr(vectors, layer.key) * layer.share
+                buffers[f"{name}.rate" if name else "rate"] = rate_K.to(like, copy=True)
         self.vectors = vectors
         self.train = train
         self._class_weights = class_weights
         self._weight_names = weights
         self._depths = parts_of(module).depths if has_rates or differ(vectors) else {}
-        self.lr_K = vectors.lr.to(like, copy=True)
+        self._num_steps = num_steps
+        self.lr_K = vectors.lr.to(like, copy=True)  # of the step
+        self._scheduled_lr_K = self.lr_K.clone()  # of the epoch, where the step's is another
         self.parameter_blocks: Stacked
         self.buffer_blocks: Stacked
         self._best_blocks: tuple[Stacked, Stacked]
@@ -92,6 +100,8 @@ class PackState:
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
         self.penalty: Penalty
         self.loss: DataLoss
+        self._warmup_K: Tensor | None  # epochs; None where all steps of an epoch have the same rate
+        self._clip_norm_K: Tensor | None
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
         self._set_coefficients()
 
@@ -118,8 +128,10 @@ class PackState:
         return self._layouts[1].parted(blocks)
 
     def set_learning_rate(self, lr_K: Tensor) -> None:
-        """Use these rates from the next step on."""
+        """Use these rates of an epoch from the next step on, or what that step makes of them."""
         self.lr_K.copy_(lr_K)
+        if self._warmup_K is not None:
+            self._scheduled_lr_K.copy_(lr_K)
 
     def advance(self, loss_K: Tensor, gradients: Stacked, buffers: Stacked) -> None:
         """Finish a step: cost, explosions, regularization, update. Uses up the gradients.
@@ -140,7 +152,7 @@ class PackState:
         self.store(buffers, frozen_K)
         self.average(left_K)
 
-    def weigh(self, y_B: Tensor, slots: slice = slice(None)) -> None:
+    def weigh(self, y_B: Labels, slots: slice = slice(None)) -> None:
         """Say what the images of a minibatch count in these slots, before `advance`; of use to accumulation alone."""
         if self.accumulation is not None:
             self.accumulation.weight_K[slots] = self.loss.weight(y_B)
@@ -150,6 +162,9 @@ class PackState:
         cost_K = loss_K + penalty_K
         active_K = self.watch.observe(cost_K)
         self.cost_sum_K += cost_K
+        if self._warmup_K is not None:
+            factor_K = step_factor(self.train, self.watch.num_updates_K, self._num_steps, self._warmup_K)
+            torch.mul(self._scheduled_lr_K, factor_K, out=self.lr_K)
         return self._frozen(active_K)
 
     def squares(self) -> Stacked:
@@ -159,6 +174,11 @@ class PackState:
     def update(self, gradients: Stacked, frozen_K: Tensor | None, rounded: Mapping[str, Tensor] | None = None) -> None:
         """Regularize and update those parameters that have a gradient of the data loss here; see `Updater.update`."""
         self._updater.update(gradients, frozen_K, rounded)
+
+    @property
+    def clips(self) -> bool:
+        """Whether some trial's update needs its whole gradient first, in one call of `update`."""
+        return self._clip_norm_K is not None
 
     @property
     def takes_bfloat16(self) -> bool:
@@ -261,17 +281,19 @@ class PackState:
         self.optimizer.set_coefficients(self.vectors)
         if self.averages is not None:
             self.averages.set_coefficients(self.vectors)
-        before = self.penalty, self.loss
+        before = self._coefficients
         self._set_coefficients()
-        now = self.penalty, self.loss
-        old, new = ((penalty.reg, penalty.l1, *loss.by_trial) for penalty, loss in (before, now))
+        old, new = (
+            (penalty.reg, penalty.l1, *loss.by_trial, *others)
+            for penalty, loss, *others in (before, self._coefficients)
+        )
         if [each is None for each in old] != [each is None for each in new]:
             self._made_updater = None
             return True
         for own_K, new_K in zip(old, new, strict=True):
             if own_K is not None and new_K is not None:
                 own_K.copy_(new_K)
-        self.penalty, self.loss = before
+        self.penalty, self.loss, self._warmup_K, self._clip_norm_K = before
         self._updater.set_coefficients(self.vectors)
         return begins
 
@@ -283,7 +305,7 @@ class PackState:
                 blocks[name] = block[list(slots)]
         self._part()
         self.vectors = self.vectors.keep(slots)
-        for name in ("lr_K", "cost_sum_K", "update_ratio_K"):
+        for name in ("lr_K", "_scheduled_lr_K", "cost_sum_K", "update_ratio_K"):
             setattr(self, name, getattr(self, name)[list(slots)])
         self.optimizer.keep(slots)
         self.watch.keep(slots)
@@ -296,18 +318,19 @@ class PackState:
     def _updater(self) -> Updater:
         """For the blocks that there are now; made when it is needed, since its kernels are compiled for them."""
         if self._made_updater is None:
-            self._made_updater = make_updater(
-                Updated(
-                    blocks=self.parameter_blocks,
-                    weights=frozenset(self._weight_blocks),
-                    optimizer=self.optimizer,
-                    rule=self.train.optimizer,
-                    penalty=self.penalty,
-                    vectors=self.vectors,
-                    lr=self.lr_K,
-                    num_updates=self.watch.num_updates_K,
-                )
+            updated = Updated(
+                blocks=self.parameter_blocks,
+                weights=frozenset(self._weight_blocks),
+                optimizer=self.optimizer,
+                rule=self.train.optimizer,
+                penalty=self.penalty,
+                vectors=self.vectors,
+                lr=self.lr_K,
+                num_updates=self.watch.num_updates_K,
             )
+            clip_norm_K = self._clip_norm_K
+            made = make_updater(updated) if clip_norm_K is None else Clipping(updated, clip_norm_K, make_updater)
+            self._made_updater = made
         return self._made_updater
 
     def _lay_out(self, parameters: Stacked, buffers: Stacked, kind: Kind) -> None:
@@ -382,3 +405,10 @@ class PackState:
     def _set_coefficients(self) -> None:
         self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
         self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K)
+        warmup_K = self.vectors.warmup
+        self._warmup_K = warmup_K.to(self.cost_sum_K, copy=True) if has_step_factors(self.train, warmup_K) else None
+        self._clip_norm_K = unless_zero(self.vectors.clip_norm, self.cost_sum_K)
+
+    @property
+    def _coefficients(self) -> tuple[Penalty, DataLoss, Tensor | None, Tensor | None]:
+        return self.penalty, self.loss, self._warmup_K, self._clip_norm_K

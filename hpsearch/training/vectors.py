@@ -18,6 +18,8 @@ class Vectors:
     lr: Tensor
     body_lr: Tensor
     layer_decay: Tensor
+    warmup: Tensor
+    clip_norm: Tensor
     lr_decay: Tensor
     momentum: Tensor
     beta2: Tensor
@@ -28,6 +30,8 @@ class Vectors:
     focal: Tensor
     ema: Tensor
     dropout: Tensor
+    dropconnect: Tensor
+    stochastic_depth: Tensor
     init_scale: Tensor
 
     @classmethod
@@ -52,6 +56,11 @@ class Vectors:
                 for field in fields(self)
             }
         )
+
+
+def unless_zero(vector_K: Tensor, like: Tensor) -> Tensor | None:
+    """A copy in the precision and on the device of `like`; None where it is zero for all trials."""
+    return vector_K.to(like, copy=True) if vector_K.any() else None
 
 
 def columns(vector_K: Tensor, like: Tensor) -> Tensor:

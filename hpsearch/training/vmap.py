@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from typing_extensions import override
 
+from hpsearch.datasets.mixing import Labels
 from hpsearch.errors import EngineError
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.layout import Stacked
@@ -33,7 +34,7 @@ class VmapEngine(StackedEngine):
             raise EngineError(f"train.precision = {precision!r} does not run under vmap.\nAllowed: float32, float64.")
 
     @override
-    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+    def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         parameters = {name: tensor.detach().requires_grad_() for name, tensor in self.state.parameters.items()}
         buffers = {name: tensor.clone() for name, tensor in self.state.buffers.items()}  # written in place
         seed_noise(x_BCHW.device, noise_seed)

@@ -35,7 +35,7 @@ NUM_EVALUATED = 50  # images of each part that a timed epoch evaluates on, at mo
 HARMLESS = {"lr": 1e-12}
 HARMLESS_IF_SEARCHED = {
     "reg": 1e-9, "train.l1": 1e-9, "train.weight_decay": 1e-9, "train.label_smoothing": 0.1, "train.focal": 1.0,
-    "train.ema": 0.5, "model.dropout": 0.5,
+    "model.dropout": 0.5, "train.warmup": 1.0, "train.clip_norm": 1.0, "train.ema": 0.5,
 }  # fmt: skip
 
 log = get_logger(__name__)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hpsearch.datasets.device import TrainingData
     from hpsearch.datasets.preprocessing import Preprocessing
     from hpsearch.results import EpochResult
+    from hpsearch.training.threshold import Threshold
 
 WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
 ARTIFACT = "artifacts:"  # Optuna's prefix of what it keeps of an artifact
@@ -58,7 +59,12 @@ class Portrait:
 
 
 def write_portrait(
-    folder: Path, state: Mapping[str, Tensor], config: StudyConfig, data: TrainingData, best: EpochResult
+    folder: Path,
+    state: Mapping[str, Tensor],
+    config: StudyConfig,
+    data: TrainingData,
+    best: EpochResult,
+    threshold: Threshold | None = None,
 ) -> Path | None:
     """Write a trial, whose `state` is that after its `best` epoch, to a file under a new name, which is returned.
 
@@ -85,7 +91,7 @@ def write_portrait(
         metadata = {"trial": str(best.number), "epoch": str(best.epoch), "val_acc": repr(best.val_acc)}
         if config.train.metric != ACCURACY.name:
             metadata |= {"metric": config.train.metric, "value": repr(best.val_score)}
-        metadata |= preprocessing.metadata()
+        metadata |= preprocessing.metadata() | (threshold.metadata() if threshold is not None else {})
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
     except OSError as error:
         path.unlink(missing_ok=True)
@@ -169,3 +175,20 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Preprocessing | None]:
     except (OSError, SafetensorError, DataError) as error:
         raise StorageError(f"the weights in {path} cannot be read: {error}") from None
     return {n.removeprefix(WEIGHTS): tensor for n, tensor in tensors.items() if n.startswith(WEIGHTS)}, preprocessing
+
+
+def read_threshold(path: Path) -> Threshold | None:
+    """That which was found with the weights in a file; None where none was.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from hpsearch.training.threshold import Threshold
+
+    try:
+        with safe_open(path, "pt") as file:
+            return Threshold.read(file.metadata() or {})
+    except (OSError, SafetensorError, DataError) as error:
+        raise StorageError(f"the weights in {path} cannot be read: {error}") from None

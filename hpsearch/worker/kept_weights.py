@@ -14,6 +14,7 @@ from hpsearch.training import Pack
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.features import head_state
 from hpsearch.training.metrics import all_measures
+from hpsearch.training.threshold import find_threshold
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
 from hpsearch.worker.pack_run import HeldTrial, Kept
 from hpsearch.worker.writer import Writer
@@ -56,11 +57,12 @@ class Keeper:
         def write(number: int) -> Kept | None:
             if number not in kept:
                 state = pack.state(number)
-                path = write_portrait(folder, state, config, data, completed[number].best)
+                own = state if data.body is None else head_state(config, data, state)
+                model, _ = data.trained_net(config.model)
+                logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
+                threshold = find_threshold(config.train.metric, logits_NC, data.y_val_N)
+                path = write_portrait(folder, state, config, data, completed[number].best, threshold)
                 if path is not None:
-                    own = state if data.body is None else head_state(config, data, state)
-                    model, _ = data.trained_net(config.model)
-                    logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
                     kept[number] = Kept(path, all_measures(logits_NC, data.y_val_N))
             return kept.get(number)
 

@@ -263,10 +263,10 @@ class Worker:
             self._train_packs(part)
 
     def _images(self, config: StudyConfig) -> TrainingData:
-        """The images as this structure wants them: a search over data.normalize or data.augment prepares several."""
+        """The images as this structure wants them: a search over data.normalize prepares several."""
         key = images_key(config)
-        if key not in self.images:
-            self.images[key] = load_images(config, self.run_config)
+        data = self.images[key] if key in self.images else load_images(config, self.run_config)
+        self.images[key] = data.augmented_by(config.data.augment)
         return self.images[key]
 
     def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:

@@ -10,8 +10,9 @@ def test_check_then_coarse(hpsearch):
     study = hpsearch.folder / "tiny.toml"  # small weights learn at fewer rates: a range that can be padded
     study.write_text(study.read_text().replace("hidden = [6]", 'hidden = [6]\ninit = "small:1e-4"'))
     done = hpsearch("check", "-c", "tiny.toml")
-    for name in ("data", "initial loss", "regularization", "overfit", "activations", "learning rate"):
+    for name in ("data", "net", "initial loss", "regularization", "overfit", "activations", "learning rate"):
         assert re.search(rf"^{name} +ok ", done.stdout, re.MULTILINE), name
+    assert re.search(r"^net +ok +[\d,]+ parameters, [\d,]+ multiply-adds an image", done.stdout, re.MULTILINE)
     assert re.search(r"^verdict +healthy", done.stdout, re.MULTILINE)
     assert re.search(r"^1\.0e-06 +barely moves", done.stdout, re.MULTILINE)
     assert re.search(r"^1\.0e\+01 +explodes", done.stdout, re.MULTILINE)
@@ -78,6 +79,7 @@ def test_the_document_of_a_search_has_its_checks(hpsearch):
     assert result["checks"]["ok"]
     assert [each["name"] for each in result["checks"]["findings"]] == [
         "data",
+        "net",
         "initial loss",
         "regularization",
         "overfit",

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_image_folders import photographs
 
+from hpsearch.search.weights_folder import FILES
 from hpsearch.storage import find_study, open_database
 from hpsearch.worker.best_weights import load_portrait
 
@@ -121,6 +122,27 @@ def test_the_best_net_is_written_once(trained):
     assert forced["files"] == [f"net/{name}" for name in ("weights.safetensors", "model.toml", "predict.py")]
     assert (trained.folder / "net" / "predict.py").read_text() != "mine"
     assert "is a file" in trained("best", "coarse", "--weights", "net/predict.py", "--force", code=2).stderr
+
+
+def test_the_best_net_is_written_as_an_onnx_model_too(trained):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    refused = trained("best", "coarse", "--onnx", code=2)
+    assert "--onnx says what is written to a folder.\nAllowed: with --weights FOLDER." in refused.stderr
+    written = trained.json("best", "coarse", "--weights", "onnx", "--onnx")
+    assert [Path(name).name for name in written["files"]] == [*FILES]
+    said = trained.json("predict", "coarse", "new", "--top", 2)
+    model = onnxruntime.InferenceSession(trained.folder / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    classes = json.loads(model.get_modelmeta().custom_metadata_map["classes"])
+    images = []
+    for each in said["predictions"]:
+        with Image.open(trained.folder / each["file"]) as image:
+            images.append(np.asarray(image.convert("RGB").resize((30, 30), Image.Resampling.BILINEAR)))
+    [p_NC] = model.run(None, {"images": np.stack(images).transpose(0, 3, 1, 2)})
+    for row, each in zip(p_NC, said["predictions"], strict=True):
+        assert dict(zip(classes, row.tolist(), strict=True)) == pytest.approx(
+            {one["class"]: one["probability"] for one in each["top"]}, abs=1e-5
+        )
 
 
 def test_weights_of_an_older_version_need_the_training_images(trained, command_line, tmp_path):

@@ -13,7 +13,10 @@ from hpsearch.config.template import as_toml
 PARAMS = {"lr": 0.5, "reg": 0.25}
 DOCUMENTS = [
     {},
-    {"model": {"name": "convnet", "channels": [8], "batch_norm": True}, "data": {"augment": ["hflip"]}},
+    {
+        "model": {"name": "convnet", "channels": [8], "batch_norm": True},
+        "data": {"source": "faces", "augment": ["hflip", "rotate:5"]},
+    },
     {"model": {"name": "resnet", "depth": 34}, "train": {"optimizer": "adamw", "weight_decay": 0.1}},
     {"data": {"source": "synthetic", "synthetic": {"noise": 2.0}, "limit": 90}, "train": {"lr_schedule": "cosine"}},
     {"data": {"source": "folder:photos", "size": 64}, "model": {"name": "lenet"}, "fine": {"pruner": "median"}},
@@ -23,7 +26,10 @@ DOCUMENTS = [
             "train.optimizer": {"choice": ["sgd", "adam"]},
             "beta2": {"uniform": [0.5, 0.9]},
         },
-        "coarse": {"set": {"train.lr_decay": 0.5, "data.augment": "hflip"}, "pruner_options": {'a"b.c': [1, 2.5, "x"]}},
+        "coarse": {
+            "set": {"train.lr_decay": 0.5, "data.augment": "crop:1"},
+            "pruner_options": {'a"b.c': [1, 2.5, "x"]},
+        },
         "fine": {"trials": 7, "set": {"train.lr_decay": 0.25}},
     },
     {"coarse": {"epochs": 3}, "fine": {"set": {"lr_decay": 0.5, "model.hidden": [7]}}},

@@ -27,3 +27,19 @@ def test_what_is_given_stays():
     given = {"model": {"name": "lenet"}, "space": {"lr": {"log": [1e-5, 1.0]}}}
     assert load_settings(stored=given).study.space == {"lr": FloatRange(1e-5, 1.0, log=True)}
     assert StudyConfig(space={}).space == {}
+
+
+@pytest.mark.parametrize(
+    ("sets", "searched"),
+    [
+        (["model.weights=w.pt"], True),
+        (["model.weights=w.pt", "model.freeze=2"], True),
+        (["model.weights=w.pt", "model.freeze=all"], False),
+        ([], False),  # its body has no weights of a training before
+    ],
+)
+@pytest.mark.parametrize("spaces", [[], ["reg=log(1e-6,1e-2)"]])
+def test_a_body_that_trains_on_has_a_rate_of_its_own(sets, searched, spaces):
+    space = load_settings(sets=["model.name=torchvision:resnet18", *sets], spaces=spaces).study.space
+    expected = {"train.body_lr": FloatRange(1e-3, 1.0, log=True)} if searched else {}
+    assert {name: range_ for name, range_ in space.items() if name not in ("lr", "reg")} == expected

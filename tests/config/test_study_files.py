@@ -15,6 +15,7 @@ from hpsearch.config import (
     is_vector,
     load_settings,
 )
+from hpsearch.config.augmentations import AUGMENTATIONS
 from hpsearch.config.fields import Known
 from hpsearch.config.study import canonical_name, hyperparameter_paths
 from hpsearch.config.template import commented_study_file
@@ -97,13 +98,27 @@ def test_space_flags_join_replace_and_remove():
         ("[data]\nsource = 'cifar11'\n", ["data.source = 'cifar11'", "cifar10", "folder:PATH"]),
         ("[data]\nsource = 'folder:'\n", ["data.source = 'folder:'", "folder:PATH"]),
         ("[data]\nval = 1.5\n", ["data.val = 1.5", "share below 1"]),
-        ("[data]\naugment = ['vflip']\n", ["data.augment = ['vflip']", "'vflip'", "hflip, crop:N"]),
+        (
+            "[data]\naugment = ['flop']\n",
+            ["data.augment = ['flop']", "'flop'", "hflip, vflip", "crop:N"],
+        ),
         (
             "[data.synthetic]\nshape = [0, 1, 1]\n",
             ["data.synthetic.shape = [0, 1, 1]", "three whole numbers of at least 1: [3, 32, 32]"],
         ),
         ("[data.synthetic]\nclases = 3\n", ["data.synthetic.clases", "Did you mean 'classes'"]),
-        ("[model]\nname = 'vgg'\n", ["model.name = 'vgg'", "Such nets are torchvision:NAME", "resnet"]),
+        ("[model]\nname = 'vgg8'\n", ["model.name = 'vgg8'", "Such nets are torchvision:NAME", "resnet"]),
+        ("[model]\nname = 'vgg'\ndepth = 12\n", ["model.depth = 12 is not allowed", "11, 13"]),
+        ("[model]\nname = 'vgg'\ndepth = 50\n", ["model.depth = 50 is not a vgg", "11, 13, 16, 19"]),
+        ("[model]\nname = 'resnet'\ndepth = 16\n", ["model.depth = 16 is not a resnet", "8, 14, 20", "101, 152"]),
+        ("[model]\nnorm = 'group'\n", ["model.norm = 'group' is of channels", "none, batch, layer"]),
+        ("[model]\nnorm = 'layer'\nbatch_norm = true\n", ["model.batch_norm = true and model.norm = 'layer'"]),
+        ("[model]\nconvs = [2, 0]\n", ["model.convs = [2, 0]", "a whole number of at least 1, a list of them"]),
+        ("[model]\nkernel = 4\n", ["model.kernel = 4", "an odd whole number"]),
+        ("[model]\nlayer_norm = true\n", ["model.layer_norm is not a key", "The key is model.norm"]),
+        ("[model]\ninit = 'fixup'\n", ["model.init = 'fixup' is not for mlp", "model.norm = 'none'"]),
+        ("[model]\ninit = 'lsuv'\nname = 'torchvision:resnet18'\n", ["model.init = 'lsuv' is not for the head"]),
+        ("[space]\nkernel = { int = [1, 5] }\n", ["space.model.kernel", "int range", "choice"]),
         ("[model]\ninit = 'small:x'\n", ["model.init = 'small:x'", "small:STD"]),
         (
             "[model]\nhidden = [0]\n",
@@ -123,7 +138,7 @@ def test_space_flags_join_replace_and_remove():
         ),
         ("[space]\nhidden = { log = [1, 2] }\n", ["space.model.hidden"]),
         ("[space]\nbatch_size = { uniform = [1, 2] }\n", ["space.train.batch_size", "float range", "choice"]),
-        ("[space]\n'model.pool' = { int = [0, 1] }\n", ["space.model.pool", "int range"]),
+        ("[space]\n'model.pool' = { int = [0, 1] }\n", ["space.model.pool", "max, average, none"]),
         ("[space]\nepochs = { int = [1, 2] }\n", ["space.epochs"]),
         ("space = 3\n", ["space", "3"]),
         ("[train\n", ["study.toml", "TOML"]),
@@ -195,7 +210,8 @@ def test_vector_and_structural_hyperparameters():
     assert vector == {
         *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
         *("train.label_smoothing", "train.focal", "train.ema", "train.lr_decay", "model.dropout", "model.init_scale"),
-        *("train.body_lr", "train.layer_decay"),
+        *("train.body_lr", "train.layer_decay", "train.warmup", "train.clip_norm"),
+        *("model.dropconnect", "model.stochastic_depth"),
     }
 
 
@@ -211,7 +227,9 @@ def test_names_and_limits():
 
 SECTIONS = {name: type(getattr(StudyConfig(), name)) for name in ("data", "model", "train", "coarse", "fine")}
 KEYS = [(section, key) for section, model in {**SECTIONS, "run": RunConfig}.items() for key in model.model_fields]
-BELOW_ONE = {"val", "ema", "dropout", "momentum", "beta2", "label_smoothing", "lr_decay"}
+BELOW_ONE = {
+    *("val", "ema", "dropout", "dropconnect", "stochastic_depth", "momentum", "beta2", "label_smoothing", "lr_decay"),
+}
 # Looked at where they are used:
 FREE_TEXT = {"weights", "pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
 
@@ -246,18 +264,18 @@ def test_every_key_says_what_it_takes_in_our_words(section, key):
         (
             "[data]\naugment = 'flip'\n",
             "data.augment = 'flip' is not allowed.\n"
-            'Did you mean hflip? Allowed: a list of hflip, crop:N (as crop:4): ["hflip", "crop:4"].',
+            f'Did you mean hflip? Allowed: a list of {AUGMENTATIONS}: ["hflip", "crop:4"].',
         ),
         (
             "[data]\naugment = ['hflip', 'crop']\n",
             "data.augment = ['hflip', 'crop'] is not allowed: 'crop'.\n"
             "Did you mean crop:4, which shifts by up to 4 pixels? "
-            'Allowed: a list of hflip, crop:N (as crop:4): ["hflip", "crop:4"].',
+            "Allowed: crop:N (as crop:4), N a whole number of at least 0: pixels of a shift, each way; 0: without.",
         ),
         (
             "[model]\nname = 'resnet18'\n",
             "model.name = 'resnet18' is not allowed.\nDid you mean resnet with model.depth = 18? "
-            "Allowed: linear, mlp, lenet, convnet, resnet, torchvision:NAME, timm:NAME, MODULE:FUNCTION.",
+            "Allowed: linear, mlp, lenet, convnet, vgg, resnet, torchvision:NAME, timm:NAME, MODULE:FUNCTION.",
         ),
         (
             "[model]\nfinetune = true\n",
@@ -342,6 +360,47 @@ def test_several_values_are_no_value_but_a_range():
         "train.lr = [0.01, 0.001] is not allowed.\n"
         "Several values are searched: --space 'lr=choice(0.01, 0.001)'. Allowed: a number above 0."
     )
+
+
+def test_a_net_that_is_searched_begins_as_it_is_known():
+    """But for what was said of all nets."""
+    study = load_settings(spaces=["model.name=choice(vgg,resnet,convnet)"]).study
+
+    def chosen(study, name):
+        model = study.with_params({"model.name": name}).model
+        return model.depth, model.hidden
+
+    assert [chosen(study, name) for name in ("vgg", "resnet", "convnet")] == [(16, ()), (18, (50,)), (18, (50,))]
+    assert chosen(study.with_params({"model.name": "vgg"}), "resnet") == (18, (50,))
+    told = load_settings(sets=["hidden=9", "depth=11", "model.name=convnet"]).study.with_params({"model.name": "vgg"})
+    assert (told.model.depth, told.model.hidden) == (11, (9,))
+
+
+def test_convolutions_in_a_block_are_still_a_number_that_is_searched():
+    study = load_settings(sets=["model.name=convnet"], spaces=["convs=int(1,3)"]).study
+    assert study.with_params({"model.convs": 2}).model.convs == 2
+    assert hard_limits("convs") == (1, None)
+    listed = load_settings(
+        sets=["model.name=convnet"], spaces=["convs=choice(2,[2,3])", "kernel=choice(3,[5,3])"]
+    ).study
+    assert listed.with_params({"model.convs": (2, 3), "model.kernel": 3}).model.convs == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "normalization"),
+    [
+        ({}, "none"),
+        ({"batch_norm": True}, "batch"),
+        ({"batch_norm": True, "norm": "batch"}, "batch"),
+        ({"norm": "layer"}, "layer"),
+        ({"name": "resnet"}, "batch"),
+        ({"name": "resnet", "norm": "none"}, "none"),
+    ],
+)
+def test_both_keys_of_normalization_are_one(keys, normalization):
+    model = StudyConfig(model=keys).model
+    assert model.normalization == normalization
+    assert set(StudyConfig(model=keys).plain()["model"]) & {"norm", "groups", "kernel"} == keys.keys() & {"norm"}
 
 
 def test_a_flag_without_a_key_says_so():

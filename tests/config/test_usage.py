@@ -15,7 +15,7 @@ from hpsearch.config.study import SEARCHABLE
 from hpsearch.config.template import commented_study_file
 from hpsearch.config.usage import is_used, unused_ranges
 from hpsearch.errors import ConfigError
-from hpsearch.models import build, build_initialized
+from hpsearch.models import NOISY, build, build_initialized
 from hpsearch.training.optimizers import make_optimizer
 from hpsearch.training.schedules import learning_rate
 from hpsearch.training.vectors import Vectors
@@ -33,9 +33,16 @@ STRUCTURE = {
     "channels": (5, 6),
     "convs": 2,
     "pool": False,
+    "kernel": 5,
+    "stride": 2,
     "batch_norm": True,
+    "norm": "layer",
     "depth": 34,
+    "dropout_at": "all",
+    "dropconnect": 0.2,
+    "stochastic_depth": 0.2,
 }
+NUMBERS = ("init", "init_bias")  # that leave the layers as they are
 OF_LIBRARIES = ("pretrained", "weights", "freeze")  # see tests/models
 
 
@@ -50,8 +57,8 @@ def test_every_mark_names_a_key_and_its_values():
 def test_the_line_on_a_key_names_who_uses_it(section, name):
     """Or who does not, where that is shorter."""
     said = SEARCHABLE[section].model_fields[name].description
-    if name == "init":
-        assert "MODULE:FUNCTION has its own" in said
+    if name in ("init", "init_bias", "dropconnect"):
+        assert "A net of MODULE:FUNCTION" in said
         return
     for user in MARKED[section, name].users:
         assert user.removesuffix(":PATH") in said
@@ -62,27 +69,43 @@ def test_the_line_on_a_key_names_who_uses_it(section, name):
 def test_a_net_changes_with_the_keys_that_it_uses_and_with_no_other(model, key):
     def layers(**values):
         with torch.device("meta"):  # without weights, of which a resnet has millions
-            return str(build(ModelConfig(name=model, **values), (1, 12, 12), 3))
+            net = build(ModelConfig(name=model, dropout=0.1, **values), (1, 32, 32), 3)
+        leaves = [(name, layer) for name, layer in net.named_modules() if not [*layer.children()]]
+        return [(name, type(layer), isinstance(layer, NOISY) or str(layer)) for name, layer in leaves]
 
-    assert (layers() == layers(**{key: STRUCTURE[key]})) == (model not in MARKED["model", key].users)
+    value = 11 if (model, key) == ("vgg", "depth") else STRUCTURE[key]
+    assert (layers() == layers(**{key: value})) == (model not in MARKED["model", key].users)
 
 
 def test_the_nets_here_are_initialized_as_they_are_asked_and_those_of_others_are_not(monkeypatch):
-    def weights(model, init):
-        return next(build_initialized(ModelConfig(name=model, init=init), (1, 12, 12), 3, 0).parameters())
+    def numbers(model, **keys):
+        net = build_initialized(ModelConfig(name=model, hidden=(4,), **keys), (1, 32, 32), 3, 0)
+        return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
 
     monkeypatch.setattr(usercode, "_trusted", {"nets:net"})
     monkeypatch.setitem(sys.modules, "nets", types.ModuleType("nets"))
     sys.modules["nets"].net = lambda shape, num_classes: torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(144, 3)
+        torch.nn.Flatten(), torch.nn.Linear(32 * 32, 3)
     )
-    for model in ("linear", "mlp", "lenet", "convnet", "nets:net"):
-        same = torch.equal(weights(model, "he"), weights(model, "xavier"))
-        assert same == (model not in MARKED["model", "init"].users)
+    for model in ("linear", "mlp", "lenet", "convnet", "vgg", "nets:net"):
+        for key, value in (("init", "xavier"), ("init_bias", 0.1)):
+            same = torch.equal(numbers(model), numbers(model, **{key: value}))
+            assert same == (model not in MARKED["model", key].users)
+
+
+def test_groups_are_those_of_one_normalization():
+    def layers(**values):
+        return str(build(ModelConfig(name="convnet", channels=(16,), **values), (1, 8, 8), 3))
+
+    for norm in ("none", "batch", "layer", "instance", "group"):
+        same = layers(norm=norm) == layers(norm=norm, groups=4)
+        assert same == (norm not in MARKED["model", "groups"].users)
 
 
 def test_all_keys_of_the_nets_are_tried_above():
-    assert {name for section, name in MARKED if section == "model"} == {*STRUCTURE, *OF_LIBRARIES, "init", "options"}
+    assert {name for section, name in MARKED if section == "model"} == {
+        *STRUCTURE, *OF_LIBRARIES, *NUMBERS, "groups", "options",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
@@ -99,8 +122,12 @@ def test_an_optimizer_changes_with_the_keys_that_it_uses_and_with_no_other(optim
     assert torch.equal(trained(), trained(**{key: value})) == (optimizer not in MARKED["train", key].users)
 
 
-@pytest.mark.parametrize("schedule", ["exponential", "cosine", "step"])
-@pytest.mark.parametrize(("key", "value"), [("lr_decay", 0.5), ("lr_step", 2)])
+@pytest.mark.parametrize(
+    "schedule", ["exponential", "cosine", "step", "linear", "sgdr", "one-cycle", "inverse-sqrt", "constant"]
+)
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr_decay", 0.5), ("lr_step", 2), ("lr_period", 2), ("lr_period_factor", 3)]
+)
 def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedule, key, value):
     def rates(**values):
         train = TrainConfig(lr_schedule=schedule, epochs=12, **values)
@@ -115,15 +142,15 @@ def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedul
     [
         (
             {"model": {"name": "lenet", "batch_norm": True}},
-            "model.batch_norm is not used by lenet; mlp and convnet use it",
+            "model.batch_norm is not used by lenet; mlp, convnet and vgg use it",
         ),
         (
             {"model": {"name": "linear", "hidden": [9]}},
-            "model.hidden is not used by linear; mlp, convnet, torchvision:NAME and timm:NAME use it",
+            "model.hidden is not used by linear; mlp, convnet, vgg, torchvision:NAME and timm:NAME use it",
         ),
-        ({"model": {"depth": 34}}, "model.depth is not used by mlp; resnet uses it"),
+        ({"model": {"depth": 34}}, "model.depth is not used by mlp; resnet and vgg use it"),
         ({"model": {"options": {"width": 3}}}, "model.options is not used by mlp; MODULE:FUNCTION uses it"),
-        ({"model": {"name": "a:b", "pool": False}}, "model.pool is not used by a:b; convnet uses it"),
+        ({"model": {"name": "a:b", "pool": False}}, "model.pool is not used by a:b; convnet and vgg use it"),
         ({"train": {"weight_decay": 0.1}}, "train.weight_decay is not used by momentum; adamw uses it"),
         ({"train": {"lr_step": 3}}, "train.lr_step is not used by exponential; step uses it"),
         ({"data": {"source": "npz:x", "size": 9}}, "data.size is not used by npz:x; folder:PATH and csv:PATH use it"),
@@ -153,7 +180,7 @@ def test_flags_and_the_environment_are_given_too_and_a_key_is_named_once():
         flags={"model.name": "lenet"},
     )
     assert settings.notes == (
-        "model.depth is not used by lenet; resnet uses it",
+        "model.depth is not used by lenet; resnet and vgg use it",
         "model.convs is not used by lenet; convnet uses it",
         "train.beta2 is not used by momentum; adam and adamw use it",
     )
@@ -185,8 +212,8 @@ def test_the_template_has_nothing_to_note(tmp_path):
         ),
         (
             {"spaces": ["model.depth=choice(18,34)", "model.name=choice(mlp,lenet)"]},
-            "space.model.depth is not used by mlp or lenet; resnet uses it.\n"
-            "Take it out of the space (--space model.depth=none), or set model.name = resnet.",
+            "space.model.depth is not used by mlp or lenet; resnet and vgg use it.\n"
+            "Take it out of the space (--space model.depth=none), or set model.name = resnet or vgg.",
         ),
     ],
 )
@@ -218,7 +245,7 @@ def test_the_command_says_it_once_on_stderr_unless_it_is_to_be_quiet(tmp_path, m
     done = CliRunner().invoke(app, show)
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
-        "note: model.depth is not used by linear; resnet uses it",
+        "note: model.depth is not used by linear; resnet and vgg use it",
         "note: data.size is not used by synthetic; folder:PATH and csv:PATH use it",
     ]
     assert CliRunner().invoke(app, [*show, "-q"]).stderr == ""

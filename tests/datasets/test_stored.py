@@ -14,10 +14,12 @@ import torch
 from pictures import flat
 
 from hpsearch.config import DataConfig
+from hpsearch.config.augmentations import KINDS, MIXES
 from hpsearch.datasets import device, image_file, normalization
 from hpsearch.datasets.device import TrainingData, prepare, prepare_test
 from hpsearch.datasets.image_file import ImageFile
 from hpsearch.datasets.images import Images
+from hpsearch.datasets.mixing import MixedLabels
 from hpsearch.datasets.room import SHARE, free_memory, room_for_images
 from hpsearch.datasets.sharing import SharedImages, share
 from hpsearch.datasets.stored import NUM_AHEAD, Ahead, StoredImages
@@ -50,6 +52,20 @@ def test_all_that_is_asked_of_a_folder_is_the_same(tmp_path: Path, normalize: st
     assert torch.equal(other.train_images(), one.train_images())
     assert torch.equal(other.train_sample(9)[0], one.train_sample(9)[0])
     assert other.x_train_NCHW.shape == tuple(one.x_train_NCHW.shape)
+
+
+@pytest.mark.parametrize("mix", ["mixup:0.4", "cutmix:1"])
+def test_images_on_disk_are_augmented_to_the_same_bit(tmp_path: Path, mix: str) -> None:
+    kinds = [kind.form.replace(kind.letter, kind.example) for kind in KINDS.values() if kind.name not in MIXES]
+    one, other = both_ways(flat(tmp_path / "pictures"), tmp_path, augment=[*kinds, mix])
+    assert one.colours is not None
+    assert other.colours is not None
+    assert np.array_equal(one.colours.covariance_CC, other.colours.covariance_CC)
+    for (x, y), (its_x, its_y) in zip(one.batches(3, 1, 7), other.batches(3, 1, 7), strict=True):
+        assert torch.equal(x, its_x)
+        assert isinstance(y, MixedLabels)
+        assert isinstance(its_y, MixedLabels)
+        assert torch.equal(y.second_B, its_y.second_B)
 
 
 def test_batches_may_be_asked_for_in_any_order(tmp_path: Path) -> None:

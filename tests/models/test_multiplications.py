@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hpsearch.config import ModelConfig
-from hpsearch.models import build, num_multiplications
+from hpsearch.models import build, net_size, num_multiplications
 
 # 5x5 convolutions of 3 -> 6 channels at 28x28 positions and of 6 -> 16 at 10x10, then 400-120-84-10.
 LENET = 28 * 28 * 6 * 3 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
@@ -51,6 +51,28 @@ def test_each_weight_counts_as_often_as_it_is_used(net, shape, expected):
 def test_a_resnet_on_small_images_is_that_of_the_paper():
     net = build(ModelConfig(name="resnet", depth=18), (3, 32, 32), 10)
     assert num_multiplications(net, (3, 32, 32)) == 555_422_720  # 0.56 GMAC, as everywhere in the literature
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "classes", "parameters", "multiply_adds"),
+    [
+        (ModelConfig(name="lenet"), (1, 32, 32), 10, 61_706, 28 * 28 * 6 * 25 + LENET - 28 * 28 * 6 * 3 * 25),
+        # 138 million and 15.5 billion, 11.7 million and 1.8 billion: as everybody counts them, images of 224 pixels
+        (ModelConfig(name="vgg", hidden=(4096, 4096)), (3, 224, 224), 1000, 138_357_544, 15_470_264_320),
+        (ModelConfig(name="resnet"), (3, 224, 224), 1000, 11_689_512, 1_814_073_344),
+        (ModelConfig(name="resnet", depth=20), (3, 32, 32), 10, 269_722, 40_551_040),
+        (ModelConfig(hidden=(50,)), (3, 32, 32), 10, 154_160, 3072 * 50 + 50 * 10),
+    ],
+)
+def test_the_size_of_known_nets(config, shape, classes, parameters, multiply_adds):
+    with torch.device("meta"):  # without weights, of which VGG-16 has 0.5 GB
+        size = net_size(build(config, shape, classes), shape)
+    assert size == (parameters, multiply_adds)
+    assert str(size) == f"{parameters:,} parameters, {multiply_adds:,} multiply-adds an image"
+
+
+def test_of_a_net_that_fails_the_parameters_are_counted():
+    assert str(net_size(Fails(48, 10), (3, 4, 4))) == "490 parameters"
 
 
 class Functions(nn.Module):

@@ -57,11 +57,18 @@ def test_convnet_follows_its_pattern():
     assert kinds == [*conv * 2, "MaxPool2d"] * 2 + ["Flatten", "Linear", "BatchNorm1d", "Tanh", "Linear"]
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu", "leaky_relu", "elu", "silu"])
 def test_activation(activation):
     net = build(ModelConfig(name="mlp", activation=activation), (1, 4, 4), 2)
     x = torch.linspace(-2, 2, 50)
     assert torch.equal(net.fc_act1(x), getattr(torch.nn.functional, activation)(x))
+
+
+def test_no_activation_leaves_a_product_of_matrices():
+    net = build(ModelConfig(name="mlp", activation="none", hidden=(3, 5)), (1, 2, 2), 2).double()
+    matrix = net.fc3.weight @ net.fc2.weight @ net.fc1.weight
+    x_BCHW = torch.randn(4, 1, 2, 2, dtype=torch.float64)
+    torch.testing.assert_close(net(x_BCHW) - net(0 * x_BCHW), x_BCHW.flatten(1) @ matrix.T)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,10 @@ def test_activation(activation):
         (ModelConfig(name="convnet", channels=(4,) * 4), (1, 8, 8), r"model\.channels.*4 pools.*8x8.*\n.*up to 3"),
         (ModelConfig(name="convnet", channels=(4,) * 3), (1, 7, 9), r"model\.channels.*7x9.*\n.*up to 2"),
         (ModelConfig(name="lenet"), (1, 3, 8), r"model\.name.*3x8.*\n.*4x4"),
+        (ModelConfig(name="vgg"), (3, 28, 28), r"model\.name = 'vgg': 5 pools.*28x28.*\n.*32x32"),
+        (ModelConfig(name="convnet", channels=(4, 4), stride=2), (1, 6, 6), r"2 pools.*6x6.*\n.*up to 1 blocks"),
+        (ModelConfig(name="convnet", convs=(1, 2, 3)), (1, 8, 8), r"model\.convs = \[1, 2, 3\] is of 3 blocks.*of 2"),
+        (ModelConfig(name="convnet", channels=(12,), norm="group"), (1, 8, 8), r"model\.groups = 8 .* 12 channels"),
     ],
 )
 def test_an_image_pooled_to_nothing_is_an_error(config, shape, message):

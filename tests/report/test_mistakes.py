@@ -1,7 +1,9 @@
 """What the page says of the best trial's mistakes, against images of which it is known what is wrong with them."""
 
 import base64
+import csv
 import io
+import os
 import re
 import shutil
 
@@ -13,13 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from hpsearch.config import load_settings
 from hpsearch.report.figures.confusion import MOST_CLASSES, _confusion_info, plot_confusion
+from hpsearch.report.mistakes import CUT, Picture
 from hpsearch.report.search_report import make_report
+from hpsearch.search.mistakes import WrongImage, mistakes_csv
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.plan import plan_coarse
 from hpsearch.storage import find_study, open_database
 from hpsearch.worker.best_weights import load_portrait
 
 HOSTILE = "night<img src=x>"
+DARK = f"{'dark' * 30}.png"  # a long name, without a place to break it
 
 
 def photograph(path, base, rng):
@@ -35,7 +40,7 @@ def searched(tmp_path_factory):
         for name, base in (("day", 140), (HOSTILE, 10)):
             for i in range(num):
                 photograph(home / "photos" / split / name / f"{i}.png", base, rng)
-    photograph(home / "photos" / "val" / "day" / "dark.png", 0, rng)
+    photograph(home / "photos" / "val" / "day" / DARK, 0, rng)
     photograph(home / "photos" / "val" / HOSTILE / "bright.png", 60, rng)  # hardly to be told
     flags = {"data.source": f"folder:{home}/photos", "model.name": "linear", "coarse.trials": 2, "coarse.epochs": 8}
     flags |= {"data.augment": ["hflip", "crop:2"], "train.batch_size": 10, "run.data_dir": str(home / "data")}
@@ -65,10 +70,11 @@ def test_the_image_in_the_wrong_folder_comes_first(searched, report):
     home, *_ = searched
     shown = section_of(report.html)
     worst, after = shown.split("After augmentation")
-    dark = np.asarray(Image.open(home / "photos" / "val" / "day" / "dark.png"))
+    dark = np.asarray(Image.open(home / "photos" / "val" / "day" / DARK))
     assert (pictures_of(worst)[0] == dark).all()
-    captions = re.findall(r"<figcaption><span>(.*?)</span><span>(.*?)</span>", worst)
+    captions = re.findall(r'<figcaption><span>(.*?)</span><span>(.*?)</span><small title="(.*?)">(.*?)</small>', worst)
     assert captions[0][0] == "day"
+    assert captions[0][2:] == (f"val/day/{DARK}", f"{CUT}{DARK[-40:]}")
     assert re.fullmatch(r"→ night&lt;img src=x&gt; \d+%", captions[0][1])
     assert "<img src=x" not in shown
     confusion = report.figures["coarse-confusion"].data[0]
@@ -78,6 +84,33 @@ def test_the_image_in_the_wrong_folder_comes_first(searched, report):
     assert len(captions) == 1 + wrong
     assert f"on all 14 validation images: {13 - wrong} right" in shown
     assert len(pictures_of(after)) == 16
+
+
+def test_mistakes_are_listed_by_file(report):
+    listed = re.search(
+        r'href="data:text/csv;charset=utf-8;base64,([^"]+)" download="coarse-mistakes.csv">([^<]+)', report.html
+    )
+    header, *rows = csv.reader(io.StringIO(base64.b64decode(listed[1]).decode(), newline=""))
+    assert header == ["image", "true", "predicted", "probability", "true_probability"]
+    assert rows[0][:3] == [f"val/day/{DARK}", "day", HOSTILE]
+    assert float(rows[0][3]) + float(rows[0][4]) == pytest.approx(1, abs=1e-5)
+    assert [float(row[4]) for row in rows] == sorted(float(row[4]) for row in rows)
+    assert listed[2] == f"All {len(rows)} as CSV"
+    assert all(row[0].startswith("val/") for row in rows)
+
+
+def test_of_a_long_name_the_end_is_shown():
+    name = f"day/{'x' * 300}-7.png"
+    shown = Picture("", "", name=name).short_name
+    assert shown == f"{CUT}{name[-40:]}"
+    assert Picture("", "", name="day/7.png").short_name == "day/7.png"
+
+
+def test_a_list_of_mistakes_is_safe_to_open():
+    """Names of files are their own bytes; nothing of it is a formula."""
+    name = os.fsdecode(b"=1+1,\xff.png")
+    rows = mistakes_csv([WrongImage(name, "=day", "night", 0.75, 0.25), WrongImage(7, "a", "b", 1.0, 0.0)])
+    assert rows.splitlines()[1:] == [b'"./=1+1,\xff.png",\'=day,night,0.75,0.25', b"7,a,b,1,0"]
 
 
 def test_augmentation_is_shown_as_it_is(searched, report):

@@ -16,10 +16,11 @@ from hpsearch.training.images import load_images
 
 KEYS = {  # of [model], that each net uses, besides name, init and init_scale
     "linear": set(),
-    "mlp": {"hidden", "activation", "batch_norm"},
+    "mlp": {"hidden", "activation", "norm"},
     "lenet": {"activation"},
-    "convnet": {"hidden", "activation", "batch_norm", "channels", "convs"},
-    "resnet": {"depth"},
+    "convnet": {"hidden", "activation", "norm", "channels", "convs"},
+    "vgg": {"hidden", "activation", "norm", "depth"},
+    "resnet": {"depth", "norm"},
     "mynets:small": set(),
 }
 VERDICTS = ("dead", "collapsing", "growing", "saturated", "dead units")
@@ -52,8 +53,8 @@ def check_possible(text, study):
 
 @pytest.mark.parametrize("name", KEYS)
 def test_each_advice_can_be_followed(name):
-    inits = ("he", "xavier", "lecun", "small:0.01", "small:1e-4")
-    variations = product(inits, (1e-3, 1.0, 20.0), ("relu", "tanh", "gelu"), (False, True), ("none", "channel"))
+    inits = ("he", "xavier", "lecun", "small:0.01", "small:1e-4", "lecun98", "orthogonal", "lsuv", "he-uniform")
+    variations = product(inits, (1e-3, 1.0, 20.0), ("relu", "tanh", "none"), (False, True), ("none", "channel"))
     for init, scale, activation, batch_norm, normalize in variations:
         study = config(
             model__name=name,
@@ -74,22 +75,27 @@ def test_each_advice_can_be_followed(name):
 @pytest.mark.parametrize(
     ("verdict", "keys", "advice"),
     [
-        ("collapsing", {"model__init": "small:0.01"}, "model.init = he or model.batch_norm = true"),
+        ("collapsing", {"model__init": "small:0.01"}, "model.init = he or model.norm = batch"),
         (
             "collapsing",
             {"model__hidden": (9, 9)},
-            "model.batch_norm = true, fewer layers (model.hidden) or model.init_sc",
+            "model.norm = batch, fewer layers (model.hidden) or model.init_sc",
         ),
         ("collapsing", {"model__name": "lenet"}, ": model.init_scale = 2"),
-        ("collapsing", {"model__init": "he", "model__init_scale": 0.1}, "model.init_scale = 1 or model.batch_norm"),
+        ("collapsing", {"model__init": "he", "model__init_scale": 0.1}, "model.init_scale = 1 or model.norm"),
         ("collapsing", {"model__init": "he", "model__hidden": (9, 9)}, "fewer layers (model.hidden)"),
         ("collapsing", {"model__activation": "tanh", "model__init": "small:0.01"}, "model.init = xavier"),
         ("dead", {"model__init": "he", "model__init_scale": 1e-3, "model__batch_norm": True}, ": model.init_scale = 1"),
-        ("growing", {"model__init": "small:0.05"}, "model.init = he or model.batch_norm = true"),
+        ("growing", {"model__init": "small:0.05"}, "model.init = he or model.norm = batch"),
         ("growing", {"model__init": "xavier"}, "model.init_scale = 0.5"),  # he would be larger still
         ("saturated", {"model__activation": "tanh", "model__init": "he"}, "model.init = xavier"),
+        ("collapsing", {"model__activation": "none", "model__init": "lecun98"}, "model.init = xavier"),
+        ("collapsing", {"model__activation": "elu", "model__init": "xavier-uniform"}, "model.init = he"),
+        ("collapsing", {"model__activation": "leaky_relu", "model__init": "he-uniform"}, ": model.norm = batch"),
+        ("collapsing", {"model__init": "orthogonal"}, ": model.norm = batch"),
+        ("growing", {"model__name": "resnet", "model__norm": "none", "model__init": "lsuv"}, ": model.norm = batch or"),
         ("saturated", {"model__activation": "tanh", "model__init": "xavier"}, "model.activation = relu"),
-        ("dead units", {"data__normalize": "none"}, "data.normalize = channel, model.batch_norm = true or model.act"),
+        ("dead units", {"data__normalize": "none"}, "data.normalize = channel, model.norm = batch or model.act"),
         ("dead units", {"model__name": "resnet"}, "a low lr"),
     ],
 )
@@ -137,6 +143,12 @@ def test_options_are_three_at_most_and_none_stands_twice():
     assert either("a", "b", "c", "d") == "a, b or c"
 
 
+def deeper(name, depth):
+    return more_capacity(config(model__name=name, model__depth=depth).model)
+
+
 def test_the_deepest_net_has_no_deeper_one():
-    assert more_capacity(config(model__name="resnet", model__depth=50).model) == ""
-    assert "model.depth = 50" in more_capacity(config(model__name="resnet").model)
+    assert [deeper("resnet", depth) for depth in (152, 56)] == ["", ""]
+    assert "model.depth = 34" in deeper("resnet", 18)
+    assert "model.depth = 32" in deeper("resnet", 20)
+    assert "model.depth = 19" in deeper("vgg", 16)

@@ -297,6 +297,15 @@ def test_a_rate_that_changes_nothing_is_let_go_at_the_first_look(tiny, monkeypat
     assert told[-1] == "learning rates, step 90 of 100, 1 of 2 left"
 
 
+def test_rates_are_tried_without_a_warm_up(tiny, monkeypatch):
+    monkeypatch.setattr(learning_rate, "RATES", (1e-3, 1e-1))
+    found = [
+        try_rates(settings.study, images(settings), initial_loss=1.5).trials
+        for settings in (tiny(), tiny(train__warmup=50))
+    ]
+    assert found[0] == found[1]
+
+
 # the config that is checked
 
 
@@ -313,6 +322,13 @@ def test_values_outside_their_ranges_are_replaced():
     assert config.model.dropout == 0.2
     assert config.model.activation == "relu"
     assert config.train == settings.study.train
+
+
+def test_checks_clip_as_the_study_file_says_or_not_at_all():
+    """The lowest norm of a range would make each rate look too low."""
+    searched = load_settings(spaces=["clip_norm=log(1e-3,10)"]).study
+    assert checked_config(searched).train.clip_norm == 0
+    assert checked_config(searched.with_params({"train.clip_norm": 20.0})).train.clip_norm == 20
 
 
 # the study

@@ -76,6 +76,31 @@ def test_the_best_trial_is_trained_again_and_measured_as_plain_pytorch_would(db,
     assert result.std is None
 
 
+def test_views_are_measured_beside_the_image_as_it_is(db, tiny):
+    settings = tiny(data__synthetic__noise=4.0, data__synthetic__test=60)
+    search(db, settings)
+    result, plain = measure(db, settings, views="flip", num_seeds=2), measure(db, settings, num_seeds=2)
+    assert result.accuracies == plain.accuracies
+    assert (plain.views, plain.view_accuracies, plain.view_mean) == (None, (), None)
+    stored = final_test.stored_trial(read_study(db, "coarse"), result.number)
+    data = load_images(stored.config, settings.run)
+    x, y = device.prepare_test(stored.config.data, data)
+    expected = []
+    for seed in (0, 1):
+        net = build(stored.config.model, data.shape, data.num_classes)
+        net.load_state_dict(retrain(stored.config, data, seed).state)
+        with torch.no_grad():
+            p = net.eval()(x).softmax(1) + net(x.flip(-1)).softmax(1)
+        expected.append(float((p.argmax(1) == y).double().mean()))
+    assert result.view_accuracies == result.view_scores == tuple(expected)
+    assert result.view_mean == np.mean(expected)
+    kept = uses(db)[0]
+    assert (kept["views"], kept["view_mean"]) == ("flip", result.view_mean)
+    assert "views" not in uses(db)[1]
+    with pytest.raises(ConfigError, match="--views x is not allowed"):
+        measure(db, settings, views="x")
+
+
 def test_the_weights_are_those_of_the_epoch_that_is_the_best_on_the_validation_images(db, tiny, monkeypatch):
     settings = tiny(coarse__epochs=4, **SETTINGS)
     early = next(t for t in search(db, settings).trials if t.attrs.get(attributes.BEST_EPOCH) == 2)

@@ -73,7 +73,7 @@ def test_what_does_nothing_is_noted(tmp_path):
     notes = []
     study = {**STUDY, "model": {"hidden": [6], "depth": 34}}
     hpsearch.coarse(study, storage=f"sqlite:///{tmp_path}/studies.db", trials=2, skip_checks=True, listener=Notes())
-    assert notes[0] == "model.depth is not used by mlp; resnet uses it"
+    assert notes[0] == "model.depth is not used by mlp; resnet and vgg use it"
 
 
 def test_coarse_is_refused_for_a_net_that_cannot_learn(tmp_path):

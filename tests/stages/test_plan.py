@@ -58,7 +58,7 @@ def test_what_nothing_uses_is_refused_whoever_made_the_config():
     """As in `coarse --from check --model linear` after a check of an mlp whose layers are searched."""
     settings = load_settings(stored={"space": {"hidden": {"choice": [50, 100]}}}, flags={"model.name": "linear"})
     with pytest.raises(
-        ConfigError, match=r"space\.model\.hidden is not used by linear; mlp, convnet, torchvision:NAME"
+        ConfigError, match=r"space\.model\.hidden is not used by linear; mlp, convnet, vgg, torchvision:NAME"
     ):
         plan_coarse(settings)
 

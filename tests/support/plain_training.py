@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.mixing import MixedLabels
 from hpsearch.datasets.normalization import fit
 from hpsearch.models import build, initialize
 from hpsearch.runtime import step_seed
@@ -52,7 +53,9 @@ class PlainTrial:
         self.config, self.data = config, data
         train = config.train
         self.module = build(config.model, data.shape, data.num_classes).to(data.x_train_NCHW.dtype)
-        initialize(self.module, config.model.init, train.seed)
+        initialize(
+            self.module, config.model.init, train.seed, activation=config.model.activation, bias=config.model.init_bias
+        )
         self.weights = [parameter for parameter in self.module.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.module.parameters() if parameter.ndim <= 1]
         with torch.no_grad():
@@ -74,6 +77,18 @@ class PlainTrial:
             "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(self.optimizer, train.lr_decay),
             "step": lambda: torch.optim.lr_scheduler.StepLR(self.optimizer, train.lr_step, train.lr_decay),
             "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, train.epochs),
+            "linear": lambda: torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, train.epochs),
+            "sgdr": lambda: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
+                self.optimizer, train.lr_period, train.lr_period_factor
+            ),
+            "inverse-sqrt": lambda: torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: (1 + done) ** -0.5),
+            "constant": lambda: torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0),
+            "one-cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer,
+                train.lr,
+                train.epochs * -(-data.num_batches(train.batch_size) // train.accumulate),
+                cycle_momentum=False,
+            ),
         }[train.lr_schedule]()
         self.averaged = copy.deepcopy(self.module)  # with train.ema, what is measured
         self.costs = []  # of all steps
@@ -90,12 +105,13 @@ class PlainTrial:
 
     def _run_epoch(self, epoch):
         train, first = self.config.train, len(self.costs)
+        batches = list(self.data.batches(train.seed, epoch, train.batch_size))
         self.module.train()
-        batches = list(enumerate(self.data.batches(train.seed, epoch, train.batch_size)))
+        num_updates = -(-len(batches) // train.accumulate)
         for start in range(0, len(batches), train.accumulate):
             self.states.append(self.state())
             losses, counts = [], []
-            for step, (x_BCHW, y_B) in batches[start : start + train.accumulate]:
+            for step, (x_BCHW, y_B) in list(enumerate(batches))[start : start + train.accumulate]:
                 torch.manual_seed(step_seed(train.seed, epoch, step))
                 losses.append(self._data_loss(self.module(x_BCHW), y_B))
                 counts.append(self._count(y_B))
@@ -105,19 +121,30 @@ class PlainTrial:
             cost = cost + train.l1 * sum(weight.abs().sum() for weight in self.weights)
             self.optimizer.zero_grad()
             cost.backward()
+            if train.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.module.parameters(), train.clip_norm)
+            scheduled = [group["lr"] for group in self.optimizer.param_groups]
+            if train.warmup:
+                for group in self.optimizer.param_groups:
+                    group["lr"] *= min(1.0, (len(self.costs) + 1) / (train.warmup * num_updates))
             before = [weight.detach().clone() for weight in self.weights]
             self.optimizer.step()
+            lr = self.optimizer.param_groups[0]["lr"]
+            for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
+                group["lr"] = rate
+            if train.lr_schedule == "one-cycle":
+                self.scheduler.step()
             self.costs.append(cost.item())
             self._average()
         update = sum(((new - old) ** 2).sum() for new, old in zip(self.weights, before, strict=True)) ** 0.5
         ratio = update / sum((old**2).sum() for old in before) ** 0.5
         costs = self.costs[first:]
-        lr = self.optimizer.param_groups[0]["lr"]
         train_part = self._evaluate(*self.data.train_sample())
         val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
         self.plain_acc = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N, self.module)[1]
         self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
-        self.scheduler.step()
+        if train.lr_schedule != "one-cycle":
+            self.scheduler.step()
 
     @torch.no_grad()
     def _average(self):
@@ -136,6 +163,9 @@ class PlainTrial:
         return self._class_weights()[y_B].sum().item() if balanced else len(y_B)
 
     def _data_loss(self, logits_BC, y_B):
+        if isinstance(y_B, MixedLabels):
+            first, second = (self._data_loss(logits_BC, labels) for labels in (y_B.first_B, y_B.second_B))
+            return float(y_B.share) * first + (1 - float(y_B.share)) * second
         train, weight = self.config.train, None
         if train.class_weights == "balanced":
             weight = self._class_weights().to(logits_BC.dtype)

@@ -20,7 +20,11 @@ NETS = {
     "mlp": {"model__hidden": (7, 5), "model__dropout": 0.2},
     "convnet": {"model__name": "convnet", "model__channels": (3, 4), "model__hidden": (5,), "model__batch_norm": True},
 }
-VECTORS = [{}, {"lr": 3e-2, "reg": 1e-2, "train.l1": 1e-3}, {"train.label_smoothing": 0.2, "train.ema": 0.8}]
+VECTORS = [
+    {},
+    {"lr": 3e-2, "reg": 1e-2, "train.l1": 1e-3},
+    {"train.label_smoothing": 0.2, "train.ema": 0.8, "train.warmup": 1.2, "train.clip_norm": 0.4},
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +55,9 @@ def as_numbers(result):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_updates_are_those_of_a_plain_loop(data, rehearsed, engine, net, optimizer):
-    config = config_of(net, train__optimizer=optimizer)
+@pytest.mark.parametrize(("optimizer", "schedule"), [("sgd", "exponential"), ("adamw", "one-cycle")])
+def test_updates_are_those_of_a_plain_loop(data, rehearsed, engine, net, optimizer, schedule):
+    config = config_of(net, train__optimizer=optimizer, train__lr_schedule=schedule)
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(VECTORS)], engine=engine)
     pack.run_epoch()
     pack.drop([0])

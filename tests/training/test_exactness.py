@@ -111,16 +111,6 @@ def test_focal_losses_and_weights_of_classes_are_plain(engine, net, class_weight
         assert measured == pytest.approx(plain.epochs[-1], rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("schedule", ["exponential", "step", "cosine"])
-def test_schedules_are_torchs(data, schedule):
-    config = make_config(epochs=7, train__lr_schedule=schedule, train__lr_step=2, model__name="linear")
-    pack = Pack(config, data, [TrialSpec(0, {"lr": 0.01, "train.lr_decay": 0.8}), TrialSpec(1, {"lr": 0.02})])
-    rates = [[result.lr for result in pack.run_epoch().results] for _ in range(7)]
-    for number, params in enumerate([{"lr": 0.01, "train.lr_decay": 0.8}, {"lr": 0.02}]):
-        plain = PlainTrial(config.with_params(params), data).run()
-        assert [rate[number] for rate in rates] == pytest.approx([epoch[-1] for epoch in plain.epochs], rel=1e-12)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_batch_norm_statistics_after_an_epoch_are_torchs(data, engine):
     config = make_config(epochs=1, model__name="mlp", model__batch_norm=True)

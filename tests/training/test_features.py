@@ -35,10 +35,9 @@ def images():
 
 def frozen(weights, augment=(), **values):
     net = {"model__name": f"torchvision:{NAME}", "model__weights": weights, "model__freeze": "all"}
-    named = {f"model.{key.removeprefix('model__')}": value for key, value in {**net, **values}.items()}
-    del named["model.weights"]  # no hyperparameter
+    named = {key.removeprefix("model__"): value for key, value in {**net, **values}.items()}
     config = make_config(2, explosion=1e9)
-    model = type(config.model)(**{name.removeprefix("model."): value for name, value in named.items()}, weights=weights)
+    model = type(config.model)(**named)
     data = config.data.model_copy(update={"augment": augment})
     return config.model_copy(update={"model": model, "data": data})
 
@@ -102,5 +101,5 @@ def test_what_moves_images_anew_trains_through_the_body(weights):
     assert not may_have_features(frozen(weights, freeze=1))
     config = frozen(weights, ("hflip", "crop:4"))
     assert not may_have_features(config)
-    assert why_not(config).startswith("data.augment = crop:4 moves each image anew")
+    assert why_not(config).startswith("data.augment = crop:4 changes each image anew")
     assert why_not(frozen(weights)) is None

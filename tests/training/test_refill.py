@@ -117,10 +117,18 @@ def test_one_that_explodes_makes_room(data, rehearsed):
         expect_alike(found[number], trained_alone(config, data, number, waiting[number])[0])
 
 
-def test_dropout_is_its_own(data, rehearsed):
-    config = make_config(EPOCHS, model__hidden=(6,))
-    config = config.model_copy(update={"space": {"model.dropout": FloatRange(0.0, 0.5)}})
-    waiting = [{"model.dropout": 0.0}, {"model.dropout": 0.0}, {"model.dropout": 0.5}, {"model.dropout": 0.0}]
+@pytest.mark.parametrize(
+    ("rate", "net"),
+    [
+        ("model.dropout", {"model__hidden": (6,)}),
+        ("model.dropconnect", {"model__hidden": (6,)}),
+        ("model.stochastic_depth", {"model__name": "resnet", "model__depth": 8}),
+    ],
+)
+def test_the_rate_of_a_noise_is_its_own(data, rehearsed, rate, net):
+    config = make_config(EPOCHS, explosion=1e9, **net)
+    config = config.model_copy(update={"space": {rate: FloatRange(0.0, 0.5)}})
+    waiting = [{rate: 0.0}, {rate: 0.0}, {rate: 0.5}, {rate: 0.0}]
     found, *_ = refilled(config, data, waiting)
     for number in (2, 3):
         expect_alike(found[number], trained_alone(config, data, number, waiting[number])[0])

@@ -13,9 +13,12 @@ from hpsearch.tuning.timing import Candidate, TimedPack, Timing, TooSlowError, e
 
 
 def test_timed_packs_do_the_arithmetic_of_the_search(tiny):
-    config = plan_coarse(tiny(space=["lr=log(1e-5,1)", "reg=log(1e-5,1e5)", "dropout=uniform(0,0.5)"])).trial_config
+    config = plan_coarse(
+        tiny(space=["lr=log(1e-5,1)", "reg=log(1e-5,1e5)", "dropout=uniform(0,0.5)", "clip_norm=log(1,9)"])
+    ).trial_config
     still = harmless(config)
     assert (still.train.lr, still.train.reg, still.model.dropout) == (1e-12, 1e-9, 0.5)
+    assert (still.train.clip_norm, still.train.warmup) == (1.0, 0.0)
     assert still.train.l1 == 0.0  # not searched: no pass over the weights for it
     assert still.train.batch_size == config.train.batch_size
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from hpsearch.config.augmentations import AUGMENTATIONS, one_mix, parse_augmentation
 from hpsearch.config.data_sources import CSV, FOLDER, FUNCTION, NPZ, REGEX, SOURCES, parse_source
 from hpsearch.config.fields import (
     MAX_SEED,
@@ -21,7 +22,6 @@ from hpsearch.config.fields import (
 )
 
 SOURCE_FORMS = Known(SOURCES, (FOLDER, CSV, NPZ, FUNCTION))
-AUGMENTATIONS = Known(("hflip",), ("crop:N (as crop:4)",))
 
 
 class SyntheticConfig(Section):
@@ -44,10 +44,7 @@ def _source(source: str) -> str:
 
 
 def _augmentation(kind: str) -> str:
-    name, _, amount = kind.partition(":")
-    if kind == "hflip" or (name == "crop" and amount.isdecimal() and int(amount) > 0):
-        return kind
-    raise ValueError(f"allowed: {AUGMENTATIONS}")
+    return str(parse_augmentation(kind))
 
 
 class CsvConfig(Section):
@@ -98,9 +95,12 @@ class DataConfig(Section):
     augment: Annotated[
         tuple[Annotated[str, AfterValidator(_augmentation), AUGMENTATIONS], ...],
         OneOrMore,
+        AfterValidator(one_mix),
         Field(examples=[["hflip", "crop:4"]]),
     ] = ()
-    """hflip, and crop:N (shift by up to N pixels, zeros come in)."""
+    """hflip, crop:N (shift by up to N pixels, zeros come in), rotate:DEG, cutout:N, mixup:ALPHA and more, in the order
+    in which they are applied; docs/images.md has the table. data.augment.rotate is the strength as a hyperparameter.
+    """
     size: Annotated[int | None, UsedBy("data.source", FOLDER, CSV), Field(ge=1)] = None
     """Height and width of the images of a folder or csv; without it their median short side, from 8 to 64, or that with
     which a pretrained net was trained.

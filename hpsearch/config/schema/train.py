@@ -31,11 +31,15 @@ class TrainConfig(Section):
     optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "momentum"
     """The update rule."""
     lr: Annotated[float, Vector, Field(gt=0)] = 1e-2
-    """Learning rate of the first epoch."""
+    """Learning rate of the first epoch; of one-cycle, the highest."""
     body_lr: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
     """Factor of lr for all but the head, the last layer of a net."""
     layer_decay: Annotated[float, Vector, CameLater, Field(gt=0, le=1)] = 1.0
     """Factor of lr from each stage of the net to the one before it, from the head on."""
+    warmup: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
+    """Epochs, or a part of one, in which the rate rises, step by step, from near 0 to the schedule's; 0: none."""
+    clip_norm: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
+    """A gradient of the cost whose norm over all trained parameters is larger is scaled down to it; 0: none is."""
     momentum: Annotated[
         float, Vector, UsedBy("train.optimizer", "momentum", "nesterov", "adam", "adamw"), Field(ge=0, lt=1)
     ] = 0.9
@@ -58,12 +62,21 @@ class TrainConfig(Section):
     """Decay of a moving average of the weights, as 0.999, which is then what is measured and kept; 0: none. It begins
     shorter: after n updates the decay is n / (n + 9) at most.
     """
-    lr_schedule: Literal["exponential", "cosine", "step"] = "exponential"
-    """exponential: times lr_decay each epoch; step: every lr_step epochs; cosine: half a wave down over the epochs."""
+    lr_schedule: Literal["exponential", "step", "cosine", "linear", "one-cycle", "sgdr", "inverse-sqrt", "constant"] = (
+        "exponential"
+    )
+    """exponential: times lr_decay each epoch; step: every lr_step epochs; cosine: half a wave down over the epochs;
+    linear: a line down; one-cycle: up from lr/25 and down to next to 0, step by step; sgdr: cosine, with restarts after
+    lr_period epochs; inverse-sqrt: lr over the root of the epoch; constant.
+    """
     lr_decay: Annotated[float, Vector, UsedBy("train.lr_schedule", "exponential", "step"), Field(gt=0, le=1)] = 0.95
     """Factor of the exponential and step schedules."""
     lr_step: Annotated[int, UsedBy("train.lr_schedule", "step"), Field(ge=1)] = 10
     """step: epochs between two decays."""
+    lr_period: Annotated[int, CameLater, UsedBy("train.lr_schedule", "sgdr"), Field(ge=1)] = 10
+    """sgdr: epochs before the first restart."""
+    lr_period_factor: Annotated[int, CameLater, UsedBy("train.lr_schedule", "sgdr"), Field(ge=1)] = 2
+    """sgdr: times longer each time."""
     patience: Annotated[int | None, CameLater, Field(ge=1)] = None
     """Epochs without a better value of the metric, as the mean of 3 epochs, after which a trial ends; or "none".
     Schedules of the learning rate stay those of all epochs.

@@ -42,7 +42,7 @@ def _updates_info(stage: StageData) -> UpdatesInfo | None:
         epochs = stage.epochs.get(trial.number)
         if not epochs or stage.outcomes.get(trial.number) in (None, "exploded"):
             continue
-        lr, ratio = epochs[0].lr, epochs[-1].update_ratio
+        lr, ratio = max(epoch.lr for epoch in epochs), epochs[-1].update_ratio
         if lr > 0 and ratio > 0 and math.isfinite(ratio):
             text = f"trial {trial.number}: {value_text(trial.value)}\nupdate ratio {ratio:.1e}\n"
             text += params_text(trial, "\n")

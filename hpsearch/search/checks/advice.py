@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from hpsearch.analysis.rate_verdicts import TOO_HIGH, RateVerdict
 from hpsearch.config import ModelConfig, StudyConfig
 from hpsearch.config.net_names import is_library_net
+from hpsearch.config.schema.model import NORMS, RESNET_DEPTHS, SMALL_RESNET_DEPTHS, VGG_DEPTHS
 from hpsearch.config.usercode import is_user_code
 
 MAX_OPTIONS = 3  # in one sentence
-WITH_ACTIVATION = ("mlp", "lenet", "convnet")
-WITH_BATCH_NORM = ("mlp", "convnet")
+WITH_ACTIVATION = ("mlp", "lenet", "convnet", "vgg")
 BOUNDED = ("tanh", "sigmoid")
-BY_SIZE = ("lecun", "xavier", "he")  # the weights of mostly narrowing layers
+HALVING = ("relu", "leaky_relu", "elu", "gelu", "silu")  # which let half of the signal through, or more
+BY_SIZE = ("lecun98", "lecun", "xavier", "he")  # the weights of mostly narrowing layers
+AS_LARGE = {"xavier-uniform": "xavier", "he-uniform": "he", "he-out": "he", "fixup": "he"}
+FITTED = ("orthogonal", "lsuv")  # to the activation, or by images
 
 
 def either(*options: str) -> str:
@@ -32,7 +35,8 @@ def scaled_inputs(config: StudyConfig) -> list[str]:
 
 def fitting_init(model: ModelConfig) -> str:
     """The initialization that keeps the signal for this net's activation."""
-    return "xavier" if model.name in WITH_ACTIVATION and model.activation in BOUNDED else "he"
+    halves = model.activation in HALVING or model.name not in WITH_ACTIVATION
+    return "he" if halves else "xavier"
 
 
 def smaller_weights(model: ModelConfig) -> list[str]:
@@ -51,9 +55,9 @@ def fitting_weights(model: ModelConfig, too_small: bool) -> list[str]:
     options = []
     if model.init_scale < 1 if too_small else model.init_scale > 1:
         options.append("model.init_scale = 1")
-    init = fitting_init(model)
+    init, now = fitting_init(model), AS_LARGE.get(model.init, model.init)
     wrong = BY_SIZE[: BY_SIZE.index(init)] if too_small else BY_SIZE[BY_SIZE.index(init) + 1 :]
-    if model.init in wrong or model.init not in BY_SIZE:
+    if now in wrong or now not in (*BY_SIZE, *FITTED):
         options.append(f"model.init = {init}")
     return options
 
@@ -70,19 +74,21 @@ def help_through_layers(model: ModelConfig) -> list[str]:
     if is_user_code(model.name):
         return [f"normalization layers or fewer layers in {model.name}"]
     options = []
-    if model.name in WITH_BATCH_NORM and not model.batch_norm:
-        options.append("model.batch_norm = true")
+    if model.name in NORMS and model.normalization == "none" and model.init != "fixup":
+        options.append("model.norm = batch")
     if model.name in WITH_ACTIVATION and model.activation in BOUNDED:
         options.append("model.activation = relu")
     if model.name == "mlp" and len(model.hidden) > 1:
         options.append("fewer layers (model.hidden)")
-    if model.name == "convnet" and len(model.channels) * model.convs + len(model.hidden) > 1:
+    if model.name == "vgg" and model.depth > VGG_DEPTHS[0]:
+        options.append("fewer layers (model.depth)")
+    if model.name == "convnet" and sum(model.per_block("convs")) + len(model.hidden) > 1:
         options.append("fewer layers (model.channels, model.convs, model.hidden)")
     return options
 
 
 def more_capacity(model: ModelConfig) -> str:
-    """A larger net; empty for the deepest ResNet."""
+    """A larger net; empty for the deepest one of its kind."""
     if is_library_net(model.name) and model.freeze != "none":
         return "more that trains (model.freeze, model.hidden)"
     larger = {
@@ -90,9 +96,15 @@ def more_capacity(model: ModelConfig) -> str:
         "mlp": "model.hidden",
         "lenet": "model.name = convnet",
         "convnet": "model.channels, model.hidden",
-        "resnet": "model.depth = 50" if model.depth < 50 else "",
+        "vgg": _deeper(model, VGG_DEPTHS),
+        "resnet": _deeper(model, RESNET_DEPTHS if model.depth in RESNET_DEPTHS else SMALL_RESNET_DEPTHS),
     }.get(model.name, f"more units in {model.name}")
     return f"more capacity ({larger})" if larger else ""
+
+
+def _deeper(model: ModelConfig, depths: Sequence[int]) -> str:
+    deeper = next((depth for depth in depths if depth > model.depth), None)
+    return f"model.depth = {deeper}" if deeper else ""
 
 
 def other_training(config: StudyConfig) -> list[str]:

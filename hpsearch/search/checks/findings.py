@@ -10,6 +10,7 @@ from hpsearch.errors import RefusedError
 from hpsearch.results import plain
 
 Outcome = Literal["ok", "note", "failed"]
+UNSAID = ("data", "net")  # in a line, unless they fail
 
 
 def four_digits(value: float) -> float | str:
@@ -66,7 +67,7 @@ class CheckReport:
 
     def line(self) -> str:
         """The checks as one line: `initial loss 2.304 (ln 10 = 2.303) ok · reg 1e3 -> 3.07 ok · ...`."""
-        shown = [finding for finding in self.findings if finding.name != "data" or finding.outcome == "failed"]
+        shown = [each for each in self.findings if each.name not in UNSAID or each.outcome == "failed"]
         return " · ".join(f"{finding.text} {finding.outcome}" for finding in shown)
 
     def as_dict(self) -> dict[str, Any]:

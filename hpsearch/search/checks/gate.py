@@ -12,7 +12,7 @@ from hpsearch.config.usercode import blame, is_user_code
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.findings import CheckReport
-from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
+from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, check_size, checked_config
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, find_study
 from hpsearch.storage.studies import check_name
@@ -38,7 +38,8 @@ def quick_checks(
     with _blaming(config, "training its net on a few images"):
         initial_loss, regularization = check_initial_cost(config, data)
         overfit = check_overfit(config, data, seconds=seconds, listener=listener)
-    return CheckReport((check_data(data), initial_loss, regularization, overfit))
+        size = check_size(config, data)
+    return CheckReport((check_data(data), size, initial_loss, regularization, overfit))
 
 
 def check_before_search(

@@ -16,9 +16,11 @@ import torch
 
 from hpsearch.config import Choice, StudyConfig
 from hpsearch.config.metric import ACCURACY
+from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import freeze
 from hpsearch.config.usercode import is_user_code
 from hpsearch.datasets.device import TrainingData
+from hpsearch.models import NOISES, build, net_size
 from hpsearch.results import EpochResult, TrialSpec
 from hpsearch.search.checks.advice import either, more_capacity, other_training, scaled_inputs, smaller_weights
 from hpsearch.search.checks.findings import Finding, four_digits
@@ -51,8 +53,10 @@ def checked_config(config: StudyConfig) -> StudyConfig:
     """The config whose net is checked: where [space] leaves out the value of [model] or [train], one from its range."""
     values: dict[str, Any] = {}
     for name, range_ in config.space.items():
-        if name.startswith("data.") or name in ("lr", "reg"):
-            continue  # the images are there already; the checks bring their own rates and regularization
+        if name.startswith("data.") or name in ("lr", "reg", "train.clip_norm"):
+            # The images are there already; the checks bring their own rates and regularization, and would take the
+            # lowest norm of a range for rates that are too low.
+            continue
         value = freeze(config.value(name))
         if isinstance(range_, Choice):
             if value not in range_.values:
@@ -94,6 +98,13 @@ def check_data(data: TrainingData) -> Finding:
     return Finding("data", "note" if notes else "ok", text, "; ".join(notes), measured)
 
 
+def check_size(config: StudyConfig, data: TrainingData) -> Finding:
+    """Parameters of the net, and multiply-adds of one image; of a frozen body's head, where that is all that runs."""
+    model, shape = data.trained_net(config.model)
+    size = net_size(build(model, shape, data.num_classes, config.train.seed), shape)
+    return Finding("net", "ok", str(size), "", size._asdict())
+
+
 def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding, Finding]:
     """The cost of the first minibatch without regularization, against ln C, and with reg 1e3: it must go up.
 
@@ -113,7 +124,8 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
 
 
 def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: float) -> Finding:
-    text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f})"
+    fresh = ": a fresh head" if has_given_weights(dict(config.model)) else ""
+    text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f}{fresh})"
     lowest, highest = MIN_INITIAL * guessing, MAX_INITIAL * guessing
     bounds = {"guessing": four_digits(guessing), "lowest": four_digits(lowest), "highest": four_digits(highest)}
     measured = {"loss": four_digits(loss), **bounds}
@@ -198,7 +210,8 @@ def check_overfit(
         "curve": _thinned(attempt.curves[best.number]),
     }
     if attempt.learned:
-        return Finding("overfit", "ok", f"overfits {num} in {count_text(best.epoch, 'epoch')}", "", measured)
+        text = f"overfits {num} in {count_text(best.epoch, 'epoch')}{what_trains(config, data)}"
+        return Finding("overfit", "ok", text, "", measured)
     if attempt.out_of_time:
         text = f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}"
         return Finding("overfit", "note", text, "hpsearch check takes the time that it needs", measured)
@@ -212,6 +225,22 @@ def check_overfit(
         " (hpsearch data show)"
     )
     return Finding("overfit", "failed", text, advice, measured)
+
+
+def what_trains(config: StudyConfig, data: TrainingData) -> str:
+    """Of a net that has trained before, for the end of a sentence: what of it trained here, and what was left out."""
+    if not has_given_weights(dict(config.model)):
+        return ""
+    kept = config.model.freeze
+    if data.body is not None:
+        what = "the head on features"
+    elif kept in ("none", "all"):
+        what = "all of it" if kept == "none" else "the head"
+    else:
+        what = f"the head and {count_text(int(kept), 'stage')}"
+    searched = config.space.get("model.freeze")
+    others = [str(each) for each in searched.values if each != kept] if isinstance(searched, Choice) else []
+    return f", training {what}" + (f", not tried with freeze = {either(*others)}" if others else "")
 
 
 def _attempt(
@@ -265,7 +294,7 @@ def _sampled(data: TrainingData, num: int) -> TrainingData:
 
 def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     """The net and its optimizer with nothing that keeps it from fitting; `train` says the rest."""
-    off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal", "ema"), 0.0)
+    off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal", "warmup", "ema"), 0.0)
     off |= {
         "lr_schedule": "exponential",
         "lr_decay": 1.0,
@@ -276,7 +305,7 @@ def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     return config.model_copy(
         update={
             "train": config.train.model_copy(update=off | train),
-            "model": config.model.model_copy(update={"dropout": 0.0}),
+            "model": config.model.model_copy(update=dict.fromkeys(NOISES, 0.0)),
         }
     )
 

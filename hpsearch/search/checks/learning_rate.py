@@ -128,10 +128,7 @@ def try_rates(
     """
     per_look = max(1, steps // LOOKS)
     few = FirstBatches.of(_few_validation_images(data), per_look * config.train.accumulate)
-    epochs = math.ceil(steps / per_look)
-    train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
-    train |= {"metric": ACCURACY.name, "ema": 0.0}
-    config = config.model_copy(update={"train": config.train.model_copy(update=train)})
+    config = at_a_constant_rate(config, math.ceil(steps / per_look))
     specs = [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(RATES)]
     pack = Pack(config, few, specs, engine=engine, keeps_best=False)
     looks: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
@@ -158,20 +155,33 @@ def try_rates(
     return RateSearch(tuple(trials), steps, needed=(1 - MOVES) * min(guessing, initial_loss))
 
 
-def rate_finding(search: RateSearch, config: StudyConfig) -> Finding:
-    """The rough range as a check; it stops nothing, since a net may need more steps to get going."""
+def at_a_constant_rate(config: StudyConfig, epochs: int) -> StudyConfig:
+    """With hardly any regularization, and accuracy as the measure; without warm-up, in which most steps would go by."""
+    train = {"reg": SMALL_REG, "l1": 0.0, "epochs": epochs, "lr_schedule": "exponential", "lr_decay": 1.0}
+    train |= {"metric": ACCURACY.name, "warmup": 0.0, "ema": 0.0}
+    return config.model_copy(update={"train": config.train.model_copy(update=train)})
+
+
+def rate_finding(search: RateSearch, config: StudyConfig, *, of_head: bool = False) -> Finding:
+    """The rough range as a check; it stops nothing, since a net may need more steps to get going.
+
+    `of_head`: whether these are rates of a head on features of a frozen body.
+    """
     steps, verdicts = search.steps, [(trial.lr, trial.verdict) for trial in search.trials]
     found = rough_range(verdicts)
     measured: dict[str, Any] = {"steps": steps, "needed": four_digits(search.needed)}
     measured["rates"] = [trial.as_dict() for trial in search.trials]
+    whose = {"of": "the head, its body frozen"} if of_head else {}
+    measured |= whose
     if found is None:
-        text = f"no rate goes down in {steps} steps"
+        text = f"no rate {'of the head ' if of_head else ''}goes down in {steps} steps"
         return Finding("learning rate", "note", text, rate_advice(verdicts, config), measured)
     down = [rate for rate, verdict in verdicts if verdict == "goes down"]
     too_high = first_too_high(verdicts, down[0])
     above = f"{dict(verdicts)[too_high]} at {too_high:.1e}" if too_high else f"no more above {down[-1]:.1e}"
     measured |= {"low": found.low, "high": found.high, "reason": f"the loss goes down from {down[0]:.1e} on, {above}"}
-    return Finding("learning rate", "ok", f"lr from {found.low:.1e} to {found.high:.1e}", "", measured)
+    text = f"lr {'of the head ' if of_head else ''}from {found.low:.1e} to {found.high:.1e}"
+    return Finding("learning rate", "ok", text, "", measured)
 
 
 def _few_validation_images(data: TrainingData) -> TrainingData:

@@ -17,10 +17,11 @@ from hpsearch.config.net_names import is_library_net
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.advice import activation_advice
+from hpsearch.search.checks.body_rate import BODY_SECONDS, body_finding, few_images, has_body_rate
 from hpsearch.search.checks.findings import CheckReport, Finding
 from hpsearch.search.checks.findings import Outcome as FindingOutcome
 from hpsearch.search.checks.gate import quick_checks
-from hpsearch.search.checks.gates import NUM_SAMPLE, checked_config
+from hpsearch.search.checks.gates import NUM_SAMPLE, check_initial_cost, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
 from hpsearch.stages.opening import find_stage, stage_attributes
 from hpsearch.stages.plan import StagePlan
@@ -57,7 +58,9 @@ ACTIVATION_OUTCOMES: dict[str, FindingOutcome] = {
 
 @dataclass(frozen=True)
 class CheckPlan(StagePlan):
-    """The study of a check. What it finds does not depend on [space], budgets and samplers."""
+    """The study of a check. What it finds does not depend on budgets and samplers, nor on [space], but for one thing:
+    where that has train.body_lr, a net that has trained before is tried head first.
+    """
 
     steps: int = STEPS
     """Of each learning rate."""
@@ -77,7 +80,8 @@ class CheckPlan(StagePlan):
         plain = identified(self.trial_config.plain())
         sections = {section: plain[section] for section in ("data", "model", "train")}
         del sections["train"]["epochs"]
-        return {"stage": KIND, "images": data_fingerprint, "steps": self.steps, **sections}
+        apart = {"body_rate": True} if has_body_rate(self.config) else {}
+        return {"stage": KIND, "images": data_fingerprint, "steps": self.steps, **apart, **sections}
 
     @override
     def provenance(self) -> dict[str, Any]:
@@ -135,8 +139,18 @@ def run_check(
     x_BCHW, _ = data.train_sample(NUM_SAMPLE)
     inits = compare_inits(data.trained_net(config.model)[0], config.train.seed, x_BCHW, data.num_classes)
     initial_loss = float(quick["initial loss"].measured["loss"])
-    search = try_rates(config, data, initial_loss, steps=plan.steps, engine=engine, listener=listener)
-    report = CheckReport((*quick.findings, activation_finding(inits, config), rate_finding(search, config)))
+    few, bodies = None, list[Finding]()
+    if has_body_rate(config) and data.body is None:
+        listener("features of the body")
+        few = few_images(config, data)
+    if few is not None:
+        initial_loss = float(check_initial_cost(config, few.features)[0].measured["loss"])
+    tried = data if few is None else few.features
+    search = try_rates(config, tried, initial_loss, steps=plan.steps, engine=engine, listener=listener)
+    if few is not None:
+        bodies = [body_finding(config, few, search, seconds=BODY_SECONDS, engine=engine, listener=listener)]
+    rates = rate_finding(search, config, of_head=tried.body is not None)
+    report = CheckReport((*quick.findings, activation_finding(inits, config), rates, *bodies))
     return Check(report, _store(db, plan, data, report, search.trials) if report.ok else None, fresh=True)
 
 

@@ -24,7 +24,9 @@ from typing_extensions import override
 from hpsearch.errors import EngineError
 from hpsearch.training.engine import widest_layer
 from hpsearch.training.fused.layers import Layer
+from hpsearch.training.fused.noises import ChannelDropout
 from hpsearch.training.layout import Stacked
+from hpsearch.training.noise import noise_state, set_noise_state
 from hpsearch.training.state import PackState
 
 aten = torch.ops.aten
@@ -61,7 +63,11 @@ class Convolutions(Layer):
         a = a.contiguous(memory_format=torch.channels_last)
         outputs: list[Tensor] = []
         found: list[Stacked] = []
+        draws = buffers is not None and any(isinstance(layer, ChannelDropout) for layer in self._groups[0])
+        before = noise_state(a.device) if draws and len(self._groups) > 1 else None
         for group in self._groups:
+            if before is not None:  # all trials see the same noise
+                set_noise_state(a.device, before)
             output, own = a, None if buffers is None else Stacked()
             for layer in group:
                 output = layer.forward(output, own)
@@ -180,6 +186,27 @@ class MaxPool2d(Layer):
         # The kernel looks at the input's shape alone, so its numbers need not be kept.
         a = torch.empty(self._shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
         return cast(Tensor, aten.max_pool2d_with_indices_backward(delta, a, *self._geometry, self._indices))
+
+
+class AvgPool2d(Layer):
+    """nn.AvgPool2d."""
+
+    def __init__(self, state: PackState, name: str, trials: slice, layer: nn.AvgPool2d) -> None:
+        super().__init__(state, name, trials)
+        sizes = (layer.kernel_size, layer.stride, layer.padding)
+        places = (list(size) if isinstance(size, tuple) else [size, size] for size in sizes)
+        self._geometry = (*places, layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
+        self._shape = torch.Size()
+
+    @override
+    def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
+        self._shape = a.shape
+        return cast(Tensor, aten.avg_pool2d(a, *self._geometry))
+
+    @override
+    def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
+        a = torch.empty(self._shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
+        return cast(Tensor, aten.avg_pool2d_backward(delta, a, *self._geometry))
 
 
 class Flatten(Layer):

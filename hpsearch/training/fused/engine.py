@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
+from hpsearch.datasets.mixing import Labels
 from hpsearch.errors import EngineError
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused.convolutions import Convolutions
@@ -43,13 +44,10 @@ class FusedEngine(StackedEngine):
                 "train.precision = 'float16' does not run under fused.\nAllowed: bfloat16, float32, float64."
             )
         super().__init__(module, state)
-        # Gradients that are added up first wait for their update together, so none is made layer by layer.
-        layer_by_layer = state.lr_K.device.type == "cpu" and state.accumulation is None
-        self._large = {name for name, t in state.weights.items() if layer_by_layer and t[0].numel() >= LARGE}
         self._prepare()
 
     @override
-    def step(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> None:
+    def step(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> None:
         seed_noise(x_BCHW.device, noise_seed)
         self._advance(x_BCHW, y_B)
 
@@ -61,7 +59,7 @@ class FusedEngine(StackedEngine):
             self._steps.run(epochs[:1], steps)
 
     @override
-    def gradients(self, x_BCHW: Tensor, y_B: Tensor, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
+    def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
         seed_noise(x_BCHW.device, noise_seed)
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
@@ -91,6 +89,10 @@ class FusedEngine(StackedEngine):
 
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
+        device = self.state.lr_K.device
+        # Gradients that are clipped, or added up first, wait for their update together: none is made layer by layer.
+        one_pass = device.type == "cpu" and not self.state.clips and self.state.accumulation is None
+        self._large = {name for name, t in self.state.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
         rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
         at_once = rounds and not self._large and self.state.accumulation is None
         self._followed = set(self.state.weights) if at_once else set()
@@ -98,7 +100,6 @@ class FusedEngine(StackedEngine):
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
         self._update_large = LargeUpdate(self.state) if self._large else None
-        device = self.state.lr_K.device
         self._steps = self._record_steps(recorder_for(device)) if device.type == "cuda" else None
 
     def _record_steps(self, recorder: Recorder) -> RecordedSteps:
@@ -106,7 +107,7 @@ class FusedEngine(StackedEngine):
         return RecordedSteps(recorder, [self._advance], lambda: None, state.cost_sum_K, places=state.accumulation)
 
     @torch.no_grad()
-    def _advance(self, x_BCHW: Tensor, y_B: Tensor) -> None:
+    def _advance(self, x_BCHW: Tensor, y_B: Labels) -> None:
         state = self.state
         buffers: Stacked = {}
         loss_K, gradients = self._backward(x_BCHW, y_B, buffers)
@@ -147,7 +148,7 @@ class FusedEngine(StackedEngine):
         return a
 
     @torch.no_grad()
-    def _backward(self, x_BCHW: Tensor, y_B: Tensor, buffers: Stacked) -> tuple[Tensor, Stacked]:
+    def _backward(self, x_BCHW: Tensor, y_B: Labels, buffers: Stacked) -> tuple[Tensor, Stacked]:
         """(loss_K, gradients) of all but the linear layers' weights, which their layers hold ready."""
         logits_KCB = self._forward(x_BCHW, buffers)
         loss_K, delta = self.state.loss.with_derivative(logits_KCB, y_B)

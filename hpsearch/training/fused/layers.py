@@ -105,7 +105,8 @@ class Linear(Layer):
 
     @override
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        weight_KOI, bias_KO = self.weight, self._parameter("bias")
+        self._begin_pass(training=buffers is not None)
+        weight_KOI, bias_KO = self._used_weight, self._parameter("bias")
         bias_KO1 = None if bias_KO is None else bias_KO.unsqueeze(2)
         if a.ndim == 2:
             z_KOB = self._shared(a, weight_KOI, training=buffers is not None)
@@ -119,7 +120,7 @@ class Linear(Layer):
     @override
     def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
         self.take(delta, gradients)
-        return torch.bmm(self.weight.transpose(1, 2), delta)
+        return torch.bmm(self._used_weight.transpose(1, 2), delta)
 
     @override
     def take(self, delta: Tensor, gradients: Stacked) -> None:
@@ -140,6 +141,14 @@ class Linear(Layer):
         else:
             work_MD = self._take_work("gradient", (len(delta_MB), num_inputs), a)
         return torch.mm(delta_MB, a, out=work_MD).view_as(self.weight)
+
+    @property
+    def _used_weight(self) -> Tensor:
+        """That of the pass that has begun."""
+        return self.weight
+
+    def _begin_pass(self, *, training: bool) -> None:
+        """Before the layer looks at its input."""
 
     def _shared(self, x_BD: Tensor, weight_KOI: Tensor, *, training: bool) -> Tensor:
         num_trials, num_outputs, num_inputs = weight_KOI.shape
@@ -184,7 +193,7 @@ def odd_lines(num: int) -> int:
 
 
 class Activation(Layer):
-    """ReLU, tanh, sigmoid or GELU, by PyTorch's own kernels."""
+    """ReLU, leaky ReLU, ELU, tanh, sigmoid, GELU or SiLU, by PyTorch's own kernels."""
 
     def __init__(self, state: PackState, name: str, trials: slice, layer: nn.Module) -> None:
         super().__init__(state, name, trials)
@@ -208,6 +217,7 @@ class Activation(Layer):
         return self._backward(delta, self._kept)
 
 
+SLOPE = 0.01  # of a leaky ReLU below 0
 Function = Callable[[Tensor], Tensor]
 Derivative = Callable[[Tensor, Tensor], Tensor]
 # With the derivative, and whether it is told by the output rather than the input.
@@ -215,8 +225,17 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Function, Derivative, bool]] = {
     nn.ReLU: (torch.relu_, lambda delta, a: cast(Tensor, aten.threshold_backward(delta, a, 0)), True),
     nn.Tanh: (torch.tanh_, lambda delta, a: cast(Tensor, aten.tanh_backward(delta, a)), True),
     nn.Sigmoid: (torch.sigmoid_, lambda delta, a: cast(Tensor, aten.sigmoid_backward(delta, a)), True),
+    nn.LeakyReLU: (
+        lambda z: functional.leaky_relu_(z, SLOPE),
+        lambda delta, a: cast(Tensor, aten.leaky_relu_backward(delta, a, SLOPE, True)),
+        True,
+    ),
+    nn.ELU: (functional.elu_, lambda delta, a: cast(Tensor, aten.elu_backward(delta, 1.0, 1.0, 1.0, True, a)), True),
     nn.GELU: (functional.gelu, lambda delta, z: cast(Tensor, aten.gelu_backward(delta, z)), False),
+    nn.SiLU: (functional.silu, lambda delta, z: cast(Tensor, aten.silu_backward(delta, z)), False),
 }
+SETTINGS = {"approximate": "none", "negative_slope": SLOPE, "alpha": 1.0}
+"""Of PyTorch's layers, those for which these functions are."""
 
 
 class BatchNorm(Layer):
@@ -267,21 +286,3 @@ class BatchNorm(Layer):
 
     def _buffer(self, name: str) -> Tensor:
         return self._state.buffers[f"{self._name}.{name}"][self._trials]
-
-
-class HandDropout(Layer):
-    """`hpsearch.models.Dropout`: one noise for all trials, compared with the rate of each."""
-
-    @override
-    def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
-        if buffers is None:
-            return a
-        rate_K11 = self._state.buffers[f"{self._name}.rate"].view(-1, 1, 1)
-        a_IB = a.T if a.ndim == 2 else a
-        noise_IB = torch.rand(a_IB.shape[-1], a_IB.shape[-2], dtype=a.dtype, device=a.device).T
-        self._factor_KIB = (noise_IB >= rate_K11) / (1 - rate_K11)
-        return a_IB * self._factor_KIB
-
-    @override
-    def backward(self, delta: Tensor, gradients: Stacked) -> Tensor:
-        return delta.mul_(self._factor_KIB)

@@ -9,9 +9,25 @@ from torch import nn
 
 from hpsearch.errors import EngineError
 from hpsearch.models import Dropout
+from hpsearch.models.layers import DropConnect
 from hpsearch.training.fused.convolution_choice import chooser_for, with_choices
-from hpsearch.training.fused.convolutions import Conv2d, Convolutions, Flatten, MaxPool2d
-from hpsearch.training.fused.layers import ACTIVATIONS, Activation, BatchNorm, HandDropout, Layer, Linear
+from hpsearch.training.fused.convolutions import (
+    AvgPool2d,
+    Conv2d,
+    Convolutions,
+    Flatten,
+    MaxPool2d,
+)
+from hpsearch.training.fused.layers import (
+    ACTIVATIONS,
+    SETTINGS,
+    Activation,
+    BatchNorm,
+    Layer,
+    Linear,
+)
+from hpsearch.training.fused.noises import ChannelDropout, DroppedLinear, HandDropout
+from hpsearch.training.fused.norms import GroupNorm, LayerNorm
 from hpsearch.training.state import PackState
 
 Named = list[tuple[str, nn.Module]]
@@ -58,13 +74,21 @@ def convolutional_operators(named: Named, state: PackState, trials: slice) -> li
             layers.append(Conv2d(state, name, trials, layer))
         elif not layers:
             raise _unknown(name, layer)
+        elif type(layer) is nn.Identity:
+            continue
         elif type(layer) is nn.BatchNorm2d:
             layers.append(BatchNorm(state, name, trials, layer))
+        elif type(layer) is nn.GroupNorm:
+            layers.append(GroupNorm(state, name, trials, layer))
+        elif type(layer) is nn.AvgPool2d:
+            layers.append(AvgPool2d(state, name, trials, layer))
+        elif type(layer) is Dropout:
+            layers.append(ChannelDropout(state, name, trials))
         elif type(layer) is nn.MaxPool2d:
             # What grows with its input commutes with the maximum, and is applied to a quarter of the numbers after it.
             place = len(layers) - (isinstance(layers[-1], Activation) and layers[-1].grows)
             layers.insert(place, MaxPool2d(state, name, trials, layer))
-        elif _may_follow(layers, layer, (Conv2d, BatchNorm, MaxPool2d)):
+        elif _may_follow(layers, layer, (Conv2d, BatchNorm, GroupNorm, MaxPool2d)):
             layers.append(Activation(state, name, trials, layer))
         else:
             raise _unknown(name, layer)
@@ -78,11 +102,17 @@ def _fully_connected(named: Named, state: PackState, follows: Collection[str], *
         if type(layer) is nn.Linear:
             linear = Linear(state, name, bfloat16=first and bfloat16, follows=f"{name}.weight" in follows)
             layers.append(linear)
+        elif type(layer) is DropConnect and not first:
+            layers.append(DroppedLinear(state, name, follows=f"{name}.weight" in follows))
         elif type(layer) is nn.BatchNorm1d and not first:
             layers.append(BatchNorm(state, name, slice(None), layer))
+        elif type(layer) is nn.LayerNorm and not first:
+            layers.append(LayerNorm(state, name, layer))
+        elif type(layer) is nn.Identity:
+            continue
         elif type(layer) is Dropout:
             layers.append(HandDropout(state, name))
-        elif _may_follow(layers, layer, (Linear, BatchNorm)):
+        elif _may_follow(layers, layer, (Linear, BatchNorm, LayerNorm)):
             layers.append(Activation(state, name, slice(None), layer))
         else:
             raise _unknown(name, layer)
@@ -93,7 +123,7 @@ def _fully_connected(named: Named, state: PackState, follows: Collection[str], *
 
 def _may_follow(layers: list[Layer], layer: nn.Module, overwritten: tuple[type[Layer], ...]) -> bool:
     """Whether it is a known activation, and behind a layer whose output nobody needs any more."""
-    exact = getattr(layer, "approximate", "none") == "none"
+    exact = all(getattr(layer, key, value) == value for key, value in SETTINGS.items())
     return type(layer) in ACTIVATIONS and exact and bool(layers) and isinstance(layers[-1], overwritten)
 
 

@@ -240,10 +240,10 @@ def test_a_step_makes_no_graph_and_leaves_no_noise(data, net):
 
 
 class Leaky(nn.Sequential):
-    """A net of a layer that the engine does not know."""
+    """A net of a layer that the engine knows with another slope."""
 
     def __init__(self):
-        super().__init__(nn.Flatten(), nn.Linear(40, 5), nn.LeakyReLU(), nn.Linear(5, 3))
+        super().__init__(nn.Flatten(), nn.Linear(40, 5), nn.LeakyReLU(0.2), nn.Linear(5, 3))
 
 
 def test_other_nets_fall_back_with_a_note(data, monkeypatch, caplog):
@@ -264,7 +264,7 @@ def test_other_nets_fall_back_with_a_note(data, monkeypatch, caplog):
         ([nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular")], "with another padding"),
         ([nn.MaxPool2d(2)], "0 is a MaxPool2d, in this place"),
         ([nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Tanh()], "2 is a Tanh, in this place"),
-        ([nn.Conv2d(2, 4, 1), nn.AvgPool2d(2)], "1 is a AvgPool2d"),
+        ([nn.Conv2d(2, 4, 1), nn.AdaptiveAvgPool2d(1)], "1 is a AdaptiveAvgPool2d"),
         ([nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4, affine=False)], "without momentum, weight or statistics"),
     ],
 )
