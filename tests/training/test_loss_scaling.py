@@ -19,7 +19,7 @@ NETS = {
     "mlp": {"model__hidden": (7, 5), "model__batch_norm": True},
     "convnet": {"model__name": "convnet", "model__channels": (3, 4), "model__hidden": (5,)},
 }
-VECTORS = [{}, {"model.init_scale": 8.0, "lr": 1e-3}, {"model.init_scale": 0.5, "lr": 3e-2}]
+VECTORS = [{}, {"model.init_scale": 8.0, "lr": 1e-3}, {"model.init_scale": 0.5, "lr": 3e-2, "train.clip_norm": 0.3}]
 EPOCHS = 3
 
 
@@ -64,7 +64,7 @@ class PlainScaled:
         self.optimizer = make[train.optimizer]()
         options = {"init_scale": loss_scaling.FIRST_SCALE, "growth_interval": loss_scaling.GROWTH_UPDATES}
         self.scaler = torch.amp.GradScaler("cpu", **options)
-        self.skipped, self.num_updates = 0, 0
+        self.skipped, self.num_updates, self.clip_norm = 0, 0, train.clip_norm
         for epoch in range(1, train.epochs + 1):
             self.module.train()
             self.optimizer.param_groups[0]["lr"] = train.lr * train.lr_decay ** (epoch - 1)
@@ -85,6 +85,9 @@ class PlainScaled:
             for parameter, found in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad += found * len(y_B) / num_images
         before = self.scaler.get_scale()
+        if clip_norm := self.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         skipped = self.scaler.get_scale() < before
@@ -110,8 +113,9 @@ def test_each_trial_has_the_scale_and_the_updates_of_a_gradscaler(
         assert scaling.scale_K[slot] == plain.scaler.get_scale()
         assert scaling.everything()["good_updates"][slot] == plain.scaler._get_growth_tracker()
         assert watch.num_updates_K[slot] == plain.num_updates
+        off = 1e-3 if optimizer == "adam" else 1e-5  # it makes as much of a small gradient that is rounded otherwise
         for name, tensor in plain.module.state_dict().items():
-            torch.testing.assert_close(pack.state(number, "last")[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(pack.state(number, "last")[name], tensor, rtol=off, atol=off, msg=name)
     assert scaling.scale_K[0] != scaling.scale_K[1]
 
 
