@@ -130,7 +130,10 @@ VALUES = {
             "it is not there yet; MODULE:FUNCTION of (scores, labels) can compute it, see docs/own-code.md"
         ),
     },
-    "train.precision": {r"(fp|float)_?16|half|amp|mixed|bf16": "did you mean bfloat16?"},
+    "train.precision": {
+        r"bf16": "did you mean bfloat16?",
+        r"fp_?16|float_16|half|amp|mixed\w*": "did you mean bfloat16, or float16 for a GPU without it?",
+    },
     "data.normalize": {
         r"imagenet\w*": "did you mean pretrained, with a net that has weights already?",
         r"z_?score|standard\w*|std|mean_?std": "did you mean channel, with mean and std of your images?",

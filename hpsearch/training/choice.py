@@ -73,6 +73,8 @@ def make_engine(
     if name != "auto" and name not in ENGINES:
         raise EngineError(f"run.engine = {name!r} is not an engine.\nAllowed: auto, {', '.join(ENGINES)}.")
     chosen = default_engine(model, sample[0].device) if name == "auto" else name
+    if name == "auto" and state.train.precision == "float16":
+        chosen = "loop"  # the others do not scale losses
     # A net of the user's may flatten with `view`, which takes no channels-last tensor.
     channels_last = not is_user_code(model)
     if is_library_net(model):
@@ -108,7 +110,21 @@ def make_engine(
                     f"engine {candidate} cannot train model {model}: {error}\nAllowed: run.engine = loop."
                 ) from error
             logger.warning("%s cannot train model %s, so %s does: %s", candidate, model, following, error)
+    if state.train.precision == "float16":
+        _refuse_unless_it_runs(loop(), sample)
     return loop()
+
+
+def _refuse_unless_it_runs(engine: StackedEngine, sample: tuple[Tensor, Tensor]) -> None:
+    """Not every device has every operator in float16: say so before the training."""
+    try:
+        engine.module.train()
+        engine.gradients(*sample, noise_seed=0)
+    except RuntimeError as error:
+        raise EngineError(
+            f"train.precision = 'float16' does not run on {sample[0].device.type} with this net: {error}\n"
+            "Allowed: float32, float64, bfloat16."
+        ) from error
 
 
 def _takes_channels_last(module: nn.Module, state: PackState, sample: tuple[Tensor, Tensor]) -> bool:

@@ -49,6 +49,10 @@ class ExplosionWatch:
         self.num_updates_K += self.active_K  # of a frozen trial it stays: the step of the explosion
         return self.active_K
 
+    def skip(self, skipped_K: Tensor) -> None:
+        """These active trials do not make the update that `observe` counted."""
+        self.num_updates_K -= skipped_K.to(self.num_updates_K.dtype)
+
     def explosions(self, taken: Iterable[tuple[int, int]], epochs: Mapping[int, int]) -> list[Explosion]:
         """What became of trials that are lost, by slot and number; `epochs` are those that each has done before."""
         kept = self.num_updates_K, self.cost_K, self.first_cost_K, self.active_K

@@ -58,7 +58,8 @@ class LoopEngine(StackedEngine):
         with autocast(state.train.precision, x_BCHW.device):
             logits_BC = functional_call(self.module, (parameters, room.buffers), (x_BCHW,)).to(x_BCHW.dtype)
         loss = state.loss.of_slot(slot)(logits_BC.unsqueeze(0), y_B).squeeze(0)
-        found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+        scaled = loss if state.scaling is None else loss * state.scaling.scale_K[slot]
+        found = torch.autograd.grad(scaled, list(parameters.values()), materialize_grads=True)
         self._loss_K[slot].copy_(loss.detach())
         torch._foreach_copy_(room.gradients, found)
 

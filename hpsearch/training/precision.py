@@ -10,8 +10,11 @@ PRECISIONS = {
     "float32": torch.float32,
     "float64": torch.float64,
     "bfloat16": torch.float32,
+    "float16": torch.float32,
     "auto": torch.float32,  # until a stage settles it, and where none does
 }
+
+ROUNDED = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # of products and convolutions alone
 
 
 def rounding(precision: str, device: torch.device) -> str | None:
@@ -19,8 +22,8 @@ def rounding(precision: str, device: torch.device) -> str | None:
 
     PyTorch lets convolutions, if not products, of float32 use TF32 on GPUs that have it (10 of 23 digits).
     """
-    if precision == "bfloat16":
-        return "bfloat16 products"
+    if precision in ROUNDED:
+        return f"{precision} products"
     if device.type != "cuda" or PRECISIONS[precision] != torch.float32:
         return None
     if torch.cuda.get_device_capability(device) < (8, 0):
@@ -39,4 +42,5 @@ def rounding(precision: str, device: torch.device) -> str | None:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Within it autograd's products and convolutions are of that precision."""
     # The cache would keep the converted weights of one trial for the next.
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+    dtype = ROUNDED.get(precision, torch.bfloat16)
+    return torch.autocast(device.type, dtype, enabled=precision in ROUNDED, cache_enabled=False)

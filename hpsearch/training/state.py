@@ -21,6 +21,7 @@ from hpsearch.training.cost import Penalty
 from hpsearch.training.data_loss import DataLoss
 from hpsearch.training.explosion import ExplosionWatch
 from hpsearch.training.layout import Kind, Stacked, layout_of
+from hpsearch.training.loss_scaling import LossScaling
 from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import make_optimizer
 from hpsearch.training.rates import Rates, differ
@@ -146,9 +147,10 @@ class PackState:
                 self.store(buffers, self._frozen(self.watch.active_K))
                 return
         frozen_K = self.admit(loss_K, self.penalty.cost(self.weights, self.squares()))
-        self.update(gradients, frozen_K)
+        left_K = frozen_K if self.scaling is None else self._unscale(gradients, self.scaling)
+        self.update(gradients, left_K)
         self.store(buffers, frozen_K)
-        self.average(frozen_K)
+        self.average(left_K)
 
     def weigh(self, y_B: Labels, slots: slice = slice(None)) -> None:
         """Say what the images of a minibatch count in these slots, before `advance`; of use to accumulation alone."""
@@ -247,6 +249,7 @@ class PackState:
             **averages,
             **{f"{AVERAGES}{name}": tensor for name, tensor in self._parted_averages().items()},
             **{f"watch/{name}": tensor for name, tensor in self.watch.everything().items()},
+            **{f"scaling/{n}": tensor for n, tensor in (self.scaling.everything() if self.scaling else {}).items()},
             **{f"{BEST}{name}": tensor for name, tensor in self.best.items()},
         }
 
@@ -306,7 +309,7 @@ class PackState:
             setattr(self, name, getattr(self, name)[list(slots)])
         self.optimizer.keep(slots)
         self.watch.keep(slots)
-        for each in (self.averages, self.accumulation):
+        for each in (self.averages, self.accumulation, self.scaling):
             if each is not None:
                 each.keep(slots)
         self._set_coefficients()
@@ -356,6 +359,8 @@ class PackState:
         num, like = self.train.accumulate, self.lr_K
         self.accumulation = Accumulation(num, self.parameter_blocks, like) if num > 1 else None
         """Of the minibatches of an update; None where that is one."""
+        self.scaling = LossScaling(like) if self.train.precision == "float16" else None
+        """Of the losses whose gradients an engine gives; None where nothing is scaled."""
 
     def _begin_averages(self) -> None:
         self.averages = Averages(self.parameter_blocks, self.buffer_blocks, self.vectors, self.lr_K)
@@ -386,6 +391,12 @@ class PackState:
             **of_buffers.parted(self._best_blocks[1]),
         }
         """Parameters and buffers of each trial's best epoch; empty until `keep_best` is called."""
+
+    def _unscale(self, gradients: Stacked, scaling: LossScaling) -> Tensor | None:
+        """Who must not make the update, as `admit` says it: also those whose gradients are not finite."""
+        updating_K = scaling.unscale(gradients, self.watch.active_K)
+        self.watch.skip(self.watch.active_K & ~updating_K)
+        return self._frozen(updating_K)
 
     def _frozen(self, active_K: Tensor) -> Tensor | None:
         # Reading a flag is free on a CPU and saves the masks; elsewhere it would wait for the whole queue.

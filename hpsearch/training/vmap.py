@@ -15,6 +15,7 @@ from hpsearch.errors import EngineError
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.layout import Stacked
 from hpsearch.training.noise import seed_noise
+from hpsearch.training.precision import ROUNDED
 from hpsearch.training.state import PackState
 
 
@@ -29,8 +30,8 @@ class VmapEngine(StackedEngine):
 
     def __init__(self, module: nn.Module, state: PackState) -> None:
         super().__init__(module, state)
-        if state.train.precision == "bfloat16":  # vmap hides the operators from torch.autocast
-            raise EngineError("train.precision = 'bfloat16' does not run under vmap.\nAllowed: float32, float64.")
+        if (precision := state.train.precision) in ROUNDED:  # vmap hides the operators from torch.autocast
+            raise EngineError(f"train.precision = {precision!r} does not run under vmap.\nAllowed: float32, float64.")
 
     @override
     def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:

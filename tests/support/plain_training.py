@@ -159,6 +159,9 @@ class PlainTrial:
         return counts.sum() / (len(counts) * counts)
 
     def _count(self, y_B):
+        if isinstance(y_B, MixedLabels):
+            share = float(y_B.share)
+            return share * self._count(y_B.first_B) + (1 - share) * self._count(y_B.second_B)
         balanced = self.config.train.class_weights == "balanced"
         return self._class_weights()[y_B].sum().item() if balanced else len(y_B)
 

@@ -84,6 +84,15 @@ def test_they_are_those_of_a_batch_so_many_times_as_large(data, rehearsed, engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_mixed_labels_count_as_their_images(data, rehearsed, engine):
+    config = config_of(model__dropout=0.0, train__class_weights="balanced")
+    mixed = dataclasses.replace(data, augment=("mixup:0.4",))
+    pack = Pack(config, mixed, [TrialSpec(0), TrialSpec(1, VECTORS[1])], engine=engine)
+    run(pack)
+    same(pack.state(1, "last"), PlainTrial(config.with_params(VECTORS[1]), mixed).run().state())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_explosion_is_seen_at_its_update_and_leaves_in_the_middle_of_another(data, rehearsed, engine, monkeypatch):
     monkeypatch.setattr(pack_module, "CHECK_STEPS", 6)  # minibatches: the second of the second update
     config = config_of(model__dropout=0.0, train__optimizer="sgd")

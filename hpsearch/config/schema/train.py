@@ -85,8 +85,10 @@ class TrainConfig(Section):
     """What decides, on validation images: accuracy, balanced_accuracy, macro_f1, auroc, top5, loss, MODULE:FUNCTION."""
     explosion: float = Field(3.0, gt=1)
     """A trial is stopped when its cost exceeds this many times its first cost (CS231n's rule: 3)."""
-    precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
-    """Of weights, data, arithmetic; bfloat16: of products only; auto: that where it makes a large search faster."""
+    precision: Literal["auto", "float32", "float64", "bfloat16", "float16"] = "auto"
+    """Of weights, data, arithmetic; bfloat16: of products only; float16: as well, for GPUs without bfloat16, with
+    losses scaled; auto: bfloat16 where it makes a large search faster.
+    """
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 

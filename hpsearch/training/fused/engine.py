@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from hpsearch.datasets.epoch import Epoch
 from hpsearch.datasets.mixing import Labels
+from hpsearch.errors import EngineError
 from hpsearch.training.engine import StackedEngine
 from hpsearch.training.fused.convolutions import Convolutions
 from hpsearch.training.fused.layers import Linear
@@ -38,6 +39,10 @@ class FusedEngine(StackedEngine):
     name = "fused"
 
     def __init__(self, module: nn.Module, state: PackState) -> None:
+        if state.train.precision == "float16":
+            raise EngineError(
+                "train.precision = 'float16' does not run under fused.\nAllowed: bfloat16, float32, float64."
+            )
         super().__init__(module, state)
         self._prepare()
 
