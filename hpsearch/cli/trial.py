@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,10 +54,12 @@ def trial(
     """
 
     from hpsearch.analysis.diagnosis import diagnose_study
+    from hpsearch.analysis.inside import dead_note
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
     from hpsearch.results import plain
     from hpsearch.storage import read_epochs
+    from hpsearch.worker.best_weights import read_silent_units
 
     db = open_storage(storage.storage)
     evidence = read_study(db, study)
@@ -65,6 +68,8 @@ def trial(
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     epochs = read_epochs(db, evidence.study, [number])
     diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
+    if diagnosis is not None and (dead := dead_note(read_silent_units(evidence.study, row))) is not None:
+        diagnosis = replace(diagnosis, notes=(*diagnosis.notes, dead))
     own = epochs.get(number, [])
     if output.as_json:
         document = {

@@ -9,14 +9,10 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpsearch.config import RunConfig
-from hpsearch.datasets.catalog import is_present
-from hpsearch.errors import HpsearchError, RefusedError
-from hpsearch.logs import get_logger
 from hpsearch.report.album import Album, Shown
+from hpsearch.report.best_net import BestNet, Missing, or_why
 from hpsearch.report.figures.confusion import _confusion_info, plot_confusion
 from hpsearch.report.stage import StageData
 from hpsearch.wording import count_text, value_text
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
     from hpsearch.datasets.images import Array
     from hpsearch.search.mistakes import Mistakes, WrongImage
     from hpsearch.search.trained_net import TrainedNet
-
-log = get_logger(__name__)
 
 SIDE = 96  # pixels of a picture, at most
 LONGEST_NAME = 40  # characters
@@ -75,35 +69,18 @@ class MistakesSection:
     augmented_note: str = ""
 
 
-def mistakes_section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection | None:
-    """The section about the best trial of a stage; None where there is no such trial, or another program made it."""
-    if stage.best is None or not stage.record.trained_here:
-        return None
-    try:
-        return _section(album, stage, run)
-    except HpsearchError as error:
-        why = str(error)
-    except (MemoryError, RuntimeError) as error:  # as where a search fills the GPU
-        log.warning("the mistakes of trial %d: %s", stage.best.number, error)
-        why = f"{type(error).__name__}: {error}"
-    return MistakesSection(f"Not shown: {why.partition(chr(10))[0].rstrip('.')}.")
+def mistakes_section(album: Album, stage: StageData, best: BestNet | Missing) -> MistakesSection:
+    """The section about the best trial of a stage."""
+    made = or_why("mistakes", lambda: _section(album, stage, best)) if isinstance(best, BestNet) else best
+    return MistakesSection(made.why) if isinstance(made, Missing) else made
 
 
-def _section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection:
-    best, kept = stage.best, stage.record.weights
-    assert best is not None
-    if kept is None and "weights" not in best.attrs:  # without a second for torch
-        raise RefusedError(f"the weights of trial {best.number} of {stage.name} are not kept")
+def _section(album: Album, stage: StageData, best: BestNet) -> MistakesSection:
     from hpsearch.search.mistakes import augmented, find_mistakes
-    from hpsearch.search.stored_trials import images_of
-    from hpsearch.search.trained_net import load_net
 
-    net = load_net(stage.evidence, run)
-    data_config = net.stored.config.data
-    if not is_present(data_config, Path(run.data_dir)):
-        raise RefusedError(f"{data_config.source} is not below {run.data_dir}, and a report downloads nothing")
-    data = images_of(net.stored, run)
+    net, data = best.net, best.data
     found = find_mistakes(net, data)
+    augment = ", ".join(data.augment)
     confusion = _confusion_info(found.confusion, found.class_names)
     few = len(confusion.names) < confusion.num_classes
     note = "Coloured by the share of the images of a true class; without colour, on the diagonal, what is right." + (
@@ -126,7 +103,7 @@ def _section(album: Album, stage: StageData, run: RunConfig) -> MistakesSection:
         "how sure the net is. Images with a wrong label turn up here, too.",
         _listed(stage.name, found.wrong),
         tuple((_picture(before, "as it is"), _picture(after, "augmented")) for before, after in pairs),
-        f"{', '.join(data_config.augment)}: training images as they are and, below, as the trial saw them once.",
+        f"{augment}: training images as they are and, below, as the trial saw them once.",
     )
 
 

@@ -18,6 +18,7 @@ from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.logs import get_logger
 from hpsearch.report import history
 from hpsearch.report.album import Album, Shown
+from hpsearch.report.best_net import load_best
 from hpsearch.report.center import center_data
 from hpsearch.report.ensembles import ensembles
 from hpsearch.report.figures.curves import _curves_info, plot_curves
@@ -29,6 +30,7 @@ from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, pl
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
 from hpsearch.report.figures.updates import _updates_info, plot_updates
+from hpsearch.report.inside import inside_section
 from hpsearch.report.mistakes import mistakes_section
 from hpsearch.report.page import render_page
 from hpsearch.report.stage import StageData, read_stage
@@ -75,7 +77,11 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
     opened = summary.study or drawn[-1].name  # what the headline is about comes first
     shown = [_stage_context(album, index, stage, opened) for index, stage in enumerate(drawn)]
     best_stage = next((stage for stage in drawn if stage.name == opened), None)
-    mistakes = mistakes_section(album, best_stage, run or RunConfig()) if best_stage is not None else None
+    best_net = load_best(best_stage, run or RunConfig()) if best_stage is not None else None
+    mistakes = inside = None
+    if best_stage is not None and best_net is not None:
+        mistakes = mistakes_section(album, best_stage, best_net)
+        inside = inside_section(album, best_stage, best_net)
     comparisons = history.comparisons(db, album) if not names else []
     checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
     averaged = ensembles(drawn)
@@ -97,6 +103,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
         checks=checks,
         mistakes=mistakes,
         ensembles=averaged,
+        inside=inside,
         comparisons=comparisons,
         tests=tests,
         provenance=[history.provenance(stage) for stage in stages],
@@ -158,6 +165,7 @@ def _sections(checks: bool, mistakes: bool, ensembles: bool, comparisons: bool, 
         ("s-trials", "Trials", True),
         ("s-mistakes", "Mistakes", mistakes),
         ("s-ensemble", "Ensemble", ensembles),
+        ("s-inside", "Inside", mistakes),
         ("s-comparisons", "Comparisons", comparisons),
         ("s-test", "Test set", tests),
         ("s-provenance", "Provenance", True),

@@ -85,12 +85,7 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     _, *shape = x_BCHW.shape
     channels, height, width = shape
     config = config.model_copy(update=dict.fromkeys(NOISES, 0.0))
-    net = build_initialized(config, (channels, height, width), num_classes, seed, x_BCHW)
-    weights = set(drawn_weight_names(net))
-    for name, parameter in net.named_parameters():
-        if name in weights:
-            parameter.mul_(config.init_scale)
-    net.to(x_BCHW).train()
+    net = fresh_net(config, (channels, height, width), num_classes, seed, x_BCHW).to(x_BCHW).train()
     layers: list[LayerActivations] = []
     calls: Counter[str] = Counter()
 
@@ -114,6 +109,25 @@ def activations(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int
     normalized = any(isinstance(module, NORMALIZING) for module in net.modules())
     input_std = layers[0].std if normalized and layers else spread(x_BCHW)  # which says nothing behind a normalization
     return Activations(init, judge(layers, input_std), tuple(layers))
+
+
+@torch.no_grad()
+def fresh_net(
+    config: ModelConfig, shape: tuple[int, int, int], num_classes: int, seed: int, x_BCHW: Tensor | None = None
+) -> nn.Module:
+    """The net as its training begins, in float64 on the CPU: with its initial weights times their init_scale.
+
+    `x_BCHW` are images for an initialization that looks at some.
+
+    Raises:
+        ConfigError, RefusedError: as `models.build`.
+    """
+    net = build_initialized(config, shape, num_classes, seed, x_BCHW)
+    weights = set(drawn_weight_names(net))
+    for name, parameter in net.named_parameters():
+        if name in weights:
+            parameter.mul_(config.init_scale)
+    return net
 
 
 def compare_inits(config: ModelConfig, seed: int, x_BCHW: Tensor, num_classes: int) -> list[Activations]:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record
+from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record, trial_record
 from hpsearch.analysis.study_trials import direction_of
 from hpsearch.config.metric import ACCURACY
 from hpsearch.errors import DataError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.results import goodness
-from hpsearch.storage import Database, StudyRow
+from hpsearch.storage import Database, StudyRow, TrialRow
 from hpsearch.storage.system_attributes import AttrChange, change_attrs
 
 if TYPE_CHECKING:
@@ -155,6 +155,26 @@ def load_portrait(study: StudyRow) -> Portrait | None:
         raise StorageError(f"the weights of trial {kept.number} cannot be read: {kept.path}: {error}") from None
     sparsity = {n.removeprefix(SPARSITY): share for n, share in tensors.items() if n.startswith(SPARSITY)}
     return Portrait(kept.number, kept.value, kept.path, tensors.get(FILTERS), sparsity, kept.epoch)
+
+
+def read_silent_units(study: StudyRow, trial: TrialRow) -> dict[str, list[float]]:
+    """Of a trial whose weights are kept: by activation layer, the share of training images for which each unit was 0.
+
+    Empty where they are not kept, or not on this machine, or not to be read; nothing else of the file is.
+    """
+    best = stage_record(study).weights
+    path = best.path if best is not None and best.number == trial.number else trial_record(trial).weights
+    if path is None or not path.is_file():
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            names = [name for name in file.keys() if name.startswith(SPARSITY)]  # noqa: SIM118 - it is no dict
+            return {name.removeprefix(SPARSITY): file.get_tensor(name).ravel().tolist() for name in names}
+    except (OSError, SafetensorError) as error:
+        log.warning("the weights of trial %d cannot be read: %s: %s", trial.number, path, error)
+        return {}
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Preprocessing | None]:

@@ -55,11 +55,11 @@ def _filters_info(portrait: Portrait) -> FiltersInfo | None:
     largest = np.maximum(np.abs(filters[chosen]).max((1, 2, 3), keepdims=True), 1e-12)
     tiles_NCHW = np.round(127.5 + 127.5 * filters[chosen] / largest).astype(np.uint8)
     tiles_NHWC = np.broadcast_to(tiles_NCHW, (len(chosen), 3, height, width)).transpose(0, 2, 3, 1)
-    mosaic = _mosaic(tiles_NHWC)
+    mosaic = mosaic_of(tiles_NHWC)
     return FiltersInfo(mosaic, len(chosen), num_units, (channels, height, width))
 
 
-def _mosaic(tiles_NHWC: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def mosaic_of(tiles_NHWC: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """RGB tiles in rows, wider than high, with nothing between them: the page may be light or dark."""
     num, height, width, _ = tiles_NHWC.shape
     columns = min(num, math.ceil(math.sqrt(num * 1.6)))
@@ -76,8 +76,13 @@ def _mosaic(tiles_NHWC: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def plot_filters(info: FiltersInfo) -> go.Figure:
     """The mosaic as a picture."""
-    height, width, _ = info.mosaic.shape
-    fig = go.Figure(go.Image(source=_png(info.mosaic), hoverinfo="skip", zsmooth="fast"))
+    return plot_picture(info.mosaic)
+
+
+def plot_picture(pixels_HWC: np.ndarray[Any, Any]) -> go.Figure:
+    """An RGBA picture, uint8, as a figure."""
+    height, width, _ = pixels_HWC.shape
+    fig = go.Figure(go.Image(source=_png(pixels_HWC), hoverinfo="skip", zsmooth="fast"))
     bare = {"visible": False, "fixedrange": True}
     fig.update_layout(
         xaxis={**bare, "constrain": "domain"},
