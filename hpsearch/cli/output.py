@@ -166,6 +166,9 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     else:
         for name, range_ in plan.config.space.items():
             line(name, format_range(range_))
+    for name in plan.config.space:
+        if when := plan.conditions.clauses.get(name, ()):
+            line("only", f"{name} where {' and '.join(f'{key} is {_either(values)}' for key, values in when)}")
     for label, text in outlook_lines(outlook):
         line(label, text)
     if outlook.num_trials != settings.trials:
@@ -173,6 +176,10 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
             "note",
             f"the largest balanced grid within {count_text(settings.trials, 'trial')} has {outlook.num_trials} points",
         )
+
+
+def _either(values: tuple[Any, ...]) -> str:
+    return " or ".join(map(format_value, values))
 
 
 def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:

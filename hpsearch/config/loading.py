@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.conditions import conditions_of
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
 from hpsearch.config.net_names import has_given_weights
@@ -121,6 +122,7 @@ def load_settings(
     if searches:
         searched = given | {canonical_name(name) for name in (document or {}).get("space", {})}
         refuse_unused_ranges(study, searched)
+        conditions_of(study)
     used_in = study if searches else study.model_copy(update={"space": {}})
     notes = tuple(map(str, unused_keys(used_in, [*assigned, *flagged])))
     for note in notes:

@@ -12,6 +12,7 @@ import optuna
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import metric_of
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
@@ -47,6 +48,7 @@ class Objective:
         settings = python_settings(config)
         self.config = settings.study
         self.run = run or settings.run
+        self._conditions = conditions_of(self.config)
         self._images = {images_key(self.config): load_images(self.config, self.run)}
         self._metric, data = metric_of(self.config.train.metric), self._images[images_key(self.config)]
         refuse_undefined(self.config, self._metric, data)
@@ -59,7 +61,10 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train one trial."""
-        params = {name: suggest(trial, name, range_) for name, range_ in self.config.space.items()}
+        params: dict[str, Any] = {}
+        for name in self._conditions.in_order(self.config.space):
+            if self._conditions.applies(name, params):
+                params[name] = suggest(trial, name, self.config.space[name])
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
         if images_key(config) not in self._images:
             self._images[images_key(config)] = load_images(config, self.run)

@@ -30,7 +30,6 @@ from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
 from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_plan
@@ -174,7 +173,7 @@ def preview_stage(
     if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
         unknown = f"the images of {plan.config.data.source} are not here yet"
     if unknown is not None:
-        trials = plan.settings.trials if plan.problem else num_trials(plan.config.space, plan.settings)
+        trials = plan.settings.trials if plan.problem else plan.num_trials
         return Settled(plan, run, (), run.threads, trials, unknown=unknown)
     run = _on_this_process_device(run)
     data = read_images(plan, run, listener)
