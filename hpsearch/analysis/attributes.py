@@ -32,6 +32,7 @@ BEST_EPOCH = "best_epoch"
 LAST_VALUE = "last_val_acc"
 LAST_SCORE = "last_value"  # the same of train.metric, where that is not the accuracy
 BEST_ACC = "val_acc"  # of its best epoch, in the same case
+FOLDS = "folds"  # of its best epoch, what counts on each fold of cross-validation
 MEASURES = "measures"  # of its best epoch: accuracy, macro_f1, ... , where the weights of all trials are kept
 TRACEBACK = "traceback"
 WEIGHTS = "weights"  # file with the weights of its best epoch, where all are kept

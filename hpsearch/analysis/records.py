@@ -171,6 +171,8 @@ class TrialRecord:
     weights: Path | None = None
     """Those of its best epoch, where all are kept."""
     traceback: str | None = None
+    folds: tuple[float, ...] | None = None
+    """The value in its best epoch on each fold of cross-validation, of which its value is the mean."""
 
     @classmethod
     def of_explosion(cls, explosion: Explosion) -> Self:
@@ -207,6 +209,7 @@ class TrialRecord:
             attributes.MEASURES: dict(self.measures) if self.measures is not None else None,
             attributes.WEIGHTS: str(self.weights) if self.weights is not None else None,
             attributes.TRACEBACK: self.traceback,
+            attributes.FOLDS: plain(list(self.folds)) if self.folds is not None else None,
         }
         return {name: value for name, value in kept.items() if value is not None}
 
@@ -253,6 +256,7 @@ def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
         measures=_measures(kept.get(attributes.MEASURES)),
         weights=Path(weights) if weights is not None else None,
         traceback=_as(str, kept.get(attributes.TRACEBACK)),
+        folds=_numbers(kept.get(attributes.FOLDS)),
     )
 
 
@@ -269,6 +273,11 @@ def kept_weights(stored: Any) -> KeptWeights | None:
 def _measures(stored: Any) -> dict[str, float] | None:
     found = {str(name): _number(value) for name, value in (_as(dict, stored) or {}).items()}
     return {name: value for name, value in found.items() if value is not None} or None
+
+
+def _numbers(stored: Any) -> tuple[float, ...] | None:
+    found = [_number(each) for each in _list(stored)]
+    return tuple(each for each in found if each is not None) if found and None not in found else None
 
 
 def _range(stored: Any) -> KeptRange | None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from hpsearch.analysis.folds import folds_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
 from hpsearch.wording import count_text, duration_text, value_text
@@ -134,6 +135,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
     line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    if said := folds_text(best):
+        line("folds", said)
     if not summary.verdicts:  # nothing was searched
         return
     boundary = Text(f"{'boundary':<{LABEL}}", style="bold")

@@ -141,6 +141,7 @@ def best(
     """
 
     from hpsearch.analysis.export import best_study_file
+    from hpsearch.analysis.folds import folds_text
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
     from hpsearch.cli.output import line
@@ -159,6 +160,8 @@ def best(
         line("study", evidence.study.name)
         line("trial", f"{found.number}")
         line(evidence.record.value_name, value_text(found.value))
+        if said := folds_text(found):
+            line("folds", said)
         line("params", params_text(found))
         if measures := evidence.measures_of(found):
             line("measures", measures_text(measures))

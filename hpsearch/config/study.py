@@ -35,6 +35,7 @@ NOT_SEARCHABLE = {
     "data.val",
     "data.seed",
     "data.limit",
+    "data.folds",
     "data.synthetic",
     "data.options",
     "model.options",  # as a whole; its keys are, see OPTION

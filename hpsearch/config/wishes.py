@@ -13,7 +13,7 @@ KEYS = {
     r"class_?weights?|pos_weight": "the key is train.class_weights: none or balanced",
     r"balanced?|over_?sampl\w*|weighted_?sampler": "the keys are data.sampling and train.class_weights: balanced",
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
-    r"(n_|num_)?(k_?)?folds?|cv": "folds are not there yet; data.val holds images out, and each data.seed other ones",
+    r"(n_|num_)?(k_?)?folds?|cv": "the key is data.folds: so many folds of cross-validation",
     r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",
     r"warm_?up\w*": "warmup is not there yet; train.lr_schedule is exponential, cosine or step",
     r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, cosine or step",

@@ -174,7 +174,8 @@ def final_test(
         num_seeds: trainings, with the trial's train.seed and those that follow.
         train_on_val: train on the validation images, too. No validation is left then to choose an epoch by, so the
             training ends after the one that was the trial's best, and its last weights are measured; mean and std of
-            the training part stay in use.
+            the training part stay in use. So it is after cross-validation, whether asked for or not: no fold is held
+            out any more.
         progress: hears (done, total) while image files are decoded.
         seed_ended: hears each seed and its test accuracy.
 
@@ -191,6 +192,7 @@ def final_test(
         )
     data = images_of(stored, run, progress)
     x_test_NCHW, y_test_N = prepare_test(stored.config.data, data, Path(run.data_dir), progress, run.memory)
+    train_on_val = train_on_val or bool(data.other_folds)
     if train_on_val:
         data = joined(data)
     epochs = stored.best_epoch if train_on_val else stored.epochs
@@ -286,6 +288,7 @@ def joined(data: TrainingData) -> TrainingData:
         data,
         x_train_NCHW=x_NCHW,
         y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
+        other_folds=(),
     )
 
 

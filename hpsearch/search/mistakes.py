@@ -87,12 +87,12 @@ def find_mistakes(net: TrainedNet, data: TrainingData) -> Mistakes:
         WrongImage(picture, names[y_N[n]], names[predicted_N[n]], float(p_NC[n, predicted_N[n]]), float(p_true_N[n]))
         for picture, n in zip(pictures, worst_N.tolist(), strict=True)
     ]
-    return Mistakes(confusion_matrix(y_N, predicted_N, data.num_classes), names, tuple(worst), data.num_val)
+    return Mistakes(confusion_matrix(y_N, predicted_N, data.num_classes), names, tuple(worst), len(data.y_val_N))
 
 
 def _rows(data: TrainingData, multiplications: int) -> Tensor:
     """Of the validation images that are looked at: all, or a stratified sample, the same each time."""
-    most = data.num_val
+    most = len(data.y_val_N)
     if data.x_val_NCHW.device.type == "cpu":
         most = max(data.num_classes, min(most, int(MOST_MULTIPLICATIONS / multiplications)))
     return torch.from_numpy(sample(data.y_val_N.cpu().numpy(), most, 0)).to(data.x_val_NCHW.device)

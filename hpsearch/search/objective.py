@@ -17,8 +17,9 @@ from hpsearch.config.metric import metric_of
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import suggest
-from hpsearch.training import Pack, group
+from hpsearch.training import group
 from hpsearch.training.early_stopping import stopped_early
+from hpsearch.training.folds import make_pack
 from hpsearch.training.images import images_key, load_images
 from hpsearch.training.metric_limits import exploded_value, refuse_undefined
 
@@ -68,7 +69,7 @@ class Objective:
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
         if images_key(config) not in self._images:
             self._images[images_key(config)] = load_images(config, self.run)
-        pack = Pack(config, self._images[images_key(config)], specs, engine=self.run.engine, keeps_best=False)
+        pack = make_pack(config, self._images[images_key(config)], specs, engine=self.run.engine, keeps_best=False)
         patience = config.train.patience
         results: list[EpochResult] = []
         ending = TrialRecord()

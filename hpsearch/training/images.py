@@ -42,7 +42,8 @@ def load_images(
     device, data_dir = resolve_device(run.device), Path(run.data_dir)
     data = prepare(config.data, device, dtype, data_dir, progress, run.memory, moments)
     if as_features and may_have_features(config):
-        data = with_features(config, data, data_dir / "cache")
+        first, *others = (with_features(config, fold, data_dir / "cache") for fold in data.folds)
+        data = replace(first, other_folds=tuple(others))
     return replace(data, notes=(*data.notes, *_notes(config, found, data.shape), *read)) if found is not None else data
 
 

@@ -70,8 +70,9 @@ def why_not_compared(
 
 def workload(plan: StagePlan, data: TrainingData, workers: int = 1) -> Workload:
     """What a stage has to do."""
-    num_evaluated = min(MAX_SAMPLE, data.num_train) + len(data.y_val_N)
-    num_batches = data.num_batches(plan.trial_config.train.batch_size)
+    num_folds = len(data.folds)
+    num_evaluated = num_folds * (min(MAX_SAMPLE, data.num_train) + len(data.y_val_N))
+    num_batches = num_folds * data.num_batches(plan.trial_config.train.batch_size)
     trials = plan.num_trials
     return Workload(trials, plan.settings.epochs, num_batches, num_evaluated, workers)
 

@@ -10,9 +10,9 @@ from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.storage import Database, StudyRow, TrialRow
-from hpsearch.training import Pack
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.features import head_state
+from hpsearch.training.folds import TrainedPack
 from hpsearch.training.metrics import all_measures
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
 from hpsearch.worker.pack_run import HeldTrial, Kept
@@ -38,7 +38,7 @@ class Keeper:
 
     def keep(
         self,
-        pack: Pack,
+        pack: TrainedPack,
         config: StudyConfig,
         data: TrainingData,
         completed: Mapping[int, HeldTrial],
@@ -46,7 +46,7 @@ class Keeper:
     ) -> dict[int, Kept]:
         """What is kept with trials that are still in the pack, by number: something with all of them, or with none.
 
-        With weights that are written come all measures of their epoch.
+        With weights that are written come all measures of their epoch. Of folds, both are those of the first one.
         """
         if self.run_config.keep == "none" or not completed:
             return {}
