@@ -20,6 +20,7 @@ LEARNING = "hpsearch.learning"  # what an adaptive sampler knows when it propose
 ROUNDING = "hpsearch.rounding"  # of products and convolutions, where they have fewer digits than the numbers
 FITTED = "hpsearch.fitted"  # what was asked for, of a stage made to fit a time
 STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's clock
+REPEATS = "hpsearch.repeats"  # the best trials, trained again with other seeds
 TESTS = "hpsearch.tests"  # each use of the test set
 
 # of a trial

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
+from hpsearch.analysis.repeats import Repeats, stored_repeats
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
 from hpsearch.results import Direction, Explosion, plain
 from hpsearch.storage import Outcome, StudyRow, TrialRow
@@ -105,6 +106,8 @@ class StageRecord:
     fitted: Fitted | None = None
     stop_asked_at: float | None = None
     """On the database's clock."""
+    repeats: Repeats | None = None
+    """The best trials, trained again with other seeds."""
     tests: tuple[Mapping[str, Any], ...] = ()
     """Each use of the test set."""
 
@@ -235,6 +238,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         rounding=_as(str, kept.get(attributes.ROUNDING)),
         fitted=_fitted(kept.get(attributes.FITTED)),
         stop_asked_at=_number(kept.get(attributes.STOP)),
+        repeats=stored_repeats(kept.get(attributes.REPEATS)),
         tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
     )
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from hpsearch.analysis.folds import folds_text
+from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
 from hpsearch.wording import count_text, duration_text, value_text
@@ -135,6 +136,10 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
     line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    for each in summary.repeated:
+        line("again", repeated_text(each, summary.metric))
+    if summary.repeated:
+        line("luck", curse_text(summary.repeated, summary.metric))
     if said := folds_text(best):
         line("folds", said)
     if not summary.verdicts:  # nothing was searched
@@ -174,6 +179,9 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
             line("only", f"{name} where {' and '.join(f'{key} is {_either(values)}' for key, values in when)}")
     for label, text in outlook_lines(outlook):
         line(label, text)
+    if settings.repeat_best:
+        seeds = count_text(settings.repeat_seeds, "other seed")
+        line("again", f"then the {count_text(settings.repeat_best, 'best trial')}, with {seeds} each")
     if outlook.num_trials != settings.trials:
         line(
             "note",

@@ -246,9 +246,9 @@ class StudyConfig(Section):
     def plain(self) -> dict[str, Any]:
         """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""
         plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
-        for section, model in SEARCHABLE.items():
+        for section in (*SEARCHABLE, "coarse", "fine"):
             own: Section = getattr(self, section)
-            for key, field in model.model_fields.items():
+            for key, field in type(own).model_fields.items():
                 if CameLater in field.metadata and getattr(own, key) == field.get_default(call_default_factory=True):
                     del plain[section][key]
         return plain

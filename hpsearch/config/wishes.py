@@ -14,6 +14,7 @@ KEYS = {
     r"balanced?|over_?sampl\w*|weighted_?sampler": "the keys are data.sampling and train.class_weights: balanced",
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "the key is data.folds: so many folds of cross-validation",
+    r"repeats?|rerun\w*|retrain\w*|confirm\w*": "the keys are coarse.repeat_best and fine.repeat_best",
     r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",
     r"warm_?up\w*": "warmup is not there yet; train.lr_schedule is exponential, cosine or step",
     r"(lr_)?scheduler?|decay": "the key is train.lr_schedule: exponential, cosine or step",

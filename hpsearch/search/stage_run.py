@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import DataConfig, RunConfig
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
@@ -28,6 +28,7 @@ from hpsearch.phases import phase
 from hpsearch.runtime import resolve_device
 from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
+from hpsearch.search.repeated_best import repeat_best
 from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_knowledge import knowledge_of
@@ -157,7 +158,7 @@ def run_stage(
             with phase("workers"):
                 launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
             Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
-    return read_study(db, plan.name)
+    return repeat_best(db, settled.plan, settled.run, data, listener, stop)
 
 
 def preview_stage(

@@ -34,6 +34,8 @@ from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.proposals import drawn_params, num_trials
 from hpsearch.storage import StudyRow
 
+AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -101,7 +103,7 @@ class StagePlan:
             "from": self.source,
             "images": data_fingerprint,
             **{section: plain[section] for section in ("data", "model", "train", "space")},
-            self.kind: plain[self.kind],
+            self.kind: {key: value for key, value in plain[self.kind].items() if key not in AFTERWARDS},
         }
 
     def fingerprint(self, data_fingerprint: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from hpsearch.analysis.records import KeptWeights
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
+from hpsearch.results import EpochResult
 from hpsearch.storage import Database, StudyRow, TrialRow
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.features import head_state
@@ -55,13 +58,9 @@ class Keeper:
 
         def write(number: int) -> Kept | None:
             if number not in kept:
-                state = pack.state(number)
-                path = write_portrait(folder, state, config, data, completed[number].best)
-                if path is not None:
-                    own = state if data.body is None else head_state(config, data, state)
-                    model, _ = data.trained_net(config.model)
-                    logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
-                    kept[number] = Kept(path, all_measures(logits_NC, data.y_val_N))
+                written = write_kept(folder, pack.state(number), config, data, completed[number].best)
+                if written is not None:
+                    kept[number] = written
             return kept.get(number)
 
         goodness = self.metric.goodness
@@ -78,3 +77,16 @@ class Keeper:
                 write(each)
             return kept
         return {}
+
+
+def write_kept(
+    folder: Path, state: Mapping[str, Tensor], config: StudyConfig, data: TrainingData, best: EpochResult
+) -> Kept | None:
+    """Write the weights of a trial's best epoch, and measure them; None where they could not be written."""
+    path = write_portrait(folder, state, config, data, best)
+    if path is None:
+        return None
+    own = state if data.body is None else head_state(config, data, state)
+    model, _ = data.trained_net(config.model)
+    logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
+    return Kept(path, all_measures(logits_NC, data.y_val_N))
