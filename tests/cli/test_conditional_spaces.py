@@ -14,11 +14,9 @@ SEARCH = ("coarse", "-c", "tiny.toml", *SPACE)
 
 
 @pytest.fixture(scope="module")
-def conditional(tmp_path_factory, command_line):
-    from conftest import TINY_STUDY
-
+def conditional(tmp_path_factory, command_line, tiny_study):
     folder = tmp_path_factory.mktemp("conditional")
-    (folder / "tiny.toml").write_text(TINY_STUDY)
+    (folder / "tiny.toml").write_text(tiny_study)
     line = command_line(folder)
     line.plan = line(*SEARCH, "--dry-run").stdout
     line.coarse = line(*SEARCH, "--trials", "16")
