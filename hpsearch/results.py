@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 Direction = Literal["maximize", "minimize"]
 
@@ -58,13 +58,24 @@ class EpochResult:
         """As a point of its trial's curves, for people and programs that look at them; may hold nan and inf."""
         point = asdict(self)
         del point["number"], point["score"], point["plain_score"]
+        point.pop("folds", None)
         return {**point, "val_score": self.val_score}
 
     @classmethod
-    def of_plain(cls, values: Mapping[str, Any]) -> Self:
+    def of_plain(cls, values: Mapping[str, Any]) -> EpochResult:
         """From what `as_plain` gave."""
         read: dict[str, Any] = {n: float(value) if isinstance(value, str) else value for n, value in values.items()}
+        if "folds" in read:
+            return FoldedResult(**{**read, "folds": list(map(float, read["folds"]))})
         return cls(**read)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedResult(EpochResult):
+    """The same of a trial that trains on each fold of cross-validation: all is the mean over them, but for `folds`."""
+
+    folds: Sequence[float] = ()
+    """What counts, on each."""
 
 
 def plain(value: Any) -> Any:

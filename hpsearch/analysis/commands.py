@@ -13,7 +13,7 @@ from hpsearch.analysis.stage_names import fine_name
 from hpsearch.config import StudyConfig
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.net_names import has_given_weights, trains_given_body
-from hpsearch.config.ranges import dump_range, parse_value
+from hpsearch.config.ranges import dump_range, flag_text, freeze, parse_value
 
 Words = list[str]
 Plain = Mapping[str, Any]
@@ -65,8 +65,7 @@ def space_flags(space: Plain, base: Plain) -> Words:
     words: Words = []
     for name, range_ in space.items():
         if range_ != base.get(name):
-            [(form, ends)] = range_.items()
-            words += ["--space", f"{name}={form}({', '.join(map(json.dumps, ends))})"]
+            words += ["--space", f"{name}={flag_text(range_)}"]
     for name in base:
         if name not in space:
             words += ["--space", f"{name}=none"]
@@ -151,7 +150,8 @@ def final_test_command(study: str, code: Sequence[str]) -> Words:
 def changed_config(config: Plain, changes: Plain) -> dict[str, dict[str, Any]]:
     """A search like that of `config`, but for `changes` by dotted path, or by name for ranges: "space.lr".
 
-    A key that is changed is not searched any more. Ranges that nobody chose become those that fit the other net.
+    A key that is changed is not searched any more, nor is what is searched beside other values of it alone. Ranges that
+    nobody chose become those that fit the other net.
     """
     changed = {section: dict(config.get(section, {})) for section in (*SECTIONS, "space")}
     chosen = {n for n, r in changed["space"].items() if r != usual_space(config).get(n)}
@@ -160,12 +160,21 @@ def changed_config(config: Plain, changes: Plain) -> dict[str, dict[str, Any]]:
         changed[section][key] = value
         for searched in [n for n in changed["space"] if section != "space" and _path(n) == path]:
             del changed["space"][searched]
+        for searched in [n for n, r in changed["space"].items() if not _may_be(r.get("when", {}), path, value)]:
+            del changed["space"][searched]
     usual = usual_space(changed)
     for name in usual.keys() & changed["space"].keys() - chosen - {p.removeprefix("space.") for p in changes}:
         changed["space"][name] = usual[name]
     if changed["data"].get("source") != "synthetic":
         changed["data"].pop("synthetic", None)
     return changed
+
+
+def _may_be(when: Plain, path: str, value: Any) -> bool:
+    """Whether a condition can be met where the key at `path` has this value."""
+    if path not in when:
+        return True
+    return freeze(value) in (freeze(when[path]) if isinstance(when[path], list) else (when[path],))
 
 
 def run_command(config: Plain, name: str, taken: Collection[str]) -> Words:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.kept_ensembles import KeptEnsemble, KeptTraining, kept_ensemble, kept_training
+from hpsearch.analysis.repeats import Repeats, stored_repeats
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
 from hpsearch.results import Direction, Explosion, plain
 from hpsearch.storage import Outcome, StudyRow, TrialRow
@@ -106,6 +107,8 @@ class StageRecord:
     fitted: Fitted | None = None
     stop_asked_at: float | None = None
     """On the database's clock."""
+    repeats: Repeats | None = None
+    """The best trials, trained again with other seeds."""
     tests: tuple[Mapping[str, Any], ...] = ()
     """Each use of the test set."""
     trainings: tuple[KeptTraining, ...] = ()
@@ -178,6 +181,8 @@ class TrialRecord:
     weights: Path | None = None
     """Those of its best epoch, where all are kept."""
     traceback: str | None = None
+    folds: tuple[float, ...] | None = None
+    """The value in its best epoch on each fold of cross-validation, of which its value is the mean."""
 
     @classmethod
     def of_explosion(cls, explosion: Explosion) -> Self:
@@ -215,6 +220,7 @@ class TrialRecord:
             attributes.MEASURES: dict(self.measures) if self.measures is not None else None,
             attributes.WEIGHTS: str(self.weights) if self.weights is not None else None,
             attributes.TRACEBACK: self.traceback,
+            attributes.FOLDS: plain(list(self.folds)) if self.folds is not None else None,
         }
         return {name: value for name, value in kept.items() if value is not None}
 
@@ -240,6 +246,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         rounding=_as(str, kept.get(attributes.ROUNDING)),
         fitted=_fitted(kept.get(attributes.FITTED)),
         stop_asked_at=_number(kept.get(attributes.STOP)),
+        repeats=stored_repeats(kept.get(attributes.REPEATS)),
         tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
         trainings=tuple(
             training for row in _list(kept.get(attributes.TRAININGS)) if (training := kept_training(row)) is not None
@@ -266,6 +273,7 @@ def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
         measures=_measures(kept.get(attributes.MEASURES)),
         weights=Path(weights) if weights is not None else None,
         traceback=_as(str, kept.get(attributes.TRACEBACK)),
+        folds=_numbers(kept.get(attributes.FOLDS)),
     )
 
 
@@ -282,6 +290,11 @@ def kept_weights(stored: Any) -> KeptWeights | None:
 def _measures(stored: Any) -> dict[str, float] | None:
     found = {str(name): _number(value) for name, value in (_as(dict, stored) or {}).items()}
     return {name: value for name, value in found.items() if value is not None} or None
+
+
+def _numbers(stored: Any) -> tuple[float, ...] | None:
+    found = [_number(each) for each in _list(stored)]
+    return tuple(each for each in found if each is not None) if found and None not in found else None
 
 
 def _range(stored: Any) -> KeptRange | None:

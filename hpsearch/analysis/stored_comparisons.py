@@ -11,6 +11,7 @@ from hpsearch.analysis.records import ComparedSearch, StageRecord, stage_record
 from hpsearch.analysis.sampler_comparison import Comparison, Search
 from hpsearch.analysis.study_trials import direction_of
 from hpsearch.config import StudyConfig
+from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import Metric
 from hpsearch.config.study import validate
 from hpsearch.errors import RefusedError
@@ -78,12 +79,14 @@ def _comparison(
     assert first.images.num_classes is not None, "a stage of ours keeps what its images are"
     config: StudyConfig = validate(StudyConfig, first.config)
     guessing = 1 / first.images.num_classes if metric.is_accuracy else _guess(metric, first.images, searches)
+    conditional = conditions_of(config.for_stage("coarse")).clauses
+    always = {name: range_ for name, range_ in config.space.items() if name not in conditional}
     pooled = [
         (params, guessing if value is None else value)
         for runs in searches.values()
         for search in runs
         for params, value in zip(search.params, search.values, strict=True)
-        if params.keys() >= config.space.keys()  # a trial may fail before it has any
+        if params.keys() >= always.keys()  # a trial may fail before it has any
     ]
     return Comparison(
         name=compared[0].name,
@@ -94,9 +97,7 @@ def _comparison(
         num_epochs=config.coarse.epochs,
         guessing=guessing,
         num_planned=num_repeats or max(search.repeats for search in compared),
-        importances=importances(
-            config.space, [params for params, _ in pooled], [metric.goodness(v) for _, v in pooled]
-        ),
+        importances=importances(always, [params for params, _ in pooled], [metric.goodness(v) for _, v in pooled]),
         metric=metric,
     )
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 from hpsearch.analysis.records import StageRecord, stage_record, trial_record
+from hpsearch.analysis.repeats import Repeated, by_mean, in_order_of_means
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
@@ -43,8 +44,18 @@ class StudyTrials:
 
     @property
     def best(self) -> TrialRow | None:
-        """The finished trial with the best finite value; the earliest among equals."""
+        """The finished trial with the best finite value; the earliest among equals.
+
+        Where the best trials were trained again, the one with the best mean.
+        """
+        if self.repeated and self.repeated[0].mean is not None:
+            return next((t for t in self.trials if t.number == self.repeated[0].number), None)
         return best_trial(self.trials, self.direction)
+
+    @cached_property
+    def repeated(self) -> list[Repeated]:
+        """The best trials, as they did with other seeds, the best mean first; none before all of it is known."""
+        return by_mean(self.record.repeats, self.direction)
 
     def measures_of(self, trial: TrialRow) -> dict[str, float]:
         """All that we measured of a trial's best epoch; empty where its weights were not kept."""
@@ -80,7 +91,8 @@ def read_study(db: Database, name: str, rename: Mapping[str, str | None] | None 
     trials = read_trials(db, study)
     if rename:
         trials = [_renamed(trial, rename) for trial in trials]
-    return StudyTrials(study, trials, direction, ranges_of(trials), [observe(trial, direction) for trial in trials])
+    observations = in_order_of_means([observe(t, direction) for t in trials], stage_record(study).repeats, direction)
+    return StudyTrials(study, trials, direction, ranges_of(trials), observations)
 
 
 def direction_of(study: StudyRow) -> Direction:

@@ -11,6 +11,7 @@ from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.records import Fitted, trial_record
+from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import hard_limits
 from hpsearch.config.metric import ACCURACY, Metric
@@ -81,6 +82,8 @@ class StageSummary:
     images: KeptImages = field(default_factory=KeptImages)
     metric: Metric = ACCURACY
     """What the value of a trial is."""
+    repeated: tuple[Repeated, ...] = ()
+    """The best trials, as they did with other seeds, the best mean first."""
     num_tests: int = 0
     """Uses of the test set."""
     num_family_tests: int | None = None
@@ -128,6 +131,7 @@ class StageSummary:
             "stopped_early": self.num_stopped_early,
             "failures": dict(self.failures),
             "best": trial_as_dict(self.best) if self.best else None,
+            "repeated": [each.as_dict() for each in self.repeated],
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
             "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
             "learning": dict(self.learning) if self.learning is not None else None,
@@ -169,6 +173,7 @@ def stage_summary(
         metric=evidence.metric,
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
+        repeated=tuple(evidence.repeated),
     )
 
 

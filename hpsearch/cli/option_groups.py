@@ -117,6 +117,16 @@ class Budget(OptionGroup):
 
 
 @dataclass(frozen=True)
+class StageBudget(Budget):
+    """How much a stage trains, who proposes, and what is done at its end."""
+
+    repeat_best: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="At the end, train the N best again, with other seeds: the mean counts."),
+    ] = None
+
+
+@dataclass(frozen=True)
 class Storage(OptionGroup):
     """Where studies are."""
 

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from hpsearch.analysis.folds import folds_text
+from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
 from hpsearch.wording import count_text, duration_text, value_text
@@ -134,6 +136,12 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
     line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    for each in summary.repeated:
+        line("again", repeated_text(each, summary.metric))
+    if summary.repeated:
+        line("luck", curse_text(summary.repeated, summary.metric))
+    if said := folds_text(best):
+        line("folds", said)
     if not summary.verdicts:  # nothing was searched
         return
     boundary = Text(f"{'boundary':<{LABEL}}", style="bold")
@@ -166,13 +174,23 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     else:
         for name, range_ in plan.config.space.items():
             line(name, format_range(range_))
+    for name in plan.config.space:
+        if when := plan.conditions.clauses.get(name, ()):
+            line("only", f"{name} where {' and '.join(f'{key} is {_either(values)}' for key, values in when)}")
     for label, text in outlook_lines(outlook):
         line(label, text)
+    if settings.repeat_best:
+        seeds = count_text(settings.repeat_seeds, "other seed")
+        line("again", f"then the {count_text(settings.repeat_best, 'best trial')}, with {seeds} each")
     if outlook.num_trials != settings.trials:
         line(
             "note",
             f"the largest balanced grid within {count_text(settings.trials, 'trial')} has {outlook.num_trials} points",
         )
+
+
+def _either(values: tuple[Any, ...]) -> str:
+    return " or ".join(map(format_value, values))
 
 
 def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:

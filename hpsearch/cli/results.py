@@ -148,6 +148,8 @@ def best(
     """
 
     from hpsearch.analysis.export import best_study_file
+    from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.repeats import repeated_text
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
     from hpsearch.cli.output import line
@@ -163,6 +165,8 @@ def best(
         files = _write_weights(evidence, run, weights, onnx=onnx, force=force)
     if output.as_json or form is BestFormat.json:
         document = {"study": evidence.study.name, "metric": evidence.metric.name, **trial_as_dict(found)}
+        if evidence.repeated:
+            document["repeated"] = [each.as_dict() for each in evidence.repeated]
         written = {"files": list(map(str, files))} if files else {}
         typer.echo(json.dumps({**document, "measures": evidence.measures_of(found), **written}))
     elif form is BestFormat.toml:
@@ -171,6 +175,10 @@ def best(
         line("study", evidence.study.name)
         line("trial", f"{found.number}")
         line(evidence.record.value_name, value_text(found.value))
+        for each in evidence.repeated:
+            line("again", repeated_text(each, evidence.metric))
+        if said := folds_text(found):
+            line("folds", said)
         line("params", params_text(found))
         if measures := evidence.measures_of(found):
             line("measures", measures_text(measures))

@@ -14,7 +14,7 @@ from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.opening import storage_flag
-from hpsearch.cli.option_groups import Budget, Output, Searched, Training, settings_of
+from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
 from hpsearch.cli.output import print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
@@ -29,7 +29,7 @@ from hpsearch.worker.stopping import Stop
 
 
 def search_coarse(
-    budget: Budget,
+    budget: StageBudget,
     searched: Searched,
     training: Training,
     output: Output,
@@ -61,7 +61,7 @@ def search_coarse(
 
 def search_fine(
     source: str,
-    budget: Budget,
+    budget: StageBudget,
     searched: Searched,
     training: Training,
     output: Output,

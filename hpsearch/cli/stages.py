@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Budget, Output, Searched, Training, with_groups
+from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, with_groups
 
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
@@ -16,7 +16,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and
 
 @with_groups
 def coarse(
-    budget: Budget,
+    budget: StageBudget,
     searched: Searched,
     training: Training,
     output: Output,
@@ -46,7 +46,7 @@ def coarse(
 @with_groups
 def fine(
     source: Annotated[str, typer.Option("--from", metavar="STUDY", help="The study to narrow: any in the storage.")],
-    budget: Budget,
+    budget: StageBudget,
     searched: Searched,
     training: Training,
     output: Output,

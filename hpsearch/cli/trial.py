@@ -91,6 +91,7 @@ def trial(
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
+    from hpsearch.analysis.folds import folds_text
     from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.cli.output import line, stop_text
@@ -127,6 +128,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     if measures := evidence.measures_of(row):
         line("measures", measures_text(measures))
         said.add(attributes.MEASURES)
+    if spread := folds_text(row):
+        line("folds", spread)
+        said.add(attributes.FOLDS)
     line("params", params_text(row))
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:

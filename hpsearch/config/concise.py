@@ -54,7 +54,7 @@ def concise(config: StudyConfig, kind: str | None = None) -> dict[str, Any]:
         settings = {
             key: value
             for key, value in plain[stage].items()
-            if value != {} and (stage == kind or value != default[stage][key])
+            if value != {} and (stage == kind or value != default[stage].get(key))
         }
         if settings:
             said[stage] = settings

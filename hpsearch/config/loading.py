@@ -12,6 +12,7 @@ from typing import Any
 
 from hpsearch.config.augmentation_fit import misfits
 from hpsearch.config.augmentations import AUGMENT, with_strengths
+from hpsearch.config.conditions import conditions_of
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.messages import nearest
 from hpsearch.config.net_names import has_given_weights, trains_given_body
@@ -125,6 +126,7 @@ def load_settings(
     if searches:
         searched = given | {canonical_name(name) for name in (document or {}).get("space", {})}
         refuse_unused_ranges(study, searched)
+        conditions_of(study)
     used_in = study if searches else study.model_copy(update={"space": {}})
     notes = tuple(map(str, unused_keys(used_in, [*assigned, *flagged])))
     if any(path.startswith(("data.augment", "data.source")) for path in (*assigned, *flagged, *given)):

@@ -2,6 +2,10 @@
 
 In a study file: `lr = { log = [1e-6, 1e-3] }`, `{ uniform = [a, b] }`, `{ int = [a, b] }`, `{ int_log = [a, b] }`,
 `{ choice = [...] }`. On the command line: `log(1e-6, 1e-3)`, `choice([50], [100])` and so on.
+
+A range may say when the hyperparameter is searched at all: `{ uniform = [0.5, 0.99], when = { "train.optimizer" =
+"momentum" } }`, with a list for several values; on the command line `uniform(0.5, 0.99) if optimizer=momentum`, with
+commas between values and `and` between keys.
 """
 
 from __future__ import annotations
@@ -11,12 +15,15 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from hpsearch.errors import ConfigError
 
 FORMS = ("log", "uniform", "int", "int_log", "choice")
+
+When: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
+"""Other keys, each with the values of which it must have one; see `config.conditions`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class FloatRange:
     high: float
     log: bool = False
     step: float | None = None
+    when: When = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         _check_ends(self.low, self.high, self.log)
@@ -40,6 +48,7 @@ class IntRange:
     high: int
     log: bool = False
     step: int = 1
+    when: When = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         _check_ends(self.low, self.high, self.log)
@@ -50,6 +59,7 @@ class Choice:
     """One of some values: None, bool, int, float, str, or tuples of them (shown as lists)."""
 
     values: tuple[Any, ...]
+    when: When = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -89,6 +99,9 @@ def parse_range(name: str, value: Any) -> Range:
         return value
     if isinstance(value, str):
         value = _parse_text(name, value)
+    if isinstance(value, dict) and "when" in value:
+        form = {key: item for key, item in value.items() if key != "when"}
+        return replace(parse_range(name, form), when=_parse_when(name, value["when"]))
     if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in FORMS:
         raise ConfigError(
             f"space.{name} = {value!r} is not a range.\n"
@@ -125,14 +138,45 @@ def dotted(space: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _parse_text(name: str, text: str) -> dict[str, list[Any]]:
-    match = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text, re.DOTALL)
+def _parse_when(name: str, given: Any, prefix: str = "") -> When:
+    """Of a table; TOML reads `train.optimizer = "momentum"` in it as a table in a table."""
+    if not isinstance(given, Mapping) or not given:
+        raise ConfigError(
+            f"space.{name}: when = {given!r} is no condition.\n"
+            'Allowed: a table of other keys and their values, as { "train.optimizer" = "momentum" }.'
+        )
+    clauses: list[tuple[str, tuple[Any, ...]]] = []
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            clauses += _parse_when(name, value, f"{prefix}{key}.")
+            continue
+        values = freeze(value) if isinstance(value, list | tuple) else (value,)
+        if not values:
+            raise ConfigError(f"space.{name}: when {prefix}{key} = [] is never so.\nAllowed: a value, or several.")
+        clauses.append((f"{prefix}{key}", values))
+    return tuple(clauses)
+
+
+def _parse_text(name: str, text: str) -> dict[str, Any]:
+    match = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*(?:\bif\b(.*))?", text, re.DOTALL)
     if not match or match[1] not in FORMS:
         raise ConfigError(
             f"--space {name}={text} is not a range.\n"
             "Allowed: log(a, b), uniform(a, b), int(a, b), int_log(a, b), choice(x, y, ...)."
         )
-    return {match[1]: parse_list(match[2])}
+    parsed: dict[str, Any] = {match[1]: parse_list(match[2])}
+    if match[3] is not None:
+        parsed["when"] = {}
+        for clause in re.split(r"\sand\s", match[3]):
+            key, sign, values = clause.partition("=")
+            if not sign or not values.strip():
+                raise ConfigError(
+                    f"--space {name}={text} has no condition after its if.\n"
+                    f"Allowed: RANGE if KEY=VALUE, as --space '{name}={text[: match.end(2) + 1].strip()} if"
+                    " optimizer=adam,adamw'."
+                )
+            parsed["when"][key.strip()] = parse_list(values)
+    return parsed
 
 
 def parse_list(text: str) -> list[Any]:
@@ -169,8 +213,15 @@ def _inline_table(text: str) -> Any:
         return text
 
 
-def dump_range(range_: Range) -> dict[str, list[Any]]:
+def dump_range(range_: Range) -> dict[str, Any]:
     """The form of a study file; `parse_range` reads it back."""
+    dumped = _dump_form(range_)
+    if range_.when:
+        dumped["when"] = {key: thaw(values if len(values) > 1 else _alone(values[0])) for key, values in range_.when}
+    return dumped
+
+
+def _dump_form(range_: Range) -> dict[str, Any]:
     match range_:
         case Choice(values):
             return {"choice": thaw(values)}
@@ -178,3 +229,20 @@ def dump_range(range_: Range) -> dict[str, list[Any]]:
             return {"int_log" if log else "int": [low, high]}
         case FloatRange(low, high, log):
             return {"log" if log else "uniform": [low, high]}
+
+
+def _alone(value: Any) -> Any:
+    """A single value of a condition: one that is a list itself stays in a list of one."""
+    return (value,) if isinstance(value, tuple) else value
+
+
+def flag_text(plain: Mapping[str, Any]) -> str:
+    """The form of a study file as that of the command line."""
+    [(form, ends)] = ((form, ends) for form, ends in plain.items() if form != "when")
+    when = _parse_when("", plain["when"]) if "when" in plain else ()
+    clauses = " and ".join(f"{key}={_listed(values)}" for key, values in when)
+    return f"{form}({_listed(ends)})" + (f" if {clauses}" if clauses else "")
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(json.dumps(thaw(value)) for value in values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import annotated_types
@@ -37,6 +38,7 @@ NOT_SEARCHABLE = {
     "data.val",
     "data.seed",
     "data.limit",
+    "data.folds",
     "data.synthetic",
     "data.options",
     "model.options",  # as a whole; its keys are, see OPTION
@@ -158,7 +160,12 @@ class StudyConfig(Section):
             canonical = canonical_name(name)
             if canonical in parsed:
                 raise ConfigError(f"space.{name}: {canonical} has a range already.")
-            parsed[canonical] = parse_range(name, value)
+            range_ = parse_range(name, value)
+            try:
+                when = tuple((canonical_name(key), values) for key, values in range_.when)
+            except ConfigError as error:
+                raise ConfigError(f"the condition of space.{name}: {error}") from None
+            parsed[canonical] = replace(range_, when=when) if when else range_
         return parsed
 
     @field_serializer("space")
@@ -175,9 +182,11 @@ class StudyConfig(Section):
     def _ranges_fit_their_keys(self) -> StudyConfig:
         for name, range_ in self.space.items():
             ends = range_.values if isinstance(range_, Choice) else (range_.low, range_.high)
-            for value in ends:
+            used = [(name, end) for end in ends]
+            used += [(key, value) for key, values in range_.when for value in values]
+            for key, value in used:
                 try:
-                    self.with_params({name: value})
+                    self.with_params({key: value})
                 except ConfigError as error:
                     raise ConfigError(f"space.{name}: {error}") from None
             if isinstance(range_, IntRange | FloatRange) and not self._is_number(
@@ -259,9 +268,9 @@ class StudyConfig(Section):
     def plain(self) -> dict[str, Any]:
         """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""
         plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
-        for section, model in SEARCHABLE.items():
+        for section in (*SEARCHABLE, "coarse", "fine"):
             own: Section = getattr(self, section)
-            for key, field in model.model_fields.items():
+            for key, field in type(own).model_fields.items():
                 if CameLater in field.metadata and getattr(own, key) == field.get_default(call_default_factory=True):
                     del plain[section][key]
         return plain

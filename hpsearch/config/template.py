@@ -21,6 +21,7 @@ SPACE = """\
 [space]
 # Any key of [train] and [model], and most of [data], can be a hyperparameter; lr and reg are short for train.lr and
 # train.reg. Forms: { log = [a, b] }, { uniform = [a, b] }, { int = [a, b] }, { int_log = [a, b] }, { choice = [...] }.
+# With when = { "train.optimizer" = "adam" } beside a form, only those trials have it.
 # These are for linear and mlp; without this section, ranges are searched that fit the net and the optimizer.
 """
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hpsearch.config.data_sources import FUNCTION, is_user_code, parse_source
 from hpsearch.config.fields import UsedBy
 from hpsearch.config.net_names import library_form
-from hpsearch.config.ranges import Choice
+from hpsearch.config.ranges import Choice, FloatRange, IntRange
 from hpsearch.config.study import SEARCHABLE, StudyConfig, resolve_path
 from hpsearch.errors import ConfigError
 
@@ -68,7 +69,7 @@ def is_used(config: StudyConfig, section: str, key: str) -> bool:
 
 def unused_ranges(config: StudyConfig) -> dict[str, Unused]:
     """The hyperparameters that are searched and do nothing, by name."""
-    found = {name: _unused(config, *_split(name), STAGES) for name in config.space}
+    found = {name: _unused(config, *_split(name), STAGES) or _never(config, name) for name in config.space}
     return {name: replace(unused, key=resolve_path(name)) for name, unused in found.items() if unused is not None}
 
 
@@ -90,8 +91,12 @@ def _split(name: str) -> tuple[str, str]:
     return section, key
 
 
+def _used_by(section: str, key: str) -> UsedBy | None:
+    return next((m for m in SEARCHABLE[section].model_fields[key].metadata if isinstance(m, UsedBy)), None)
+
+
 def _unused(config: StudyConfig, section: str, key: str, stages: Iterable[str]) -> Unused | None:
-    used_by = next((m for m in SEARCHABLE[section].model_fields[key].metadata if isinstance(m, UsedBy)), None)
+    used_by = _used_by(section, key)
     if used_by is None:
         return None
     values = _values(config, used_by.by, stages)
@@ -100,13 +105,51 @@ def _unused(config: StudyConfig, section: str, key: str, stages: Iterable[str]) 
     return Unused(f"{section}.{key}", used_by.by, values, used_by.users)
 
 
+def users_among(config: StudyConfig, name: str) -> tuple[str, tuple[Any, ...]] | None:
+    """The searched key that decides whether a hyperparameter is used, and those of its values that use it.
+
+    None where no searched key decides, where all its values use it, or none does.
+    """
+    section, key = _split(name)
+    used_by = _used_by(section, key)
+    if used_by is None or not isinstance(range_ := config.space.get(used_by.by), Choice):
+        return None
+    values = range_.values
+    if range_.when:  # where it is not drawn, it is as given
+        values = tuple(dict.fromkeys((*values, config.value(used_by.by))))
+    users = tuple(value for value in values if _kind(used_by.by, str(value)) in used_by.users)
+    return (used_by.by, users) if 0 < len(users) < len(values) else None
+
+
+def _never(config: StudyConfig, name: str) -> Unused | None:
+    """Of a hyperparameter whose own condition is never met."""
+    for key, allowed in config.space[name].when:
+        range_ = config.space.get(key)
+        if isinstance(range_, FloatRange | IntRange):
+            if any(isinstance(value, int | float) and range_.low <= value <= range_.high for value in allowed):
+                continue
+            values: tuple[str, ...] = (f"[{range_.low}, {range_.high}]",)
+        else:
+            values = _values(config, key, STAGES)
+        if not {*map(str, allowed)} & {*values}:
+            return Unused(resolve_path(name), resolve_path(key), values, tuple(map(str, allowed)))
+    return None
+
+
 def _values(config: StudyConfig, path: str, stages: Iterable[str]) -> tuple[str, ...]:
     """All that the key at `path` will be in these stages."""
-    if isinstance(range_ := config.space.get(path), Choice):
-        return tuple(map(str, range_.values))
-    section, key = path.split(".")
-    values = [getattr(getattr(config.for_stage(stage), section), key) for stage in stages]
-    return tuple(dict.fromkeys("none" if value is None else str(value) for value in values))
+    range_, found = config.space.get(path), []
+    if isinstance(range_, Choice):
+        found = [str(value) for value in range_.values]
+        if not range_.when:
+            return tuple(found)
+    values = [_value(config.for_stage(stage), path) for stage in stages]
+    return tuple(dict.fromkeys([*found, *("none" if value is None else str(value) for value in values)]))
+
+
+def _value(config: StudyConfig, path: str) -> Any:
+    """Of a key that may be one that cannot be searched, as data.source."""
+    return config.data.source if path == "data.source" else config.value(path)
 
 
 def _kind(path: str, value: str) -> str:

@@ -14,6 +14,7 @@ from hpsearch.config import DataConfig
 from hpsearch.datasets.image_file import Rows
 from hpsearch.datasets.images import Progress
 from hpsearch.datasets.normalization import Normalization, Part, fit, parts
+from hpsearch.datasets.notes import folds_note
 from hpsearch.datasets.sources import DATA_DIR, DOWNLOADABLE, load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import ConfigError
@@ -98,7 +99,7 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         "per_class": dict(zip(images.class_names, counts.tolist(), strict=True)),
         "num_train": len(train),
         "num_val": len(val),
-        "notes": list(images.notes),
+        "notes": [*images.notes, *folds_note(config.folds or 1, len(images))],
         "normalize": config.normalize,
         "before": _mean_and_std(x_train, fit("none", x_train, config.scale)),
         "after": _mean_and_std(x_train, fit(config.normalize, x_train, config.scale)),

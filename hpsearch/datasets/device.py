@@ -33,12 +33,12 @@ from hpsearch.datasets.memory import SharedMemory, bytes_of
 from hpsearch.datasets.mixing import Labels
 from hpsearch.datasets.normalization import Normalization, Part, fit, of_channels
 from hpsearch.datasets.normalizer import Normalizer, normalizer
-from hpsearch.datasets.notes import on_disk_note
+from hpsearch.datasets.notes import folds_note, on_disk_note
 from hpsearch.datasets.pixels import Colours, Pixels, colours_of
 from hpsearch.datasets.room import room_for_images
 from hpsearch.datasets.sampling import Sampling, draw_order
 from hpsearch.datasets.sources import DATA_DIR, load_test, load_train
-from hpsearch.datasets.splits import divide, sample
+from hpsearch.datasets.splits import divisions, sample
 from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.errors import ConfigError
 from hpsearch.runtime import step_seed
@@ -87,6 +87,13 @@ class TrainingData:
 
     body: FrozenBody | None = field(default=None, kw_only=True)
     """Of whose features the images have been replaced by theirs; `shape` is that of the images still."""
+    other_folds: tuple[TrainingData, ...] = field(default=(), kw_only=True)
+    """The same images divided otherwise, for cross-validation; this is the first fold."""
+
+    @property
+    def folds(self) -> tuple[TrainingData, ...]:
+        """All folds, each for itself; this one alone where there is no cross-validation."""
+        return (replace(self, other_folds=()), *self.other_folds) if self.other_folds else (self,)
 
     def trained_net(self, model: ModelConfig) -> tuple[ModelConfig, tuple[int, int, int]]:
         """The net that trains on what is here, and the shape that it takes: the whole, or its head alone."""
@@ -109,13 +116,13 @@ class TrainingData:
 
     @property
     def num_val(self) -> int:
-        """Images in the hold-out."""
-        return len(self.y_val_N)
+        """Images that are validated on: those of the hold-out, or of all folds."""
+        return sum(len(fold.y_val_N) for fold in self.folds)
 
     @property
     def largest_share(self) -> float:
         """Of the hold-out, how many images are of its most frequent class."""
-        return float(self.y_val_N.bincount().max()) / self.num_val
+        return float(self.y_val_N.bincount().max()) / len(self.y_val_N)
 
     def num_batches(self, batch_size: int) -> int:
         """Batches in an epoch. The last one may be smaller, but a single image left over makes none."""
@@ -146,7 +153,7 @@ class TrainingData:
         """The same images with another list of augmentations; features of images stay as they are."""
         if self.body is not None or kinds == self.augment:
             return self
-        other = replace(self, augment=kinds)
+        other = replace(self, augment=kinds, other_folds=tuple(fold.augmented_by(kinds) for fold in self.other_folds))
         return replace(other, colours=other._colours) if other._looks_at_pixels else other
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Labels]]:
@@ -226,25 +233,30 @@ def prepare(
     images = load_train(config, data_dir, progress)
     with ThreadPoolExecutor(1) as beside:  # it hashes for as long as all the rest takes
         fingerprint = beside.submit(images.fingerprint)
-        data = _prepared(config, images, device, dtype, room, moments)
+        parts = divisions(config, images.y, images.val_rows, images.groups)
+        prepared = [_prepared(config, images, *part, len(parts), device, dtype, room, moments) for part in parts]
     if starting is not None:
         starting.join()  # nothing else may happen on a GPU while steps are recorded there
-    return replace(data, fingerprint=fingerprint.result()).augmented_by(config.augment)
+    data, *others = (replace(each, fingerprint=fingerprint.result()) for each in prepared)
+    whole = replace(data, other_folds=tuple(others), notes=(*data.notes, *folds_note(len(parts), len(images.y))))
+    return whole.augmented_by(config.augment)
 
 
 def _prepared(
     config: DataConfig,
     images: Images,
+    train: Array,
+    val: Array,
+    num_parts: int,
     device: torch.device,
     dtype: torch.dtype,
     room: int,
     moments: Moments | None,
 ) -> TrainingData:
-    """All but the fingerprint."""
-    train, val = divide(config, images.y, images.val_rows, images.groups)
+    """All but the fingerprint, of one fold of several, or of the only part that there is."""
     bytes_stay = images.x.dtype == np.uint8
     wanted = _num_bytes(images, len(train), torch.uint8 if bytes_stay else dtype) + _num_bytes(images, len(val), dtype)
-    if _stay_on_disk(images, wanted, device, room):
+    if _stay_on_disk(images, num_parts * wanted, device, room):
         return _prepared_on_disk(config, images, train, val, device, dtype, moments)
     tensors, memory = _place(
         {
@@ -273,6 +285,7 @@ def _prepared(
         body=None,
         colours=None,
         memory=memory,
+        other_folds=(),
     )
 
 
@@ -307,6 +320,7 @@ def _prepared_on_disk(
         body=None,
         colours=None,
         memory=memory,
+        other_folds=(),
     )
 
 

@@ -39,6 +39,13 @@ def on_disk_note(num_images: int, image_bytes: int) -> str:
     return f"images stay on disk: {num_images:,}, of {shown}; run.memory says how many bytes memory holds"
 
 
+def folds_note(num_folds: int, num_images: int) -> list[str]:
+    """Cross-validation; nothing without."""
+    if num_folds == 1:
+        return []
+    return [f"{num_folds} folds of {num_images:,} images: a trial trains on each, and its value is the mean"]
+
+
 def groups_note(num: int) -> str:
     """Images belong together; empty where they do not."""
     return f"{num:,} groups of images, each in one split alone" if num else ""

@@ -61,6 +61,7 @@ class SharedImages:
         rest: dict[str, Any] = {
             name: each.to(device) if isinstance(each, StoredImages) else each for name, each in self._rest.items()
         }
+        rest["other_folds"] = tuple(fold.adopt(device) for fold in rest["other_folds"])
         return TrainingData(**{**rest, **tensors})
 
 
@@ -84,4 +85,5 @@ def share(data: TrainingData) -> SharedImages:
     places = {name: Place(tuple(x.shape), x.dtype, offset) for name, (x, offset) in memory.places.items()}
     left = (*places, "memory", "val_names")  # no worker asks for names, and there may be many
     rest = {f.name: getattr(data, f.name) for f in fields(TrainingData) if f.name not in left}
+    rest["other_folds"] = tuple(share(fold) for fold in data.other_folds)
     return SharedImages(memory, places, rest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpsearch.config import DataConfig
+from hpsearch.datasets.folds import draw_folds
 from hpsearch.datasets.groups import draw_groups
 from hpsearch.datasets.images import Array, Labels
 from hpsearch.errors import ConfigError, DataError
@@ -125,11 +126,36 @@ def divide(
 ) -> tuple[Array, Array]:
     """Rows of the training part and of the hold-out of a training split, after data.limit.
 
-    A hold-out that the source gives is taken as it is, whole: data.val does not draw, data.limit leaves it alone.
+    A hold-out that the source gives is taken as it is, whole: data.val does not draw, data.limit leaves it alone. With
+    data.folds, those of the first fold.
 
     Raises:
-        ConfigError, DataError: as `limited` and `holdout`.
+        ConfigError, DataError: as `divisions`.
     """
+    return divisions(config, y, val_rows, groups)[0]
+
+
+def divisions(
+    config: DataConfig, y: Labels, val_rows: Array | None = None, groups: Labels | None = None
+) -> list[tuple[Array, Array]]:
+    """The same of each fold, where there are folds; else of the one hold-out.
+
+    Raises:
+        ConfigError, DataError: as `limited`, `holdout` and `draw_folds`; or there is a hold-out where folds are asked.
+    """
+    if config.folds is not None:
+        if val_rows is not None:
+            raise ConfigError(
+                f"data.folds = {config.folds} is for images without validation images of their own, and"
+                f" {config.source} has {len(val_rows):,}.\nAllowed: data.folds = none; or put those among the others."
+            )
+        kept = limited(y, config.limit, config.seed)
+        folds = draw_folds(y[kept], config.folds, config.seed, None if groups is None else groups[kept])
+        return [(np.delete(kept, val), kept[val]) for val in folds]
+    return [_divided(config, y, val_rows, groups)]
+
+
+def _divided(config: DataConfig, y: Labels, val_rows: Array | None, groups: Labels | None) -> tuple[Array, Array]:
     if val_rows is not None:
         rest = np.setdiff1d(np.arange(len(y)), val_rows)
         return rest[limited(y[rest], config.limit, config.seed)], val_rows

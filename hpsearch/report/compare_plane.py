@@ -75,7 +75,7 @@ def _planes_info(comparison: Comparison, repeat: int) -> list[PlaneInfo]:
     """One per sampler: across the most important parameter, up the least important one."""
     ranked = comparison.ranked_params
     x, y = ranked[0], ranked[-1] if len(ranked) > 1 else None
-    shown = set(comparison.ranges)
+    shown = {x, y} if y is not None else {x}
     everything = [
         (params, comparison.guessing if value is None else value)
         for runs in comparison.searches.values()
@@ -101,7 +101,8 @@ def _planes_info(comparison: Comparison, repeat: int) -> list[PlaneInfo]:
 def plot_plane(info: PlaneInfo) -> go.Figure:
     """The trials in the plane, and above and beside it what each value gave (as Bergstra & Bengio 2012, figure 1)."""
     fig = go.Figure()
-    pairs = [(p, v) for p, v in zip(info.search.params, info.search.values, strict=True) if info.x.param in p]
+    shown = {axis.param for axis in (info.x, info.y) if axis is not None}
+    pairs = [(p, v) for p, v in zip(info.search.params, info.search.values, strict=True) if p.keys() >= shown]
     params, responses = [p for p, _ in pairs], [info.guessing if v is None else v for _, v in pairs]
     cloud_params, cloud_responses = [p for p, _ in info.cloud], [v for _, v in info.cloud]
     low, high = info.value_range

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise, family_of
 from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.repeats import curse_text
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
 from hpsearch.errors import ConfigError, HpsearchError
@@ -29,6 +30,7 @@ from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_f
 from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, plot_landscape
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
+from hpsearch.report.figures.repeats import _repeats_info, plot_repeats
 from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.inside import inside_section
 from hpsearch.report.mistakes import mistakes_section
@@ -217,10 +219,14 @@ def _center_note(stage: StageData) -> str:
 def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
     """The cards of a stage; those in one row stand side by side where there is room."""
     name = stage.name
-    first, second, third = [], [], []
+    first, again, second, third = [], [], [], []
     if (landscape := _landscape_info(stage)) is not None:
         title, note = _landscape_words(landscape)
         first.append(album.add(f"{name}-landscape", plot_landscape(landscape), title, note))
+    if (repeats := _repeats_info(stage)) is not None:
+        note = f"{curse_text(repeats.repeated, repeats.metric)}."
+        note = f"{note[0].upper()}{note[1:]} The winner is the trial with the best mean."
+        again.append(album.add(f"{name}-repeats", plot_repeats(repeats), "The best trials with other seeds", note))
     if (importance := _importance_info(stage)).shares:
         note = "Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."
         second.append(album.add(f"{name}-importance", plot_importance(importance), "What matters", note))
@@ -248,7 +254,7 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
     if (updates := _updates_info(stage)) is not None:
         note = "Length of the last step over that of the weights; steps far from 1e-3 are too short or too long."
         fifth.append(album.add(f"{name}-updates", plot_updates(updates), "How long the steps are", note))
-    return [first, second, third, fourth, fifth, _inside(album, stage)]
+    return [first, again, second, third, fourth, fifth, _inside(album, stage)]
 
 
 def _landscape_words(info: LandscapeInfo) -> tuple[str, str]:

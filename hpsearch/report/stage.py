@@ -93,8 +93,12 @@ class StageData:
 
     @property
     def main_params(self) -> list[str]:
-        """Numeric parameters, the most important ones first; lr and reg lead where that cannot be told."""
-        names = sorted(self.numeric_params, key=lambda name: {"lr": 0, "reg": 1}.get(name, 2))
+        """Numeric parameters, the most important ones first; lr and reg lead where that cannot be told.
+
+        Those that some trials do without come last.
+        """
+        lacking = {n for n in self.numeric_params if any(t.params and n not in t.params for t in self.trials)}
+        names = sorted(self.numeric_params, key=lambda name: 3 if name in lacking else {"lr": 0, "reg": 1}.get(name, 2))
         return sorted(names, key=lambda name: -self.importances.get(name, 0.0))
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
+from hpsearch.config.ranges import flag_text
 from hpsearch.errors import ConfigError
 from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult
@@ -228,13 +229,7 @@ def _stage_flags(
 
 
 def _range_flags(space: Mapping[str, Any]) -> Sequence[str]:
-    def text(value: Any) -> str:
-        if isinstance(value, str):
-            return value
-        [(form, ends)] = dict(value).items()
-        return f"{form}({', '.join(map(repr, ends))})"
-
-    return [f"{name}={text(value)}" for name, value in space.items()]
+    return [f"{name}={value if isinstance(value, str) else flag_text(value)}" for name, value in space.items()]
 
 
 def tell(notes: Iterable[str], listener: SearchListener | None) -> None:

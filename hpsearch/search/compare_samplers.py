@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from hpsearch.analysis.sampler_comparison import Comparison
 from hpsearch.analysis.stored_comparisons import read_comparison
 from hpsearch.config import RunConfig, Settings, StageConfig, StudyConfig
+from hpsearch.config.conditions import conditions_of
 from hpsearch.config.schema import SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.search.listener import SearchListener
@@ -91,7 +92,9 @@ def plan_comparison(
     study, coarse = settings.study, settings.study.coarse
     budget = coarse.trials
     if "grid" in samplers:
-        budget = num_trials(study.space, coarse.model_copy(update={"sampler": "grid"}))
+        budget = num_trials(
+            study.space, coarse.model_copy(update={"sampler": "grid"}), conditions_of(study.for_stage("coarse"))
+        )
     study = study.model_copy(update={"coarse": coarse.model_copy(update={"trials": budget})})
     return ComparisonPlan(name, tuple(samplers), num_repeats, study, coarse.trials)
 

@@ -223,7 +223,8 @@ def final_test(
         num_seeds: trainings, with the trial's train.seed and those that follow.
         train_on_val: train on the validation images, too. No validation is left then to choose an epoch by, so the
             training ends after the one that was the trial's best, and its last weights are measured; mean and std of
-            the training part stay in use.
+            the training part stay in use. So it is after cross-validation, whether asked for or not: no fold is held
+            out any more.
         views: flip or ten-crop, to measure a second time, see `training.views`.
         progress: hears (done, total) while image files are decoded.
         seed_ended: hears each seed and its test accuracy.
@@ -243,6 +244,7 @@ def final_test(
         )
     images = images_of(stored, run, progress)
     x_test_NCHW, y_test_N = prepare_test(stored.config.data, images, Path(run.data_dir), progress, run.memory)
+    train_on_val = train_on_val or bool(images.other_folds)
     data = as_trained(stored.config, joined(images) if train_on_val else images, run)
     epochs = stored.best_epoch if train_on_val else stored.epochs
     seeds = tuple(range(stored.seed, stored.seed + num_seeds))
@@ -363,6 +365,7 @@ def joined(data: TrainingData) -> TrainingData:
         data,
         x_train_NCHW=x_NCHW,
         y_train_N=torch.cat([data.y_train_N, data.y_val_N]),
+        other_folds=(),
     )
 
 

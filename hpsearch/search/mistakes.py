@@ -114,7 +114,7 @@ def mistakes_csv(wrong: Iterable[WrongImage]) -> bytes:
 
 def _rows(data: TrainingData, multiplications: int) -> Tensor:
     """Of the validation images that are looked at: all, or a stratified sample, the same each time."""
-    most = data.num_val
+    most = len(data.y_val_N)
     if data.x_val_NCHW.device.type == "cpu":
         most = max(data.num_classes, min(most, int(MOST_MULTIPLICATIONS / multiplications)))
     return torch.from_numpy(sample(data.y_val_N.cpu().numpy(), most, 0)).to(data.x_val_NCHW.device)

@@ -12,12 +12,14 @@ import optuna
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import RunConfig, StudyConfig
+from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import metric_of
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import suggest
-from hpsearch.training import Pack, group
+from hpsearch.training import group
 from hpsearch.training.early_stopping import stopped_early
+from hpsearch.training.folds import make_pack
 from hpsearch.training.images import images_key, load_images
 from hpsearch.training.metric_limits import exploded_value, refuse_undefined
 
@@ -47,6 +49,7 @@ class Objective:
         settings = python_settings(config)
         self.config = settings.study
         self.run = run or settings.run
+        self._conditions = conditions_of(self.config)
         self._images = {images_key(self.config): load_images(self.config, self.run)}
         self._metric, data = metric_of(self.config.train.metric), self._images[images_key(self.config)]
         refuse_undefined(self.config, self._metric, data)
@@ -59,13 +62,16 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train one trial."""
-        params = {name: suggest(trial, name, range_) for name, range_ in self.config.space.items()}
+        params: dict[str, Any] = {}
+        for name in self._conditions.in_order(self.config.space):
+            if self._conditions.applies(name, params):
+                params[name] = suggest(trial, name, self.config.space[name])
         [(config, specs)] = group(self.config, [TrialSpec(trial.number, params)])
         key = images_key(config)
         if key not in self._images:
             self._images[key] = load_images(config, self.run)
         self._images[key] = data = self._images[key].augmented_by(config.data.augment)
-        pack = Pack(config, data, specs, engine=self.run.engine, keeps_best=False)
+        pack = make_pack(config, data, specs, engine=self.run.engine, keeps_best=False)
         patience = config.train.patience
         results: list[EpochResult] = []
         ending = TrialRecord()

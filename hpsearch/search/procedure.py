@@ -138,7 +138,7 @@ def run_procedure(
         walked.append(evidence)
         summaries.append(stage_summary(evidence, seconds=seconds))
         time_is_up = deadline is not None and _next_seconds(evidence, seconds, settings) > deadline - time.monotonic()
-        decisions.append(decide(summaries, len(data.y_val_N), limits, time_is_up=time_is_up))
+        decisions.append(decide(summaries, data.num_val, limits, time_is_up=time_is_up))
         listener.stage_decided(summaries[-1], decisions[-1])
         if decisions[-1].ending == "nothing":
             best_or_refuse(evidence)

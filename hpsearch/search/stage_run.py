@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import DataConfig, RunConfig
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
@@ -28,9 +28,9 @@ from hpsearch.phases import phase
 from hpsearch.runtime import resolve_device
 from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
+from hpsearch.search.repeated_best import repeat_best
 from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_plan
@@ -158,7 +158,7 @@ def run_stage(
             with phase("workers"):
                 launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
             Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
-    return read_study(db, plan.name)
+    return repeat_best(db, settled.plan, settled.run, data, listener, stop)
 
 
 def preview_stage(
@@ -174,7 +174,7 @@ def preview_stage(
     if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
         unknown = f"the images of {plan.config.data.source} are not here yet"
     if unknown is not None:
-        trials = plan.settings.trials if plan.problem else num_trials(plan.config.space, plan.settings)
+        trials = plan.settings.trials if plan.problem else plan.num_trials
         return Settled(plan, run, (), run.threads, trials, unknown=unknown)
     run = _on_this_process_device(run)
     data = read_images(plan, run, listener)

@@ -21,8 +21,8 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.opening import stored_plan
 from hpsearch.storage import StudyRow, TrialRow
-from hpsearch.training import Pack
 from hpsearch.training.early_stopping import stopped_early
+from hpsearch.training.folds import make_pack
 from hpsearch.training.images import load_images
 
 SEARCHES = ("coarse", "fine", attributes.TRAIN)  # the kinds of studies whose best trial is a result
@@ -156,7 +156,7 @@ def retrain(
     """
     config = config.with_params({"train.seed": seed})
     patience = config.train.patience if stops_early else None
-    pack = Pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
+    pack = make_pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
     results: list[EpochResult] = []
     explosion: Explosion | None = None
     last = config.train.epochs if epochs is None else min(epochs, config.train.epochs)

@@ -53,16 +53,21 @@ def boundary_verdicts(
     direction: Direction,
     limits: Callable[[str], Limits] = no_limits,
 ) -> list[Verdict]:
-    """One verdict per parameter that a finished trial has; none where no trial finished with a finite value.
+    """One verdict per parameter that the best trial has; none where no trial finished with a finite value.
+
+    What the best trial does without, as a momentum beside plain sgd, says nothing of where the best lies.
 
     `proposed` and `reason` are those of `narrow`, whose arguments these are.
     """
-    verdicts = []
-    for narrowing in narrow(ranges, observations, direction, limits):
-        finished = rank(having(narrowing.param, narrowing.old, observations), "complete", direction)
-        if finished:
-            verdicts.append(_verdict(narrowing, finished[0].params[narrowing.param]))
-    return verdicts
+    finished = rank(observations, "complete", direction)
+    if not finished:
+        return []
+    best = finished[:1]
+    return [
+        _verdict(narrowing, best[0].params[narrowing.param])
+        for narrowing in narrow(ranges, observations, direction, limits)
+        if having(narrowing.param, narrowing.old, best)
+    ]
 
 
 def _verdict(narrowing: Narrowing, best: Any) -> Verdict:

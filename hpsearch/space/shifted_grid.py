@@ -10,14 +10,16 @@ search, while the points still stand on a grid: n^d trials, n values per axis.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
 from hpsearch.config import Choice, IntRange, NumberRange, Range
-from hpsearch.space.draws import _generator, draw_grid, quantile
+from hpsearch.config.conditions import ALWAYS, Conditions
+from hpsearch.space.draws import _generator, draw_grid, grid_points, quantile
 
 
-def draw_shifted_grid(ranges: Mapping[str, Range], num_trials: int, seed: int) -> list[dict[str, Any]]:
+def draw_shifted_grid(
+    ranges: Mapping[str, Range], num_trials: int, seed: int, conditions: Conditions = ALWAYS
+) -> list[dict[str, Any]]:
     """A grid with as many points on each axis as `draw_grid` has, moved by an offset per axis, shuffled.
 
     Choices stand in full. The offset of an axis depends on the seed and the parameter's name alone.
@@ -25,14 +27,14 @@ def draw_shifted_grid(ranges: Mapping[str, Range], num_trials: int, seed: int) -
     Raises:
         ConfigError: the choices alone have more combinations than there are trials.
     """
-    regular = draw_grid(ranges, num_trials, seed)
-    axes = [
-        list(range_.values)
+    regular = draw_grid(ranges, num_trials, seed, conditions)
+    axes = {
+        name: list(range_.values)
         if isinstance(range_, Choice)
-        else _shifted_axis(range_, len({point[name] for point in regular}), _offset(seed, name))
+        else _shifted_axis(range_, len({point[name] for point in regular if name in point}), _offset(seed, name))
         for name, range_ in ranges.items()
-    ]
-    points = [dict(zip(ranges, point, strict=True)) for point in product(*axes)]
+    }
+    points = list(grid_points(axes, conditions))
     return [points[index] for index in _generator(seed, "grid").permutation(len(points))]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.rate_verdicts import pad_for_training
-from hpsearch.analysis.records import Fitted, StageKind, stage_record
+from hpsearch.analysis.records import Fitted, StageKind, StageRecord, stage_record
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import (
@@ -23,16 +24,18 @@ from hpsearch.config import (
     fingerprint,
     hard_limits,
 )
+from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
 from hpsearch.config.study import validate
 from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
-from hpsearch.stages.proposals import drawn_params
+from hpsearch.stages.proposals import drawn_params, num_trials
 from hpsearch.storage import StudyRow
 
 BODY_LR = "train.body_lr"
+AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,19 @@ class StagePlan:
         """The range of each hyperparameter that a trial has of its own."""
         return self.config.space
 
+    @cached_property
+    def conditions(self) -> Conditions:
+        """Under which hyperparameters are searched."""
+        return conditions_of(self.trial_config)
+
+    @property
+    def num_trials(self) -> int:
+        """Trials that the stage will have: the budget, or the points of the grid that fits into it."""
+        return num_trials(self.config.space, self.settings, self.conditions)
+
     def drawn(self) -> list[dict[str, Any] | None]:
         """One entry per trial: its hyperparameters, or None where a sampler proposes them later."""
-        return drawn_params(self.config.space, self.settings)
+        return drawn_params(self.config.space, self.settings, self.conditions)
 
     def own_attributes(self) -> dict[str, Any]:
         """What the study keeps beside that of every stage."""
@@ -91,7 +104,7 @@ class StagePlan:
             "from": self.source,
             "images": data_fingerprint,
             **{section: plain[section] for section in ("data", "model", "train", "space")},
-            self.kind: plain[self.kind],
+            self.kind: {key: value for key, value in plain[self.kind].items() if key not in AFTERWARDS},
         }
 
     def fingerprint(self, data_fingerprint: str) -> str:
@@ -155,7 +168,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     elif check is not None:
         found = _checked_ranges(check, settings)
     changes = tuple(
-        Narrowing(param, config.space.get(param, new), new, reason)
+        Narrowing(param, config.space.get(param, new), _under_condition(new, config.space.get(param)), reason)
         for param, (new, reason) in found.items()
         if param not in settings.ranges_given | settings.ranges_removed
     )
@@ -168,6 +181,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
             "Give a range: --space 'lr=log(1e-6, 1e-3)'; or train with the given values: hpsearch train."
         )
     refuse_unused_ranges(config, config.space)
+    conditions_of(config.for_stage("coarse"))
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
 
@@ -185,6 +199,11 @@ def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Rang
     if "low" in measured and BODY_LR in config.space and BODY_LR not in said:
         found[BODY_LR] = _padded(measured, findings["data"]["images"], config)
     return found
+
+
+def _under_condition(new: Range, like: Range | None) -> Range:
+    """The range, searched under the same condition as another one."""
+    return replace(new, when=like.when) if like is not None and like.when else new
 
 
 def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
@@ -253,12 +272,18 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     if not changes:
         raise ConfigError(f"{source!r} has no parameter left to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
     config, problem, unused = settings.study, None, {}
+    searched = stored_space(evidence.record)
     try:
         space = _named_as_hyperparameters(source, {param: change.new for param, change in changes.items()})
+        space = {
+            param: _under_condition(range_, searched.get(param)) if param not in settings.ranges_given else range_
+            for param, range_ in space.items()
+        }
         config = validate(StudyConfig, {**dict(config), "space": space})
         if unused := unused_ranges(config):
             changes = {param: change for param, change in changes.items() if canonical_name(param) not in unused}
             config = config.model_copy(update={"space": {n: r for n, r in config.space.items() if n not in unused}})
+        conditions_of(config.for_stage("fine"))
         if not config.space:
             raise ConfigError(f"{source!r} has no parameter left to search: {'; '.join(map(str, unused.values()))}.")
     except ConfigError as error:
@@ -267,6 +292,15 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         problem = str(error)
     notes = tuple(f"{each}, so it is not searched on" for each in unused.values())
     return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+
+
+def stored_space(record: StageRecord) -> dict[str, Range]:
+    """The ranges of a study of ours, with their conditions, which its trials do not say; of another one, none."""
+    stored = record.config_value("space")
+    if not isinstance(stored, Mapping):
+        return {}
+    config: StudyConfig = validate(StudyConfig, {"space": stored})
+    return config.space
 
 
 def _nothing_finished(evidence: StudyTrials) -> str:

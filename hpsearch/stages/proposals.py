@@ -6,6 +6,10 @@ trials, never reads a pickle that somebody else could have written to the databa
 
 Samplers learn from a window of the past (`search.window`: the best 25 trials, the newest 500, those that run), so that
 a proposal costs the same after 10,000 trials as after 500. Pruners see all trials.
+
+Conditional hyperparameters (`config.conditions`): TPE proposes those that apply, each from the trials that have it. A
+Gaussian process and CMA-ES need all trials in one space of one dimension: to them, and in the mirror alone, a trial has
+the value of the study file, or that of the range which is nearest to it, where it has none of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
+from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
+from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.storage import State, TrialRow
 
@@ -29,19 +35,23 @@ BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states o
 EXPLODED_VALUE = 0.0  # told for an explosion where accuracy counts; of others, see `training.metrics.exploded_value`
 
 
-def drawn_params(space: Mapping[str, Range], settings: StageConfig) -> list[dict[str, Any] | None]:
+def drawn_params(
+    space: Mapping[str, Range], settings: StageConfig, conditions: Conditions = ALWAYS
+) -> list[dict[str, Any] | None]:
     """One entry per trial: its hyperparameters, or None where a sampler proposes them later.
 
     A grid has as many points as fit into the budget, which may be fewer than `settings.trials`.
     """
     if settings.sampler in DRAWN:
-        return list(DRAWN[settings.sampler](space, settings.trials, settings.seed))
+        return list(DRAWN[settings.sampler](space, settings.trials, settings.seed, conditions))
     return [None] * settings.trials
 
 
-def num_trials(space: Mapping[str, Range], settings: StageConfig) -> int:
+def num_trials(space: Mapping[str, Range], settings: StageConfig, conditions: Conditions = ALWAYS) -> int:
     """Trials the stage will have: the budget, or the points of the grid that fits into it."""
-    return len(draw_grid(space, settings.trials, settings.seed)) if settings.sampler == "grid" else settings.trials
+    if settings.sampler != "grid":
+        return settings.trials
+    return len(draw_grid(space, settings.trials, settings.seed, conditions))
 
 
 def needs_mirror(settings: StageConfig) -> bool:
@@ -61,6 +71,7 @@ class Mirror:
         metric: what the values are.
         exploded_value: told for an explosion: no better than a guess, and finite because NaN would end as FAIL, unseen
             by samplers.
+        conditions: under which hyperparameters are searched.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Mirror:
         windowed: bool = True,
         metric: Metric = ACCURACY,
         exploded_value: float = EXPLODED_VALUE,
+        conditions: Conditions = ALWAYS,
     ) -> None:
         import optuna
 
@@ -81,6 +93,7 @@ class Mirror:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.metric, self.exploded_value = dict(space), metric, exploded_value
         self.distributions = {param: to_optuna(range_) for param, range_ in space.items()}
+        self.conditions, self.order = conditions, conditions.in_order(space)
         self.storage = window.WindowedStorage(window.NUM_NEWEST if windowed else None, metric.direction)
         self.study = optuna.create_study(
             study_name=name,
@@ -89,6 +102,10 @@ class Mirror:
             sampler=make_sampler("random", 0),  # until the first proposal
             pruner=make_pruner(settings),
         )
+        # These samplers learn from trials that have all hyperparameters, no others.
+        self.stand_ins: dict[str, Any] = {}
+        if settings.sampler in ("gp", "cmaes"):
+            self.stand_ins = {name: stand_in(space[name], conditions.values[name]) for name in conditions.clauses}
         self._sampler: tuple[str, int, dict[str, Any] | None] | None
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
@@ -106,7 +123,7 @@ class Mirror:
 
     def _best_params(self, trials: Sequence[TrialRow]) -> dict[str, Any] | None:
         best = best_trial(trials, self.metric.direction)
-        return dict(best.params) if best else None
+        return {**self.stand_ins, **best.params} if best else None
 
     def _create_all(self, trials: Sequence[TrialRow]) -> None:
         """All trials by number, waiting; in an empty storage of one study, a trial's id is its number."""
@@ -144,11 +161,14 @@ class Mirror:
         """Begin a trial whose hyperparameters are known."""
         import optuna
 
-        for name, value in params.items():
-            if (distribution := self.distributions.get(name)) is not None:
-                internal = distribution.to_internal_repr(to_optuna_value(value))
-                self.storage.set_trial_param(number, name, internal, distribution)
+        for name, value in {**self.stand_ins, **params}.items():
+            self._set_param(number, name, value)
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
+
+    def _set_param(self, number: int, name: str, value: Any) -> None:
+        if (distribution := self.distributions.get(name)) is not None:
+            internal = distribution.to_internal_repr(to_optuna_value(value))
+            self.storage.set_trial_param(number, name, internal, distribution)
 
     def propose(self, number: int) -> dict[str, Any]:
         """Begin a trial with the hyperparameters that the sampler proposes; it knows of those still running."""
@@ -164,7 +184,13 @@ class Mirror:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler.before_trial(self.study, self.storage.get_trial(number))
             trial = optuna.Trial(self.study, number)
-            return {name: suggest(trial, name, range_) for name, range_ in self.space.items()}
+            params: dict[str, Any] = {}
+            for name in self.order:
+                if self.conditions.applies(name, params):
+                    params[name] = suggest(trial, name, self.space[name])
+                elif name in self.stand_ins:
+                    self._set_param(number, name, self.stand_ins[name])
+            return {name: params[name] for name in self.space if name in params}
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""
@@ -193,6 +219,13 @@ class Mirror:
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 
 
+def stand_in(range_: Range, value: Any) -> Any:
+    """What a trial without this hyperparameter is taken to have: the value that it trains with, or the nearest."""
+    if isinstance(range_, Choice):
+        return value if choice_index(range_, value) is not None else range_.values[0]
+    return nearest_value(range_, value) if isinstance(value, int | float) else range_.low
+
+
 def suggest(trial: optuna.Trial, name: str, range_: Range) -> Any:
     """Ask an Optuna trial for a value of one of our ranges."""
     match range_:
@@ -211,6 +244,7 @@ def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) ->
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # x0 of CMA-ES, to go with Optuna 6
         match name:
             case "tpe":
                 return optuna.samplers.TPESampler(seed=seed)

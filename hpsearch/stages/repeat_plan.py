@@ -63,7 +63,7 @@ class RepeatPlan(StagePlan):
     def drawn(self) -> list[dict[str, Any] | None]:
         """See StagePlan; the grid is moved by this repeat's offset."""
         if self.sampler == "grid":
-            return list(draw_shifted_grid(self.config.space, self.settings.trials, self.settings.seed))
+            return list(draw_shifted_grid(self.config.space, self.settings.trials, self.settings.seed, self.conditions))
         return super().drawn()
 
     @override

@@ -53,7 +53,10 @@ def as_trained(config: StudyConfig, data: TrainingData, run: RunConfig) -> Train
         ConfigError: the weights cannot be had.
         DataError: the cache cannot be written.
     """
-    return with_features(config, data, Path(run.data_dir) / "cache") if may_have_features(config) else data
+    if not may_have_features(config):
+        return data
+    first, *others = (with_features(config, fold, Path(run.data_dir) / "cache") for fold in data.folds)
+    return replace(first, other_folds=tuple(others))
 
 
 def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:

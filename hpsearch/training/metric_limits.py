@@ -30,7 +30,7 @@ def exploded_value(config: StudyConfig, metric: Metric, data: TrainingData) -> f
     if metric.name in METRICS:
         return WORST
     dtype = torch.empty(0, dtype=data.x_val_NCHW.dtype).numpy().dtype
-    scores_NC = np.full((data.num_val, data.num_classes), 1 / data.num_classes, dtype)
+    scores_NC = np.full((len(data.y_val_N), data.num_classes), 1 / data.num_classes, dtype)
     function, labels_N = usercode.load(metric.name), data.y_val_N.cpu().numpy()
     with usercode.blame(metric.name, "calling it as train.metric"):
         value = call(function, scores_NC, labels_N)

@@ -61,6 +61,7 @@ class Pack:
         keeps_best: whether anybody will ask for the weights of best epochs, which are one more copy of all weights.
         refills: whether others are to take the places of trials that leave, where the engine can (`num_vacant`).
         falls_back: whether another engine, with a warning, trains nets that auto's first or graph cannot take.
+        judged_elsewhere: whether somebody else says which epochs are the best, with `keep_best`.
 
     Raises:
         ConfigError: a value is not allowed, or the net does not fit the images.
@@ -79,6 +80,7 @@ class Pack:
         keeps_best: bool = True,
         refills: bool = False,
         falls_back: bool = True,
+        judged_elsewhere: bool = False,
     ) -> None:
         self.config = config
         self.metric = metric_of(config.train.metric)
@@ -87,6 +89,7 @@ class Pack:
         """Epochs done, by the trial that has done most."""
         self._slots = Slots([spec.number for spec in specs])
         self._keeps_best = keeps_best
+        self._judged_elsewhere = judged_elsewhere
         self._best: dict[int, EpochResult] = {}  # so far, by number
         self._data = data
         refuse_other_structures(config, specs)
@@ -182,7 +185,8 @@ class Pack:
             results = [result for result in results if result.number not in lost]
         self.epoch = max([*(result.epoch for result in results), *(explosion.epoch for explosion in explosions)])
         self._slots.epochs |= {result.number: result.epoch for result in results}
-        self._keep_best(results)
+        if not self._judged_elsewhere:
+            self.keep_best(results)
         return PackReport(results, explosions)
 
     def admit(self, specs: Sequence[TrialSpec], snapshots: Mapping[int, Snapshot] | None = None) -> None:
@@ -356,8 +360,8 @@ class Pack:
             for slot, number in self._slots.taken
         ]
 
-    def _keep_best(self, results: Sequence[EpochResult]) -> None:
-        """Of the trials that have just had their best epoch."""
+    def keep_best(self, results: Sequence[EpochResult]) -> None:
+        """Keep the weights of the trials that have just had their best epoch, as these results of it say."""
         direction = self.metric.direction
         better = {r.number: r for r in results if best_epoch([self._best.get(r.number, r), r], direction) is r}
         self._best |= better

@@ -20,7 +20,7 @@ from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.models import build
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import needs_mirror, num_trials
+from hpsearch.stages.proposals import needs_mirror
 from hpsearch.training.choice import compared_engines
 from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_bytes
 from hpsearch.training.fused.update import compile_kernels
@@ -70,9 +70,10 @@ def why_not_compared(
 
 def workload(plan: StagePlan, data: TrainingData, workers: int = 1) -> Workload:
     """What a stage has to do."""
-    num_evaluated = min(MAX_SAMPLE, data.num_train) + len(data.y_val_N)
-    num_batches = data.num_batches(plan.trial_config.train.batch_size)
-    trials = num_trials(plan.config.space, plan.settings)
+    num_folds = len(data.folds)
+    num_evaluated = num_folds * (min(MAX_SAMPLE, data.num_train) + len(data.y_val_N))
+    num_batches = num_folds * data.num_batches(plan.trial_config.train.batch_size)
+    trials = plan.num_trials
     return Workload(trials, plan.settings.epochs, num_batches, num_evaluated, workers)
 
 
@@ -84,7 +85,7 @@ def time_default(
     Raises:
         EngineError: the default cannot train this net, or its first cost is no number.
     """
-    config, trials = plan.trial_config, num_trials(plan.config.space, plan.settings)
+    config, trials = plan.trial_config, plan.num_trials
     default = Candidate(run.engine, choose_width(config, data, run, plan.settings, trials, workers))
     with _quietly(data, config):
         return estimate(_maker(plan, data, clock), default, config.train.batch_size, MAX_SECONDS / 4, MAX_STEPS)

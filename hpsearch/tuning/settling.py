@@ -19,7 +19,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.runtime import num_cores, resolve_device, set_threads
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import needs_mirror, num_trials
+from hpsearch.stages.proposals import needs_mirror
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge, knowledge_of
 from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.tuning.choosing import Tuning, Workload, choose
@@ -110,7 +110,7 @@ def get_ready(plan: StagePlan, data: TrainingData, run: RunConfig) -> bool:
     set_threads(run.threads or (0 if large else 1))
     if run.fleet == "ray":
         return False
-    asked = _used(_asked_devices(run), run, num_trials(plan.config.space, plan.settings))
+    asked = _used(_asked_devices(run), run, plan.num_trials)
     several = large and num_cores() > 1 and plan.settings.trials > 1
     return len(asked) > 1 or (not asked and several and not needs_mirror(plan.settings))
 
@@ -143,7 +143,7 @@ def settle(
     Raises:
         ConfigError: a device is not there.
     """
-    trials = num_trials(plan.config.space, plan.settings)
+    trials = plan.num_trials
     is_new = plan.config.train.precision == "auto" and stored_precision is None
     if plan.config.train.precision == "auto":
         plan = plan.with_precision(stored_precision or "float32")
@@ -163,7 +163,7 @@ def settle(
         threads = set_threads(run.threads, workers)
     if known is not None and seconds is not None:
         plan = fit_to_time(plan, workload(plan, data, workers).seconds(known), seconds)
-        trials = num_trials(plan.config.space, plan.settings)
+        trials = plan.num_trials
     run = _with_shared_width(plan, data, run, workers, share)
     tuning = None
     if known is not None and len({name.partition(":")[0] for name in devices}) == 1:  # devices of one kind
@@ -214,7 +214,7 @@ def _with_shared_width(plan: StagePlan, data: TrainingData, run: RunConfig, work
     stays the stage's own."""
     if workers == 1 or run.width or needs_mirror(plan.settings):
         return run
-    num_open = max(1, math.ceil(share * num_trials(plan.config.space, plan.settings)))  # none is left of what has ended
+    num_open = max(1, math.ceil(share * plan.num_trials))  # none is left of what has ended
     width = choose_width(plan.trial_config, data, run, plan.settings, num_open, workers)
     return run.model_copy(update={"width": width})
 

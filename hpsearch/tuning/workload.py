@@ -42,7 +42,7 @@ def choose_width(
     else:
         width = MAX_WIDTH_ON_ACCELERATOR
         if (free := free_bytes(data.x_val_NCHW.device)) is not None:
-            taken = trial_bytes(model, shape, largest(config), data.x_val_NCHW)
+            taken = trial_bytes(model, shape, largest(config), data.x_val_NCHW) * len(data.folds)
             width = max(1, min(width, int(SHARE * free / taken)))
     if needs_mirror(settings):
         return balanced(num_trials, min(width, math.ceil(num_trials / MIN_ROUNDS)))
@@ -59,4 +59,4 @@ def arithmetic(plan: StagePlan, data: TrainingData) -> float:
     """Floating-point operations of the stage: forward, and the gradients of weights and inputs as much again each."""
     trained, shape = data.trained_net(plan.trial_config.model)
     operations = 6.0 * num_multiplications(build(trained, shape, data.num_classes), shape)
-    return operations * data.num_train * plan.settings.epochs * plan.settings.trials
+    return operations * data.num_train * len(data.folds) * plan.settings.epochs * plan.settings.trials

@@ -100,11 +100,14 @@ def write_portrait(
     return path.resolve()
 
 
-def announce_portrait(db: Database, study: StudyRow, new: KeptWeights, *, replaces: bool = True) -> None:
+def announce_portrait(
+    db: Database, study: StudyRow, new: KeptWeights, *, replaces: bool = True, chosen: bool = False
+) -> None:
     """Make a file the portrait of its study, and an artifact in Optuna's sense, unless a better one is there.
 
     Among equals the trial with the lowest number counts, as it does for the study's best. The file that loses goes
-    away where the new one `replaces` the old one. May be called again after an outage.
+    away where the new one `replaces` the old one. What has been `chosen` by other means is the portrait whatever its
+    value. May be called again after an outage.
     """
     replaced: list[Path] = []
 
@@ -115,7 +118,7 @@ def announce_portrait(db: Database, study: StudyRow, new: KeptWeights, *, replac
         replaced.clear()
         old = kept_weights(stored)
         other = old if old is not None and old.path != new.path else None
-        if other is not None and (goodness(other.value, direction), -other.number) >= own:
+        if not chosen and other is not None and (goodness(other.value, direction), -other.number) >= own:
             return None  # another worker found a better one
         artifact = {
             "artifact_id": new.path.name,

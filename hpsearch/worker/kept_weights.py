@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from hpsearch.analysis.records import KeptWeights
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
+from hpsearch.results import EpochResult
 from hpsearch.storage import Database, StudyRow, TrialRow
-from hpsearch.training import Pack
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.features import head_state
+from hpsearch.training.folds import TrainedPack
 from hpsearch.training.metrics import all_measures
 from hpsearch.training.threshold import find_threshold
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
@@ -39,7 +42,7 @@ class Keeper:
 
     def keep(
         self,
-        pack: Pack,
+        pack: TrainedPack,
         config: StudyConfig,
         data: TrainingData,
         completed: Mapping[int, HeldTrial],
@@ -47,7 +50,7 @@ class Keeper:
     ) -> dict[int, Kept]:
         """What is kept with trials that are still in the pack, by number: something with all of them, or with none.
 
-        With weights that are written come all measures of their epoch.
+        With weights that are written come all measures of their epoch. Of folds, both are those of the first one.
         """
         if self.run_config.keep == "none" or not completed:
             return {}
@@ -56,14 +59,9 @@ class Keeper:
 
         def write(number: int) -> Kept | None:
             if number not in kept:
-                state = pack.state(number)
-                own = state if data.body is None else head_state(config, data, state)
-                model, _ = data.trained_net(config.model)
-                logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
-                threshold = find_threshold(config.train.metric, logits_NC, data.y_val_N)
-                path = write_portrait(folder, state, config, data, completed[number].best, threshold)
-                if path is not None:
-                    kept[number] = Kept(path, all_measures(logits_NC, data.y_val_N))
+                written = write_kept(folder, pack.state(number), config, data, completed[number].best)
+                if written is not None:
+                    kept[number] = written
             return kept.get(number)
 
         goodness = self.metric.goodness
@@ -80,3 +78,15 @@ class Keeper:
                 write(each)
             return kept
         return {}
+
+
+def write_kept(
+    folder: Path, state: Mapping[str, Tensor], config: StudyConfig, data: TrainingData, best: EpochResult
+) -> Kept | None:
+    """Write the weights of a trial's best epoch, and measure them; None where they could not be written."""
+    own = state if data.body is None else head_state(config, data, state)
+    model, _ = data.trained_net(config.model)
+    logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
+    threshold = find_threshold(config.train.metric, logits_NC, data.y_val_N)
+    path = write_portrait(folder, state, config, data, best, threshold)
+    return Kept(path, all_measures(logits_NC, data.y_val_N)) if path is not None else None

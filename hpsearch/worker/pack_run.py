@@ -15,13 +15,13 @@ from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase, tell
-from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
+from hpsearch.results import EpochResult, Explosion, FoldedResult, TrialSpec, best_epoch
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror
 from hpsearch.storage import Lease, Outcome
-from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoint
 from hpsearch.training.early_stopping import stopped_early
+from hpsearch.training.folds import TrainedPack, make_pack
 from hpsearch.training.snapshot import Snapshot
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.stopping import Stop
@@ -70,7 +70,7 @@ def create_pack(
     *,
     keeps_best: bool = True,
     refills: bool = False,
-) -> Pack:
+) -> TrainedPack:
     """The pack of some trials, at its beginning or where their checkpoints are.
 
     Args:
@@ -83,7 +83,7 @@ def create_pack(
         refills: whether others may take the places of those that end.
     """
     specs, snapshots = _begun(numbers, held)
-    return Pack(config, data, specs, engine=engine, snapshots=snapshots, keeps_best=keeps_best, refills=refills)
+    return make_pack(config, data, specs, engine=engine, snapshots=snapshots, keeps_best=keeps_best, refills=refills)
 
 
 def _begun(numbers: Sequence[int], held: Mapping[int, HeldTrial]) -> tuple[list[TrialSpec], dict[int, Snapshot]]:
@@ -107,7 +107,7 @@ class PackRun:
 
     def __init__(
         self,
-        pack: Pack,
+        pack: TrainedPack,
         held: dict[int, HeldTrial],
         *,
         pruner: str,
@@ -261,7 +261,7 @@ class PackRun:
             ending = _ending(trial, reason)
             if number not in valued:
                 why = f"{trial.metric.name} gave no number in any epoch"
-                said = replace(ending, reason=why, best_epoch=None, best_acc=None)
+                said = replace(ending, reason=why, best_epoch=None, best_acc=None, folds=None)
                 outcomes.append(Outcome(trial.lease, "FAIL", None, said.as_attributes()))
                 if self.mirror:
                     self.mirror.fail(number)
@@ -297,6 +297,7 @@ def _ending(trial: HeldTrial, reason: str | None) -> TrialRecord:
         last_acc=None if trial.metric.is_accuracy else last.val_acc,
         best_acc=None if trial.metric.is_accuracy else trial.best.val_acc,
         plain_value=trial.best.plain_score,
+        folds=tuple(trial.best.folds) if isinstance(trial.best, FoldedResult) else None,
     )
 
 

@@ -106,7 +106,13 @@ class Worker:
         self.mirror: Mirror | None = None
         if needs_mirror(plan.settings):
             self.mirror = Mirror(
-                study.name, plan.config.space, plan.settings, rows, metric=self.metric, exploded_value=exploded
+                study.name,
+                plan.config.space,
+                plan.settings,
+                rows,
+                metric=self.metric,
+                exploded_value=exploded,
+                conditions=plan.conditions,
             )
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.one_structure = all(map(is_vector, plan.config.space))

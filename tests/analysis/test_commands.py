@@ -46,6 +46,7 @@ CONFIGS = [
         [],
         ["lr=log(1e-6, 1e-3)", "reg=none", "model.hidden=choice([50], [100, 20])", "train.optimizer=choice(sgd, adam)"],
     ),
+    config([], ["optimizer=choice(sgd, adam)", "dropout=uniform(0, 0.5) if optimizer=adam and model.hidden=[50]"]),
     config([], ["data.size=int(16, 32)", "model.dropout=uniform(0, 0.5)"], data__source="folder:it's"),
     config(["data.synthetic.noise=0.5", "data.synthetic.shape=[1, 4, 4]"], data__source="synthetic"),
 ]
@@ -72,6 +73,13 @@ def test_what_is_changed_is_not_searched_any_more():
     words = run_command(changed_config(plain, {"model.hidden": [200]}), "hidden-200", [])
     assert read_back(words[4:])["model"]["hidden"] == [200]
     assert "model.hidden" not in read_back(words[4:])["space"]
+
+
+def test_what_is_searched_beside_another_value_goes_with_it():
+    plain = config([], ["optimizer=choice(sgd, adam)", "dropout=uniform(0, 0.5) if optimizer=adam"])
+    beside = read_back(run_command(changed_config(plain, {"train.optimizer": "adam"}), "adam", [])[4:])["space"]
+    assert beside["model.dropout"] == {"uniform": [0.0, 0.5], "when": {"train.optimizer": "adam"}}
+    assert "model.dropout" not in read_back(run_command(changed_config(plain, {"train.optimizer": "sgd"}), "s", [])[4:])
 
 
 def test_a_range_can_be_changed_or_come_in():

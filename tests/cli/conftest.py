@@ -77,6 +77,12 @@ def command_line():
     return CommandLine
 
 
+@pytest.fixture(scope="session")
+def tiny_study():
+    """The text of a study file, for the same."""
+    return TINY_STUDY
+
+
 @pytest.fixture
 def hpsearch(tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY_STUDY)

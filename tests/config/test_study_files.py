@@ -316,7 +316,7 @@ def test_what_is_meant_is_said(tmp_path, text, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("key", ["model.class_weights", "data.folds", "train.early_stopping"])
+@pytest.mark.parametrize("key", ["model.class_weights", "data.k_folds", "train.early_stopping"])
 def test_what_is_not_there_yet_is_known(key):
     with pytest.raises(ConfigError) as caught:
         load_settings(sets=[f"{key}=1"])

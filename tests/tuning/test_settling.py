@@ -169,6 +169,7 @@ def test_a_small_search_of_several_workers_has_packs_for_all(tiny):
 def as_large_as(num_train, shape, num_classes):
     """Images as far as the rules for cores look at them: how many there are, of which shape, where."""
     return SimpleNamespace(
+        folds=(None,),
         num_train=num_train,
         shape=shape,
         num_classes=num_classes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -113,12 +113,22 @@ class DataConfig(Section):
     """What stays in one split, as a patient: a column of a csv, an array of an npz; "regex:^(.+)_" in a folder."""
     sampling: Annotated[Literal["shuffled", "balanced"], CameLater] = "shuffled"
     """shuffled: each training image once an epoch; balanced: as many of each class, rare ones several times."""
+    folds: Annotated[int | None, CameLater, Field(ge=2)] = None
+    """Cross-validation: each trial trains once on each of so many folds, and its value is the mean; or "none". data.val
+    holds nothing out then.
+    """
     limit: int | None = Field(None, ge=2)
     """Use only this many images of the training split, stratified; a folder's val/ stays whole."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws the hold-out; apart from train.seed, so that trials of different seeds see the same split."""
     synthetic: Annotated[SyntheticConfig, UsedBy("data.source", "synthetic")] = Field(default_factory=SyntheticConfig)
     """How many images of which size, where source is synthetic."""
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _none(cls, folds: Any) -> Any:
+        """TOML has no null, but a stage may want no folds where the others have some."""
+        return None if folds == "none" else folds
 
     @field_validator("val")
     @classmethod

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from hpsearch.config.fields import MAX_SEED, Section
+from hpsearch.config.fields import MAX_SEED, CameLater, Section
 
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
 
@@ -26,6 +26,10 @@ class StageConfig(Section):
     """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws the hyperparameters."""
+    repeat_best: Annotated[int, CameLater, Field(ge=0)] = 0
+    """At its end, train so many of the best trials again, with other seeds: the best mean is the winner."""
+    repeat_seeds: Annotated[int, CameLater, Field(ge=2, le=30)] = 3
+    """Other seeds of each of those."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
 

@@ -34,10 +34,10 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Line:
-    """A trial: its place on each axis, and its share of the rank (0 is the best)."""
+    """A trial: its place on each axis, None where it does without, and its share of the rank (0 is the best)."""
 
     number: int
-    places: tuple[float, ...]
+    places: tuple[float | None, ...]
     rank: float
     text: str
 
@@ -56,7 +56,7 @@ def _parallel_info(stage: StageData) -> ParallelInfo | None:
     names = [n for n in ranges if n in stage.numeric_params or (isinstance(ranges[n], Choice) and _many(ranges[n]))]
     names.sort(key=lambda name: -stage.importances.get(name, 0.0))
     finished = [t for t in stage.trials if stage.outcomes.get(t.number) == "complete" and t.value is not None]
-    finished = [t for t in finished if math.isfinite(t.value or 0.0) and all(name in t.params for name in names)]
+    finished = [t for t in finished if math.isfinite(t.value or 0.0) and any(name in t.params for name in names)]
     if len(names) < 2 or len(finished) < 2:
         return None
     finished.sort(key=lambda t: (t.value or 0.0) * (-1 if stage.maximize else 1))
@@ -65,7 +65,10 @@ def _parallel_info(stage: StageData) -> ParallelInfo | None:
     lines = [
         Line(
             t.number,
-            (*(_place(ranges[n], t.params[n]) for n in names), (value - low) / (high - low) if high > low else 0.5),
+            (
+                *(_place(ranges[n], t.params[n]) if n in t.params else None for n in names),
+                (value - low) / (high - low) if high > low else 0.5,
+            ),
             rank / len(finished),
             f"trial {t.number}: {value_text(t.value)}\n{params_text(t, chr(10))}",
         )
@@ -155,7 +158,7 @@ def _lines(lines: list[Line], name: str, look: dict[str, object]) -> go.Scatter:
     for line in lines:
         text = style.as_text(line.text).replace("\n", "<br>")
         xs += [*range(len(line.places)), None]
-        ys += [*(round(place, 4) for place in line.places), None]
+        ys += [*(None if place is None else round(place, 4) for place in line.places), None]
         texts += [*[text] * len(line.places), None]
     return go.Scatter(
         x=xs, y=ys, text=texts, name=name, mode="lines", line=look, hovertemplate="%{text}<extra></extra>"

@@ -1,0 +1,24 @@
+"""The spread of a trial over the folds of cross-validation, in words."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from hpsearch.analysis.records import trial_record
+from hpsearch.storage import Outcome, TrialRow
+from hpsearch.wording import value_text
+
+
+def spread(trial: TrialRow | Outcome) -> float | None:
+    """Standard deviation (n - 1) of its value over the folds, in its best epoch; None without folds."""
+    folds = trial_record(trial).folds or ()
+    return statistics.stdev(folds) if len(folds) > 1 and all(map(math.isfinite, folds)) else None
+
+
+def folds_text(trial: TrialRow) -> str:
+    """`5 folds: 0.9306 to 0.9722, std 0.0163`; empty without folds."""
+    std, folds = spread(trial), trial_record(trial).folds
+    if std is None or folds is None:
+        return ""
+    return f"{len(folds)} folds: {value_text(min(folds))} to {value_text(max(folds))}, std {value_text(std)}"

@@ -1,0 +1,166 @@
+"""The best trials of a stage, trained again with other seeds before a winner is named. Pure.
+
+Of many trials the one with the best score is partly the luckiest (the winner's curse): its first score, by which it was
+chosen, is too good. What the same hyperparameters give with other seeds has not been chosen by anything, so the winner
+is the one with the best mean of these, and the first score is shown beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpsearch.config.metric import Metric
+from hpsearch.results import Direction, goodness
+from hpsearch.space import Observation
+from hpsearch.wording import count_text
+
+# Quantiles of Student's t distribution for two-sided intervals of 95%, from one degree of freedom on.
+T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12,
+        2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045)  # fmt: skip
+MOST_SEEDS = len(T_95) + 1
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One trial and what it gave with other seeds; exploded trainings are counted, and have no value."""
+
+    number: int
+    first: float
+    """The value by which it was chosen."""
+    values: tuple[float, ...]
+    num_exploded: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Over the other seeds; None where all exploded."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% for the mean, by Student's t; None below two values."""
+        if self.mean is None or len(self.values) < 2:
+            return None
+        half = T_95[len(self.values) - 2] * statistics.stdev(self.values) / math.sqrt(len(self.values))
+        return self.mean - half, self.mean + half
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "trial": self.number,
+            "first": self.first,
+            "values": list(self.values),
+            "exploded": self.num_exploded,
+            "mean": self.mean,
+            "interval": list(self.interval) if self.interval is not None else None,
+        }
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """What a stage keeps of them: the trials, by what they first gave, and a value for each seed, None if it exploded.
+
+    It is written after each training, so that a stage which is stopped goes on.
+    """
+
+    num_seeds: int
+    first: Mapping[int, float]
+    """By trial."""
+    values: Mapping[int, Mapping[int, float | None]]
+    """By trial and seed."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all have been trained."""
+        return all(len(self.values.get(number, {})) >= self.num_seeds for number in self.first)
+
+    @property
+    def repeated(self) -> list[Repeated]:
+        """The trials in the order of their numbers' first values."""
+        found = []
+        for number, first in self.first.items():
+            values = list(self.values.get(number, {}).values())
+            known = tuple(value for value in values if value is not None)
+            found.append(Repeated(number, first, known, len(values) - len(known)))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """As kept with the study."""
+        return {
+            "seeds": self.num_seeds,
+            "first": {str(number): value for number, value in self.first.items()},
+            "values": {str(n): {str(seed): v for seed, v in own.items()} for n, own in self.values.items()},
+        }
+
+    def with_values(self, new: Mapping[int, Mapping[int, float | None]]) -> Repeats:
+        """With more trainings."""
+        merged = {n: {**self.values.get(n, {}), **new.get(n, {})} for n in {**self.values, **new}}
+        return replace(self, values=merged)
+
+
+def stored_repeats(stored: Any) -> Repeats | None:
+    """From what `as_dict` wrote."""
+    match stored:
+        case {"seeds": int(seeds), "first": dict(first), "values": dict(values)}:
+            try:
+                return Repeats(
+                    seeds,
+                    {int(number): float(value) for number, value in first.items()},
+                    {
+                        int(number): {int(seed): None if v is None else float(v) for seed, v in own.items()}
+                        for number, own in values.items()
+                    },
+                )
+            except (AttributeError, TypeError, ValueError):
+                return None
+    return None
+
+
+def by_mean(repeats: Repeats | None, direction: Direction) -> list[Repeated]:
+    """The trials, the best mean first: those that never exploded before all others. None before all are trained."""
+    if repeats is None or not repeats.is_whole:
+        return []
+    return sorted(repeats.repeated, key=lambda each: (each.num_exploded, -goodness(each.mean, direction)))
+
+
+def in_order_of_means(
+    observations: Sequence[Observation], repeats: Repeats | None, direction: Direction
+) -> list[Observation]:
+    """The observations of a stage, in which the trials that were trained again are in the order of their means.
+
+    They share the first scores among them, so that together they stay as far ahead of the others as they were.
+    """
+    order = by_mean(repeats, direction)
+    ranked = sorted((each.first for each in order), key=lambda value: -goodness(value, direction))
+    for position in range(len(ranked) - 2, -1, -1):  # of equal scores the lower number would be the best
+        if goodness(ranked[position], direction) <= goodness(ranked[position + 1], direction):
+            better = math.inf if direction == "maximize" else -math.inf
+            ranked[position] = math.nextafter(ranked[position + 1], better)
+    values = {each.number: value for each, value in zip(order, ranked, strict=True)}
+    return [replace(each, value=values[each.number]) if each.number in values else each for each in observations]
+
+
+def repeated_text(each: Repeated, metric: Metric) -> str:
+    """`trial 5: 0.9896 at first, again 0.9757 [0.9612, 0.9902]`."""
+    text = f"trial {each.number}: {metric.text(each.first)} at first, "
+    text += f"again {metric.text(each.mean)}" if each.mean is not None else "again none"
+    if each.interval is not None:
+        low, high = each.interval
+        text += f" [{metric.text(low)}, {metric.text(high)}]"
+    return text + (f", {each.num_exploded} exploded" if each.num_exploded else "")
+
+
+def curse_text(order: Sequence[Repeated], metric: Metric) -> str:
+    """By how much the first scores were too good, in one sentence."""
+    pairs = [(each.first, each.mean) for each in order if each.mean is not None]
+    if not pairs:
+        return "none of them was trained to the end with another seed"
+    gap = statistics.fmean(metric.goodness(first) - metric.goodness(mean) for first, mean in pairs)
+    whose = f"the first score{'s' if len(pairs) > 1 else ''} of {count_text(len(pairs), 'trial')}"
+    verb = "were" if len(pairs) > 1 else "was"
+    if gap <= 0:
+        return f"{whose} {verb} no better than other seeds give"
+    return f"{whose} {verb} {metric.text(gap)} better than other seeds give: chosen for a score, chosen for luck"
