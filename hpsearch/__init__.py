@@ -1,8 +1,8 @@
 """hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine.
 
 `train`, `coarse`, `fine` and `run` are the commands of the same names, `load` reads a study; `Objective` is the trainer
-as an Optuna objective; `trust` allows code of yours that only the database names. They are imported when first used, so
-that `import hpsearch` stays cheap.
+as an Optuna objective; `TrialEnded` ends a trial of a function of yours; `trust` allows code of yours that only the
+database names. They are imported when first used, so that `import hpsearch` stays cheap.
 """
 
 from __future__ import annotations
@@ -13,16 +13,30 @@ from hpsearch.version import __version__
 
 if TYPE_CHECKING:
     from hpsearch.config.usercode import trust
+    from hpsearch.programs.calling import TrialEnded
     from hpsearch.search.api import Stage, coarse, fine, load, train
     from hpsearch.search.objective import Objective
     from hpsearch.search.procedure import Procedure, run
 
-__all__ = ["Objective", "Procedure", "Stage", "__version__", "coarse", "fine", "load", "run", "train", "trust"]
+__all__ = [
+    "Objective",
+    "Procedure",
+    "Stage",
+    "TrialEnded",
+    "__version__",
+    "coarse",
+    "fine",
+    "load",
+    "run",
+    "train",
+    "trust",
+]
 
 _HOMES = {
     "Objective": "search.objective",
     "Procedure": "search.procedure",
     "Stage": "search.api",
+    "TrialEnded": "programs.calling",
     "coarse": "search.api",
     "fine": "search.api",
     "load": "search.api",

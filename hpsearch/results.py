@@ -50,6 +50,17 @@ class EpochResult:
         """What counts: the value of train.metric."""
         return self.val_acc if self.score is None else self.score
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is known but what counts."""
+        return math.isnan(self.lr)
+
+    @classmethod
+    def of_value(cls, number: int, epoch: int, value: float) -> EpochResult:
+        """Of a trial of which nothing is known but what counts."""
+        none = math.nan
+        return cls(number, epoch, none, none, none, none, none, none, none, value)
+
     def as_plain(self) -> dict[str, Any]:
         """As JSON, see `plain`."""
         return {name: value for name, value in plain(asdict(self)).items() if name not in OPTIONAL or value is not None}

@@ -147,6 +147,11 @@ def final_test_command(study: str, code: Sequence[str]) -> Words:
     return ["hpsearch", "test", study, *_trusts(code, study)]
 
 
+def rerun_command(study: str, number: int, code: Sequence[str]) -> Words:
+    """A trial again, with other seeds."""
+    return ["hpsearch", "rerun", study, str(number), *_trusts(code, study)]
+
+
 def changed_config(config: Plain, changes: Plain) -> dict[str, dict[str, Any]]:
     """A search like that of `config`, but for `changes` by dotted path, or by name for ranges: "space.lr".
 

@@ -35,7 +35,9 @@ ENDINGS = (
 def study_as_csv(evidence: StudyTrials) -> str:
     """A header and one row per trial; what a trial does not have is empty."""
     params, endings = list(evidence.ranges), [*ENDINGS]
-    if not evidence.metric.is_accuracy and evidence.record.kind is not None:
+    if evidence.metric.is_own:
+        endings = [*endings[:-1], attributes.LAST_SCORE]
+    elif not evidence.metric.is_accuracy and evidence.record.kind is not None:
         endings += [attributes.LAST_SCORE, attributes.BEST_ACC]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -118,6 +120,8 @@ def best_study_file(evidence: StudyTrials) -> str:
         head[0] += f", stage {stage}"
     if evidence.record.is_training:
         head.append("[data], [model] and [train] are as it was trained; [space] was not used.")
+    elif searched and config.objective is not None:
+        head.append("objective.params are what it was called with; [space] is as it was searched.")
     elif searched:
         head.append("[data], [model] and [train] are as it was trained; [space] is as it was searched.")
     else:

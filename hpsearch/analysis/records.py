@@ -6,6 +6,7 @@ Any program may have made them: what is missing, or of another type than ours, c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,6 +131,8 @@ class StageRecord:
         """What the value of a trial is, of a study of this direction. A check looks at accuracy, whatever counts."""
         if self.kind is None:
             return Metric(FOREIGN, direction)
+        if (name := self.config_value("objective", "metric")) is not None:
+            return Metric(str(name), direction, is_own=True)
         return ACCURACY if self.kind == "check" else known_metric(self.config_value("train", "metric"), direction)
 
     @property
@@ -171,7 +174,7 @@ class TrialRecord:
     last_value: float | None = None
     """That of train.metric after the last epoch."""
     last_acc: float | None = None
-    """The accuracy then, where that is another one."""
+    """The accuracy then, where that is another one; nan where there is none."""
     best_acc: float | None = None
     """The accuracy in the best epoch, where the metric is another one."""
     plain_value: float | None = None
@@ -213,7 +216,7 @@ class TrialRecord:
             attributes.COST: plain(self.cost),
             attributes.FIRST_COST: plain(self.first_cost),
             attributes.BEST_EPOCH: self.best_epoch,
-            attributes.LAST_VALUE: self.last_value if self.last_acc is None else self.last_acc,
+            attributes.LAST_VALUE: self.last_value if self.last_acc is None else _known(self.last_acc),
             attributes.LAST_SCORE: plain(self.last_value) if self.last_acc is not None else None,
             attributes.BEST_ACC: self.best_acc,
             attributes.PLAIN_VALUE: plain(self.plain_value),
@@ -352,3 +355,7 @@ def _number(stored: Any) -> float | None:
     if stored in ("nan", "inf", "-inf"):
         return float(stored)
     return float(stored) if isinstance(stored, int | float) and not isinstance(stored, bool) else None
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

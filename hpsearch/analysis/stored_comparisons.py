@@ -76,9 +76,8 @@ def _comparison(
     num_repeats: int | None,
 ) -> Comparison:
     assert first.config is not None, "a search that is compared is a stage of ours"
-    assert first.images.num_classes is not None, "a stage of ours keeps what its images are"
     config: StudyConfig = validate(StudyConfig, first.config)
-    guessing = 1 / first.images.num_classes if metric.is_accuracy else _guess(metric, first.images, searches)
+    guessing = _guess(metric, first.images, searches)
     conditional = conditions_of(config.for_stage("coarse")).clauses
     always = {name: range_ for name, range_ in config.space.items() if name not in conditional}
     pooled = [

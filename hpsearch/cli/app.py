@@ -23,6 +23,7 @@ from hpsearch.cli import (
     studyfile,
     training,
     trial,
+    wrapping,
 )
 from hpsearch.version import __version__
 
@@ -56,6 +57,7 @@ app.command()(checks.check)
 app.command()(training.train)
 app.command()(stages.coarse)
 app.command()(stages.fine)
+app.command()(wrapping.wrap)
 app.command()(procedure.run)
 app.command()(compare.compare)
 app.command()(results.status)

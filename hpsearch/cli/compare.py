@@ -81,7 +81,7 @@ def _run(plan: ComparisonPlan, settings: Settings, output: Output) -> Comparison
 
     stop = Stop()
     try:
-        db = open_search(settings.run, settings.study.data)
+        db = open_search(settings.run, settings.study)
         stream = sys.stderr if output.as_json else sys.stdout
         with make_comparison_progress(plan, stream, quiet=output.quiet) as watching, stop.on_signals():
             return run_comparison(db, plan, settings.run, watching, watching.search_finished, stop)

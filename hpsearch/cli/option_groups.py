@@ -7,6 +7,7 @@ A command declares what is its own, and takes groups: `def coarse(searched: Sear
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -94,10 +95,84 @@ class Searched(Trained):
         list[str] | None,
         typer.Option(metavar="NAME=RANGE", help="A range: 'lr=log(1e-6,1e-3)'; NAME=none takes one out. Repeatable."),
     ] = None
+    objective: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Search over a function of yours: (params, report) -> value."),
+    ] = None
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What decides: train.metric; of an objective, what its value is called."),
+    ] = None
+    direction: Annotated[
+        str | None, typer.Option(metavar="WHICH", help="Of an objective's values: maximize or minimize.")
+    ] = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether an objective of the user's is named."""
+        return self.objective is not None
 
     def flags(self, *stages: str) -> dict[str, Any]:
         """By the keys that they set; the seed also draws the hyperparameters of these stages."""
-        return {**{f"{stage}.seed": self.seed for stage in stages}, **super().flags()}
+        seeds = {f"{stage}.seed": self.seed for stage in stages}
+        own = {"objective.function": self.objective, "objective.direction": self.direction}
+        if self.objective is None:
+            return {**seeds, **own, **super().flags(), "train.metric": self.metric}
+        trained = {**super().flags(), "train.seed": None}
+        return {**seeds, **own, **trained, "objective.metric": self.metric, "objective.seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Wrapped(OptionGroup):
+    """What a search over a program searches."""
+
+    PANEL: ClassVar[str] = "What is searched"
+
+    space: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=RANGE", help="A range: 'lr=log(1e-6,1e-3)'. Repeatable.")
+    ] = None
+    direction: Annotated[str, typer.Option(metavar="WHICH", help="Which values are better: maximize or minimize.")] = (
+        "maximize"
+    )
+    file: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Read lines from this file that the program writes instead.")
+    ] = None
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="A program that says nothing for so long has failed.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws hyperparameters; and {seed}.")] = None
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: objective.explosion=3."),
+    ] = None
+
+    def of(self, words: Sequence[str], metric: str, pattern: str | None) -> Searched:
+        """The same for a program of these words."""
+        return WrappedSearch(
+            sets=self.sets,
+            seed=self.seed,
+            space=self.space,
+            program={
+                "objective.command": tuple(words),
+                "objective.metric": metric,
+                "objective.pattern": pattern,
+                "objective.direction": self.direction,
+                "objective.file": self.file,
+                "objective.timeout": self.timeout,
+                "objective.seed": self.seed,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class WrappedSearch(Searched):
+    """A search over a program. No group of options."""
+
+    program: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def flags(self, *stages: str) -> dict[str, Any]:
+        """By the keys that they set."""
+        return {**{f"{stage}.seed": self.seed for stage in stages}, **self.program}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def run_whole_procedure(
             line("then", "fine stages around what worked, until the best is inside every range and stops improving")
         return
     try:
-        db = open_search(settings.run, settings.study.data)
+        db = open_search(settings.run, settings.study)
         limits = Limits(gain, max_stages, seconds)
         with progress, stop.on_signals():
             procedure = run_procedure(

@@ -53,7 +53,7 @@ def search_coarse(
         _show_plan(plan, settings, output)
         return
     try:
-        db = open_search(settings.run, settings.study.data)
+        db = open_search(settings.run, settings.study)
         _run(db, plan, settings, output, checks=not skip_checks)
     except KeyboardInterrupt as stop:
         raise stopped(stop) from None
@@ -89,7 +89,7 @@ def search_fine(
             f"note: {source!r} is not finished ({evidence.num_finished} of {len(evidence.trials)} trials)", err=True
         )
     try:
-        db = open_search(settings.run, settings.study.data)
+        db = open_search(settings.run, settings.study)
         plan, moved = keep_stored_ranges(db, plan, settings.ranges_given)
         if moved and not output.quiet:
             typer.echo(f"note: {source!r} has gone on; {plan.name!r} keeps the ranges it started with", err=True)

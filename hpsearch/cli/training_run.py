@@ -45,7 +45,7 @@ def train_once(
         return
     start, stop = time.monotonic(), Stop()
     try:
-        db = open_search(settings.run, settings.study.data)
+        db = open_search(settings.run, settings.study)
         progress = TrainingProgress(quiet=output.quiet, as_json=output.as_json, past=lambda: _ended_epochs(db, name))
         with progress, stop.on_signals():
             run_training(db, plan, settings.run, listener=progress, stop=stop)

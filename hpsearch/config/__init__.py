@@ -1,5 +1,6 @@
 """Study files: what a search is, checked before anything starts."""
 
+from hpsearch.config.hyperparameters import canonical_name, hard_limits, is_vector
 from hpsearch.config.loading import Settings, load_settings
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, NumberRange, Range, dump_range, parse_range
 from hpsearch.config.schema import (
@@ -10,14 +11,7 @@ from hpsearch.config.schema import (
     SyntheticConfig,
     TrainConfig,
 )
-from hpsearch.config.study import (
-    StudyConfig,
-    canonical_name,
-    differences,
-    fingerprint,
-    hard_limits,
-    is_vector,
-)
+from hpsearch.config.study import StudyConfig, differences, fingerprint
 
 __all__ = [
     "Choice",

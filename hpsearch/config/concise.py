@@ -44,10 +44,12 @@ def concise(config: StudyConfig, kind: str | None = None) -> dict[str, Any]:
     other stages what is not as by default.
     """
     plain, default = config.plain(), StudyConfig().plain()
-    said: dict[str, Any] = {
-        section: {key: value for key, value in plain[section].items() if is_used(config, section, key)}
-        for section in SECTIONS
-    }
+    said: dict[str, Any] = {}
+    if config.objective is not None:
+        said["objective"] = {key: value for key, value in plain["objective"].items() if value not in (None, [], {})}
+    else:
+        for section in SECTIONS:
+            said[section] = {key: value for key, value in plain[section].items() if is_used(config, section, key)}
     unused = unused_ranges(config)
     said["space"] = {name: range_ for name, range_ in plain["space"].items() if name not in unused}
     for stage in STAGES:

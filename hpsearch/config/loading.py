@@ -14,12 +14,13 @@ from hpsearch.config.augmentation_fit import misfits
 from hpsearch.config.augmentations import AUGMENT, with_strengths
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.default_ranges import default_space
+from hpsearch.config.hyperparameters import SHORT_NAMES, name_in, resolve_path
 from hpsearch.config.messages import nearest
 from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import Range, dotted, dump_range, parse_range, parse_value
 from hpsearch.config.schema import ModelConfig, RunConfig, TrainConfig
 from hpsearch.config.secret_files import PASSWORD_FILE, SECRET_FILES, add_password, read_storage_file
-from hpsearch.config.study import SHORT_NAMES, StudyConfig, canonical_name, resolve_path, validate
+from hpsearch.config.study import StudyConfig, validate
 from hpsearch.config.usage import refuse_unused_ranges, unused_keys
 from hpsearch.config.usercode import names_in, trust
 from hpsearch.errors import ConfigError
@@ -124,7 +125,7 @@ def load_settings(
                 f"{path} is set, but space.{name} searches it.\nTake it out of the space: --space {name}=none."
             )
     if searches:
-        searched = given | {canonical_name(name) for name in (document or {}).get("space", {})}
+        searched = given | {name_in(values, name) for name in (document or {}).get("space", {})}
         refuse_unused_ranges(study, searched)
         conditions_of(study)
     used_in = study if searches else study.model_copy(update={"space": {}})
@@ -211,6 +212,8 @@ def _assign_strength(values: dict[str, Any], path: str, value: Any) -> str:
 
 def _default_space(values: Mapping[str, Any]) -> dict[str, Range]:
     """That of a document that has none, as far as it can be understood before it is validated."""
+    if values.get("objective") is not None:
+        return {}
     said = {}
     for section, key, default in (
         ("model", "name", ModelConfig().name),
@@ -233,12 +236,12 @@ def _assign_spaces(values: dict[str, Any], spaces: Sequence[str]) -> tuple[set[s
     space = values["space"] if "space" in values else _default_space(values)
     if not isinstance(space, Mapping):
         raise ConfigError(f"space takes a table of ranges, but got {space!r}.")
-    merged = {canonical_name(name): range_ for name, range_ in space.items()}
+    merged = {name_in(values, name): range_ for name, range_ in space.items()}
     for text in spaces:
         name, sign, form = text.partition("=")
         if not sign:
             raise ConfigError(f"--space {text} has no range.\nAllowed: --space 'lr=log(1e-6, 1e-3)', --space lr=none.")
-        canonical = canonical_name(name.strip())
+        canonical = name_in(values, name.strip())
         if form.strip() == "none":
             merged.pop(canonical, None)
             removed.add(canonical)

@@ -71,10 +71,10 @@ def _no_key(model: type[Section], table: str, name: str, field: FieldInfo | None
     refused = f"{key} is not a key of a study file."
     if wish := wish_of_key(key):
         return f"{refused}\n{_sentence(wish)}"
-    owner: Any = field.annotation if field is not None else model
+    owner: Any = (field and _table(field.annotation)) or model
     allowed = nearest(name, owner.model_fields)
-    tables: dict[str, Any] = {other: each.annotation for other, each in model.model_fields.items()}
-    elsewhere = [f"{other}.{name}" for other, keys in tables.items() if _is_section(keys) and name in keys.model_fields]
+    tables = {other: _table(each.annotation) for other, each in model.model_fields.items()}
+    elsewhere = [f"{other}.{name}" for other, keys in tables.items() if keys is not None and name in keys.model_fields]
     if elsewhere:
         return f"{refused} Did you mean {elsewhere[0]!r}?\n{allowed.rpartition(chr(10))[2]}"
     return f"{refused}{allowed}"
@@ -90,12 +90,14 @@ def _find(model: type[Section], location: Sequence[int | str]) -> tuple[list[str
             return names, field, tuple(location[index:])
         names.append(str(part))
         field = section.model_fields[str(part)]
-        section = field.annotation if _is_section(field.annotation) else None
+        section = _table(field.annotation)
     return names, field, ()
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def _table(annotation: Any) -> type[Section] | None:
+    """The table that a field is, or may be."""
+    kind = _bare(annotation, [])[0]
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def _shown(value: Any) -> str:
@@ -118,7 +120,7 @@ def _known(field: FieldInfo) -> list[str]:
 
 
 def _allowed(key: str, field: FieldInfo, *, finite: bool = False) -> str:
-    if _is_section(field.annotation):
+    if _table(field.annotation) is not None:
         return f"allowed: a table, as [{key}] with its keys below it"
     words = _words(field.annotation, field.metadata, finite=finite)
     if get_origin(_bare(field.annotation, [])[0]) is tuple:
@@ -181,8 +183,9 @@ def true_for_a_number(model: type[Section], values: Mapping[str, Any], prefix: s
         key = f"{prefix}.{name}" if prefix else name
         if field is not None and isinstance(value, bool) and _bare(field.annotation, [])[0] in (int, float):
             return f"{key} = {_shown(value)} is not allowed.\n{_sentence(_allowed(key, field))}"
-        if field is not None and isinstance(value, Mapping) and _is_section(field.annotation):
-            section: Any = field.annotation
-            if wrong := true_for_a_number(section, value, key):
-                return wrong
+        section = _table(field.annotation) if field is not None else None
+        if section is None or not isinstance(value, Mapping):
+            continue
+        if wrong := true_for_a_number(section, value, key):
+            return wrong
     return None

@@ -31,6 +31,8 @@ class Metric:
     name: str = "accuracy"
     """As train.metric has it; `value` for studies of other programs."""
     direction: Direction = "maximize"
+    is_own: bool = False
+    """Whether it is what an objective of the user's gives: nothing is known of it but its name."""
 
     @property
     def short(self) -> str:
@@ -40,7 +42,7 @@ class Metric:
     @property
     def column(self) -> str:
         """Of validation images, as columns and axes have it: `val_acc`."""
-        return self.name if self.name == FOREIGN else f"val_{self.short}"
+        return self.name if self._is_bare else f"val_{self.short}"
 
     @property
     def test_column(self) -> str:
@@ -50,22 +52,27 @@ class Metric:
     @property
     def label(self) -> str:
         """In words: `validation macro F1`."""
-        return self.name if self.name == FOREIGN else f"validation {LABELS.get(self.name, self.short)}"
+        return self.name if self._is_bare else f"validation {LABELS.get(self.name, self.short)}"
 
     @property
     def is_accuracy(self) -> bool:
         """Whether values are shares of images, of which a standard error and the luck of guessing are known."""
-        return self.name == "accuracy"
+        return self.name == "accuracy" and not self.is_own
 
     @property
     def is_apart(self) -> bool:
         """Whether it is drawn beside accuracy and loss, which always are."""
-        return self.name not in ("accuracy", "loss", FOREIGN)
+        return self.name not in ("accuracy", "loss") and not self._is_bare
 
     @property
     def is_share(self) -> bool:
         """Whether values lie between 0 and 1, the best one."""
-        return self.name in METRICS and self.name != "loss"
+        return self.name in METRICS and self.name != "loss" and not self.is_own
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether it has its name alone: nobody knows of which images it is, or whether of any."""
+        return self.is_own or self.name == FOREIGN
 
     def text(self, number: float) -> str:
         """A value, or a difference of values, with the digits that matter."""

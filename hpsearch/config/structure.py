@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hpsearch.config.study import SEARCHABLE, StudyConfig, canonical_name, is_vector, is_vector_key
+from hpsearch.config.hyperparameters import SEARCHABLE, canonical_name, is_vector, is_vector_key
+from hpsearch.config.study import StudyConfig
 from hpsearch.errors import EngineError
 from hpsearch.results import TrialSpec
 
@@ -25,6 +26,8 @@ def structure_key(config: StudyConfig, params: Mapping[str, Any]) -> str:
     Raises:
         ConfigError: a structural value is not allowed.
     """
+    if config.objective is not None:  # each by itself
+        return ""
     plain = config.with_params(structural(params)).plain()
     values = {
         section: {key: value for key, value in plain[section].items() if not is_vector_key(section, key)}

@@ -1,4 +1,4 @@
-"""`StudyConfig`: the whole of a study file, and the names of its hyperparameters."""
+"""`StudyConfig`: the whole of a study file."""
 
 from __future__ import annotations
 
@@ -6,129 +6,36 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
-import annotated_types
-from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_serializer, field_validator, model_validator
 
-from hpsearch.config.augmentations import AUGMENT, KINDS, limits, strength_of, with_strengths
+from hpsearch.config.augmentations import AUGMENT, KINDS, strength_of, with_strengths
 from hpsearch.config.beginnings import begun
 from hpsearch.config.default_ranges import default_space
-from hpsearch.config.fields import CameLater, Positive, Section, Vector
+from hpsearch.config.fields import CameLater, Options, Positive, Section
+from hpsearch.config.hyperparameters import OPTION, SEARCHABLE, name_in, resolve_path
 from hpsearch.config.library_recipes import filled_in
-from hpsearch.config.messages import describe, nearest, true_for_a_number
+from hpsearch.config.messages import describe, true_for_a_number
 from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import Choice, FloatRange, IntRange, Range, dump_range, parse_range, thaw
 from hpsearch.config.schema import (
     DataConfig,
     FineConfig,
     ModelConfig,
+    ObjectiveConfig,
     StageConfig,
     TrainConfig,
 )
 from hpsearch.config.schema.model import renamed
-from hpsearch.config.wishes import wish_of_key
+from hpsearch.config.schema.objective import refuse_beside, refuse_other_names
 from hpsearch.errors import ConfigError
-
-SEARCHABLE: dict[str, type[Section]] = {"train": TrainConfig, "model": ModelConfig, "data": DataConfig}
-"""Sections whose keys may be hyperparameters, in the order in which bare names are looked up."""
-
-NOT_SEARCHABLE = {
-    "data.source",
-    "data.val",
-    "data.seed",
-    "data.limit",
-    "data.folds",
-    "data.synthetic",
-    "data.options",
-    "model.options",  # as a whole; its keys are, see OPTION
-    "train.epochs",
-    "train.explosion",
-    "train.metric",
-}
-"""Keys that say what is compared or how long; a search over them would compare unlike things."""
-
-SHORT_NAMES = {"train.lr": "lr", "train.reg": "reg"}
-
-OPTION = "model.options."
-"""Before the name of an argument of the user's function: a structural hyperparameter, too."""
-
-
-def hyperparameter_paths() -> list[str]:
-    """Dotted paths of all keys that [space] may give a range."""
-    paths = [f"{section}.{key}" for section, model in SEARCHABLE.items() for key in model.model_fields]
-    return [path for path in paths if path not in NOT_SEARCHABLE] + [f"data.{AUGMENT}{kind}" for kind in KINDS]
-
-
-def resolve_path(name: str) -> str:
-    """The dotted path of a hyperparameter named in full or, where only one key is called so, by its key alone.
-
-    Raises:
-        ConfigError: no hyperparameter is called so; the message has the nearest names.
-    """
-    paths = hyperparameter_paths()
-    if name in paths or (name.startswith(OPTION) and name.removeprefix(OPTION).isidentifier()):
-        return name
-    found = [path for path in paths if path.split(".", 1)[1] == name]
-    if not found and name in KINDS:
-        return f"data.{AUGMENT}{name}"
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"space.{name}: the name is not clear. Allowed: {', '.join(found)}.")
-    wish = wish_of_key(name)
-    allowed = f"\n{wish[:1].upper()}{wish[1:]}." if wish else nearest(name, [*paths, *SHORT_NAMES.values()])
-    raise ConfigError(f"space.{name}: no hyperparameter is called {name!r}.{allowed}")
-
-
-def canonical_name(name: str) -> str:
-    """The name a hyperparameter has in a study: `lr` and `reg`, else its dotted path."""
-    path = resolve_path(name)
-    return SHORT_NAMES.get(path, path)
-
-
-def is_vector(name: str) -> bool:
-    """Whether trials may differ in this hyperparameter and still train in one pack."""
-    return is_vector_key(*resolve_path(name).split(".", 1))
-
-
-def is_vector_key(section: str, key: str) -> bool:
-    """As `is_vector`, for any key of [data], [model] and [train], searchable or not."""
-    return not key.startswith(("options.", AUGMENT)) and Vector in SEARCHABLE[section].model_fields[key].metadata
-
-
-def hard_limits(name: str) -> tuple[float | None, float | None]:
-    """What the hyperparameter can be at all, whatever was searched: (lowest, highest), None where there is no end.
-
-    An open end is moved inwards by one part in a million, so that the limit itself can be used.
-    """
-    try:
-        section, key = resolve_path(name).split(".", 1)
-    except ConfigError:
-        return None, None
-    if key.startswith("options."):
-        return None, None
-    if key.startswith(AUGMENT):
-        return limits(key.removeprefix(AUGMENT))
-    low: float | None = None
-    high: float | None = None
-    field = SEARCHABLE[section].model_fields[key]
-    metadata = [*field.metadata, *(annotated_types.Ge(1) for each in get_args(field.annotation) if each == Positive)]
-    for bound in metadata:
-        match bound:
-            case annotated_types.Ge(ge=value):
-                low = float(value)  # type: ignore[arg-type]
-            case annotated_types.Gt(gt=value):
-                low = float(value) + 1e-12  # type: ignore[arg-type]
-            case annotated_types.Le(le=value):
-                high = float(value)  # type: ignore[arg-type]
-            case annotated_types.Lt(lt=value):
-                high = float(value) * (1 - 1e-6)  # type: ignore[arg-type]
-    return low, high
 
 
 def _default_space(given: Mapping[str, Any]) -> dict[str, Range]:
     """The ranges that fit the sections that are validated already; without them, whatever is wrong there is told."""
+    if given.get("objective") is not None:  # nobody knows what it takes
+        return {}
     model, train = given.get("model", ModelConfig()), given.get("train", TrainConfig())
     plain = dict(model)
     pretrained, trains_body = has_given_weights(plain), trains_given_body(plain)
@@ -141,6 +48,8 @@ class StudyConfig(Section):
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    objective: ObjectiveConfig | None = None
+    """What a trial is in place of these three, where it is not ours: parameters have names of its own then."""
     space: dict[str, Range] = Field(default_factory=lambda given: _default_space(given))
     coarse: StageConfig = Field(default_factory=StageConfig)
     fine: FineConfig = Field(default_factory=FineConfig)
@@ -148,21 +57,26 @@ class StudyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _as_pretrained(cls, given: Any) -> Any:
-        return filled_in(begun(given)) if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        if given.get("objective") is not None:
+            refuse_beside(given, SEARCHABLE)
+            return given
+        return filled_in(begun(given))
 
     @field_validator("space", mode="before")
     @classmethod
-    def _parse_space(cls, space: Any) -> dict[str, Range]:
+    def _parse_space(cls, space: Any, info: ValidationInfo) -> dict[str, Range]:
         if not isinstance(space, Mapping):
             raise ConfigError(f"space takes a table of ranges, but got {space!r}.")
         parsed: dict[str, Range] = {}
         for name, value in space.items():
-            canonical = canonical_name(name)
+            canonical = name_in(info.data, name)
             if canonical in parsed:
                 raise ConfigError(f"space.{name}: {canonical} has a range already.")
             range_ = parse_range(name, value)
             try:
-                when = tuple((canonical_name(key), values) for key, values in range_.when)
+                when = tuple((name_in(info.data, key), values) for key, values in range_.when)
             except ConfigError as error:
                 raise ConfigError(f"the condition of space.{name}: {error}") from None
             parsed[canonical] = replace(range_, when=when) if when else range_
@@ -173,6 +87,12 @@ class StudyConfig(Section):
         return {name: dump_range(range_) for name, range_ in space.items()}
 
     @model_validator(mode="after")
+    def _placeholders_are_there(self) -> StudyConfig:
+        if self.objective is not None:
+            refuse_other_names(self.objective, self.space)
+        return self
+
+    @model_validator(mode="after")
     def _stage_settings_fit_their_keys(self) -> StudyConfig:
         for stage in ("coarse", "fine"):
             self.for_stage(stage)
@@ -180,6 +100,8 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _ranges_fit_their_keys(self) -> StudyConfig:
+        if self.objective is not None:
+            return self
         for name, range_ in self.space.items():
             ends = range_.values if isinstance(range_, Choice) else (range_.low, range_.high)
             used = [(name, end) for end in ends]
@@ -212,6 +134,9 @@ class StudyConfig(Section):
         Raises:
             ConfigError: a value is not allowed; the message names key, value and what is allowed.
         """
+        if self.objective is not None:
+            merged = Options({**self.objective.params, **params})
+            return self.model_copy(update={"objective": self.objective.model_copy(update={"params": merged})})
         sections: dict[str, dict[str, Any]] = {}
         for name, value in params.items():
             section, key = resolve_path(name).split(".", 1)
@@ -236,6 +161,8 @@ class StudyConfig(Section):
 
     def value(self, name: str) -> Any:
         """What a hyperparameter is where a trial does not say; None for an option that is not given."""
+        if self.objective is not None:
+            return self.objective.params.get(name)
         section, key = resolve_path(name).split(".", 1)
         if key.startswith("options."):
             return self.model.options.get(key.removeprefix("options."))
@@ -255,6 +182,8 @@ class StudyConfig(Section):
             ConfigError: a key under `set` is not known, or its value not allowed.
         """
         settings = self.stage(kind)
+        if self.objective is not None:
+            return self.with_params(settings.set)
         try:
             config = self.with_params(settings.set)
         except ConfigError as error:
@@ -268,7 +197,9 @@ class StudyConfig(Section):
     def plain(self) -> dict[str, Any]:
         """As JSON and TOML would hold it: plain dicts, lists, numbers and text."""
         plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
-        for section in (*SEARCHABLE, "coarse", "fine"):
+        for section in SEARCHABLE if self.objective is not None else ("objective",):
+            del plain[section]
+        for section in (name for name in (*SEARCHABLE, "coarse", "fine") if name in plain):
             own: Section = getattr(self, section)
             for key, field in type(own).model_fields.items():
                 if CameLater in field.metadata and getattr(own, key) == field.get_default(call_default_factory=True):

@@ -8,9 +8,10 @@ from typing import Any
 
 from hpsearch.config.data_sources import FUNCTION, is_user_code, parse_source
 from hpsearch.config.fields import UsedBy
+from hpsearch.config.hyperparameters import SEARCHABLE, resolve_path
 from hpsearch.config.net_names import library_form
 from hpsearch.config.ranges import Choice, FloatRange, IntRange
-from hpsearch.config.study import SEARCHABLE, StudyConfig, resolve_path
+from hpsearch.config.study import StudyConfig
 from hpsearch.errors import ConfigError
 
 STAGES = ("coarse", "fine")
@@ -47,6 +48,8 @@ def unused_keys(config: StudyConfig, given: Iterable[str]) -> list[Unused]:
             changes nothing, so there is nothing to say of it.
     """
     found: dict[str, Unused] = {}
+    if config.objective is not None:
+        return []
     for path in given:
         section, key, *_ = path.split(".")
         if section in SEARCHABLE:
@@ -69,6 +72,8 @@ def is_used(config: StudyConfig, section: str, key: str) -> bool:
 
 def unused_ranges(config: StudyConfig) -> dict[str, Unused]:
     """The hyperparameters that are searched and do nothing, by name."""
+    if config.objective is not None:
+        return {}
     found = {name: _unused(config, *_split(name), STAGES) or _never(config, name) for name in config.space}
     return {name: replace(unused, key=resolve_path(name)) for name, unused in found.items() if unused is not None}
 
@@ -110,6 +115,8 @@ def users_among(config: StudyConfig, name: str) -> tuple[str, tuple[Any, ...]] |
 
     None where no searched key decides, where all its values use it, or none does.
     """
+    if config.objective is not None:  # nobody knows what its parameters are for
+        return None
     section, key = _split(name)
     used_by = _used_by(section, key)
     if used_by is None or not isinstance(range_ := config.space.get(used_by.by), Choice):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from hpsearch.config.data_sources import PREFIXES
 from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
-KEYS = ("name", "source", "metric")
-"""Keys that may name code: model.name, data.source and train.metric, also as a range and in the `set` of a stage."""
+KEYS = ("name", "source", "metric", "function")
+"""Keys that may name code: model.name, data.source, train.metric, objective.function, also as a range and in a stage's
+`set`."""
+COMMAND = "command"
+"""In place of a module, of a program that a study calls."""
 MAX_FRAMES = 4  # of a user's traceback in a message, the innermost ones
 
 _trusted: set[str] = set()
@@ -58,15 +62,22 @@ def names_in(values: Any) -> set[str]:
 
 
 def _named(values: Any, path: tuple[str, ...]) -> Iterator[str]:
-    if isinstance(values, Mapping):
+    if path[-2:] == ("objective", "command") and values:
+        yield command_name(values)
+    elif isinstance(values, Mapping):
         for key, value in values.items():
-            if key != "options":
+            if key not in ("options", "params"):
                 yield from _named(value, path if key == "choice" else (*path, *str(key).split(".")))
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _named(value, path)
     elif isinstance(values, str) and path and path[-1] in KEYS and "options" not in path and is_user_code(values):
         yield values
+
+
+def command_name(words: Sequence[str]) -> str:
+    """What a program with its arguments is trusted by: `command:x` and a hash of them."""
+    return f"{COMMAND}:x{hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:16]}"
 
 
 def refuse_untrusted(names: Iterable[str]) -> None:
@@ -77,6 +88,11 @@ def refuse_untrusted(names: Iterable[str]) -> None:
     """
     for name in sorted(names):
         module = name.partition(":")[0]
+        if module == COMMAND and name not in _trusted:
+            raise RefusedError(
+                f"a program ({name}) is named by the database, not by you, so it is not started.\n"
+                f"See what it is with hpsearch best STUDY -f toml; if it is yours, allow it: --trust {name}."
+            )
         if not {name, module} & _trusted:
             raise RefusedError(
                 f"the code {name!r} is named by the database, not by you, so it is not imported.\n"

@@ -109,7 +109,7 @@ def coarse(
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
     settings = python_settings(config, _stage_flags("coarse", trials, epochs, sampler, storage, sets), space)
-    db = open_search(settings.run, settings.study.data)
+    db = open_search(settings.run, settings.study)
     tell(settings.notes, listener)
     evidence = run_stage(db, plan_coarse(settings, name), settings.run, listener=listener, checks=not skip_checks)
     return Stage(db, evidence)
@@ -173,7 +173,7 @@ def train(
         raise ConfigError(f"seeds = {seeds} is not allowed.\nAllowed: a whole number from 1 on.")
     flags = {"train.epochs": epochs, "run.storage": storage, **(sets or {})}
     settings = python_settings(config, flags, searches=False)
-    db = open_search(settings.run, settings.study.data)
+    db = open_search(settings.run, settings.study)
     return Stage(db, run_training(db, plan_training(settings.study, name, seeds), settings.run, listener=listener))
 
 

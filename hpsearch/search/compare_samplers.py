@@ -123,9 +123,11 @@ def run_comparison(
     """
     listener = listener or SearchListener()
     searches = list(plan.searches())
-    images = read_images(searches[0], run, listener)
+    images = None
+    if plan.config.objective is None:
+        images = read_images(searches[0], run, listener)
     for search in searches:
-        if search.repeat == 0:
+        if search.repeat == 0 and images is not None:
             validate_plan(search, images)
     for search in searches:
         run_stage(db, search, run, listener=listener, stop=stop, images=images, checks=False)

@@ -90,7 +90,7 @@ def run(
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
     settings = python_settings(config, {"run.storage": storage, **(sets or {})}, space)
-    db = open_search(settings.run, settings.study.data)
+    db = open_search(settings.run, settings.study)
     tell(settings.notes, listener)
     limits = Limits(gain, max_stages, seconds)
     return run_procedure(db, settings, name=name, limits=limits, checks=checks, listener=listener)
@@ -122,10 +122,12 @@ def run_procedure(
     plan = first_plan(settings, name)
     while True:
         start = time.monotonic()
-        data_config = plan.trial_config.data
-        if data_config not in images:
-            images[data_config] = read_images(plan, settings.run, listener)
-        data = images[data_config]
+        data = None
+        if plan.config.objective is None:
+            data_config = plan.trial_config.data
+            if data_config not in images:
+                images[data_config] = read_images(plan, settings.run, listener)
+            data = images[data_config]
         share = share_of_stage(len(walked), limits.max_stages)
         until = start + share * (deadline - start) if deadline is not None else None
         try:
@@ -138,7 +140,7 @@ def run_procedure(
         walked.append(evidence)
         summaries.append(stage_summary(evidence, seconds=seconds))
         time_is_up = deadline is not None and _next_seconds(evidence, seconds, settings) > deadline - time.monotonic()
-        decisions.append(decide(summaries, data.num_val, limits, time_is_up=time_is_up))
+        decisions.append(decide(summaries, data.num_val if data is not None else 0, limits, time_is_up=time_is_up))
         listener.stage_decided(summaries[-1], decisions[-1])
         if decisions[-1].ending == "nothing":
             best_or_refuse(evidence)

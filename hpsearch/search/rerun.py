@@ -16,10 +16,13 @@ from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult, plain
-from hpsearch.search.stored_trials import Training, images_of, retrain, stored_trial
-from hpsearch.stages.opening import changed_code, versions
+from hpsearch.search.program_rerun import call_again, recorded_values
+from hpsearch.search.stored_trials import Training, begun_trial, images_of, retrain, stored_trial
+from hpsearch.stages.opening import changed_code, stored_plan, versions
+from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, read_epochs
 from hpsearch.training.images import as_trained
 
@@ -123,6 +126,9 @@ def rerun(
         ConfigError, RefusedError: see `stored_trial` and `images_of`.
     """
     evidence = read_study(db, study)
+    plan = stored_plan(evidence.study)
+    if plan.config.objective is not None:
+        return _rerun_program(evidence, plan, number, run, num_seeds, seed_ended)
     stored = stored_trial(evidence, number)
     data = as_trained(stored.config, images_of(stored, run, progress), run)
     recorded = read_epochs(db, stored.study, [number]).get(number, [])
@@ -143,6 +149,34 @@ def rerun(
         comparison=compare(recorded, trainings[0].results),
         best_gap=best_gap(evidence),
         other_versions=_other_versions(evidence.record.versions) | changed_code(stored.study),
+        metric=evidence.metric,
+    )
+
+
+def _rerun_program(
+    evidence: StudyTrials,
+    plan: StagePlan,
+    number: int,
+    run: RunConfig,
+    num_seeds: int,
+    seed_ended: Callable[[Training], None] | None,
+) -> Rerun:
+    """As `rerun`, of an [objective]."""
+    trial = begun_trial(evidence, plan, number)
+    refuse_untrusted(names_in(plan.config.plain()))
+    recorded = recorded_values(trial)
+    trainings = call_again(plan, trial, evidence.metric, run, num_seeds, seed_ended)
+    epoch = trial_record(trial).epoch
+    again = [result for result in trainings[0].results if epoch is None or result.epoch <= epoch]
+    return Rerun(
+        study=evidence.study.name,
+        number=number,
+        recorded=recorded,
+        recorded_explosion=trial_record(trial).explosion,
+        trainings=tuple(trainings),
+        comparison=compare(recorded, again),
+        best_gap=best_gap(evidence),
+        other_versions=_other_versions(evidence.record.versions) | changed_code(evidence.study),
         metric=evidence.metric,
     )
 
@@ -182,6 +216,8 @@ def _difference(old: float, new: float) -> float:
 
 def _follows(old: EpochResult, new: EpochResult) -> bool:
     tolerance = FIRST_ROUNDING if old.epoch == 1 else ROUNDING
+    if old.is_bare:
+        return math.isclose(old.val_score, new.val_score, rel_tol=tolerance)
     return all(
         math.isclose(before, after, rel_tol=tolerance)
         for before, after in ((old.cost, new.cost), (old.val_loss, new.val_loss))

@@ -15,7 +15,7 @@ import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.config import DataConfig, RunConfig
+from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.catalog import is_present
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.device_start import start_device
@@ -28,6 +28,7 @@ from hpsearch.phases import phase
 from hpsearch.runtime import resolve_device
 from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
+from hpsearch.search.program_run import preview_program_stage, run_program_stage
 from hpsearch.search.repeated_best import repeat_best
 from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
@@ -52,7 +53,7 @@ from hpsearch.worker.stopping import Stop
 from hpsearch.worker.worker import Worker
 
 
-def open_search(run: RunConfig, data: DataConfig) -> Database:
+def open_search(run: RunConfig, study: StudyConfig) -> Database:
     """The storage of a search, made if it is not there, after a look at devices and images that are named.
 
     Raises:
@@ -62,8 +63,9 @@ def open_search(run: RunConfig, data: DataConfig) -> Database:
             is read or written then.
     """
     check_devices(run)
-    refuse_missing(data)
-    start_device(resolve_device(_on_this_process_device(run).device))
+    if study.objective is None:
+        refuse_missing(study.data)
+        start_device(resolve_device(_on_this_process_device(run).device))
     with phase("database"):
         return open_database(run.storage, create=True)
 
@@ -116,6 +118,8 @@ def run_stage(
         Stopped: a stop was asked for; what is finished is kept.
     """
     listener, stop = listener or SearchListener(), stop or Stop()
+    if plan.config.objective is not None:
+        return run_program_stage(db, plan, run, listener, stop)
     listener.planned(plan)
     run = _on_this_process_device(run)
     if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
@@ -170,6 +174,8 @@ def preview_stage(
         ConfigError, DataError: as `run_stage`.
     """
     listener = listener or SearchListener()
+    if plan.config.objective is not None and plan.problem is None:
+        return preview_program_stage(plan, run, listener)
     unknown = plan.problem
     if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
         unknown = f"the images of {plan.config.data.source} are not here yet"

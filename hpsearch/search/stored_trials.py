@@ -20,6 +20,7 @@ from hpsearch.datasets.images import Progress
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.opening import stored_plan
+from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import StudyRow, TrialRow
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.folds import make_pack
@@ -71,16 +72,21 @@ class Training:
     state: Mapping[str, Tensor] | None
     metric: Metric = ACCURACY
     """What counts."""
+    returned: float | None = None
+    """By an objective of the user's: its value, whatever it reported on the way."""
 
     @property
     def best(self) -> EpochResult | None:
-        """Its best epoch; None if it exploded."""
-        return best_epoch(self.results, self.metric.direction) if self.explosion is None else None
+        """Its best epoch; None if it exploded, or reported none."""
+        if self.explosion is not None or not self.results:
+            return None
+        return best_epoch(self.results, self.metric.direction)
 
     @property
     def value(self) -> float | None:
         """The value that a stage would give it: that of train.metric in its best epoch; None if it exploded."""
         value = self.best.val_score if self.best is not None else None
+        value = value if self.returned is None else self.returned
         return None if value is None or math.isnan(value) else value
 
 
@@ -103,6 +109,21 @@ def find_trial(evidence: StudyTrials, number: int) -> StoredTrial:
         RefusedError: the study is no stage of a search of ours, or nobody has begun the trial.
     """
     plan = stored_plan(evidence.study)
+    trial = begun_trial(evidence, plan, number)
+    if plan.config.objective is not None:
+        raise RefusedError(
+            f"{evidence.study.name!r} searched over {plan.config.objective.name}, which is not ours to train."
+            f"\nIts best values: hpsearch best {evidence.study.name} -f toml; again with other seeds: hpsearch rerun."
+        )
+    return StoredTrial(evidence.study, trial, plan.trial_config.with_params(trial.params))
+
+
+def begun_trial(evidence: StudyTrials, plan: StagePlan, number: int) -> TrialRow:
+    """A trial of a stage of ours that was begun once.
+
+    Raises:
+        ConfigError, RefusedError: as `find_trial`.
+    """
     if plan.kind not in SEARCHES:
         raise RefusedError(
             f"{evidence.study.name!r} is a study of the kind {plan.kind!r}, so its trials are no results of a search.\n"
@@ -113,7 +134,7 @@ def find_trial(evidence: StudyTrials, number: int) -> StoredTrial:
         raise ConfigError(f"{evidence.study.name!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     if trial.state == "WAITING":
         raise RefusedError(f"trial {number} of {evidence.study.name!r} has not been trained yet.")
-    return StoredTrial(evidence.study, trial, plan.trial_config.with_params(trial.params))
+    return trial
 
 
 def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = None) -> TrainingData:

@@ -63,7 +63,7 @@ class ImagesInfo(Protocol):
         """Of the validation images, how many are of the most frequent class."""
 
 
-def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+def open_stage(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRow:
     """The study of a plan: found again if it is the same search, else created with all its trials WAITING.
 
     A study that grows gets those that it lacks.
@@ -71,7 +71,7 @@ def open_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
     Args:
         db: an open database with its schema.
         plan: what is asked for.
-        images: the data it trains on; their fingerprint is part of the search's identity.
+        images: the data it trains on; their fingerprint is part of the search's identity. None for an [objective].
 
     Raises:
         RefusedError: a study of that name is another search; the message lists the differences.
@@ -100,7 +100,7 @@ def _with_present_path(db: Database, study: StudyRow, plan: StagePlan) -> StudyR
     return replace(study, attrs={**study.attrs, **attrs})
 
 
-def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
+def find_stage(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRow:
     """The study of a plan that is in the storage.
 
     Raises:
@@ -114,7 +114,7 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
             f"the study {plan.name!r} in {db.url} was not made by hpsearch.\nGive this search another name: --name."
         )
     if not is_same_search(study, plan, images):
-        lines = differences(stored, plan.identity(images.fingerprint))
+        lines = differences(stored, plan.identity(fingerprint_of(images)))
         raise RefusedError(
             f"the study {plan.name!r} in {db.url} is another search: {'; '.join(lines)}.\n"
             "Give this one another name (--name NAME), or repeat the command that made it."
@@ -122,22 +122,23 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
     return study
 
 
-def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo) -> bool:
+def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo | None) -> bool:
     """Whether a study of ours was made from this plan and these images.
 
     A data.source may have been stored with more than one spelling of a path; it is compared as it is written now.
     """
     record = stage_record(study)
-    if record.fingerprint == plan.fingerprint(images.fingerprint):
+    if record.fingerprint == plan.fingerprint(fingerprint_of(images)):
         return True
     stored = dict(record.identity or {})
     if source := (stored.get("data") or {}).get("source"):
         stored["data"] = {**stored["data"], "source": one_spelling(source)}
-    return not differences(stored, plan.identity(images.fingerprint))
+    return not differences(stored, plan.identity(fingerprint_of(images)))
 
 
-def _create(db: Database, plan: StagePlan, images: ImagesInfo) -> StudyRow:
-    direction = metric_of(plan.config.train.metric).direction
+def _create(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRow:
+    objective = plan.config.objective
+    direction = metric_of(plan.config.train.metric).direction if objective is None else objective.direction
     return create_stage(db, plan.name, direction, stage_attributes(plan, images), plan.space, _new_trials(plan))
 
 
@@ -158,26 +159,36 @@ def stored_precision(db: Database, name: str) -> str | None:
     return stored_plan(study).config.train.precision if stage_record(study).config is not None else None
 
 
-def stage_attributes(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
+def stage_attributes(plan: StagePlan, images: ImagesInfo | None) -> dict[str, Any]:
     """What the study of a plan keeps from its creation on."""
+    dataset = {attributes.DATASET: _kept(plan, images)} if images is not None else {}
     return {
         attributes.STAGE: plan.kind,
         attributes.CONFIG: plan.config.plain(),
-        attributes.IDENTITY: plan.identity(images.fingerprint),
-        attributes.FINGERPRINT: plan.fingerprint(images.fingerprint),
+        attributes.IDENTITY: plan.identity(fingerprint_of(images)),
+        attributes.FINGERPRINT: plan.fingerprint(fingerprint_of(images)),
         attributes.PROVENANCE: plan.provenance(),
-        attributes.DATASET: {
-            "shape": list(images.shape),
-            "classes": images.num_classes,
-            "fingerprint": images.fingerprint,
-            "train": images.num_train,
-            "val": images.num_val,
-            "largest": images.largest_share,
-            "test": has_test_split(plan.config.data),
-        },
+        **dataset,
         attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
         **plan.own_attributes(),
     }
+
+
+def _kept(plan: StagePlan, images: ImagesInfo) -> dict[str, Any]:
+    return {
+        "shape": list(images.shape),
+        "classes": images.num_classes,
+        "fingerprint": images.fingerprint,
+        "train": images.num_train,
+        "val": images.num_val,
+        "largest": images.largest_share,
+        "test": has_test_split(plan.config.data),
+    }
+
+
+def fingerprint_of(images: ImagesInfo | None) -> str:
+    """Of the images of a stage, if it has any."""
+    return images.fingerprint if images is not None else ""
 
 
 def versions() -> dict[str, str]:

@@ -99,11 +99,17 @@ class StagePlan:
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
         """All that decides what this stage finds; two plans of one identity are the same search."""
         plain = identified(self.config.plain())
+        if self.config.objective is not None:
+            what = {section: plain[section] for section in ("objective", "space")}
+        else:
+            what = {
+                "images": data_fingerprint,
+                **{section: plain[section] for section in ("data", "model", "train", "space")},
+            }
         return {
             "stage": self.kind,
             "from": self.source,
-            "images": data_fingerprint,
-            **{section: plain[section] for section in ("data", "model", "train", "space")},
+            **what,
             self.kind: {key: value for key, value in plain[self.kind].items() if key not in AFTERWARDS},
         }
 
@@ -260,9 +266,10 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         )
     if not any(observation.value is not None for observation in evidence.observations):
         raise RefusedError(_nothing_finished(evidence))
+    own = settings.study.objective is not None
+    limits = _no_limits if own else hard_limits
     changes = {
-        change.param: change
-        for change in narrow(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
+        change.param: change for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
     }
     for param in settings.ranges_removed:
         changes.pop(param, None)
@@ -274,7 +281,9 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     config, problem, unused = settings.study, None, {}
     searched = stored_space(evidence.record)
     try:
-        space = _named_as_hyperparameters(source, {param: change.new for param, change in changes.items()})
+        space = {param: change.new for param, change in changes.items()}
+        if not own:
+            space = _named_as_hyperparameters(source, space)
         space = {
             param: _under_condition(range_, searched.get(param)) if param not in settings.ranges_given else range_
             for param, range_ in space.items()
@@ -294,12 +303,19 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
 
 
+def _no_limits(_name: str) -> tuple[float | None, float | None]:
+    """Nobody knows what a parameter of the user's own can be."""
+    return None, None
+
+
 def stored_space(record: StageRecord) -> dict[str, Range]:
     """The ranges of a study of ours, with their conditions, which its trials do not say; of another one, none."""
     stored = record.config_value("space")
     if not isinstance(stored, Mapping):
         return {}
-    config: StudyConfig = validate(StudyConfig, {"space": stored})
+    objective = record.config_value("objective")
+    own = {"objective": objective} if isinstance(objective, Mapping) else {}
+    config: StudyConfig = validate(StudyConfig, {**own, "space": stored})
     return config.space
 
 

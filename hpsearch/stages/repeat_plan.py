@@ -57,6 +57,8 @@ class RepeatPlan(StagePlan):
     def identity(self, data_fingerprint: str) -> dict[str, Any]:
         """All that decides what this search finds."""
         plain = identified(self.config.plain())
+        if self.config.objective is not None:
+            return {"stage": KIND, "from": None, **{name: plain[name] for name in ("objective", "space", "coarse")}}
         sections = {section: plain[section] for section in ("data", "model", "train", "space", "coarse")}
         return {"stage": KIND, "from": None, "images": data_fingerprint, **sections}
 

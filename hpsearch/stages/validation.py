@@ -27,13 +27,7 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         RefusedError: the plan names code of the user's that is not trusted.
     """
     refuse_untrusted(names_in(plan.config.plain()))
-    if plan.settings.pruner != "none":  # or Optuna would be imported for nothing
-        make_pruner(plan.settings)
-    if plan.settings.sampler == "gp" and plan.settings.trials > MAX_GP_TRIALS:
-        raise ConfigError(
-            f"{plan.kind}.trials = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000)."
-            f"\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
-        )
+    validate_proposals(plan)
     config = plan.trial_config
     refuse_undefined(config, metric_of(config.train.metric), data)
     structural = {name: range_ for name, range_ in plan.config.space.items() if not is_vector(name)}
@@ -43,3 +37,18 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         varied = config.with_params(params)
         make = build_initialized if has_given_weights(dict(varied.model)) else build
         make(varied.model, data.shape, data.num_classes, varied.train.seed)
+
+
+def validate_proposals(plan: StagePlan) -> None:
+    """Whether there are such a sampler and pruner, and they can do what is asked for.
+
+    Raises:
+        ConfigError: not so.
+    """
+    if plan.settings.pruner != "none":  # or Optuna would be imported for nothing
+        make_pruner(plan.settings)
+    if plan.settings.sampler == "gp" and plan.settings.trials > MAX_GP_TRIALS:
+        raise ConfigError(
+            f"{plan.kind}.trials = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000)."
+            f"\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
+        )

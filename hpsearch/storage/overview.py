@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hpsearch.storage.database import Database
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.studies import list_studies
-from hpsearch.storage.tables import hpsearch_epochs, trial_user_attributes, trial_values, trials
+from hpsearch.storage.tables import trial_intermediate_values, trial_user_attributes, trial_values, trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,11 @@ def count_exploded(db: Database, key: str, mark: str) -> dict[int, Counter[State
 
 
 def count_epochs(db: Database, study: StudyRow) -> int:
-    """How many epochs the trials of a study have reported, all together."""
+    """How many values the trials of a study have reported, all together: one an epoch."""
     query = (
         sa.select(sa.func.count())
-        .select_from(hpsearch_epochs)
-        .join(trials, trials.c.trial_id == hpsearch_epochs.c.trial_id)
+        .select_from(trial_intermediate_values)
+        .join(trials, trials.c.trial_id == trial_intermediate_values.c.trial_id)
         .where(trials.c.study_id == study.study_id)
     )
     with db.read() as connection:

@@ -143,7 +143,8 @@ class Queue:
     def record(self, results: Sequence[tuple[Lease, EpochResult]]) -> list[Lease]:
         """Write the epochs of a pack and renew its leases; the leases that were lost, whose epochs are not written.
 
-        The intermediate value of step `epoch` is that of train.metric, which our own table does not repeat.
+        The intermediate value of step `epoch` is what counts, which our own table does not repeat; where that is all
+        that is known, it has no row there.
         """
         assert all(lease.number == result.number for lease, result in results)
         with self.db.write() as connection:
@@ -153,7 +154,11 @@ class Queue:
                 connection,
                 hpsearch_epochs,
                 ["trial_id", "epoch"],
-                [{"trial_id": i, **{name: getattr(result, name) for name in EPOCH_COLUMNS}} for i, result in kept],
+                [
+                    {"trial_id": i, **{name: getattr(result, name) for name in EPOCH_COLUMNS}}
+                    for i, result in kept
+                    if not result.is_bare
+                ],
             )
             intermediate = [_intermediate_row(i, result.epoch, result.val_score) for i, result in kept]
             upsert(connection, trial_intermediate_values, ["trial_id", "step"], intermediate)

@@ -15,6 +15,8 @@ from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import find_study, open_database
 from hpsearch.training.images import load_images
 from hpsearch.worker.database_waits import insist
+from hpsearch.worker.program_worker import ProgramWorker
+from hpsearch.worker.stage_worker import StageWorker
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.worker import Worker
 
@@ -56,6 +58,11 @@ def join_stage(
     try:
         plan = stored_plan(row)
         refuse_untrusted(names_in(plan.config.plain()))
+        if plan.config.objective is not None:
+            joined: StageWorker = ProgramWorker(db, row, plan, run, listener, stop)
+            joined.on_tick = on_tick or joined.on_tick
+            joined.run()
+            return
         with phase("images"):
             data = images_of(plan, run)
         run = run.model_copy(update={"device": str(data.x_train_NCHW.device)})

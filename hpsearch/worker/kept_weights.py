@@ -19,7 +19,8 @@ from hpsearch.training.folds import TrainedPack
 from hpsearch.training.metrics import all_measures
 from hpsearch.training.threshold import find_threshold
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
-from hpsearch.worker.pack_run import HeldTrial, Kept
+from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.pack_run import Kept
 from hpsearch.worker.writer import Writer
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import StudyConfig
-from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase, tell
-from hpsearch.results import EpochResult, Explosion, FoldedResult, TrialSpec, best_epoch
+from hpsearch.results import EpochResult, Explosion, FoldedResult, TrialSpec
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror
-from hpsearch.storage import Lease, Outcome
+from hpsearch.storage import Outcome
 from hpsearch.training.checkpoints import Checkpoint
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.folds import TrainedPack, make_pack
 from hpsearch.training.snapshot import Snapshot
 from hpsearch.worker.checkpoint_writer import Checkpointer
+from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.writer import Writer
 
@@ -38,27 +38,6 @@ class Kept:
     """With its weights."""
     measures: Mapping[str, float]
     """Of its best epoch, by name."""
-
-
-@dataclass
-class HeldTrial:
-    """A trial in this worker's hands."""
-
-    lease: Lease
-    results: list[EpochResult] = field(default_factory=list)
-    checkpoint: Checkpoint | None = None
-    metric: Metric = ACCURACY
-    """What counts."""
-
-    @property
-    def best(self) -> EpochResult:
-        """Its best epoch, the earliest among equals."""
-        return best_epoch(self.results, self.metric.direction)
-
-    @property
-    def value(self) -> float:
-        """That of its best epoch; nan where the metric has never given a number."""
-        return self.best.val_score
 
 
 def create_pack(

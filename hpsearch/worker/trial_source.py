@@ -5,18 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.config.structure import group
 from hpsearch.results import TrialSpec
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import BEGUN, Mirror, needs_mirror
 from hpsearch.storage import Queue, read_trials
-from hpsearch.training import group
-from hpsearch.training.checkpoints import Checkpoints
-from hpsearch.worker.pack_run import HeldTrial
+from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.writer import Writer
+
+if TYPE_CHECKING:
+    from hpsearch.training.checkpoints import Checkpoint
+
+
+class Resumed(Protocol):
+    """Where trials go on that were begun before."""
+
+    def load(self, number: int) -> Checkpoint | None:
+        """The checkpoint of a trial; None without any."""
+
+
+class NothingResumed:
+    """Of trials that keep what they need themselves, or nothing."""
+
+    def load(self, number: int) -> None:
+        """None."""
 
 
 class TrialSource:
@@ -36,7 +52,7 @@ class TrialSource:
         self,
         queue: Queue,
         writer: Writer,
-        checkpoints: Checkpoints,
+        checkpoints: Resumed,
         plan: StagePlan,
         mirror: Mirror | None,
         insist: Callable[[Callable[[], Any]], Any],

@@ -6,13 +6,12 @@ not finished go back to the queue, with their checkpoints.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hpsearch.analysis.records import stage_record
+from typing_extensions import override
+
 from hpsearch.analysis.study_trials import best_trial, direction_of
 from hpsearch.config import RunConfig, StudyConfig, is_vector
 from hpsearch.config.metric import metric_of
@@ -20,18 +19,14 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, RefusedError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase
-from hpsearch.stages.listener import Listener, as_finished, standing
+from hpsearch.stages.listener import Listener, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.storage import (
     Database,
     Outcome,
-    Queue,
-    StorageAwayError,
     StudyRow,
-    find_study,
-    new_worker_id,
     read_trials,
 )
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
@@ -39,16 +34,15 @@ from hpsearch.training.device_memory import free_memory, is_out_of_memory
 from hpsearch.training.images import images_key, load_images
 from hpsearch.training.metric_limits import exploded_value
 from hpsearch.tuning.workload import choose_width
-from hpsearch.worker import spool
 from hpsearch.worker.checkpoint_writer import Checkpointer
-from hpsearch.worker.database_waits import Answer, insist
 from hpsearch.worker.failures import Failures, PoisonedDeviceError, failure_of, first_line, is_poisoned
+from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.kept_weights import Keeper
-from hpsearch.worker.pack_run import HeldTrial, PackRun, create_pack
+from hpsearch.worker.pack_run import PackRun, create_pack
 from hpsearch.worker.resumption import resumption
+from hpsearch.worker.stage_worker import StageWorker
 from hpsearch.worker.stopping import Stop
-from hpsearch.worker.trial_source import TrialSource, packs_of
-from hpsearch.worker.writer import Lost, Writer, Written
+from hpsearch.worker.trial_source import packs_of
 
 MAX_POISONED = 2  # processes that a trial may poison before it fails
 WORST_SKEW = 30.0  # seconds between two clocks that are not worth a word
@@ -58,7 +52,7 @@ QUICK_PATIENCE = 5.0  # seconds that a worker which was stopped waits for a data
 log = get_logger(__name__)
 
 
-class Worker:
+class Worker(StageWorker):
     """Works on one stage until no trial is left to take.
 
     Args:
@@ -84,8 +78,7 @@ class Worker:
         *,
         workers: int | None = None,
     ) -> None:
-        self.db, self.study, self.plan, self.run_config = db, study, plan, run
-        self.listener, self.stop = listener or Listener(), stop or Stop()
+        super().__init__(db, study, plan, run, listener, stop)
         self.metric = metric_of(plan.config.train.metric)
         if self.metric.direction != (made := direction_of(study)):
             raise RefusedError(
@@ -94,13 +87,12 @@ class Worker:
             )
         exploded = exploded_value(plan.trial_config, self.metric, data)
         self.exploded_value = exploded
-        self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
-        self.spool_folder = Path(run.artifact_dir) / "spool"
         folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
         self.keeps_best = run.keep != "none"
         self.checkpoints = Checkpoints(
             Path(run.artifact_dir) / "checkpoints", folder, needs_best=self.keeps_best, direction=made
         )
+        self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror: Mirror | None = None
@@ -117,10 +109,7 @@ class Worker:
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.one_structure = all(map(is_vector, plan.config.space))
         self.images = {images_key(plan.trial_config): data}
-        self.held: dict[int, HeldTrial] = {}
         self.failures = Failures(plan.config.space)
-        self.on_tick: Callable[[], None] = lambda: None
-        """Called every few seconds, in another thread."""
         self.keeper = Keeper(db, study, run, best_trial(rows, made), self.metric)
         self.started = standing(
             study.name,
@@ -133,65 +122,7 @@ class Worker:
             metric=self.metric,
         )
 
-    def run(self) -> None:
-        """Work until every trial of the stage has ended, here or in other workers' hands.
-
-        Raises:
-            HpsearchError: the same error ended trials several times running.
-            PoisonedDeviceError: this process cannot use its device any more.
-            KeyboardInterrupt: passed on, after unfinished trials went back to the queue; `Stopped` if asked for.
-        """
-        self.listener.stage_started(self.started)
-        self._insist(lambda: spool.recover(self.db, self.spool_folder))
-        self._insist(self.queue.release_dead)
-        self.begun_at = self._insist(self.db.read_now)
-        if abs(skew := time.time() - self.begun_at) > WORST_SKEW:
-            self.listener.note(
-                f"this machine's clock is {skew:+.0f} s off the database's: leases go by the database's, "
-                "but the times shown of trials may be wrong"
-            )
-        self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
-        self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
-        self.source = TrialSource(
-            self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist, self.metric
-        )
-        patience: dict[str, float] = {"patience": QUICK_PATIENCE}
-        try:
-            self._work_until_done()
-            patience = {}
-        finally:
-            try:
-                self._give_back()
-            finally:  # whatever becomes of them, what is finished is written, or it is said that it is not
-                self.writer.close(**patience)
-            self._hear_news()
-            self.checkpointer.close()
-
-    def _work_until_done(self) -> None:
-        while True:
-            self.stop.raise_if_requested()
-            self.held = {}
-            with phase("trials"):
-                self.source.take_trials(self.held, self.width)
-            if self.held:
-                self._train_held()
-                continue
-            while not self.writer.wait(STOP_SECONDS):  # the database may be away
-                self.stop.raise_if_requested()
-            self._hear_news()
-            if not self._insist(self.source.wait_for_others):
-                return
-
-    def _tick(self) -> None:
-        """Whether somebody asked all workers of the stage to stop since this one began."""
-        asked_at = stage_record(find_study(self.db, self.study.name)).stop_asked_at
-        if asked_at is not None and asked_at > self.begun_at:
-            self.stop.request()
-        self.on_tick()
-
-    def _insist(self, call: Callable[[], Answer]) -> Answer:
-        return insist(call, self.listener.note, self.stop)
-
+    @override
     def _train_held(self) -> None:
         """Train the trials in hand."""
         resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
@@ -296,30 +227,18 @@ class Worker:
         log.info("trials %s failed\n%s", [o.lease.number for o in outcomes], failure.traceback)
         self.failures.add(first_line(error), len(outcomes), config, error)
 
-    def _give_back(self) -> None:
-        """Trials that are not finished wait again, for whoever is next."""
-        if not (leases := [trial.lease for trial in self.held.values()]):
-            return
-        self.writer.let_go(leases)
-        self.checkpointer.flush()  # whoever takes them next finds all of it
-        if self.writer.flush(QUICK_PATIENCE):  # else it may be locked, and would keep us for a minute
-            with contextlib.suppress(StorageAwayError):
-                self.queue.release(leases)
-                return
-        self.listener.note("database away: the trials go back to the queue when their leases run out")
+    @override
+    def _forget(self, number: int) -> None:
+        self.current.forget([number])
 
-    def _hear_news(self) -> None:
-        """Tell the listener what the writer has brought into the database, or has found lost."""
-        for news in self.writer.news():
-            match news:
-                case Written(outcome, num_finished):
-                    self._tell(outcome, num_finished)
-                case Lost(lease):
-                    self.listener.note(f"lease lost, result discarded: trial {lease.number}")
-                    if (trial := self.held.get(lease.number)) is not None and trial.lease == lease:
-                        self.current.forget([lease.number])
+    @override
+    def _over(self, number: int) -> None:
+        self.checkpointer.remove(number)
 
-    def _tell(self, outcome: Outcome, num_finished: int) -> None:
-        self.checkpointer.remove(outcome.lease.number)
-        event = as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs, self.metric)
-        self.listener.trial_finished(event)
+    @override
+    def _at_rest(self) -> None:
+        self.checkpointer.flush()
+
+    @override
+    def _close(self) -> None:
+        self.checkpointer.close()

@@ -17,7 +17,7 @@ from hpsearch.config import (
 )
 from hpsearch.config.augmentations import AUGMENTATIONS
 from hpsearch.config.fields import Known
-from hpsearch.config.study import canonical_name, hyperparameter_paths
+from hpsearch.config.hyperparameters import canonical_name, hyperparameter_paths
 from hpsearch.config.template import commented_study_file
 from hpsearch.config.wishes import VALUES, wish_of_key, wish_of_value
 from hpsearch.errors import ConfigError

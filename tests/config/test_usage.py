@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from hpsearch.cli.app import app
 from hpsearch.config import ModelConfig, StudyConfig, TrainConfig, load_settings, usercode
 from hpsearch.config.fields import UsedBy
+from hpsearch.config.hyperparameters import SEARCHABLE
 from hpsearch.config.schema import MODELS
-from hpsearch.config.study import SEARCHABLE
 from hpsearch.config.template import commented_study_file
 from hpsearch.config.usage import is_used, unused_ranges
 from hpsearch.errors import ConfigError

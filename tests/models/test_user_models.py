@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hpsearch.config import StudyConfig, load_settings, usercode
-from hpsearch.config.study import canonical_name, is_vector, validate
+from hpsearch.config.hyperparameters import canonical_name, is_vector
+from hpsearch.config.study import validate
 from hpsearch.config.template import commented_study_file
 from hpsearch.config.usercode import UserCodeError, names_in, source_hashes, trust
 from hpsearch.datasets.device import TrainingData

@@ -21,7 +21,8 @@ from hpsearch.stages.pruners import make_pruner
 from hpsearch.storage import Lease, TrialRow
 from hpsearch.training import PackReport
 from hpsearch.training.early_stopping import stopped_early
-from hpsearch.worker.pack_run import HeldTrial, PackRun
+from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.pack_run import PackRun
 from hpsearch.worker.stopping import Stop
 
 

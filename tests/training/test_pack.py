@@ -9,7 +9,7 @@ import torch
 from plain_training import make_config, make_data
 
 from hpsearch.config import StudyConfig
-from hpsearch.config.study import hyperparameter_paths, is_vector
+from hpsearch.config.hyperparameters import hyperparameter_paths, is_vector
 from hpsearch.errors import ConfigError, EngineError
 from hpsearch.models import build
 from hpsearch.results import TrialSpec

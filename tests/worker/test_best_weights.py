@@ -16,7 +16,7 @@ from hpsearch.storage import find_study
 from hpsearch.storage.leases import lock_free
 from hpsearch.training.images import load_images
 from hpsearch.worker.best_weights import announce_portrait, load_portrait
-from hpsearch.worker.pack_run import HeldTrial
+from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.trial_source import TrialSource
 
 

@@ -6,6 +6,7 @@ keys are structural: they change the program or its shapes.
 
 from hpsearch.config.schema.data import CsvConfig, DataConfig, SyntheticConfig
 from hpsearch.config.schema.model import MODELS, ModelConfig
+from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.config.schema.run import RunConfig
 from hpsearch.config.schema.stage import SAMPLERS, FineConfig, StageConfig
 from hpsearch.config.schema.train import TrainConfig
@@ -17,6 +18,7 @@ __all__ = [
     "DataConfig",
     "FineConfig",
     "ModelConfig",
+    "ObjectiveConfig",
     "RunConfig",
     "StageConfig",
     "SyntheticConfig",

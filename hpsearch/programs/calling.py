@@ -1,0 +1,78 @@
+"""How the user's function is called: with its parameters, `report`, and whatever else it has an argument for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpsearch.config.schema.objective import GIVEN
+from hpsearch.config.usercode import UserCodeError
+from hpsearch.errors import HpsearchError
+from hpsearch.programs.messages import Task
+
+Report = Callable[..., None]
+ALLOWED = f"Allowed: def objective(params, report), which returns a number; and by name: {', '.join(GIVEN)}."
+
+
+class TrialEnded(HpsearchError):  # noqa: N818 - no error, as optuna.TrialPruned is none
+    """Raised by `report` in a trial that is to end: it was pruned, exploded, or the work is stopped.
+
+    Let it pass, or raise it again after cleaning up.
+    """
+
+
+def refuse_other_forms(name: str, function: Callable[..., Any]) -> None:
+    """Whether it can be called as trials are.
+
+    Raises:
+        UserCodeError: it takes too few arguments, or others that nobody gives.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin: nobody knows
+        return
+    try:
+        signature.bind({}, _nobody, **_given(function, Task(0)))
+    except TypeError as error:
+        raise UserCodeError(f"{name} cannot be called as objective(params, report): {error}.\n{ALLOWED}") from None
+
+
+def call(name: str, function: Callable[..., Any], task: Task, report: Report) -> float:
+    """The value of a trial.
+
+    Raises:
+        UserCodeError: it is no number.
+        BaseException: whatever the function raises.
+    """
+    value = function(dict(task.params), report, **_given(function, task))
+    try:
+        if isinstance(value, bool) or value is None:
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserCodeError(f"{name} returned {_shown(value)}, not a number.\n{ALLOWED}") from None
+
+
+def _given(function: Callable[..., Any], task: Task) -> dict[str, Any]:
+    """What the function wants to know, by the names of its arguments."""
+    named: Mapping[str, Any] = inspect.signature(function).parameters
+    offered = {
+        "epochs": task.epochs,
+        "seed": task.seed,
+        "device": task.device,
+        "checkpoint": Path(task.checkpoint),
+        "trial": task.number,
+    }
+    first_two = list(named)[:2]
+    return {name: value for name, value in offered.items() if name in named and name not in first_two}
+
+
+def _nobody(_value: float, _epoch: int | None = None) -> None:
+    """In place of `report`."""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."

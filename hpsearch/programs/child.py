@@ -1,0 +1,129 @@
+"""The process in which the user's code runs, one trial after the other; `programs.program` is its other end.
+
+It leads a group of processes, to which all belong that the code starts, and ends with the worker, whatever ended that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+
+from hpsearch.config import usercode
+from hpsearch.config.schema.objective import ObjectiveConfig
+from hpsearch.errors import HpsearchError
+from hpsearch.programs import messages
+from hpsearch.programs.calling import Report, TrialEnded, call, refuse_other_forms
+from hpsearch.programs.command import run_command
+from hpsearch.programs.messages import Answer, Broken, Ended, Left, Ready, Reported, Task, Unready, send
+
+MAX_TRACEBACK = 4000  # characters, the last ones
+
+
+def main(received: int, sent: int) -> None:
+    """Be told the objective, and then trials, until nobody tells any more."""
+    with os.fdopen(received, "rb") as lines:
+        first = json.loads(lines.readline())
+        usercode.trust(*filter(None, first["trusted"].split(",")))
+        try:
+            objective = _loaded(ObjectiveConfig.model_validate(first["objective"]))
+        except HpsearchError as error:
+            send(sent, Unready(str(error)))
+            return
+        send(sent, Ready())
+        inbox: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
+        threading.Thread(target=_listen, args=(lines, inbox), daemon=True).start()
+        while isinstance(task := inbox.get(), Task):
+            with _printing_to(task.output):
+                outcome = _run(objective, task, _Reporter(inbox, sent))
+            send(sent, outcome)
+
+
+def _loaded(objective: ObjectiveConfig) -> Callable[[Task, Report], float]:
+    name = objective.function
+    if name is None:
+        return lambda task, report: run_command(objective, task, report)
+    function = usercode.load(name)
+    refuse_other_forms(name, function)
+    return lambda task, report: call(name, function, task, report)
+
+
+def _listen(lines: Iterator[bytes], inbox: queue.SimpleQueue[messages.Message]) -> None:
+    """Hear the worker also while the code runs: without one, nobody wants to know any more."""
+    for line in lines:
+        inbox.put(messages.read(line))
+    os.killpg(0, signal.SIGKILL)
+
+
+class _Reporter:
+    """What the function calls as `report(value, epoch)`."""
+
+    def __init__(self, inbox: queue.SimpleQueue[messages.Message], sent: int) -> None:
+        self._inbox, self._sent = inbox, sent
+        self._epoch = 0
+        self._why = ""
+
+    def __call__(self, value: float, epoch: int | None = None) -> None:
+        """Tell a value; the epochs count from 1 by themselves where none is given.
+
+        Raises:
+            TrialEnded: the trial is to end.
+        """
+        if not self._why:
+            self._epoch = self._epoch + 1 if epoch is None else int(epoch)
+            send(self._sent, Reported(float(value), self._epoch))
+            answer = self._inbox.get()
+            self._why = answer.why if isinstance(answer, Answer) else "stopped"
+        if self._why:
+            raise TrialEnded(f"the trial is to end: {self._why}")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial was told to end."""
+        return bool(self._why)
+
+
+def _run(objective: Callable[[Task, Report], float], task: Task, report: _Reporter) -> Ended | Broken | Left:
+    try:
+        value = objective(task, report)
+    except BaseException as error:  # sys.exit of a script is no end of ours
+        if report.is_over:
+            return Left()
+        cause = error if not isinstance(error, usercode.UserCodeError) or error.__cause__ is None else error.__cause__
+        lines = str(cause).strip().splitlines()
+        if isinstance(cause, HpsearchError):  # in our words
+            return Broken(lines[0].rstrip("."), "\n".join(lines[1:]))
+        said = f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+        return Broken(said, "".join(traceback.format_exception(cause))[-MAX_TRACEBACK:])
+    return Left() if report.is_over else Ended(value)
+
+
+@contextlib.contextmanager
+def _printing_to(path: str) -> Iterator[None]:
+    """What is printed meanwhile, by whatever code, goes to the end of a file; without one, nowhere."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    target = os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        for descriptor in (1, 2):
+            os.dup2(target, descriptor)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        for descriptor, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, descriptor)
+            os.close(before)
+        os.close(target)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,113 @@
+"""What a worker and the process that runs the user's code say to each other: JSON, a line each, through two pipes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hpsearch.results import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One trial, as the user's code is told of it."""
+
+    number: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """By the names of the space, with those that are not searched."""
+    epochs: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    checkpoint: str = ""
+    """A folder of the trial, which later attempts find as this one left it."""
+    output: str = ""
+    """A file for what is printed; what is there stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The user's code is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """It is not, or not as it should be."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A value on the way; the code waits for an `Answer`."""
+
+    value: float
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The trial's value."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The trial raised."""
+
+    reason: str
+    """In one line."""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The trial ended because it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To a `Reported`."""
+
+    why: str = ""
+    """Why the trial is to end; empty: it goes on."""
+
+
+Message = Task | Ready | Unready | Reported | Ended | Broken | Left | Answer
+KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Task, Ready, Unready, Reported, Ended, Broken, Left, Answer)
+}
+
+
+def written(message: Message) -> bytes:
+    """As a line."""
+    return json.dumps([type(message).__name__, plain(asdict(message))]).encode() + b"\n"
+
+
+def read(line: bytes | str) -> Message:
+    """From such a line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    kind, values = json.loads(line)
+    if "value" in values:
+        values["value"] = float(values["value"])
+    found: Message = KINDS[kind](**values)
+    return found
+
+
+def send(descriptor: int, message: Message) -> None:
+    """Write a message, all of it."""
+    data = memoryview(written(message))
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def is_number(value: float) -> bool:
+    """Whether it is one that trials can be compared by."""
+    return math.isfinite(value)

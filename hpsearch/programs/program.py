@@ -1,0 +1,145 @@
+"""The user's code, from outside: a process that is told trials, says what they gave, and can be ended at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+
+from hpsearch.config.schema.objective import ObjectiveConfig
+from hpsearch.config.usercode import trusted
+from hpsearch.programs import messages
+from hpsearch.programs.messages import Answer, Broken, Ended, Left, Message, Ready, Reported, Task, Unready
+
+GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL
+START_SECONDS = 120.0  # for the imports of the user's code
+
+
+class Program:
+    """Runs one trial at a time; its process serves for many, and there is a new one where that ended.
+
+    Args:
+        objective: what it runs; a function must be trusted by this process.
+    """
+
+    def __init__(self, objective: ObjectiveConfig) -> None:
+        self._objective = objective
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sent = self._received = -1
+        self._left = b""
+        self._events: deque[Message] = deque()
+
+    def start(self) -> None:
+        """Have the code imported, unless it is.
+
+        Raises:
+            UnreadyError: it cannot be.
+        """
+        if self._process is not None:
+            return
+        self._open()
+        until = time.monotonic() + START_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            match self._next(left):
+                case Ready():
+                    return
+                case Unready(why):
+                    self.end()
+                    raise UnreadyError(why)
+                case Broken(reason):
+                    raise UnreadyError(f"{self._objective.name}: importing it ended the process: {reason}.")
+        self.end()
+        raise UnreadyError(f"{self._objective.name}: importing it takes more than {START_SECONDS:g} s.")
+
+    def begin(self, task: Task) -> None:
+        """Start a trial; `next` tells what becomes of it."""
+        self.start()
+        with contextlib.suppress(BrokenPipeError):  # `next` will find out
+            messages.send(self._sent, task)
+
+    def answer(self, why: str = "") -> None:
+        """To a `Reported`: go on; or end, and why."""
+        with contextlib.suppress(BrokenPipeError):
+            messages.send(self._sent, Answer(why))
+
+    def next(self, seconds: float) -> Reported | Ended | Broken | Left | None:
+        """What the trial says within this time; a process that is gone has broken it."""
+        found = self._next(seconds)
+        return found if isinstance(found, Reported | Ended | Broken | Left) else None
+
+    def end(self) -> None:
+        """End the process, and all that it has started."""
+        if self._process is None:
+            return
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signum)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_SECONDS)
+                if signum == signal.SIGTERM and self._has_group():
+                    continue
+                break
+        self._close()
+
+    def _has_group(self) -> bool:
+        """Whether some process that it has started is still there."""
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def _open(self) -> None:
+        received, theirs = os.pipe()
+        ours, sent = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hpsearch.programs.child", str(ours), str(theirs)],
+                pass_fds=(ours, theirs),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        self._received, self._sent, self._left = received, sent, b""
+        first = {"objective": self._objective.model_dump(mode="json"), "trusted": trusted()}
+        with contextlib.suppress(BrokenPipeError):
+            os.write(sent, json.dumps(first).encode() + b"\n")
+
+    def _next(self, seconds: float) -> Message | None:
+        if not self._events:
+            self._hear(seconds)
+        return self._events.popleft() if self._events else None
+
+    def _hear(self, seconds: float) -> None:
+        ready, _, _ = select.select([self._received], [], [], max(0.0, seconds))
+        if not ready:
+            return
+        chunk = os.read(self._received, 2**16)
+        if not chunk:
+            assert self._process is not None
+            code = self._process.wait()
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            self._close()
+            self._events.append(Broken(f"its process ended with {how}"))
+            return
+        *lines, self._left = (self._left + chunk).split(b"\n")
+        self._events += [messages.read(line) for line in lines]
+
+    def _close(self) -> None:
+        for descriptor in (self._received, self._sent):
+            os.close(descriptor)
+        self._process, self._sent, self._received = None, -1, -1
+        self._events.clear()
+
+
+class UnreadyError(Exception):
+    """The user's code is not there, or not as it should be; the message is for people."""

@@ -1,0 +1,92 @@
+"""A trial of an [objective] called again: whether it follows what it reported, and how much the seed alone moves it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hpsearch.config import RunConfig
+from hpsearch.config.metric import Metric
+from hpsearch.errors import ConfigError, HpsearchError
+from hpsearch.programs.messages import Broken, Ended, Reported, Task, is_number
+from hpsearch.programs.program import Program, UnreadyError
+from hpsearch.results import EpochResult, Explosion
+from hpsearch.runtime import resolve_device
+from hpsearch.search.program_run import objective_of
+from hpsearch.search.stored_trials import Training
+from hpsearch.stages.plan import StagePlan
+from hpsearch.storage import TrialRow
+
+LOOK_SECONDS = 0.5
+
+
+def call_again(
+    plan: StagePlan,
+    trial: TrialRow,
+    metric: Metric,
+    run: RunConfig,
+    num_seeds: int,
+    seed_ended: Callable[[Training], None] | None,
+) -> list[Training]:
+    """Trainings with the stage's seed and those that follow, each in a folder of its own that is removed.
+
+    Raises:
+        ConfigError: the code cannot be imported.
+        HpsearchError: it raises.
+    """
+    objective = objective_of(plan)
+    program = Program(objective)
+    trainings = []
+    try:
+        program.start()
+        for seed in range(objective.seed, objective.seed + num_seeds):
+            with tempfile.TemporaryDirectory(prefix="hpsearch-rerun-") as folder:
+                task = Task(
+                    number=trial.number,
+                    params={**objective.params, **trial.params},
+                    epochs=plan.settings.epochs,
+                    seed=seed,
+                    device=str(resolve_device(run.device)),
+                    checkpoint=folder,
+                    output=str(Path(folder) / "output.txt"),
+                )
+                trainings.append(_training(program, task, metric))
+            if seed_ended is not None:
+                seed_ended(trainings[-1])
+    except UnreadyError as error:
+        raise ConfigError(str(error)) from None
+    finally:
+        program.end()
+    return trainings
+
+
+def recorded_values(trial: TrialRow) -> list[EpochResult]:
+    """What it reported then."""
+    return [EpochResult.of_value(trial.number, epoch, value) for epoch, value in sorted(trial.intermediate.items())]
+
+
+def _training(program: Program, task: Task, metric: Metric) -> Training:
+    program.begin(task)
+    results: list[EpochResult] = []
+    while True:
+        match program.next(LOOK_SECONDS):
+            case Reported(value, epoch):
+                program.answer()
+                if not is_number(value):
+                    return _exploded(program, task, results, value, epoch, metric)
+                results.append(EpochResult.of_value(task.number, epoch, value))
+            case Ended(value):
+                if not is_number(value):
+                    return _exploded(program, task, results, value, len(results) + 1, metric)
+                return Training(task.seed, results, None, {}, metric, value)
+            case Broken(reason, trace):
+                raise HpsearchError(f"seed {task.seed}: {reason}.\n{trace}".rstrip())
+
+
+def _exploded(
+    program: Program, task: Task, results: list[EpochResult], value: float, epoch: int, metric: Metric
+) -> Training:
+    program.end()
+    first = results[0].val_score if results else value
+    return Training(task.seed, results, Explosion(task.number, epoch, 0, value, first), None, metric)

@@ -1,0 +1,117 @@
+"""A stage of an [objective]: no images, no checks, no packs; the user's code is looked at, and workers call it."""
+
+from __future__ import annotations
+
+from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.config import RunConfig
+from hpsearch.config.schema import ObjectiveConfig
+from hpsearch.config.usercode import names_in, refuse_untrusted
+from hpsearch.errors import ConfigError
+from hpsearch.fleet.fleet import Fleet
+from hpsearch.fleet.processes import ProcessLauncher, start_server
+from hpsearch.programs.program import Program, UnreadyError
+from hpsearch.runtime import resolve_device
+from hpsearch.search.listener import SearchListener
+from hpsearch.stages.opening import changed_code, open_stage
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import num_trials
+from hpsearch.stages.time_budget import as_fitted_before
+from hpsearch.stages.validation import validate_proposals
+from hpsearch.storage import Database, count_states
+from hpsearch.tuning.settling import Settled
+from hpsearch.worker.program_worker import ProgramWorker
+from hpsearch.worker.stopping import Stop
+
+
+def run_program_stage(
+    db: Database, plan: StagePlan, run: RunConfig, listener: SearchListener, stop: Stop
+) -> StudyTrials:
+    """Create or resume a stage and work on it until its budget is spent.
+
+    Raises:
+        ConfigError: the code cannot be imported or called as trials are; nothing is written then.
+        RefusedError: a study of that name is another search, or names code that is not trusted.
+        Stopped: a stop was asked for; what is finished is kept.
+    """
+    listener.planned(plan)
+    devices = devices_of(run)
+    if len(devices) > 1:
+        start_server()
+    plan = as_fitted_before(db, plan)
+    look_at(plan, listener)
+    study = open_stage(db, plan, None)
+    for module, (then, now) in changed_code(study).items():
+        listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
+    counts = count_states(db, study)
+    if counts["WAITING"] + counts["RUNNING"] == 0:
+        return read_study(db, plan.name)
+    if run.fleet == "ray":
+        _run_on_ray(db, plan, run, listener, stop)
+    elif len(devices) == 1:
+        ProgramWorker(db, study, plan, run.model_copy(update={"device": devices[0]}), listener, stop).run()
+    else:
+        launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
+        Fleet(db, study, run, launcher, len(devices), listener, stop).run()
+    return read_study(db, plan.name)
+
+
+def look_at(plan: StagePlan, listener: SearchListener) -> None:
+    """Have the code imported once, where it does not disturb.
+
+    Raises:
+        ConfigError: it cannot be, or cannot be called as trials are; pruner and sampler do not fit.
+        RefusedError: it is not trusted.
+    """
+    refuse_untrusted(names_in(plan.config.plain()))
+    validate_proposals(plan)
+    if plan.settings.repeat_best:
+        raise ConfigError(
+            f"{plan.kind}.repeat_best = {plan.settings.repeat_best} is not for an objective of yours yet.\n"
+            "Allowed: 0; hpsearch rerun STUDY N calls a trial again with other seeds."
+        )
+    listener.checking("the objective")
+    program = Program(objective_of(plan))
+    try:
+        program.start()
+    except UnreadyError as error:
+        raise ConfigError(str(error)) from None
+    finally:
+        program.end()
+
+
+def objective_of(plan: StagePlan) -> ObjectiveConfig:
+    """What its trials call."""
+    objective = plan.trial_config.objective
+    assert objective is not None, "a stage of our own has no objective"
+    return objective
+
+
+def devices_of(run: RunConfig) -> tuple[str, ...]:
+    """Of the workers, one each: as asked for, else one worker."""
+    asked = run.devices or ((run.device,) if run.device != "auto" else ())
+    workers = run.workers or max(1, len(asked))
+    named = [str(resolve_device(name)) for name in asked or ("auto",)]
+    return tuple(named[place % len(named)] for place in range(workers))
+
+
+def preview_program_stage(plan: StagePlan, run: RunConfig, listener: SearchListener) -> Settled:
+    """What a stage would do; nobody knows how long that takes."""
+    look_at(plan, listener)
+    name = objective_of(plan).name
+    trials = num_trials(plan.config.space, plan.settings)
+    unknown = f"nobody knows how long a trial of {name} takes"
+    return Settled(plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown)
+
+
+def _run_on_ray(db: Database, plan: StagePlan, run: RunConfig, listener: SearchListener, stop: Stop) -> None:
+    from hpsearch.fleet.ray import cluster
+    from hpsearch.fleet.ray.launcher import RayLauncher
+
+    study = read_study(db, plan.name).study
+    counts = count_states(db, study)
+    run = run.model_copy(update={"device": "auto"}) if run.device == "cuda" else run  # the GPUs are elsewhere
+    with cluster.connected(run.ray_address):
+        demand = cluster.choose_demand(run, cluster.nodes())
+        num_open = counts["WAITING"] + counts["RUNNING"]
+        workers = cluster.choose_workers(run.workers, demand, cluster.nodes(), num_open)
+        Fleet(db, study, run, RayLauncher(db, study.name, run, demand), workers, listener, stop).run()

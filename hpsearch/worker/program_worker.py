@@ -1,0 +1,283 @@
+"""A worker whose trials are calls of the user's own code: one at a time, in a process that can be ended."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from typing_extensions import override
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.records import TrialRecord, stage_record
+from hpsearch.analysis.study_trials import best_trial, direction_of
+from hpsearch.config import RunConfig
+from hpsearch.config.schema import ObjectiveConfig
+from hpsearch.errors import RefusedError
+from hpsearch.phases import phase, tell
+from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task, is_number
+from hpsearch.programs.program import Program, UnreadyError
+from hpsearch.results import EpochResult, goodness
+from hpsearch.runtime import resolve_device
+from hpsearch.stages.listener import Listener, standing
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import Mirror, needs_mirror
+from hpsearch.storage import Database, Outcome, StudyRow, read_trials
+from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.program_failures import ProgramFailures
+from hpsearch.worker.stage_worker import StageWorker
+from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
+from hpsearch.worker.trial_source import NothingResumed
+
+LOOK_SECONDS = 0.2  # between two looks at leases and stops while the code says nothing
+LEAVE_SECONDS = 10.0  # for a trial that was told to end, until its process is ended
+
+
+class ProgramWorker(StageWorker):
+    """Works on one stage of an [objective] until no trial is left to take.
+
+    Args: as of `StageWorker`.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        study: StudyRow,
+        plan: StagePlan,
+        run: RunConfig,
+        listener: Listener | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        super().__init__(db, study, plan, run, listener, stop)
+        objective = plan.trial_config.objective
+        assert objective is not None, "a stage of our own has no program"
+        self.objective: ObjectiveConfig = objective
+        self.direction = direction_of(study)
+        self.metric = stage_record(study).metric(self.direction)
+        self.folders = trial_folders(plan, study, run)
+        self.checkpoints = NothingResumed()
+        rows = self._insist(lambda: read_trials(db, study))
+        self.num_trials = len(rows)
+        self.mirror = None
+        if needs_mirror(plan.settings):
+            self.mirror = Mirror(
+                study.name, plan.config.space, plan.settings, rows, metric=self.metric, conditions=plan.conditions
+            )
+        self.worst: float | None = None
+        """Value so far: what samplers that need one are told of an explosion."""
+        for row in rows:
+            self._note_value(row.value if row.state == "COMPLETE" else None)
+        best = best_trial(rows, self.direction)
+        self.best = (best.number, best.value) if best is not None else None
+        self.width = 1
+        self.failures = ProgramFailures(any(row.state == "COMPLETE" for row in rows))
+        self.program = Program(objective)
+        self.device = str(resolve_device(run.device))
+        self.started = standing(
+            study.name, rows, plan.settings.epochs, engine="program", width=1, device=self.device, metric=self.metric
+        )
+
+    @override
+    def run(self) -> None:
+        try:
+            with phase("imports"):
+                self.program.start()
+            super().run()
+        except UnreadyError as error:
+            raise RefusedError(str(error)) from None
+        finally:
+            self.program.end()
+
+    @override
+    def _train_held(self) -> None:
+        for trial in list(self.held.values()):
+            if trial.lease.attempt > 1 and any(self._folder(trial).glob("checkpoint/*")):
+                self.listener.note(f"trial {trial.lease.number} goes on from its checkpoint")
+        with phase("trials"):
+            self.source.propose_params(self.held, self.held)
+        for number in list(self.held):
+            self._run_trial(number)
+            self._hear_news()
+
+    def _run_trial(self, number: int) -> None:
+        """One trial to its end, however it ends."""
+        trial = self.held[number]
+        began = heard = time.monotonic()
+        self.program.begin(self._task(trial))
+        asked_at: float | None = None
+        while True:
+            event = self.program.next(LOOK_SECONDS)
+            self._hear_news()
+            if number not in self.held:  # another worker's now
+                self.program.end()
+                return
+            match event:
+                case Reported():
+                    heard = time.monotonic()
+                    tell("first epoch")
+                    if (ending := self._hear(trial, event)) is not None:
+                        self._leave(ending)
+                        self._end(number, ending)
+                        return
+                    if self.stop.requested is not None:
+                        self._leave(self._outcome(trial, "stopped"))
+                        self.stop.raise_if_requested()
+                    self.program.answer()
+                case Ended(value):
+                    self._complete(trial, value)
+                    return
+                case Broken(reason, trace):
+                    self._fail_trial(trial, reason, trace)
+                    return
+                case Left():  # it raised our exception without having been told to
+                    self._fail_trial(trial, "TrialEnded was raised by the objective itself", "")
+                    return
+            self.stop.epoch_seconds = time.monotonic() - began
+            if self.stop.requested is not None:
+                asked_at = asked_at or time.monotonic()
+                if time.monotonic() - asked_at > DRAIN_SECONDS:
+                    self.program.end()
+                    self.stop.raise_if_requested()
+            limit = self.objective.timeout
+            if limit is not None and time.monotonic() - heard > limit:
+                self.program.end()
+                self._fail_trial(trial, f"no word for {limit:g} s (objective.timeout)", "")
+                return
+
+    def _task(self, trial: HeldTrial) -> Task:
+        folder = self._folder(trial)
+        checkpoint = folder / "checkpoint"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        return Task(
+            number=trial.lease.number,
+            params={**self.objective.params, **trial.lease.params},
+            epochs=self.plan.settings.epochs,
+            seed=self.objective.seed,
+            device=self.device,
+            checkpoint=str(checkpoint.absolute()),
+            output=str((folder / "output.txt").absolute()),
+        )
+
+    def _folder(self, trial: HeldTrial) -> Path:
+        return self.folders / str(trial.lease.number)
+
+    def _hear(self, trial: HeldTrial, said: Reported) -> Outcome | None:
+        """Take in a value; how the trial is to end, None where it goes on."""
+        number, value = trial.lease.number, said.value
+        first = trial.results[0].val_score if trial.results else value
+        if self._has_exploded(value, first):
+            attrs = TrialRecord(attributes.EXPLODED, said.epoch, cost=value, first_cost=first).as_attributes()
+            return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
+        result = EpochResult.of_value(number, said.epoch, value)
+        trial.results.append(result)
+        self.writer.record([(trial.lease, result)])
+        self.listener.measured([result])
+        self.listener.epoch_finished(1)
+        if self.mirror is not None and self.mirror.report(number, said.epoch, value):
+            return self._outcome(trial, self.plan.settings.pruner)
+        return None
+
+    def _has_exploded(self, value: float, first: float) -> bool:
+        if not is_number(value):
+            return True
+        factor = self.objective.explosion
+        return factor is not None and self.direction == "minimize" and value > factor * max(abs(first), 1e-12)
+
+    def _outcome(self, trial: HeldTrial, reason: str) -> Outcome:
+        """The end of a trial that the pruner stops."""
+        values = [result.val_score for result in trial.results]
+        best = max(values, key=lambda value: goodness(value, self.direction))
+        attrs = TrialRecord(reason, trial.results[-1].epoch, last_value=values[-1], last_acc=math.nan).as_attributes()
+        return Outcome(trial.lease, "PRUNED", best, attrs)
+
+    def _leave(self, ending: Outcome) -> None:
+        """Have the code end the trial; its process goes where it does not."""
+        reason = ending.attrs.get(attributes.REASON, "stopped")
+        self.program.answer(str(reason))
+        until = time.monotonic() + LEAVE_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            event = self.program.next(left)
+            if isinstance(event, Reported):  # it goes on regardless
+                break
+            if event is not None:
+                return
+        self.program.end()
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        """A trial is over without a value of its own."""
+        exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
+        if self.mirror is not None:
+            if exploded and self.worst is not None:
+                self.mirror.exploded_value = self.worst
+            self.mirror.finish(number, None, exploded=exploded)
+        self._finish(outcome)
+
+    def _complete(self, trial: HeldTrial, value: float) -> None:
+        number = trial.lease.number
+        if not is_number(value):
+            epoch = trial.results[-1].epoch if trial.results else 1
+            first = trial.results[0].val_score if trial.results else value
+            attrs = TrialRecord(attributes.EXPLODED, epoch, cost=value, first_cost=first).as_attributes()
+            self._end(number, Outcome(trial.lease, "PRUNED", None, attrs, (epoch, value)))
+            return
+        record = TrialRecord(last_value=value, last_acc=math.nan)
+        if trial.results:
+            record = replace(record, best_epoch=trial.best.epoch, last_value=trial.results[-1].val_score)
+        if self.mirror is not None:
+            self.mirror.finish(number, value)
+        self._note_value(value)
+        self.failures.clear()
+        self._keep_folders(number, value)
+        self._finish(Outcome(trial.lease, "COMPLETE", value, record.as_attributes()))
+
+    def _fail_trial(self, trial: HeldTrial, reason: str, trace: str) -> None:
+        number = trial.lease.number
+        attrs = TrialRecord(reason, traceback=trace or None).as_attributes()
+        if self.mirror is not None:
+            self.mirror.fail(number)
+        self._finish(Outcome(trial.lease, "FAIL", None, attrs))
+        self.failures.add(reason, self._folder(trial) / "output.txt")
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.writer.finish([outcome])
+        del self.held[outcome.lease.number]
+        if outcome.state != "COMPLETE":
+            shutil.rmtree(self.folders / str(outcome.lease.number) / "checkpoint", ignore_errors=True)
+
+    def _keep_folders(self, number: int, value: float) -> None:
+        """Checkpoints that nobody goes on from are removed: with run.keep = best, all but the best trial's."""
+        keep = self.run_config.keep
+        if keep == "all":
+            return
+        gone = [number]
+        if keep == "best":
+            better = self.best is None or goodness(value, self.direction) > goodness(self.best[1], self.direction)
+            if better:
+                gone = [self.best[0]] if self.best is not None else []
+                self.best = (number, value)
+        for each in gone:
+            shutil.rmtree(self.folders / str(each) / "checkpoint", ignore_errors=True)
+
+    def _note_value(self, value: float | None) -> None:
+        if value is not None and math.isfinite(value):
+            known = goodness(self.worst, self.direction) if self.worst is not None else math.inf
+            if goodness(value, self.direction) < known:
+                self.worst = value
+
+    @override
+    def _forget(self, number: int) -> None:
+        self.held.pop(number, None)
+
+    @override
+    def _at_rest(self) -> None:
+        self.program.end()
+
+
+def trial_folders(plan: StagePlan, study: StudyRow, run: RunConfig) -> Path:
+    """Where each trial of a stage has a folder, called as its number: its checkpoint, and what it printed.
+
+    The same search in another database has others.
+    """
+    return Path(run.artifact_dir) / "trials" / f"{plan.fingerprint('')}-{study.study_id}"

@@ -1,0 +1,75 @@
+"""How the words of a program are filled in, and its values read."""
+
+import sys
+
+import pytest
+
+from hpsearch.config.schema import ObjectiveConfig
+from hpsearch.config.usercode import UserCodeError
+from hpsearch.programs.command import filled_in, run_command
+from hpsearch.programs.messages import Task
+
+
+def printing(*lines, **keys):
+    return ObjectiveConfig(command=(sys.executable, "-c", f"print({chr(10).join(lines)!r})"), **keys)
+
+
+def values(objective, task=None):
+    reported = []
+    best = run_command(objective, task or Task(0), lambda value, epoch: reported.append((value, epoch)))
+    return best, reported
+
+
+def test_names_in_braces_are_values():
+    objective = ObjectiveConfig(
+        command=("train", "--lr={lr}", "{model.width}", "--flip", "{flip}", "{sizes}", "{epochs}", "{seed}", "{trial}")
+    )
+    params = {"lr": 1e-4, "model.width": 64, "flip": True, "sizes": [3, 5]}
+    words = filled_in(objective, Task(7, params, epochs=2, seed=9))
+    assert words == ["train", "--lr=0.0001", "64", "--flip", "true", "3,5", "2", "9", "7"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys", "best", "reported"),
+    [
+        (('{"v": 1, "epoch": 3}', "text", '{"v": 4}', '{"w": 9}'), {"metric": "v"}, 4.0, [(1.0, 3), (4.0, None)]),
+        (('{"v": 1}', '{"v": true}', '{"v": "2"}', "{broken"), {"metric": "v"}, 1.0, [(1.0, None)]),
+        (('{"loss": 3.0}', '{"loss": 2.0}'), {"metric": "m", "key": "loss", "direction": "minimize"}, 2.0, None),
+        (("acc=0.5 at 1", "acc=0.75", "ac=0.9"), {"pattern": r"acc=([0-9.]+)"}, 0.75, [(0.5, None), (0.75, None)]),
+        (("loss nan", "loss 2.5e-3"), {"pattern": r"loss (\S+)", "direction": "minimize"}, 0.0025, None),
+        (("10%\racc=0.5\r20%\racc=0.6",), {"pattern": r"acc=([0-9.]+)"}, 0.6, [(0.5, None), (0.6, None)]),
+    ],
+)
+def test_the_best_of_what_is_printed_is_the_value(lines, keys, best, reported, capfd):
+    found = values(printing(*lines, **keys))
+    assert found[0] == best
+    assert reported is None or found[1] == reported
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        (printing("nothing", metric="acc"), r'gave no value.\nIts output has no line of JSON with {"acc": NUMBER}'),
+        (printing("nothing", pattern="acc=(.)"), r"gave no value.\nNo line of its output fits 'acc=\(.\)'"),
+        (ObjectiveConfig(command=("no-such-program",)), "'no-such-program' cannot be started: No such file"),
+        (ObjectiveConfig(command=(sys.executable, "-c", "raise SystemExit('sad')")), "exit code 1.\nsad"),
+    ],
+)
+def test_a_program_without_a_value_has_failed(objective, said, capfd):
+    with pytest.raises(UserCodeError, match=said):
+        values(objective)
+
+
+def test_a_file_that_the_program_writes_is_read_instead(tmp_path, capfd):
+    code = "import sys; f=open(sys.argv[1],'a'); [print('{\"v\": %d}' % n, file=f, flush=True) for n in (3, 8)]"
+    objective = ObjectiveConfig(
+        command=(sys.executable, "-c", code, "{checkpoint}/log.jsonl"), metric="v", file="{checkpoint}/log.jsonl"
+    )
+    (tmp_path / "log.jsonl").write_text('{"v": 99}\n')  # of an attempt before
+    assert values(objective, Task(0, checkpoint=str(tmp_path))) == (8.0, [(3.0, None), (8.0, None)])
+
+
+def test_a_worker_s_gpu_is_the_only_one_that_its_program_sees(capfd):
+    code = "import os; print('v=%s' % os.environ['CUDA_VISIBLE_DEVICES'])"
+    objective = ObjectiveConfig(command=(sys.executable, "-c", code), pattern="v=(.*)")
+    assert values(objective, Task(0, device="cuda:3"))[0] == 3.0
