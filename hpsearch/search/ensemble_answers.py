@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hpsearch.config import RunConfig
-from hpsearch.datasets.device import prepare_test
 from hpsearch.datasets.images import Progress
+from hpsearch.datasets.preparing import prepare_test
 from hpsearch.datasets.stored import StoredImages, chunks
 from hpsearch.search.ensemble_members import Member, Wanted, is_kept, kept_members, train_members
 from hpsearch.search.ensemble_selection import Array

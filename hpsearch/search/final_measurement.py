@@ -24,8 +24,9 @@ from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import ACCURACY, METRICS, Metric
-from hpsearch.datasets.device import TrainingData, prepare_test
+from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
+from hpsearch.datasets.preparing import prepare_test
 from hpsearch.datasets.stored import StoredImages
 from hpsearch.errors import RefusedError
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial

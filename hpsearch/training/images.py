@@ -9,7 +9,8 @@ from pathlib import Path
 from hpsearch.config import DataConfig, RunConfig, StudyConfig
 from hpsearch.config.library_recipes import Recipe, recipe, refuse_unknown
 from hpsearch.config.net_names import has_given_weights, is_library_net
-from hpsearch.datasets.device import Moments, TrainingData, prepare
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.preparing import Moments, prepare
 from hpsearch.errors import ConfigError
 from hpsearch.models.given_weights import read_weights
 from hpsearch.runtime import resolve_device, set_threads

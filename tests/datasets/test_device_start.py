@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from hpsearch.config import DataConfig
-from hpsearch.datasets import device as device_module
-from hpsearch.datasets import device_start
-from hpsearch.datasets.device import prepare
+from hpsearch.datasets import device_start, preparing
 from hpsearch.datasets.device_start import start_device
+from hpsearch.datasets.preparing import prepare
 
 CPU = torch.device("cpu")
 
@@ -32,8 +31,8 @@ def test_it_happens_while_images_are_read_and_is_over_when_they_are_there(starts
         reading.set()
         return real(*arguments)
 
-    real = device_module.load_train
-    monkeypatch.setattr(device_module, "load_train", load_train)
+    real = preparing.load_train
+    monkeypatch.setattr(preparing, "load_train", load_train)
     starts(start)
     prepare(DataConfig(source="digits"), CPU, torch.float32)
     assert ready == [CPU]

@@ -11,7 +11,7 @@ from pictures import flat, load, picture
 from PIL import Image, ImageOps
 
 from hpsearch.config import DataConfig
-from hpsearch.datasets.device import prepare
+from hpsearch.datasets.preparing import prepare
 from hpsearch.datasets.sources import load_test, load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import DataError

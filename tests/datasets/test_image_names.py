@@ -15,7 +15,8 @@ from PIL import Image
 
 from hpsearch.config import DataConfig
 from hpsearch.config.usercode import trust
-from hpsearch.datasets.device import TrainingData, prepare
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.preparing import prepare
 from hpsearch.datasets.sharing import share
 from hpsearch.datasets.stored import StoredImages
 

@@ -11,7 +11,8 @@ import torch
 
 from hpsearch.config import DataConfig
 from hpsearch.datasets import pixels
-from hpsearch.datasets.device import TrainingData, prepare
+from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.preparing import prepare
 
 CPU = torch.device("cpu")
 SHAPE = (30, 3, 6, 5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from plain_training import PlainTrial, make_config, make_data
 
 from hpsearch.config import DataConfig
-from hpsearch.datasets.device import prepare
+from hpsearch.datasets.preparing import prepare
 from hpsearch.datasets.sampling import draw_order
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack

@@ -15,11 +15,12 @@ from pictures import flat
 
 from hpsearch.config import DataConfig
 from hpsearch.config.augmentations import KINDS, MIXES
-from hpsearch.datasets import device, image_file, normalization
-from hpsearch.datasets.device import TrainingData, prepare, prepare_test
+from hpsearch.datasets import image_file, normalization, preparing
+from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.image_file import ImageFile
 from hpsearch.datasets.images import Images
 from hpsearch.datasets.mixing import MixedLabels
+from hpsearch.datasets.preparing import prepare, prepare_test
 from hpsearch.datasets.room import SHARE, free_memory, room_for_images
 from hpsearch.datasets.sharing import SharedImages, share
 from hpsearch.datasets.stored import NUM_AHEAD, Ahead, StoredImages
@@ -114,7 +115,7 @@ def go_through(array: Path, room: int, sent: Connection) -> None:
         return Images(x, np.arange(len(x)) % 2, ("a", "b"), file=ImageFile.mapped(x))
 
     image_file.PART_BYTES = normalization.CHUNK_BYTES = 2**21
-    device.load_train = load_train
+    preparing.load_train = load_train
     Path("/proc/self/clear_refs").write_text("5")
     begun = in_status("VmRSS")
     data = prepare(DataConfig(val=300), CPU, torch.float32, array.parent, room=room)

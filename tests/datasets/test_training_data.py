@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpsearch.config import DataConfig, SyntheticConfig
-from hpsearch.datasets.device import TrainingData, prepare, prepare_test
+from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.memory import SharedMemory
 from hpsearch.datasets.normalization import fit
+from hpsearch.datasets.preparing import prepare, prepare_test
 from hpsearch.datasets.sources import load_train
 from hpsearch.datasets.splits import divide
 from hpsearch.errors import ConfigError, DataError
@@ -209,7 +210,7 @@ def test_the_fingerprint_is_that_of_the_images_not_of_the_split(tmp_path: Path) 
 def test_images_with_channels_last_come_to_lie_as_those_with_channels_first(
     shared: bool, part_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpsearch.datasets.device.PART_BYTES", part_bytes)
+    monkeypatch.setattr("hpsearch.datasets.preparing.PART_BYTES", part_bytes)
     if not shared:
         monkeypatch.setattr(SharedMemory, "possible", lambda: False)
     config = bytes_npz(tmp_path / "first.npz", height=5)  # 4 could be channels

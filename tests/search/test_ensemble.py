@@ -15,7 +15,7 @@ from hpsearch.analysis.kept_ensembles import members_table
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.cli.ensemble import next_words
-from hpsearch.datasets.device import prepare_test
+from hpsearch.datasets.preparing import prepare_test
 from hpsearch.errors import ConfigError, DataError, RefusedError
 from hpsearch.search import ensemble_answers, ensemble_members
 from hpsearch.search.ensemble import make_ensemble

@@ -9,7 +9,8 @@ import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.datasets import device
+from hpsearch.datasets import preparing
+from hpsearch.datasets.preparing import prepare_test
 from hpsearch.errors import ConfigError, DataError, RefusedError
 from hpsearch.models import build
 from hpsearch.results import TrialSpec
@@ -66,7 +67,7 @@ def test_the_best_trial_is_trained_again_and_measured_as_plain_pytorch_would(db,
         pack.run_epoch()
     net = build(config.model, data.shape, data.num_classes)
     net.load_state_dict(pack.state(best.number))
-    x, y = device.prepare_test(config.data, data)
+    x, y = prepare_test(config.data, data)
     predicted = net.eval()(x).argmax(1)
     assert result.accuracies == (float((predicted == y).double().mean()),)
     assert result.mean == result.accuracies[0] == result.confusion.trace() / 60
@@ -84,7 +85,7 @@ def test_views_are_measured_beside_the_image_as_it_is(db, tiny):
     assert (plain.views, plain.view_accuracies, plain.view_mean) == (None, (), None)
     stored = final_test.stored_trial(read_study(db, "coarse"), result.number)
     data = load_images(stored.config, settings.run)
-    x, y = device.prepare_test(stored.config.data, data)
+    x, y = prepare_test(stored.config.data, data)
     expected = []
     for seed in (0, 1):
         net = build(stored.config.model, data.shape, data.num_classes)
@@ -254,7 +255,7 @@ def test_nothing_but_the_final_test_reads_the_test_split(db, tiny, monkeypatch):
     def never(*_arguments):
         raise AssertionError("the test split was read")
 
-    monkeypatch.setattr(device, "load_test", never)
+    monkeypatch.setattr(preparing, "load_test", never)
     settings = tiny()
     search(db, settings)
     assert read_study(db, "coarse").best is not None
