@@ -16,7 +16,7 @@ from benchmarks.peers.work import MODELS, Work, write_random_images
 from hpsearch.config import load_settings
 from hpsearch.config.schema import SAMPLERS
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import Queue, open_database
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images

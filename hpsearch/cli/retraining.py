@@ -27,7 +27,7 @@ ViewsOption = Annotated[
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hpsearch.search.final_measurement import FinalTest
+    from hpsearch.search.final_result import FinalTest
     from hpsearch.search.rerun import Rerun
     from hpsearch.search.stored_trials import Training
 

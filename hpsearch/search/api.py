@@ -19,7 +19,7 @@ from hpsearch.search.stage_run import check_devices, open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.opening import keep_stored_ranges
-from hpsearch.stages.plan import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import Database, TrialRow, open_database, read_epochs
 

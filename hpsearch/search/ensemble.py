@@ -29,7 +29,7 @@ from hpsearch.results import plain
 from hpsearch.search.ensemble_answers import Answers, EnsembleListener, all_answers
 from hpsearch.search.ensemble_members import Member, Wanted, is_kept, refuse_other_images, wanted_members
 from hpsearch.search.ensemble_selection import Array, averaged, greedy_weights
-from hpsearch.search.final_measurement import wilson_interval
+from hpsearch.search.final_result import wilson_interval
 from hpsearch.search.paired_difference import Difference, log_probabilities, measured, paired_difference
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
 from hpsearch.training.metrics import all_measures

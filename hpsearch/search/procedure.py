@@ -21,7 +21,8 @@ from hpsearch.search.api import ConfigLike, Stage, python_settings, tell
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import open_search, read_images, run_stage
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
-from hpsearch.stages.plan import StagePlan, plan_coarse, plan_fine
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.time_budget import least_share, share_of_stage
 from hpsearch.storage import Database, TrialRow
 from hpsearch.worker.stopping import Stop, TimeIsUp

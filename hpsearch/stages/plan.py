@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.rate_verdicts import pad_for_training
-from hpsearch.analysis.records import Fitted, StageKind, StageRecord, stage_record
-from hpsearch.analysis.stage_names import fine_name
-from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.records import Fitted, StageKind
 from hpsearch.config import (
-    FloatRange,
     Range,
-    Settings,
     StageConfig,
     StudyConfig,
-    canonical_name,
     dump_range,
     fingerprint,
-    hard_limits,
 )
 from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
-from hpsearch.config.study import validate
-from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
-from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.space import Narrowing, narrow
-from hpsearch.stages.around_training import ranges_around
+from hpsearch.space import Narrowing
 from hpsearch.stages.proposals import drawn_params, num_trials
-from hpsearch.storage import StudyRow
 
-BODY_LR = "train.body_lr"
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
 
 
@@ -151,195 +136,3 @@ def bounds(range_: Range) -> list[Any]:
     """[low, high], or the values of a choice."""
     listed: list[Any] = next(iter(dump_range(range_).values()))
     return listed
-
-
-def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None = None) -> StagePlan:
-    """The coarse stage of a study file.
-
-    Args:
-        settings: data, model, training and ranges.
-        name: of the stage.
-        check: a study made by `hpsearch check`, to take the range of lr from, or by `hpsearch train`, to search around
-            its lr and reg. What --space says goes before.
-
-    Raises:
-        ConfigError: there is nothing to search, or what nothing uses; sampler, pruner and space do not fit each other;
-            or `check` is another kind of study.
-        RefusedError: the check found no rate at which the loss goes down.
-    """
-    config = settings.study
-    found: dict[str, tuple[Range, str]] = {}
-    if check is not None and stage_record(check).is_training:
-        found = ranges_around(check)
-    elif check is not None:
-        found = _checked_ranges(check, settings)
-    changes = tuple(
-        Narrowing(param, config.space.get(param, new), _under_condition(new, config.space.get(param)), reason)
-        for param, (new, reason) in found.items()
-        if param not in settings.ranges_given | settings.ranges_removed
-    )
-    if changes:
-        space = {**config.space, **{change.param: change.new for change in changes}}
-        config = validate(StudyConfig, {**dict(config), "space": space})
-    if not config.space:
-        raise ConfigError(
-            "[space] is empty: nothing to search.\n"
-            "Give a range: --space 'lr=log(1e-6, 1e-3)'; or train with the given values: hpsearch train."
-        )
-    refuse_unused_ranges(config, config.space)
-    conditions_of(config.for_stage("coarse"))
-    return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
-
-
-def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Range, str]]:
-    """Of lr and, where it is searched and the check found one, of train.body_lr; but for what a flag says.
-
-    Each with the lower rates that trials of this config can use, and why.
-    """
-    config, said = settings.study.for_stage("coarse"), settings.ranges_given | settings.ranges_removed
-    found: dict[str, tuple[Range, str]] = {}
-    if "lr" not in said:
-        found["lr"] = _checked_rates(check, config)
-    findings = {each["name"]: each["measured"] for each in (stage_record(check).checks or {}).get("findings", ())}
-    measured = findings.get("body rate", {})
-    if "low" in measured and BODY_LR in config.space and BODY_LR not in said:
-        found[BODY_LR] = _padded(measured, findings["data"]["images"], config)
-    return found
-
-
-def _under_condition(new: Range, like: Range | None) -> Range:
-    """The range, searched under the same condition as another one."""
-    return replace(new, when=like.when) if like is not None and like.when else new
-
-
-def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
-    """The range of lr that a check found."""
-    record = stage_record(check)
-    if record.checks is None or record.kind != "check":
-        raise ConfigError(
-            f"the study {check.name!r} is no check, so it has no rough range of lr.\n"
-            f"Allowed: a study made by hpsearch check or hpsearch train; hpsearch fine --from {check.name} narrows any."
-        )
-    found = next((each for each in record.checks["findings"] if each["name"] == "learning rate"), None)
-    if found is None or "low" not in found["measured"]:
-        raise RefusedError(
-            f"the check {check.name!r} found no learning rate at which the loss goes down.\n"
-            "Give lr a range: --space 'lr=log(1e-4, 1e-1)', or check again with more --steps under another --name."
-        )
-    num_images = next(each["measured"]["images"] for each in record.checks["findings"] if each["name"] == "data")
-    return _padded(found["measured"], num_images, config)
-
-
-def _padded(measured: Mapping[str, Any], num_images: int, config: StudyConfig) -> tuple[Range, str]:
-    """What a check measured as a range, with the lower rates that trials of this config can use, and why."""
-    rough, steps = FloatRange(measured["low"], measured["high"], log=True), measured["steps"]
-    trial_steps = config.train.epochs * math.ceil(num_images / config.train.batch_size)
-    padded = pad_for_training(rough, steps, trial_steps)
-    if padded == rough:
-        return rough, measured["reason"]
-    lower = (
-        f"{rough.low / padded.low:.2g} times lower, as a trial takes {trial_steps:,} steps and the check took {steps}"
-    )
-    return padded, f"{measured['reason']}; {lower}"
-
-
-def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
-    """The fine stage after a study: its ranges narrowed to where its trials did well.
-
-    Args:
-        evidence: the study to narrow, made by whatever program.
-        settings: data, model and training of the new stage; ranges given with --space win over narrowed ones.
-        name: of the new stage; `fine`, `fine-2`, ... where not given.
-        strict: refuse parameters that hpsearch cannot train with; False only to show the plan.
-
-    A parameter that nothing in the new stage uses is left out, with a note: its trials say nothing of it.
-
-    Raises:
-        RefusedError: no trial finished, or nothing was searched, so there is nothing to narrow by.
-        ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
-    """
-    source = evidence.study.name
-    if evidence.record.is_training:
-        raise RefusedError(
-            f"{source!r} was trained with given values, so it has no range to narrow.\n"
-            f"Search around these values first: hpsearch coarse --from {source}."
-        )
-    if not any(observation.value is not None for observation in evidence.observations):
-        raise RefusedError(_nothing_finished(evidence))
-    own = settings.study.objective is not None
-    limits = _no_limits if own else hard_limits
-    changes = {
-        change.param: change for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
-    }
-    for param in settings.ranges_removed:
-        changes.pop(param, None)
-    for param in sorted(settings.ranges_given):
-        given = settings.study.space[param]
-        changes[param] = Narrowing(param, evidence.ranges.get(param, given), given, "given with --space")
-    if not changes:
-        raise ConfigError(f"{source!r} has no parameter left to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
-    config, problem, unused = settings.study, None, {}
-    searched = stored_space(evidence.record)
-    try:
-        space = {param: change.new for param, change in changes.items()}
-        if not own:
-            space = _named_as_hyperparameters(source, space)
-        space = {
-            param: _under_condition(range_, searched.get(param)) if param not in settings.ranges_given else range_
-            for param, range_ in space.items()
-        }
-        config = validate(StudyConfig, {**dict(config), "space": space})
-        if unused := unused_ranges(config):
-            changes = {param: change for param, change in changes.items() if canonical_name(param) not in unused}
-            config = config.model_copy(update={"space": {n: r for n, r in config.space.items() if n not in unused}})
-        conditions_of(config.for_stage("fine"))
-        if not config.space:
-            raise ConfigError(f"{source!r} has no parameter left to search: {'; '.join(map(str, unused.values()))}.")
-    except ConfigError as error:
-        if strict:
-            raise
-        problem = str(error)
-    notes = tuple(f"{each}, so it is not searched on" for each in unused.values())
-    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
-
-
-def _no_limits(_name: str) -> tuple[float | None, float | None]:
-    """Nobody knows what a parameter of the user's own can be."""
-    return None, None
-
-
-def stored_space(record: StageRecord) -> dict[str, Range]:
-    """The ranges of a study of ours, with their conditions, which its trials do not say; of another one, none."""
-    stored = record.config_value("space")
-    if not isinstance(stored, Mapping):
-        return {}
-    objective = record.config_value("objective")
-    own = {"objective": objective} if isinstance(objective, Mapping) else {}
-    config: StudyConfig = validate(StudyConfig, {**own, "space": stored})
-    return config.space
-
-
-def _nothing_finished(evidence: StudyTrials) -> str:
-    name, total = evidence.study.name, len(evidence.trials)
-    if evidence.num_exploded:
-        return (
-            f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
-            "Search it again with lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'."
-        )
-    return (
-        f"{name!r} has no finished trial to narrow by ({evidence.num_finished} of {total} trials ended).\n"
-        "Finish it first, with the command that started it."
-    )
-
-
-def _named_as_hyperparameters(source: str, space: Mapping[str, Range]) -> dict[str, Range]:
-    named: dict[str, Range] = {}
-    for param, range_ in space.items():
-        try:
-            named[canonical_name(param)] = range_
-        except ConfigError as error:
-            raise ConfigError(
-                f"{source!r} has a parameter {param!r} that hpsearch cannot train with; say what it is with "
-                f"--rename {param}=NAME, or leave it out with --rename {param}=none.\n{str(error).splitlines()[-1]}"
-            ) from None
-    return named

@@ -19,7 +19,7 @@ from hpsearch.errors import HpsearchError
 
 def unfinished(name, source):
     from hpsearch.training.images import load_images
-    from hpsearch.stages.plan import plan_coarse
+    from hpsearch.stages.planning import plan_coarse
     from hpsearch.stages.opening import open_stage
     from hpsearch.storage import open_database
     flags = {"data.source": source, "model.name": "linear", "coarse.trials": 2, "coarse.epochs": 1}

@@ -18,7 +18,7 @@ from hpsearch.config import load_settings
 from hpsearch.report.figures.layers import feature_maps, picture_of_numbers, share_small
 from hpsearch.report.search_report import make_report
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, open_database
 from hpsearch.worker.best_weights import load_portrait
 

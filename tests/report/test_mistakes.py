@@ -19,7 +19,7 @@ from hpsearch.report.mistakes import CUT, Picture
 from hpsearch.report.search_report import make_report
 from hpsearch.search.mistakes import WrongImage, mistakes_csv
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, open_database
 from hpsearch.worker.best_weights import load_portrait
 

@@ -20,7 +20,7 @@ from hpsearch.search.checks.gates import check_data, check_initial_cost, check_o
 from hpsearch.search.checks.learning_rate import RATES, FirstBatches, rate_finding, try_rates
 from hpsearch.search.checks.study import activation_finding, plan_check, run_check
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials
 from hpsearch.training.activations import compare_inits
 from hpsearch.training.images import load_images

@@ -26,7 +26,7 @@ from hpsearch.search.stored_trials import images_of, stored_trial
 from hpsearch.search.trained_ensemble import load_ensemble
 from hpsearch.search.trained_net import load_net
 from hpsearch.search.training_run import run_training
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import find_study
 from hpsearch.training.class_scores import class_scores

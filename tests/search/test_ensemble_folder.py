@@ -22,7 +22,7 @@ from hpsearch.search.prediction import find_images, predict_images
 from hpsearch.search.stage_run import run_stage
 from hpsearch.search.trained_ensemble import load_ensemble
 from hpsearch.search.weights_folder import refuse_replacing
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import open_database
 
 STUDIES = {  # nets, normalizations, scales and precisions that differ, of the same images

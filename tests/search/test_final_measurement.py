@@ -15,10 +15,11 @@ from hpsearch.errors import ConfigError, DataError, RefusedError
 from hpsearch.models import build
 from hpsearch.results import TrialSpec
 from hpsearch.search import final_measurement as final_test
-from hpsearch.search.final_measurement import confusion_matrix, joined, wilson_interval
+from hpsearch.search.final_measurement import confusion_matrix, joined
+from hpsearch.search.final_result import wilson_interval
 from hpsearch.search.stage_run import run_stage
 from hpsearch.search.stored_trials import retrain
-from hpsearch.stages.plan import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.storage import find_study
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images

@@ -13,7 +13,7 @@ from hpsearch.search import rerun as trained_again
 from hpsearch.search.final_measurement import final_test
 from hpsearch.search.rerun import rerun
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import open_database
 
 

@@ -10,7 +10,7 @@ from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import RefusedError
 from hpsearch.search.procedure import ProcedureListener, run_procedure
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.storage import find_study, list_studies, read_trials
 from hpsearch.training.images import load_images
 

@@ -12,7 +12,7 @@ from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
 from hpsearch.search.rerun import best_gap, compare, rerun
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, read_trials, write_attrs
 from hpsearch.training.images import load_images
 

@@ -22,7 +22,7 @@ from hpsearch.fleet.stage_follower import StageFollower
 from hpsearch.search.final_measurement import final_test
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.rerun import rerun
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, open_database, read_epochs
 from hpsearch.training.early_stopping import stopped_early
 

@@ -23,7 +23,7 @@ from hpsearch.search.prediction import Unreadable, find_images, predict_images
 from hpsearch.search.stage_run import run_stage
 from hpsearch.search.trained_net import load_net
 from hpsearch.search.weights_folder import FILES, write_weights
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import open_database
 
 NETS = {

@@ -6,7 +6,7 @@ from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
-from hpsearch.stages.plan import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.storage import StudyRow
 
 LR = FloatRange(1e-6, 1e-3, log=True)

@@ -13,7 +13,7 @@ from hpsearch.fleet.stage_follower import StageFollower
 from hpsearch.search import stage_run
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import preview_stage, run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.sampler_knowledge import knowledge_of, stored_knowledge
 from hpsearch.storage import find_study
 

@@ -11,7 +11,7 @@ from hpsearch.config import StageConfig
 from hpsearch.errors import RefusedError
 from hpsearch.search.stage_run import preview_stage, run_stage
 from hpsearch.stages import time_budget
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.time_budget import fewer, fit_to_time, least_share, share_of_stage
 from hpsearch.storage import find_study
 from hpsearch.tuning import settling

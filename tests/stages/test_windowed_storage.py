@@ -8,7 +8,7 @@ from hpsearch.config import FloatRange, StageConfig
 from hpsearch.search.stage_run import run_stage
 from hpsearch.space import draw_random
 from hpsearch.stages import windowed_storage as window
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import TrialRow, read_trials
 from hpsearch.worker import trial_source as supply

@@ -8,7 +8,7 @@ from hpsearch.config import load_settings
 from hpsearch.models import build
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.training.images import load_images
 
 EPOCHS = 8

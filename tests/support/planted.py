@@ -7,7 +7,7 @@ from hpsearch.analysis import attributes
 from hpsearch.config import load_settings
 from hpsearch.config.ranges import FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import STRUCTURE, NewTrial, Outcome, Queue, create_stage
 
 PEAK = {"lr": 3e-2, "reg": 1e-3}  # where trials do best

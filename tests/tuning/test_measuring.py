@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import open_database
 from hpsearch.training.images import load_images
 from hpsearch.tuning import measuring, settling

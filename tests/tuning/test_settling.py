@@ -14,7 +14,7 @@ from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search import stage_run
 from hpsearch.search.stage_run import preview_stage, run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, open_database
 from hpsearch.training.images import load_images
 from hpsearch.tuning import settling

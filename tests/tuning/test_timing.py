@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.training.fused.engine import FusedEngine
 from hpsearch.training.images import load_images
 from hpsearch.training.update_ratio import UpdateRatio

@@ -11,7 +11,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import KeptWeights
 from hpsearch.errors import StorageError
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study
 from hpsearch.storage.leases import lock_free
 from hpsearch.training.images import load_images

@@ -8,7 +8,7 @@ from recorded_steps import rehearsed
 from hpsearch.search import stage_run
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import read_epochs
 from hpsearch.training import Pack
 

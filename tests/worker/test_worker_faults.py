@@ -11,7 +11,7 @@ from hpsearch.analysis import attributes
 from hpsearch.errors import StorageError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.plan import plan_coarse
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images
