@@ -46,6 +46,8 @@ def test_the_keys_that_it_names_exist():
 @pytest.mark.parametrize(("name", "key", "text"), sorted(set(VALUE.findall(PAGE))))
 def test_the_values_that_it_gives_them_are_allowed(name, key, text):
     flags = [f"{name}.{key}={text}"]
+    if (name, key) == ("model", "norm"):
+        flags.append("model.name=convnet")  # of channels
     if key in ("freeze", "pretrained"):
         flags.append("model.name=torchvision:resnet18")
     load_settings(sets=flags)
