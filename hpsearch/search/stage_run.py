@@ -45,7 +45,7 @@ from hpsearch.storage import (
     write_attrs,
 )
 from hpsearch.training.images import load_images
-from hpsearch.training.precision import rounding
+from hpsearch.training.precision import refuse_engine, rounding
 from hpsearch.training.recorder import recorder_for
 from hpsearch.tuning.settling import Settled, get_ready, settle
 from hpsearch.tuning.workload import choose_width
@@ -127,6 +127,7 @@ def run_stage(
     data = images if images is not None else read_images(plan, run, listener)
     plan = as_fitted_before(db, plan)
     validate_plan(plan, data)
+    refuse_engine(plan.trial_config.train.precision, run.engine)
     if get_ready(plan, data, run):
         processes.start_server()  # while this process checks
     with phase("checks"):
@@ -185,6 +186,7 @@ def preview_stage(
     run = _on_this_process_device(run)
     data = read_images(plan, run, listener)
     validate_plan(plan, data)
+    refuse_engine(plan.trial_config.train.precision, run.engine)
     get_ready(plan, data, run)
     return settle(plan, data, run, estimates=True, seconds=seconds)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from hpsearch.errors import ConfigError
+
 # Of data, parameters and all that is computed from them. bfloat16 has too few digits to add small updates up
 # (Micikevicius et al. 2017), so there only products and convolutions use it.
 PRECISIONS = {
@@ -14,7 +16,24 @@ PRECISIONS = {
     "auto": torch.float32,  # until a stage settles it, and where none does
 }
 
+# vmap hides the operators from autocast, and fused rounds its own products, to bfloat16 alone.
+ENGINES_OF = {"bfloat16": ("auto", "loop", "fused", "graph"), "float16": ("auto", "loop", "graph")}
+
 ROUNDED = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # of products and convolutions alone
+
+
+def refuse_engine(precision: str, engine: str) -> None:
+    """Whether an engine computes in this precision: known before the first trial fails by it.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    engines = ENGINES_OF.get(precision, (engine,))
+    if engine not in engines:
+        raise ConfigError(
+            f"train.precision = {precision!r} does not run with run.engine = {engine!r}.\n"
+            f"Allowed: run.engine = {', '.join(engines)}; or another precision."
+        )
 
 
 def rounding(precision: str, device: torch.device) -> str | None:

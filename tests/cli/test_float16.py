@@ -21,3 +21,7 @@ def test_a_search_in_float16_says_so_and_its_trials_learn(hpsearch):
     assert "float16 products" in done.stdout
     assert "cannot train" not in done.stderr
     assert hpsearch.json("best", "coarse")["value"] > 0.5
+    for engine in ("fused", "vmap"):  # before anything is written, not trial by trial
+        said = hpsearch("coarse", "-c", "tiny.toml", "--engine", engine, "--name", "no", code=2).stderr
+        assert f"train.precision = 'float16' does not run with run.engine = '{engine}'.\nAllowed: run.engine =" in said
+    assert [row["study"] for row in hpsearch.json("status")] == ["coarse"]
