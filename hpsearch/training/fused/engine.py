@@ -85,7 +85,7 @@ class FusedEngine(StackedEngine):
     def _prepare(self) -> None:
         """For the trials that are in the pack now."""
         device = self.state.lr_K.device
-        one_pass = device.type == "cpu" and not self.state.clips
+        one_pass = device.type == "cpu" and self.state.updates_apart
         self._large = {name for name, t in self.state.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
         rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
         self._followed = set(self.state.weights) if rounds and not self._large else set()
