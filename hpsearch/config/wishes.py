@@ -25,7 +25,7 @@ KEYS = {
     r"l2|lambda|lambd|regularization": "the key is train.reg, or train.weight_decay with train.optimizer = 'adamw'",
     r"wd|decoupled_?decay": "the key is train.weight_decay, with train.optimizer = 'adamw'; or train.reg",
     r"gamma": "the key is train.lr_decay",
-    r"beta_?1|mu": "the key is train.momentum, which is beta1 of adam and adamw",
+    r"beta_?1|mu": "the key is train.momentum, which is beta1 of adam, adamw, nadam and lion",
     r"(num_)?(hidden_)?(layers|units|neurons)(_sizes)?": "the key is model.hidden, as [100, 50]: units of each layer",
     r"(num_)?filters": "the key is model.channels, as [32, 64]: channels of each block of a convnet",
     r"drop(out_?rate|_rate)?": "the key is model.dropout",
@@ -64,8 +64,10 @@ VALUES = {
         ),
     },
     "train.optimizer": {
-        r"rms_?prop|ada(grad|delta|max)|[nr]adam": "it is not there yet; adam is the nearest",
-        r"lion|lamb|lars|muon|shampoo|sophia|adafactor": "it is not there yet; adamw is the nearest",
+        r"rms[-_]prop": "did you mean rmsprop?",
+        r"ada_grad": "did you mean adagrad?",
+        r"ada(delta|max)|radam": "it is not there yet; adam is the nearest",
+        r"lamb|lars|muon|shampoo|sophia|adafactor": "it is not there yet; adamw is the nearest",
     },
     "data.augment": {
         r"(horizontal_?)?flip|fliplr|mirror": "did you mean hflip?",

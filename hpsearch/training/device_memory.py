@@ -9,7 +9,9 @@ from hpsearch.config import StudyConfig, TrainConfig
 from hpsearch.datasets.normalizer import Like
 from hpsearch.logs import get_logger
 
-AVERAGES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2}
+AVERAGES = {
+    "sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2, "rmsprop": 2, "adagrad": 1, "nadam": 2, "lion": 1,
+}  # fmt: skip
 COPIES = (
     4  # of all weights, beside the optimizer's: themselves, gradients, those of the best epoch, those before a step
 )

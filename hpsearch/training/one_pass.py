@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from hpsearch.logs import get_logger
 from hpsearch.training.layout import Stacked
-from hpsearch.training.optimizers import corrected
+from hpsearch.training.optimizers import IN_ONE_PASS, corrected
 from hpsearch.training.updater import StackedOperators, Updated, Updater
 from hpsearch.training.vectors import Vectors
 
@@ -138,8 +138,8 @@ class OnePass(Updater):
 
 
 def make_updater(updated: Updated) -> Updater:
-    """One pass where that is possible: on CUDA, with Triton and all that it needs to compile."""
-    if updated.lr.device.type != "cuda":
+    """One pass where that is possible: on CUDA, with Triton and all that it needs, by the rules that there are."""
+    if updated.lr.device.type != "cuda" or updated.rule not in IN_ONE_PASS:
         return StackedOperators(updated)
     try:
         return OnePass(updated)

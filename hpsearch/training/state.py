@@ -23,7 +23,7 @@ from hpsearch.training.explosion import ExplosionWatch
 from hpsearch.training.layout import Kind, Stacked, layout_of
 from hpsearch.training.loss_scaling import LossScaling
 from hpsearch.training.one_pass import make_updater
-from hpsearch.training.optimizers import make_optimizer
+from hpsearch.training.optimizers import IN_ONE_PASS, make_optimizer
 from hpsearch.training.rates import Rates, differ
 from hpsearch.training.schedules import has_step_factors, step_factor
 from hpsearch.training.unchanging import unchanging_names
@@ -176,9 +176,9 @@ class PackState:
         self._updater.update(gradients, frozen_K, rounded)
 
     @property
-    def clips(self) -> bool:
-        """Whether some trial's update needs its whole gradient first, in one call of `update`."""
-        return self._clip_norm_K is not None
+    def updates_apart(self) -> bool:
+        """Whether kernels that know the rule may update weight by weight; clipping needs the whole gradient first."""
+        return self._clip_norm_K is None and self.train.optimizer in IN_ONE_PASS
 
     @property
     def takes_bfloat16(self) -> bool:
@@ -248,6 +248,7 @@ class PackState:
             **{f"buffers/{name}": tensor for name, tensor in self.buffers.items()},
             **averages,
             **{f"{AVERAGES}{name}": tensor for name, tensor in self._parted_averages().items()},
+            **{f"optimizer/{key}": vector_K for key, vector_K in self.optimizer.products.items()},
             **{f"watch/{name}": tensor for name, tensor in self.watch.everything().items()},
             **{f"scaling/{n}": tensor for n, tensor in (self.scaling.everything() if self.scaling else {}).items()},
             **{f"{BEST}{name}": tensor for name, tensor in self.best.items()},

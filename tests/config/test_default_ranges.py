@@ -14,6 +14,11 @@ from hpsearch.config import FloatRange, StudyConfig, load_settings
         (["model.name=mynets:small"], (1e-4, 0.1), (1e-6, 1.0)),
         (["model.name=resnet", "train.optimizer=adamw"], (1e-5, 0.01), (1e-6, 1.0)),
         (["train.optimizer=adam"], (1e-5, 0.1), (1e-5, 1e5)),
+        (["model.name=convnet", "train.optimizer=rmsprop"], (1e-5, 0.01), (1e-6, 1.0)),
+        (["model.name=convnet", "train.optimizer=nadam"], (1e-5, 0.01), (1e-6, 1.0)),
+        (["model.name=convnet", "train.optimizer=adagrad"], (1e-4, 0.1), (1e-6, 1.0)),
+        (["model.name=convnet", "train.optimizer=lion"], (1e-6, 1e-3), (1e-6, 1.0)),
+        (["train.optimizer=lion"], (1e-6, 0.01), (1e-5, 1e5)),
     ],
 )
 def test_ranges_fit_the_net_and_the_optimizer(sets, lr, reg):

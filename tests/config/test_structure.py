@@ -48,4 +48,4 @@ def test_keys_do_not_depend_on_how_a_trial_says_it():
 
 def test_a_bad_structure_is_an_error():
     with pytest.raises(ConfigError, match=r"train\.optimizer"):
-        group(CONFIG, [TrialSpec(0, {"train.optimizer": "adagrad"})])
+        group(CONFIG, [TrialSpec(0, {"train.optimizer": "adadelta"})])

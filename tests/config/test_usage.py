@@ -2,6 +2,7 @@
 
 import sys
 import types
+from typing import get_args
 
 import pytest
 import torch
@@ -108,15 +109,15 @@ def test_all_keys_of_the_nets_are_tried_above():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", get_args(TrainConfig.model_fields["optimizer"].annotation))
 @pytest.mark.parametrize(("key", "value"), [("momentum", 0.5), ("beta2", 0.5), ("weight_decay", 0.5)])
 def test_an_optimizer_changes_with_the_keys_that_it_uses_and_with_no_other(optimizer, key, value):
     def trained(**values):
         config = StudyConfig(train=TrainConfig(optimizer=optimizer, **values))
         weights = {"w": torch.ones(1, 2, 2)}
         update = make_optimizer(optimizer, weights, ["w"], Vectors.of([config]))
-        for step in (1, 2):
-            update.update(weights, {"w": torch.full((1, 2, 2), 0.1 * step)}, torch.ones(1), torch.tensor([step]), None)
+        for step, size in enumerate((0.1, 0.2, -1e-3, -0.02), start=1):  # whose signs tell Lion's averages apart
+            update.update(weights, {"w": torch.full((1, 2, 2), size)}, torch.ones(1), torch.tensor([step]), None)
         return weights["w"]
 
     assert torch.equal(trained(), trained(**{key: value})) == (optimizer not in MARKED["train", key].users)
@@ -151,11 +152,14 @@ def test_a_schedule_changes_with_the_keys_that_it_uses_and_with_no_other(schedul
         ({"model": {"depth": 34}}, "model.depth is not used by mlp; resnet and vgg use it"),
         ({"model": {"options": {"width": 3}}}, "model.options is not used by mlp; MODULE:FUNCTION uses it"),
         ({"model": {"name": "a:b", "pool": False}}, "model.pool is not used by a:b; convnet and vgg use it"),
-        ({"train": {"weight_decay": 0.1}}, "train.weight_decay is not used by momentum; adamw uses it"),
+        ({"train": {"weight_decay": 0.1}}, "train.weight_decay is not used by momentum; adamw and lion use it"),
         ({"train": {"lr_step": 3}}, "train.lr_step is not used by exponential; step uses it"),
         ({"data": {"source": "npz:x", "size": 9}}, "data.size is not used by npz:x; folder:PATH and csv:PATH use it"),
         ({"data": {"synthetic": {"noise": 2}}}, "data.synthetic is not used by digits; synthetic uses it"),
-        ({"fine": {"set": {"beta2": 0.5}}}, "fine.set: train.beta2 is not used by momentum; adam and adamw use it"),
+        (
+            {"fine": {"set": {"beta2": 0.5}}},
+            "fine.set: train.beta2 is not used by momentum; adam, adamw, nadam, rmsprop and lion use it",
+        ),
         # What is as by default, or used in one of the stages or by one of the choices, is not worth a word.
         ({"model": {"name": "lenet", "batch_norm": False, "hidden": [50]}}, None),
         ({"train": {"optimizer": "sgd", "momentum": 0.9}}, None),
@@ -182,7 +186,7 @@ def test_flags_and_the_environment_are_given_too_and_a_key_is_named_once():
     assert settings.notes == (
         "model.depth is not used by lenet; resnet and vgg use it",
         "model.convs is not used by lenet; convnet uses it",
-        "train.beta2 is not used by momentum; adam and adamw use it",
+        "train.beta2 is not used by momentum; adam, adamw, nadam, rmsprop and lion use it",
     )
 
 
@@ -196,14 +200,16 @@ def test_the_template_has_nothing_to_note(tmp_path):
     [
         (
             {"document": {"space": {"beta2": {"uniform": [0.5, 0.9]}}}},
-            "space.train.beta2 is not used by momentum; adam and adamw use it.\n"
-            "Take it out of the space (--space train.beta2=none), or set train.optimizer = adam or adamw.",
+            "space.train.beta2 is not used by momentum; adam, adamw, nadam, rmsprop and lion use it.\n"
+            "Take it out of the space (--space train.beta2=none), "
+            "or set train.optimizer = adam, adamw, nadam, rmsprop or lion.",
         ),
         (
             {"spaces": ["momentum=uniform(0.5,0.9)"], "sets": ["train.optimizer=sgd"]},
-            "space.train.momentum is not used by sgd; momentum, nesterov, adam and adamw use it.\n"
+            "space.train.momentum is not used by sgd; momentum, nesterov, adam, adamw, nadam, rmsprop and lion use "
+            "it.\n"
             "Take it out of the space (--space train.momentum=none), "
-            "or set train.optimizer = momentum, nesterov, adam or adamw.",
+            "or set train.optimizer = momentum, nesterov, adam, adamw, nadam, rmsprop or lion.",
         ),
         (
             {"spaces": ["model.options.width=int(8,64)"]},

@@ -266,7 +266,9 @@ def test_a_stage_that_was_begun_with_a_parameter_that_nothing_uses_goes_on(db, t
     coarse = run(db, with_beta2(plan_coarse(settings)), settings)
     assert len(stage_summary(coarse).verdicts) == 3
     best = best_study_file(coarse)
-    assert "# Not in [space]: train.beta2 is not used by momentum; adam and adamw use it.\n" in best
+    assert (
+        "# Not in [space]: train.beta2 is not used by momentum; adam, adamw, nadam, rmsprop and lion use it.\n" in best
+    )
     assert set(load_settings(document=tomllib.loads(best)).study.space) == {"lr", "reg"}
     settings = load_settings(stored=coarse.record.config, flags={"run.device": "cpu", "run.threads": 1})
     fresh = plan_fine(coarse, settings)

@@ -119,7 +119,9 @@ def test_a_parameter_that_nothing_uses_is_not_searched_on():
     plan = plan_fine(evidence({"lr": LR, **beta2}, *trials), load_settings())
     assert set(plan.config.space) == {"lr"}
     assert [row["param"] for row in plan.ranges()] == ["lr"]
-    assert plan.notes == ("train.beta2 is not used by momentum; adam and adamw use it, so it is not searched on",)
+    assert plan.notes == (
+        "train.beta2 is not used by momentum; adam, adamw, nadam, rmsprop and lion use it, so it is not searched on",
+    )
     kept = plan_fine(evidence({"lr": LR, **beta2}, *trials), load_settings(sets=["optimizer=adam"]))
     assert set(kept.config.space) == {"lr", "train.beta2"}
     assert kept.notes == ()

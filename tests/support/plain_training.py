@@ -46,6 +46,30 @@ def make_config(epochs=5, explosion=3.0, **params):
     )
 
 
+class PlainNAdam(torch.optim.NAdam):
+    """With its product of momenta in float64 instead of in the default type."""
+
+    def step(self):
+        torch.set_default_dtype(torch.float64)
+        super().step()
+        torch.set_default_dtype(torch.float32)
+
+
+class PlainLion(torch.optim.Optimizer):
+    """Algorithm 2 of Chen et al. 2023, as it stands there."""
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                g = parameter.grad
+                m = self.state[parameter].setdefault("m", torch.zeros_like(g))
+                c = beta1 * m + (1 - beta1) * g
+                parameter -= group["lr"] * (c.sign() + group["weight_decay"] * parameter)
+                self.state[parameter]["m"] = beta2 * m + (1 - beta2) * g
+
+
 class PlainTrial:
     """One trial, trained the ordinary way: nn.Module, torch.optim, autograd through the whole cost."""
 
@@ -73,6 +97,15 @@ class PlainTrial:
             case "adamw":
                 groups = [dict(groups[0], weight_decay=train.weight_decay), dict(groups[1], weight_decay=0.0)]
                 self.optimizer = torch.optim.AdamW(groups, train.lr, betas)
+            case "nadam":
+                self.optimizer = PlainNAdam(groups, train.lr, betas)
+            case "rmsprop":
+                self.optimizer = torch.optim.RMSprop(groups, train.lr, train.beta2, momentum=train.momentum)
+            case "adagrad":
+                self.optimizer = torch.optim.Adagrad(groups, train.lr)
+            case "lion":
+                groups = [dict(groups[0], weight_decay=train.weight_decay), dict(groups[1], weight_decay=0.0)]
+                self.optimizer = PlainLion(groups, {"lr": train.lr, "betas": betas})
         self.scheduler = {
             "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(self.optimizer, train.lr_decay),
             "step": lambda: torch.optim.lr_scheduler.StepLR(self.optimizer, train.lr_step, train.lr_decay),

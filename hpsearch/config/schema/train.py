@@ -10,6 +10,8 @@ from hpsearch.config.data_sources import FUNCTION, is_user_code
 from hpsearch.config.fields import MAX_SEED, CameLater, Known, Section, UsedBy, Vector
 from hpsearch.config.metric import METRICS
 
+WITH_BETA2 = ("adam", "adamw", "nadam", "rmsprop", "lion")
+WITH_MOMENTUM = ("momentum", "nesterov", *WITH_BETA2)
 METRIC_FORMS = Known(METRICS, (FUNCTION,))
 
 
@@ -28,7 +30,9 @@ class TrainConfig(Section):
     """Images in a minibatch; the last one of an epoch may be smaller."""
     accumulate: Annotated[int, CameLater, Field(ge=1)] = 1
     """Minibatches of an update, from the mean gradient of their images; those of an epoch's last one may be fewer."""
-    optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "momentum"
+    optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lion"] = (
+        "momentum"
+    )
     """The update rule."""
     lr: Annotated[float, Vector, Field(gt=0)] = 1e-2
     """Learning rate of the first epoch; of one-cycle, the highest."""
@@ -40,18 +44,18 @@ class TrainConfig(Section):
     """Epochs, or a part of one, in which the rate rises, step by step, from near 0 to the schedule's; 0: none."""
     clip_norm: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
     """A gradient of the cost whose norm over all trained parameters is larger is scaled down to it; 0: none is."""
-    momentum: Annotated[
-        float, Vector, UsedBy("train.optimizer", "momentum", "nesterov", "adam", "adamw"), Field(ge=0, lt=1)
-    ] = 0.9
-    """momentum and nesterov: share of the last update kept. adam and adamw: beta1."""
-    beta2: Annotated[float, Vector, UsedBy("train.optimizer", "adam", "adamw"), Field(ge=0, lt=1)] = 0.999
-    """adam and adamw: decay of the squared gradients' average."""
+    momentum: Annotated[float, Vector, UsedBy("train.optimizer", *WITH_MOMENTUM), Field(ge=0, lt=1)] = 0.9
+    """momentum, nesterov and rmsprop: share of the last update kept. adam, adamw, nadam and lion: beta1."""
+    beta2: Annotated[float, Vector, UsedBy("train.optimizer", *WITH_BETA2), Field(ge=0, lt=1)] = 0.999
+    """adam, adamw and nadam: decay of the squared gradients' average; rmsprop: alpha, 0.99 in PyTorch; lion: decay of
+    the gradients' average, 0.99 in its paper.
+    """
     reg: Annotated[float, Vector, Field(ge=0)] = 0.0
     """L2 regularization: reg/2 * sum W^2 is added to the cost; weights only, not biases."""
     l1: Annotated[float, Vector, Field(ge=0)] = 0.0
     """L1 regularization: l1 * sum |W| is added to the cost; weights only, not biases."""
-    weight_decay: Annotated[float, Vector, UsedBy("train.optimizer", "adamw"), Field(ge=0)] = 0.0
-    """adamw: decoupled decay, lr * weight_decay * W off each step; weights only, not biases."""
+    weight_decay: Annotated[float, Vector, UsedBy("train.optimizer", "adamw", "lion"), Field(ge=0)] = 0.0
+    """adamw and lion: decoupled decay, lr * weight_decay * W off each step; weights only, not biases."""
     label_smoothing: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
     """Mass moved off the true class, spread over all classes."""
     focal: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0

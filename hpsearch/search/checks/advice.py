@@ -111,7 +111,7 @@ def other_training(config: StudyConfig) -> list[str]:
     """Another beginning, another update rule."""
     name = config.model.name
     init = f"other initial weights in {name}" if is_user_code(name) else "another model.init"
-    optimizer = "sgd" if config.train.optimizer in ("adam", "adamw") else "adam"
+    optimizer = "adam" if config.train.optimizer in ("sgd", "momentum", "nesterov") else "sgd"
     return [init, f"train.optimizer = {optimizer}"]
 
 

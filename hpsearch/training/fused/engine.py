@@ -91,7 +91,7 @@ class FusedEngine(StackedEngine):
         """For the trials that are in the pack now."""
         device = self.state.lr_K.device
         # Gradients that are clipped, or added up first, wait for their update together: none is made layer by layer.
-        one_pass = device.type == "cpu" and not self.state.clips and self.state.accumulation is None
+        one_pass = device.type == "cpu" and self.state.updates_apart and self.state.accumulation is None
         self._large = {name for name, t in self.state.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
         rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
         at_once = rounds and not self._large and self.state.accumulation is None

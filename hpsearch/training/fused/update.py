@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpsearch.training.optimizers import ADAM_EPS
+from hpsearch.training.optimizers import ADAM_EPS, IN_ONE_PASS
 from hpsearch.training.state import PackState
 
 LARGE = 2**14  # numbers of one trial; below it, calls cost more than passes
@@ -26,6 +26,8 @@ LONG = 1024  # numbers of a row; between such rows of a gradient there may be ga
 
 def compile_kernels(optimizer: str) -> None:
     """Do now what the first step of this optimizer would take seconds for, the first time on a machine."""
+    if optimizer not in IN_ONE_PASS:
+        return
     from hpsearch.training.fused import kernels
 
     weight, zero = np.zeros((1, 1), np.float32), np.float32(0)
