@@ -40,11 +40,13 @@ def check(
     settings = settings_of(searched, training, searched.flags())
 
     from hpsearch.cli.progress import data_progress, waiting
+    from hpsearch.config.schema.objective import refuse_objective
     from hpsearch.search.checks.learning_rate import STEPS
     from hpsearch.search.checks.study import KIND, plan_check, run_check
     from hpsearch.storage import open_database
     from hpsearch.training.images import load_images
 
+    refuse_objective(settings.study.objective, "hpsearch check")
     plan = plan_check(settings.study, name or KIND, steps or STEPS)
     db = open_database(settings.run.storage, create=True)
     with data_progress(output.silent) as progress:

@@ -16,6 +16,7 @@ from hpsearch.cli.signals import stopped
 from hpsearch.cli.training_progress import TrainingProgress
 from hpsearch.cli.training_summary import print_training, read_training
 from hpsearch.config import Settings
+from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.results import EpochResult
 from hpsearch.search.stage_run import check_devices, open_search
 from hpsearch.search.training_run import preview_training, run_training
@@ -37,6 +38,7 @@ def train_once(
 ) -> None:
     """`hpsearch train`."""
     settings = settings_of(trained, training, {**trained.flags(), "train.epochs": epochs})
+    refuse_objective(settings.study.objective, "hpsearch train")
     plan = plan_training(settings.study, name, num_seeds)
     if not output.silent and "space" in settings.study.model_fields_set and plan.unused:
         typer.echo(f"note: [space] is not used by train: {', '.join(plan.unused)}", err=True)

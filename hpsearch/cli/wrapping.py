@@ -10,6 +10,7 @@ import typer
 from hpsearch.cli.importing import importing
 from hpsearch.cli.option_groups import Output, StageBudget, Training, Wrapped, with_groups
 from hpsearch.cli.stages import DryRunOption, NameOption
+from hpsearch.errors import ConfigError
 
 
 @with_groups
@@ -53,6 +54,11 @@ def wrap(
 def value_of(metric: str) -> tuple[str, str | None]:
     """What the value is called, and the pattern of its lines, if it is one: with a group in parentheses."""
     if "(" not in metric:
+        if re.search(r"[\[\]*+?^$|=]", metric):
+            raise ConfigError(
+                f"--metric {metric} has no group that holds the value.\n"
+                r"Allowed: a regular expression with one, as 'val_acc=([0-9.]+)'; or a name in lines of JSON."
+            )
         return metric, None
     named = re.match(r"[A-Za-z_][\w-]*", metric.lstrip("\\b^"))
     return (named[0].strip("-_") or "value") if named else "value", metric

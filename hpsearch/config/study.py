@@ -70,13 +70,15 @@ class StudyConfig(Section):
         if not isinstance(space, Mapping):
             raise ConfigError(f"space takes a table of ranges, but got {space!r}.")
         parsed: dict[str, Range] = {}
+        # An [objective] that is wrong is not here, and is what is to be told.
+        named = info.data if "objective" in info.data else {"objective": "wrong"}
         for name, value in space.items():
-            canonical = name_in(info.data, name)
+            canonical = name_in(named, name)
             if canonical in parsed:
                 raise ConfigError(f"space.{name}: {canonical} has a range already.")
             range_ = parse_range(name, value)
             try:
-                when = tuple((name_in(info.data, key), values) for key, values in range_.when)
+                when = tuple((name_in(named, key), values) for key, values in range_.when)
             except ConfigError as error:
                 raise ConfigError(f"the condition of space.{name}: {error}") from None
             parsed[canonical] = replace(range_, when=when) if when else range_

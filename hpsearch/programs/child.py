@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from hpsearch.config import usercode
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.errors import HpsearchError
-from hpsearch.programs import messages
+from hpsearch.programs import messages, program
 from hpsearch.programs.calling import Report, TrialEnded, call, refuse_other_forms
 from hpsearch.programs.command import run_command
 from hpsearch.programs.messages import Answer, Broken, Ended, Left, Ready, Reported, Task, Unready, send
@@ -28,8 +28,12 @@ MAX_TRACEBACK = 4000  # characters, the last ones
 
 def main(received: int, sent: int) -> None:
     """Be told the objective, and then trials, until nobody tells any more."""
+    program.inside = True
+    own = os.getpid()
     with os.fdopen(received, "rb") as lines:
         first = json.loads(lines.readline())
+        inbox: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
+        threading.Thread(target=_listen, args=(lines, inbox), daemon=True).start()
         usercode.trust(*filter(None, first["trusted"].split(",")))
         try:
             objective = _loaded(ObjectiveConfig.model_validate(first["objective"]))
@@ -37,11 +41,11 @@ def main(received: int, sent: int) -> None:
             send(sent, Unready(str(error)))
             return
         send(sent, Ready())
-        inbox: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
-        threading.Thread(target=_listen, args=(lines, inbox), daemon=True).start()
         while isinstance(task := inbox.get(), Task):
             with _printing_to(task.output):
-                outcome = _run(objective, task, _Reporter(inbox, sent))
+                outcome = _run(objective, task, _Reporter(inbox, sent, task))
+                if os.getpid() != own:  # a process that the code has forked, and that came back
+                    os._exit(0)
             send(sent, outcome)
 
 
@@ -64,17 +68,20 @@ def _listen(lines: Iterator[bytes], inbox: queue.SimpleQueue[messages.Message]) 
 class _Reporter:
     """What the function calls as `report(value, epoch)`."""
 
-    def __init__(self, inbox: queue.SimpleQueue[messages.Message], sent: int) -> None:
+    def __init__(self, inbox: queue.SimpleQueue[messages.Message], sent: int, task: Task) -> None:
         self._inbox, self._sent = inbox, sent
-        self._epoch = 0
+        self._epoch = max((epoch for epoch, _ in task.earlier), default=0)
         self._why = ""
+        self._process = os.getpid()
 
     def __call__(self, value: float, epoch: int | None = None) -> None:
-        """Tell a value; the epochs count from 1 by themselves where none is given.
+        """Tell a value; the epochs count by themselves where none is given: from 1, or on from an earlier attempt.
 
         Raises:
             TrialEnded: the trial is to end.
         """
+        if os.getpid() != self._process:  # what the code has forked has no trial
+            return
         if not self._why:
             self._epoch = self._epoch + 1 if epoch is None else int(epoch)
             send(self._sent, Reported(float(value), self._epoch))

@@ -23,6 +23,7 @@ from hpsearch.programs.messages import Task
 from hpsearch.results import goodness
 
 POLL_SECONDS = 0.2  # between two looks into a file, or whether the program is over
+COMPARED = 2**16  # bytes by which a file that is appended to is told from one that is written anew
 GRACE_SECONDS = 2.0  # from SIGTERM to SIGKILL
 LAST_LINES = 5  # of a failed program's output, in a message
 EPOCH_KEYS = ("epoch", "step")  # of a line of JSON
@@ -54,8 +55,9 @@ def run_command(objective: ObjectiveConfig, task: Task, report: Report) -> float
     """
     words = filled_in(objective, task)
     environment = {**os.environ, **_visible(task.device)}
-    read, values = _reader(objective), list[float]()
+    read, values = _reader(objective), [value for _, value in task.earlier]
     watched = _file(objective, task)
+    before = watched.read_bytes() if watched is not None and watched.exists() else b""
     try:
         process = subprocess.Popen(
             words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -67,7 +69,7 @@ def run_command(objective: ObjectiveConfig, task: Task, report: Report) -> float
     said: list[str] = []
     with process:
         try:
-            lines = _lines(process) if watched is None else _lines_of_file(watched, process, said)
+            lines = _lines(process) if watched is None else _lines_of_file(watched, before, process, said)
             for line in lines:
                 if watched is None:
                     said[:] = [*said, line][-LAST_LINES:]
@@ -164,8 +166,8 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
         yield left.decode(errors="replace")
 
 
-def _lines_of_file(path: Path, process: subprocess.Popen[bytes], said: list[str]) -> Iterator[str]:
-    """What the program appends to a file; what it prints is passed on."""
+def _lines_of_file(path: Path, before: bytes, process: subprocess.Popen[bytes], said: list[str]) -> Iterator[str]:
+    """What the program writes to a file that was `before`; what it prints is passed on."""
 
     def pass_on() -> None:
         for line in _lines(process):
@@ -173,19 +175,22 @@ def _lines_of_file(path: Path, process: subprocess.Popen[bytes], said: list[str]
 
     printing = threading.Thread(target=pass_on, daemon=True)
     printing.start()
-    place, left, is_over = path.stat().st_size if path.exists() else 0, "", False
+    place, left, is_over = len(before), b"", False
+    before = before[:COMPARED]
     while not is_over:
         is_over = process.poll() is not None  # before the look: what was written by then is seen
         if path.exists():
-            with path.open(errors="replace") as file:
+            with path.open("rb") as file:
+                if file.read(len(before)) != before or path.stat().st_size < place:  # written anew, not appended to
+                    place, left, before = 0, b"", b""
                 file.seek(place)
-                *whole, left = (left + file.read()).split("\n")
+                *whole, left = (left + file.read()).split(b"\n")
                 place = file.tell()
-            yield from whole
+            yield from (line.decode(errors="replace") for line in whole)
         if not is_over:
             time.sleep(POLL_SECONDS)
     if left:
-        yield left
+        yield left.decode(errors="replace")
     printing.join(POLL_SECONDS)
 
 

@@ -24,6 +24,8 @@ class Task:
     device: str = "cpu"
     checkpoint: str = ""
     """A folder of the trial, which later attempts find as this one left it."""
+    earlier: tuple[tuple[int, float], ...] = ()
+    """What an attempt that this one goes on from has reported: epochs and values."""
     output: str = ""
     """A file for what is printed; what is there stays."""
 
@@ -97,6 +99,8 @@ def read(line: bytes | str) -> Message:
     kind, values = json.loads(line)
     if "value" in values:
         values["value"] = float(values["value"])
+    if "earlier" in values:
+        values["earlier"] = tuple((epoch, float(value)) for epoch, value in values["earlier"])
     found: Message = KINDS[kind](**values)
     return found
 

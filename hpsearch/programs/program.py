@@ -20,6 +20,9 @@ from hpsearch.programs.messages import Answer, Broken, Ended, Left, Message, Rea
 GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL
 START_SECONDS = 120.0  # for the imports of the user's code
 
+inside = False
+"""Whether this is such a process itself, in which no search begins."""
+
 
 class Program:
     """Runs one trial at a time; its process serves for many, and there is a new one where that ended.
@@ -43,6 +46,11 @@ class Program:
         """
         if self._process is not None:
             return
+        if inside:
+            raise UnreadyError(
+                f"a search over {self._objective.name} begins while the module of an objective is imported.\n"
+                'Put that call below `if __name__ == "__main__":`, or the function into a module of its own.'
+            )
         self._open()
         until = time.monotonic() + START_SECONDS
         while (left := until - time.monotonic()) > 0:
@@ -126,7 +134,12 @@ class Program:
         chunk = os.read(self._received, 2**16)
         if not chunk:
             assert self._process is not None
-            code = self._process.wait()
+            try:
+                code = self._process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:  # the code has closed what we speak through
+                self.end()
+                self._events.append(Broken("it has closed the descriptors through which it is heard"))
+                return
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._close()
             self._events.append(Broken(f"its process ended with {how}"))

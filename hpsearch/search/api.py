@@ -11,6 +11,7 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, verdicts
 from hpsearch.config import Settings, StudyConfig, load_settings
 from hpsearch.config.ranges import flag_text
+from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.errors import ConfigError
 from hpsearch.logs import get_logger
 from hpsearch.results import EpochResult
@@ -173,6 +174,7 @@ def train(
         raise ConfigError(f"seeds = {seeds} is not allowed.\nAllowed: a whole number from 1 on.")
     flags = {"train.epochs": epochs, "run.storage": storage, **(sets or {})}
     settings = python_settings(config, flags, searches=False)
+    refuse_objective(settings.study.objective, "hpsearch.train")
     db = open_search(settings.run, settings.study)
     return Stage(db, run_training(db, plan_training(settings.study, name, seeds), settings.run, listener=listener))
 

@@ -14,6 +14,7 @@ from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import metric_of
+from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import suggest
@@ -47,6 +48,7 @@ class Objective:
         self, config: StudyConfig | Mapping[str, Any] | str | Path | None = None, *, run: RunConfig | None = None
     ) -> None:
         settings = python_settings(config)
+        refuse_objective(settings.study.objective, "hpsearch.Objective")
         self.config = settings.study
         self.run = run or settings.run
         self._conditions = conditions_of(self.config)

@@ -202,6 +202,9 @@ def _nothing_finished(evidence: StudyTrials) -> str:
     if evidence.num_exploded:
         return (
             f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
+            "Search other ranges, under another --name."
+            if evidence.metric.is_own
+            else f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
             "Search it again with lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'."
         )
     return (

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from hpsearch.config import DataConfig, RunConfig, StudyConfig
 from hpsearch.config.library_recipes import Recipe, recipe, refuse_unknown
 from hpsearch.config.net_names import has_given_weights, is_library_net
@@ -16,6 +18,9 @@ from hpsearch.models.given_weights import read_weights
 from hpsearch.runtime import resolve_device, set_threads
 from hpsearch.training.features import may_have_features, why_not, with_features
 from hpsearch.training.precision import PRECISIONS
+
+OF_CLASSES = ("balanced_accuracy", "macro_f1", "auroc")  # measures in which each class counts alike
+FEW = 5  # validation images of a class
 
 
 def load_images(
@@ -44,7 +49,21 @@ def load_images(
     data = prepare(config.data, device, dtype, data_dir, progress, run.memory, moments)
     if as_features:
         data = as_trained(config, data, run)
+    if config.train.metric in OF_CLASSES and (said := rare_note(data)) is not None:
+        data = replace(data, notes=(*data.notes, said))
     return replace(data, notes=(*data.notes, *_notes(config, found, data.shape), *read)) if found is not None else data
+
+
+def rare_note(data: TrainingData) -> str | None:
+    """What to say where a class has so few validation images that hardly anything is known of it."""
+    counts = torch.bincount(data.y_val_N.cpu(), minlength=data.num_classes)
+    rarest = int(counts.argmin())
+    if (num := int(counts[rarest])) >= FEW:
+        return None
+    return (
+        f"{data.class_names[rarest]!r} has {num} of {data.num_val} validation images, so little is known of how well it"
+        " is found; hold out more (data.val), or cross-validate (data.folds)"
+    )
 
 
 def as_trained(config: StudyConfig, data: TrainingData, run: RunConfig) -> TrainingData:
@@ -89,7 +108,11 @@ def _notes(config: StudyConfig, found: Recipe, shape: tuple[int, int, int]) -> l
     if config.data.normalize == "pretrained":
         mean, std = (", ".join(f"{each:.3g}" for each in numbers) for numbers in (found.mean, found.std))
         notes.append(f"normalized with mean {mean} and std {std} of {found.origin}, not with those of these images")
-    if set(shape[1:]) != {found.size}:
+        if config.model.weights is not None:
+            notes.append(
+                f"if {config.model.weights} was trained on images normalized otherwise, say so: data.normalize"
+            )
+    if config.model.weights is None and set(shape[1:]) != {found.size}:
         notes.append(
             f"{found.origin} was trained on images of {found.size}x{found.size}, these are {shape[1]}x{shape[2]}"
         )

@@ -96,8 +96,9 @@ def best_threshold(p_N: Floats, labels_N: Labels, metric: str) -> float | None:
     """The threshold in [0, 1] at which the metric is the highest; among equals the nearest to 0.5, then the lower one.
 
     Looked at are 0.5, 1, and the middle between each two consecutive ones of 0, the distinct probabilities, and 1: more
-    thresholds classify no image otherwise. None where a class is missing, of which nothing can be learnt then, or where
-    a probability is no number.
+    thresholds classify no image otherwise. One, but for 0.5, that puts all images in one class is none: where a class
+    is rare it may score highest, and would never name it. None where a class is missing, of which nothing can be learnt
+    then, or where a probability is no number.
 
     Args:
         p_N: of the second class.
@@ -107,6 +108,8 @@ def best_threshold(p_N: Floats, labels_N: Labels, metric: str) -> float | None:
     if len(np.unique(labels_N)) < 2 or not np.isfinite(p_N).all():
         return None
     t_T = candidates(p_N)
+    above_T = len(p_N) - np.searchsorted(np.sort(p_N), t_T, side="right")
+    t_T = t_T[((above_T > 0) & (above_T < len(p_N))) | (t_T == HALF)]
     score_T = scores_at(p_N, labels_N, t_T, metric)
     best_T = t_T[score_T >= score_T.max() - 1e-12]  # sums in another order round otherwise
     return float(min(best_T, key=lambda t: (abs(t - HALF), t)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 import time
@@ -26,6 +27,7 @@ from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.storage import Database, Outcome, StudyRow, read_trials
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
 from hpsearch.worker.program_failures import ProgramFailures
 from hpsearch.worker.stage_worker import StageWorker
 from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
@@ -56,7 +58,7 @@ class ProgramWorker(StageWorker):
         self.objective: ObjectiveConfig = objective
         self.direction = direction_of(study)
         self.metric = stage_record(study).metric(self.direction)
-        self.folders = trial_folders(plan, study, run)
+        self.folders = trial_folders(db, plan, study, run)
         self.checkpoints = NothingResumed()
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
@@ -93,7 +95,7 @@ class ProgramWorker(StageWorker):
     @override
     def _train_held(self) -> None:
         for trial in list(self.held.values()):
-            if trial.lease.attempt > 1 and any(self._folder(trial).glob("checkpoint/*")):
+            if self._goes_on(trial):
                 self.listener.note(f"trial {trial.lease.number} goes on from its checkpoint")
         with phase("trials"):
             self.source.propose_params(self.held, self.held)
@@ -104,6 +106,7 @@ class ProgramWorker(StageWorker):
     def _run_trial(self, number: int) -> None:
         """One trial to its end, however it ends."""
         trial = self.held[number]
+        self._take_up(trial)
         began = heard = time.monotonic()
         self.program.begin(self._task(trial))
         asked_at: float | None = None
@@ -146,6 +149,28 @@ class ProgramWorker(StageWorker):
                 self._fail_trial(trial, f"no word for {limit:g} s (objective.timeout)", "")
                 return
 
+    def _take_up(self, trial: HeldTrial) -> None:
+        """What an earlier attempt reported counts again, where the code goes on from its checkpoint."""
+        curve = self._folder(trial) / CURVE
+        if trial.lease.attempt == 1:  # what is there is of a database that is gone
+            shutil.rmtree(self._folder(trial), ignore_errors=True)
+        if not self._goes_on(trial):
+            curve.unlink(missing_ok=True)
+            return
+        trial.results = [
+            EpochResult.of_value(trial.lease.number, epoch, value) for epoch, value in read_curve(curve).items()
+        ]
+        self.writer.record([(trial.lease, result) for result in trial.results])
+        self.listener.measured(trial.results, earlier=True)
+        if self.mirror is not None:
+            for result in trial.results:
+                self.mirror.report(trial.lease.number, result.epoch, result.val_score)
+
+    def _goes_on(self, trial: HeldTrial) -> bool:
+        """Whether there is a checkpoint that the code may know of."""
+        knows = self.objective.function is not None or "checkpoint" in self.objective.placeholders()
+        return knows and trial.lease.attempt > 1 and any(self._folder(trial).glob("checkpoint/*"))
+
     def _task(self, trial: HeldTrial) -> Task:
         folder = self._folder(trial)
         checkpoint = folder / "checkpoint"
@@ -157,6 +182,7 @@ class ProgramWorker(StageWorker):
             seed=self.objective.seed,
             device=self.device,
             checkpoint=str(checkpoint.absolute()),
+            earlier=tuple((result.epoch, result.val_score) for result in trial.results),
             output=str((folder / "output.txt").absolute()),
         )
 
@@ -171,7 +197,10 @@ class ProgramWorker(StageWorker):
             attrs = TrialRecord(attributes.EXPLODED, said.epoch, cost=value, first_cost=first).as_attributes()
             return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
         result = EpochResult.of_value(number, said.epoch, value)
-        trial.results.append(result)
+        trial.results = [*(each for each in trial.results if each.epoch < said.epoch), result]  # it may have gone back
+        folder = self._folder(trial)
+        if any(folder.glob("checkpoint/*")):  # from which another attempt may go on
+            write_curve(folder / CURVE, trial.results)
         self.writer.record([(trial.lease, result)])
         self.listener.measured([result])
         self.listener.epoch_finished(1)
@@ -275,9 +304,10 @@ class ProgramWorker(StageWorker):
         self.program.end()
 
 
-def trial_folders(plan: StagePlan, study: StudyRow, run: RunConfig) -> Path:
+def trial_folders(db: Database, plan: StagePlan, study: StudyRow, run: RunConfig) -> Path:
     """Where each trial of a stage has a folder, called as its number: its checkpoint, and what it printed.
 
     The same search in another database has others.
     """
-    return Path(run.artifact_dir) / "trials" / f"{plan.fingerprint('')}-{study.study_id}"
+    database = hashlib.sha256(db.url.encode()).hexdigest()[:8]
+    return Path(run.artifact_dir) / "trials" / f"{plan.fingerprint('')}-{study.study_id}-{database}"

@@ -66,6 +66,21 @@ for epoch in range(args.epochs):
     print(f"\\repoch {epoch} val_acc={value:.4f}")
 """
 
+CURVES = "studies/artifacts/trials/*/0/reported.json"
+FALLS = """
+import sys, time
+from pathlib import Path
+lr, state = float(sys.argv[1]), Path(sys.argv[2]) / "done"
+done = int(state.read_text()) if state.exists() else 0
+with open("began.txt", "a") as file:
+    file.write(f"{done} {'on' if done else 'new'}\\n")
+for epoch in range(done + 1, 7):
+    print(f"v={lr / epoch}", flush=True)
+    state.write_text(str(epoch))
+    if Path("slow").exists():
+        time.sleep(0.5)
+"""
+
 RATE = ("--space", "rate=log(1e-4,1)")
 
 
@@ -126,14 +141,42 @@ def test_the_best_is_a_study_file_that_searches_on(searched):
 
 
 def test_what_only_nets_have_is_refused_in_a_sentence(searched):
+    (searched.folder / "own.toml").write_text(
+        '[objective]\nfunction = "mine:bowl"\n[space]\nrate = { log = [0.1, 1] }\n'
+    )
     for command in ("test", "predict"):
         said = searched(command, "fine", *(["mine.py"] if command == "predict" else []), code=3).stderr
         assert "searched over mine:bowl, which is not ours to train" in said
+    for command in ("check", "train"):
+        said = searched(command, "-c", "own.toml", code=2).stderr
+        assert f"hpsearch {command} trains a net of [model], but [objective] has mine:bowl" in said
     said = searched("fine", "--from", "coarse", "--name", "other", code=3).stderr
     assert "the code 'mine:bowl' is named by the database, not by you" in said
     said = searched("coarse", "--objective", "mine:bowl", *RATE, "--data", "digits", "--name", "x", code=2).stderr
     assert "data.source does nothing beside [objective]" in said
     assert "mine:bowls: 'bowls' is not there" in searched("coarse", "--objective", "mine:bowls", *RATE, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--objective", "mine:bowl", "--direction", "up"), "objective.direction = 'up' is not allowed"),
+        (("--objective", "mine"), "objective.function = 'mine' is not allowed"),
+        (("--objective", "mine:bowl", "--set", "objective.foo=1"), "objective.foo is not a key of a study file"),
+        (("--objective", "mine:bowl", "--set", "objective.timeout=soon"), "objective.timeout = 'soon' is not allowed"),
+    ],
+)
+def test_what_is_wrong_with_an_objective_is_told_by_its_key(place, flags, said):
+    assert said in place("coarse", *flags, *RATE, "--name", "wrong", code=2).stderr
+
+
+def test_a_database_that_is_new_knows_no_checkpoints_of_another(place):
+    search = ("coarse", "--objective", "mine:saved", *RATE, "--trials", "2", "--keep", "all", "--name", "anew")
+    for storage in ("sqlite:///one.db", "sqlite:///two.db", "sqlite:///one.db"):
+        (place.folder / "one.db").unlink(missing_ok=True)
+        (place.folder / "began.txt").unlink(missing_ok=True)
+        place(*search, "--storage", storage)
+        assert [line.split()[1] for line in (place.folder / "began.txt").read_text().splitlines()] == ["0", "0"]
 
 
 def test_code_that_fails_at_times_costs_those_trials_alone(place):
@@ -197,6 +240,31 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     assert values[0] == values[1]
     assert "4 of 4 trials" in whole.stdout
     assert [line for line in began.read_text().splitlines() if not line.endswith(" 0")]  # some went on
+    curves = [[t["intermediate"] for t in place.json("export", name)["trials"]] for name in ("whole", "killed")]
+    assert curves[0] == curves[1]  # those of earlier attempts, too
+
+
+def test_a_program_that_is_killed_keeps_the_best_that_it_had_said(place):
+    (place.folder / "falls.py").write_text(FALLS)
+    search = ("wrap", "--space", "lr=log(0.1,1)", "--trials", "1", "--workers", "1", "--metric", "v=(.*)")
+    words = ("--", sys.executable, "falls.py", "{lr}", "{checkpoint}")
+    place(*search, "--name", "fell", *words)
+    before = {*place.folder.glob(CURVES)}
+    (place.folder / "slow").touch()
+    process = place.start(*search, "--name", "felled", *words)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not any(
+        len(json.loads(path.read_text())) > 1 for path in {*place.folder.glob(CURVES)} - before
+    ):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (place.folder / "slow").unlink()
+    place(*search, "--name", "felled", *words)
+    whole, again = (place.json("export", name)["trials"][0] for name in ("fell", "felled"))
+    assert again["value"] == whole["value"] == max(whole["intermediate"].values())
+    assert again["intermediate"] == whole["intermediate"]
+    assert (place.folder / "began.txt").read_text().splitlines()[-1].endswith(" on")
 
 
 def test_any_program_is_searched_by_what_it_prints(place):
@@ -211,6 +279,8 @@ def test_any_program_is_searched_by_what_it_prints(place):
     assert list(trial["intermediate"]) == ["1", "2"]
     assert trial["value"] == max(trial["intermediate"].values())
     assert "a program (command:x" in place("fine", "--from", "wrapped", "--name", "no", code=3).stderr
+    said = place("wrap", "--metric", "acc=[0-9.]+", *flags[:2], "--name", "no", *words, code=2).stderr
+    assert "--metric acc=[0-9.]+ has no group that holds the value" in said
     said = place("wrap", *flags, "--name", "no", "--", "python", "script.py", code=2).stderr
     assert "space.lr: the command has no place for it" in said
 

@@ -59,7 +59,7 @@ def test_links_lead_somewhere():
 
 
 def test_the_study_file_is_valid(tmp_path):
-    [block] = re.findall(r"```toml\n(.*?)```", PAGES["study-files.md"], re.DOTALL)
+    block = re.findall(r"```toml\n(.*?)```", PAGES["study-files.md"], re.DOTALL)[0]
     (tmp_path / "study.toml").write_text(block)
     assert load_settings(tmp_path / "study.toml").study.data.val == 1000
 

@@ -69,6 +69,20 @@ def test_a_file_that_the_program_writes_is_read_instead(tmp_path, capfd):
     assert values(objective, Task(0, checkpoint=str(tmp_path))) == (8.0, [(3.0, None), (8.0, None)])
 
 
+def test_a_file_that_is_written_anew_is_read_from_its_start(tmp_path, capfd):
+    code = "import sys; f=open(sys.argv[1],'w'); [print('{\"v\": %d}' % n, file=f, flush=True) for n in (3, 8)]"
+    objective = ObjectiveConfig(
+        command=(sys.executable, "-c", code, "{checkpoint}/log.jsonl"), metric="v", file="{checkpoint}/log.jsonl"
+    )
+    (tmp_path / "log.jsonl").write_text('{"v": 99}\n' * 20)
+    assert values(objective, Task(0, checkpoint=str(tmp_path))) == (8.0, [(3.0, None), (8.0, None)])
+
+
+def test_what_an_earlier_attempt_said_counts(capfd):
+    task = Task(0, earlier=((1, 0.9), (2, 0.4)))
+    assert values(printing('{"v": 0.5}', metric="v"), task)[0] == 0.9
+
+
 def test_a_worker_s_gpu_is_the_only_one_that_its_program_sees(capfd):
     code = "import os; print('v=%s' % os.environ['CUDA_VISIBLE_DEVICES'])"
     objective = ObjectiveConfig(command=(sys.executable, "-c", code), pattern="v=(.*)")

@@ -134,7 +134,7 @@ def test_a_trial_that_hangs_is_ended_with_all_that_it_has_started(program):
     assert program.next(0.3) is None
     group = program._process.pid
     program.end()
-    assert not members(group)
+    assert gone(group)
     assert run(program)[1] == Ended(20.0)
 
 
@@ -146,11 +146,16 @@ def test_the_process_ends_with_whoever_started_it(program):
     group = program._process.pid
     os.close(program._sent)  # as the end of a worker does, whatever ended it
     assert program._process.wait(30) == -signal.SIGKILL
+    assert gone(group)
+    program._sent = os.open(os.devnull, os.O_WRONLY)
+
+
+def gone(group):
+    """Whether its processes end; they have been told to."""
     until = time.monotonic() + 30
     while members(group) and time.monotonic() < until:
         time.sleep(0.01)
-    assert not members(group)
-    program._sent = os.open(os.devnull, os.O_WRONLY)
+    return not members(group)
 
 
 def members(group):
@@ -229,6 +234,45 @@ def test_a_function_is_given_what_it_has_arguments_for(module):
     assert program.next(30) == Reported(2.5, 2)
     program.answer()
     assert program.next(30) == Ended(405.0)
+
+
+def test_a_process_that_the_code_forks_says_nothing_for_it(module):
+    program = module("""
+        import os
+        def objective(params, report):
+            report(params["x"])
+            os.fork()
+            report(params["x"] + 1)
+            return params["x"]
+    """)
+    for x in (1.0, 2.0, 3.0):
+        assert run(program, x=x) == ([(1, x), (2, x + 1)], Ended(x))
+
+
+def test_code_that_closes_our_descriptors_is_ended(module, monkeypatch):
+    monkeypatch.setattr("hpsearch.programs.program.GRACE_SECONDS", 0.5)
+    program = module("""
+        import os, time
+        def objective(params, report):
+            if params["x"] > 2:
+                os.closerange(3, 200)
+                time.sleep(600)
+            return params["x"]
+    """)
+    _, end = run(program, x=3.0)
+    assert end == Broken("it has closed the descriptors through which it is heard")
+    assert run(program, x=1.0)[1] == Ended(1.0)
+
+
+def test_a_search_that_begins_while_its_own_module_is_imported_is_refused(module):
+    program = module("""
+        import hpsearch
+        def objective(params, report):
+            return 1.0
+        hpsearch.coarse({"objective": {"function": "theirs:objective"}, "space": {"x": {"log": [0.1, 1]}}})
+    """)
+    with pytest.raises(UnreadyError, match="begins while the module of an objective is imported"):
+        program.start()
 
 
 def test_an_end_that_the_code_passes_over_stays_one(module):

@@ -70,7 +70,7 @@ def test_what_is_said_of_the_folds(db, settings, capsys):
     folds = trial_record(evidence.best).folds
     print_stage(stage_summary(evidence), None)
     assert f"folds    {folds_text(evidence.best)}" in capsys.readouterr().out
-    assert folds_text(evidence.best).startswith(f"3 folds: {min(folds):.4f} to {max(folds):.4f}, std ")
+    assert folds_text(evidence.best).startswith(f"3 folds: {', '.join(f'{value:.4f}' for value in folds)}, std ")
     assert json.loads(json.dumps(evidence.best.attrs))["folds"] == list(folds)
 
 

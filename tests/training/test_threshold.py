@@ -22,9 +22,9 @@ images = st.lists(st.tuples(probabilities, st.integers(0, 1)), min_size=2, max_s
 
 
 def tried(p_N, y_N, metric):
-    """Each way to classify the images by a threshold in [0, 1], with its value."""
-    ends = [0.0, *sorted(set(p_N)), 1.0]
-    return [MEASURES[metric](y_N, p_N > t) for t in ends]
+    """Each way to tell images apart by a threshold in [0, 1], and that by 0.5, with its value."""
+    ends = [t for t in (0.0, *sorted(set(p_N)), 1.0) if 0 < (p_N > t).sum() < len(p_N)]
+    return [MEASURES[metric](y_N, p_N > t) for t in (*ends, 0.5)]
 
 
 @pytest.mark.parametrize("metric", list(OF_COUNTS))
@@ -39,6 +39,11 @@ def test_none_is_better_and_none_as_good_is_nearer_to_a_half(metric, pairs):
     if MEASURES[metric](y_N, p_N > 0.5) == pytest.approx(own):
         assert value == 0.5
     assert best_threshold(p_N[::-1], y_N[::-1], metric) == value
+
+
+def test_a_rare_class_is_named_or_the_likelier_class_counts():
+    p_N, y_N = np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 1, 0, 0])
+    assert best_threshold(p_N, y_N, "accuracy") == 0.75  # above 0.9, never: 0.75 of these images, for nothing
 
 
 def test_adjacent_probabilities_can_be_told_apart():

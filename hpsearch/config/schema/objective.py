@@ -102,6 +102,19 @@ def refuse_beside(study: Mapping[str, Any], sections: Iterable[str]) -> None:
             )
 
 
+def refuse_objective(objective: ObjectiveConfig | None, command: str) -> None:
+    """Say no for a command that trains nets of ours, where it is given a function or program of the user's.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if objective is not None:
+        raise ConfigError(
+            f"{command} trains a net of [model], but [objective] has {objective.name}.\n"
+            "Allowed: hpsearch coarse, fine, run, compare, rerun, which call it."
+        )
+
+
 def refuse_other_names(objective: ObjectiveConfig, space: Mapping[str, Any]) -> None:
     """Whether a command has a place for each parameter, and a parameter for each place.
 
