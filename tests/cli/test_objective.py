@@ -222,6 +222,7 @@ def test_values_that_run_away_are_explosions_and_evidence(place):
     assert "loss " in said
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     search = ("--objective", "mine:saved", *RATE, "--trials", "4", "--workers", "2")
     whole = place("coarse", *search, "--name", "whole")
@@ -244,6 +245,7 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     assert curves[0] == curves[1]  # those of earlier attempts, too
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_keeps_the_best_that_it_had_said(place):
     (place.folder / "falls.py").write_text(FALLS)
     search = ("wrap", "--space", "lr=log(0.1,1)", "--trials", "1", "--workers", "1", "--metric", "v=(.*)")

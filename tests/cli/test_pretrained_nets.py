@@ -56,6 +56,7 @@ def test_the_whole_net_is_kept_and_used(searched):
     assert 0 <= tested["measures"]["auroc"] <= 1
 
 
+@pytest.mark.slow
 def test_what_a_net_starts_from_is_searched_too(searched):
     flags = ("--data", "folder:photos", "--model", NET, "--set", "data.size=32", "--skip-checks", "--name", "begin")
     space = ("--space", "weights=choice(none,net.pt)", "--space", "freeze=choice(none,all)", "--space", "reg=none")

@@ -86,6 +86,7 @@ def test_pools(pool, layer):
     assert kinds(convnet(pool="none")) == kinds(convnet(pool=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "parameters"), [(11, 132_863_336), (13, 133_047_848), (16, 138_357_544), (19, 143_667_240)]
 )

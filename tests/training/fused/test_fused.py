@@ -65,6 +65,7 @@ def trials(draw):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     structure=st.fixed_dictionaries(
