@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -110,8 +109,3 @@ def send(descriptor: int, message: Message) -> None:
     data = memoryview(written(message))
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def is_number(value: float) -> bool:
-    """Whether it is one that trials can be compared by."""
-    return math.isfinite(value)

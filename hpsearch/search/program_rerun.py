@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError, HpsearchError
-from hpsearch.programs.messages import Broken, Ended, Reported, Task, is_number
+from hpsearch.programs.messages import Broken, Ended, Reported, Task
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, Explosion
 from hpsearch.runtime import resolve_device
@@ -73,11 +74,11 @@ def _training(program: Program, task: Task, metric: Metric) -> Training:
         match program.next(LOOK_SECONDS):
             case Reported(value, epoch):
                 program.answer()
-                if not is_number(value):
+                if not math.isfinite(value):
                     return _exploded(program, task, results, value, epoch, metric)
                 results.append(EpochResult.of_value(task.number, epoch, value))
             case Ended(value):
-                if not is_number(value):
+                if not math.isfinite(value):
                     return _exploded(program, task, results, value, len(results) + 1, metric)
                 return Training(task.seed, results, None, {}, metric, value)
             case Broken(reason, trace):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
@@ -38,7 +40,23 @@ def run_program_stage(
     if len(devices) > 1:
         start_server()
     plan = as_fitted_before(db, plan)
-    look_at(plan, listener)
+    program = look_at(plan, listener)
+    try:
+        return _work(db, plan, run, devices, program, listener, stop)
+    finally:
+        program.end()
+
+
+def _work(
+    db: Database,
+    plan: StagePlan,
+    run: RunConfig,
+    devices: Sequence[str],
+    program: Program,
+    listener: SearchListener,
+    stop: Stop,
+) -> StudyTrials:
+    """Here, with the program that is there already, or by others, who have their own."""
     study = open_stage(db, plan, None)
     for module, (then, now) in changed_code(study).items():
         listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
@@ -46,17 +64,19 @@ def run_program_stage(
     if counts["WAITING"] + counts["RUNNING"] == 0:
         return read_study(db, plan.name)
     if run.fleet == "ray":
+        program.end()
         _run_on_ray(db, plan, run, listener, stop)
     elif len(devices) == 1:
-        ProgramWorker(db, study, plan, run.model_copy(update={"device": devices[0]}), listener, stop).run()
+        ProgramWorker(db, study, plan, run.model_copy(update={"device": devices[0]}), listener, stop, program).run()
     else:
+        program.end()
         launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
         Fleet(db, study, run, launcher, len(devices), listener, stop).run()
     return read_study(db, plan.name)
 
 
-def look_at(plan: StagePlan, listener: SearchListener) -> None:
-    """Have the code imported once, where it does not disturb.
+def look_at(plan: StagePlan, listener: SearchListener) -> Program:
+    """Have the code imported, in a process of its own, which is to be ended.
 
     Raises:
         ConfigError: it cannot be, or cannot be called as trials are; pruner and sampler do not fit.
@@ -75,8 +95,7 @@ def look_at(plan: StagePlan, listener: SearchListener) -> None:
         program.start()
     except UnreadyError as error:
         raise ConfigError(str(error)) from None
-    finally:
-        program.end()
+    return program
 
 
 def objective_of(plan: StagePlan) -> ObjectiveConfig:
@@ -96,7 +115,7 @@ def devices_of(run: RunConfig) -> tuple[str, ...]:
 
 def preview_program_stage(plan: StagePlan, run: RunConfig, listener: SearchListener) -> Settled:
     """What a stage would do; nobody knows how long that takes."""
-    look_at(plan, listener)
+    look_at(plan, listener).end()
     name = objective_of(plan).name
     trials = num_trials(plan.config.space, plan.settings)
     unknown = f"nobody knows how long a trial of {name} takes"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from typing_extensions import override
 
@@ -18,7 +15,7 @@ from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.errors import RefusedError
 from hpsearch.phases import phase, tell
-from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task, is_number
+from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, goodness
 from hpsearch.runtime import resolve_device
@@ -31,6 +28,7 @@ from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
 from hpsearch.worker.program_failures import ProgramFailures
 from hpsearch.worker.stage_worker import StageWorker
 from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
+from hpsearch.worker.trial_folders import TrialFolders
 from hpsearch.worker.trial_source import NothingResumed
 
 LOOK_SECONDS = 0.2  # between two looks at leases and stops while the code says nothing
@@ -40,7 +38,7 @@ LEAVE_SECONDS = 10.0  # for a trial that was told to end, until its process is e
 class ProgramWorker(StageWorker):
     """Works on one stage of an [objective] until no trial is left to take.
 
-    Args: as of `StageWorker`.
+    Args: as of `StageWorker`; and a program of the objective that is started already, which ends with the work.
     """
 
     def __init__(
@@ -51,6 +49,7 @@ class ProgramWorker(StageWorker):
         run: RunConfig,
         listener: Listener | None = None,
         stop: Stop | None = None,
+        program: Program | None = None,
     ) -> None:
         super().__init__(db, study, plan, run, listener, stop)
         objective = plan.trial_config.objective
@@ -58,7 +57,6 @@ class ProgramWorker(StageWorker):
         self.objective: ObjectiveConfig = objective
         self.direction = direction_of(study)
         self.metric = stage_record(study).metric(self.direction)
-        self.folders = trial_folders(db, plan, study, run)
         self.checkpoints = NothingResumed()
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
@@ -71,11 +69,10 @@ class ProgramWorker(StageWorker):
         """Value so far: what samplers that need one are told of an explosion."""
         for row in rows:
             self._note_value(row.value if row.state == "COMPLETE" else None)
-        best = best_trial(rows, self.direction)
-        self.best = (best.number, best.value) if best is not None else None
+        self.folders = TrialFolders(db, plan, study, run, self.direction, best_trial(rows, self.direction))
         self.width = 1
         self.failures = ProgramFailures(any(row.state == "COMPLETE" for row in rows))
-        self.program = Program(objective)
+        self.program = program or Program(objective)
         self.device = str(resolve_device(run.device))
         self.started = standing(
             study.name, rows, plan.settings.epochs, engine="program", width=1, device=self.device, metric=self.metric
@@ -121,11 +118,11 @@ class ProgramWorker(StageWorker):
                     heard = time.monotonic()
                     tell("first epoch")
                     if (ending := self._hear(trial, event)) is not None:
-                        self._leave(ending)
+                        self._leave(str(ending.attrs[attributes.REASON]))
                         self._end(number, ending)
                         return
                     if self.stop.requested is not None:
-                        self._leave(self._outcome(trial, "stopped"))
+                        self._leave("stopped")
                         self.stop.raise_if_requested()
                     self.program.answer()
                 case Ended(value):
@@ -151,43 +148,39 @@ class ProgramWorker(StageWorker):
 
     def _take_up(self, trial: HeldTrial) -> None:
         """What an earlier attempt reported counts again, where the code goes on from its checkpoint."""
-        curve = self._folder(trial) / CURVE
-        if trial.lease.attempt == 1:  # what is there is of a database that is gone
-            shutil.rmtree(self._folder(trial), ignore_errors=True)
+        number = trial.lease.number
+        curve = self.folders.of(number) / CURVE
+        if trial.lease.attempt == 1:
+            self.folders.clear(number)
         if not self._goes_on(trial):
             curve.unlink(missing_ok=True)
             return
-        trial.results = [
-            EpochResult.of_value(trial.lease.number, epoch, value) for epoch, value in read_curve(curve).items()
-        ]
+        trial.results = [EpochResult.of_value(number, epoch, value) for epoch, value in read_curve(curve).items()]
         self.writer.record([(trial.lease, result) for result in trial.results])
         self.listener.measured(trial.results, earlier=True)
         if self.mirror is not None:
             for result in trial.results:
-                self.mirror.report(trial.lease.number, result.epoch, result.val_score)
+                self.mirror.report(number, result.epoch, result.val_score)
 
     def _goes_on(self, trial: HeldTrial) -> bool:
         """Whether there is a checkpoint that the code may know of."""
         knows = self.objective.function is not None or "checkpoint" in self.objective.placeholders()
-        return knows and trial.lease.attempt > 1 and any(self._folder(trial).glob("checkpoint/*"))
+        return knows and trial.lease.attempt > 1 and self.folders.has_checkpoint(trial.lease.number)
 
     def _task(self, trial: HeldTrial) -> Task:
-        folder = self._folder(trial)
-        checkpoint = folder / "checkpoint"
+        number = trial.lease.number
+        checkpoint = self.folders.checkpoint(number)
         checkpoint.mkdir(parents=True, exist_ok=True)
         return Task(
-            number=trial.lease.number,
+            number=number,
             params={**self.objective.params, **trial.lease.params},
             epochs=self.plan.settings.epochs,
             seed=self.objective.seed,
             device=self.device,
             checkpoint=str(checkpoint.absolute()),
             earlier=tuple((result.epoch, result.val_score) for result in trial.results),
-            output=str((folder / "output.txt").absolute()),
+            output=str(self.folders.output(number).absolute()),
         )
-
-    def _folder(self, trial: HeldTrial) -> Path:
-        return self.folders / str(trial.lease.number)
 
     def _hear(self, trial: HeldTrial, said: Reported) -> Outcome | None:
         """Take in a value; how the trial is to end, None where it goes on."""
@@ -198,9 +191,8 @@ class ProgramWorker(StageWorker):
             return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
         result = EpochResult.of_value(number, said.epoch, value)
         trial.results = [*(each for each in trial.results if each.epoch < said.epoch), result]  # it may have gone back
-        folder = self._folder(trial)
-        if any(folder.glob("checkpoint/*")):  # from which another attempt may go on
-            write_curve(folder / CURVE, trial.results)
+        if self.folders.has_checkpoint(number):  # from which another attempt may go on
+            write_curve(self.folders.of(number) / CURVE, trial.results)
         self.writer.record([(trial.lease, result)])
         self.listener.measured([result])
         self.listener.epoch_finished(1)
@@ -209,7 +201,7 @@ class ProgramWorker(StageWorker):
         return None
 
     def _has_exploded(self, value: float, first: float) -> bool:
-        if not is_number(value):
+        if not math.isfinite(value):
             return True
         factor = self.objective.explosion
         return factor is not None and self.direction == "minimize" and value > factor * max(abs(first), 1e-12)
@@ -221,10 +213,9 @@ class ProgramWorker(StageWorker):
         attrs = TrialRecord(reason, trial.results[-1].epoch, last_value=values[-1], last_acc=math.nan).as_attributes()
         return Outcome(trial.lease, "PRUNED", best, attrs)
 
-    def _leave(self, ending: Outcome) -> None:
+    def _leave(self, why: str) -> None:
         """Have the code end the trial; its process goes where it does not."""
-        reason = ending.attrs.get(attributes.REASON, "stopped")
-        self.program.answer(str(reason))
+        self.program.answer(why)
         until = time.monotonic() + LEAVE_SECONDS
         while (left := until - time.monotonic()) > 0:
             event = self.program.next(left)
@@ -245,7 +236,7 @@ class ProgramWorker(StageWorker):
 
     def _complete(self, trial: HeldTrial, value: float) -> None:
         number = trial.lease.number
-        if not is_number(value):
+        if not math.isfinite(value):
             epoch = trial.results[-1].epoch if trial.results else 1
             first = trial.results[0].val_score if trial.results else value
             attrs = TrialRecord(attributes.EXPLODED, epoch, cost=value, first_cost=first).as_attributes()
@@ -258,7 +249,7 @@ class ProgramWorker(StageWorker):
             self.mirror.finish(number, value)
         self._note_value(value)
         self.failures.clear()
-        self._keep_folders(number, value)
+        self.folders.completed(number, value)
         self._finish(Outcome(trial.lease, "COMPLETE", value, record.as_attributes()))
 
     def _fail_trial(self, trial: HeldTrial, reason: str, trace: str) -> None:
@@ -267,27 +258,13 @@ class ProgramWorker(StageWorker):
         if self.mirror is not None:
             self.mirror.fail(number)
         self._finish(Outcome(trial.lease, "FAIL", None, attrs))
-        self.failures.add(reason, self._folder(trial) / "output.txt")
+        self.failures.add(reason, self.folders.output(number))
 
     def _finish(self, outcome: Outcome) -> None:
         self.writer.finish([outcome])
         del self.held[outcome.lease.number]
         if outcome.state != "COMPLETE":
-            shutil.rmtree(self.folders / str(outcome.lease.number) / "checkpoint", ignore_errors=True)
-
-    def _keep_folders(self, number: int, value: float) -> None:
-        """Checkpoints that nobody goes on from are removed: with run.keep = best, all but the best trial's."""
-        keep = self.run_config.keep
-        if keep == "all":
-            return
-        gone = [number]
-        if keep == "best":
-            better = self.best is None or goodness(value, self.direction) > goodness(self.best[1], self.direction)
-            if better:
-                gone = [self.best[0]] if self.best is not None else []
-                self.best = (number, value)
-        for each in gone:
-            shutil.rmtree(self.folders / str(each) / "checkpoint", ignore_errors=True)
+            self.folders.drop_checkpoint(outcome.lease.number)
 
     def _note_value(self, value: float | None) -> None:
         if value is not None and math.isfinite(value):
@@ -302,12 +279,3 @@ class ProgramWorker(StageWorker):
     @override
     def _at_rest(self) -> None:
         self.program.end()
-
-
-def trial_folders(db: Database, plan: StagePlan, study: StudyRow, run: RunConfig) -> Path:
-    """Where each trial of a stage has a folder, called as its number: its checkpoint, and what it printed.
-
-    The same search in another database has others.
-    """
-    database = hashlib.sha256(db.url.encode()).hexdigest()[:8]
-    return Path(run.artifact_dir) / "trials" / f"{plan.fingerprint('')}-{study.study_id}-{database}"

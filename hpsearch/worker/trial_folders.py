@@ -1,0 +1,78 @@
+"""Where trials of the user's code have a folder each: its checkpoint, what it reported, what it printed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from hpsearch.config import RunConfig
+from hpsearch.results import Direction, goodness
+from hpsearch.stages.plan import StagePlan
+from hpsearch.storage import Database, StudyRow, TrialRow
+
+
+class TrialFolders:
+    """The folders of one stage, called as the numbers of its trials. The same search in another database has others.
+
+    Args:
+        db: that of the stage.
+        plan: what the stage was made from.
+        study: the stage.
+        run: whose checkpoints are kept, and where.
+        direction: of the values.
+        best: the best trial so far; None without any.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        plan: StagePlan,
+        study: StudyRow,
+        run: RunConfig,
+        direction: Direction,
+        best: TrialRow | None,
+    ) -> None:
+        database = hashlib.sha256(db.url.encode()).hexdigest()[:8]
+        self.root = Path(run.artifact_dir) / "trials" / f"{plan.fingerprint('')}-{study.study_id}-{database}"
+        self._keep, self._direction = run.keep, direction
+        self._best = (best.number, best.value) if best is not None else None
+
+    def of(self, number: int) -> Path:
+        """The folder of a trial."""
+        return self.root / str(number)
+
+    def output(self, number: int) -> Path:
+        """What it printed."""
+        return self.of(number) / "output.txt"
+
+    def checkpoint(self, number: int) -> Path:
+        """What it keeps for another attempt."""
+        return self.of(number) / "checkpoint"
+
+    def has_checkpoint(self, number: int) -> bool:
+        """Whether it keeps anything."""
+        return any(self.checkpoint(number).glob("*"))
+
+    def clear(self, number: int) -> None:
+        """Forget all of it: what is there is of a database that is gone."""
+        shutil.rmtree(self.of(number), ignore_errors=True)
+
+    def drop_checkpoint(self, number: int) -> None:
+        """Nobody goes on from it."""
+        shutil.rmtree(self.checkpoint(number), ignore_errors=True)
+
+    def completed(self, number: int, value: float) -> None:
+        """Let checkpoints go that are not to be kept: with run.keep = best, all but the best trial's."""
+        if self._keep == "all":
+            return
+        if self._keep == "best" and self._is_best(value):
+            gone = self._best
+            self._best = (number, value)
+            if gone is not None:
+                self.drop_checkpoint(gone[0])
+        else:
+            self.drop_checkpoint(number)
+
+    def _is_best(self, value: float) -> bool:
+        return self._best is None or goodness(value, self._direction) > goodness(self._best[1], self._direction)
