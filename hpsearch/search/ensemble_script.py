@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from hpsearch.search.plain_script import ARRAYS, FILES, MEAN, SCRIPT, STD, net_code, net_imports, ordered
+from hpsearch.search.plain_script import ARRAYS, FILES, MEAN, STD, net_code, net_imports, opening
 from hpsearch.search.trained_net import TrainedNet
 
 DESCRIPTION = "ensemble.toml"
@@ -74,25 +74,11 @@ def ensemble_script(nets: Sequence[TrainedNet], title: str, *, files: bool) -> s
         needed, lines = net_imports(net.stored.config.model, shape, num_classes, files=files)
         packages |= dict.fromkeys(needed)
         imports |= set(lines)
-    use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
     kinds = dict(kinds_of_nets(nets))
     functions = [
         f"def {name}():\n{textwrap.indent(code, '    ').rstrip()}\n    return net\n" for name, code in kinds.items()
     ]
-    head = (
-        f'"""{title}',
-        "",
-        f"{use} It needs {', '.join(packages)}.",
-        '"""',
-        "",
-        *ordered(_joined(imports)),
-        "",
-        "here = Path(__file__).parent",
-        f'about = tomllib.loads((here / "{DESCRIPTION}").read_text(encoding="utf-8"))',
-        'images = about["images"]',
-        "",
-        "",
-    )
+    head = (*opening(title, packages, _joined(imports), DESCRIPTION, files=files), "", "")
     entries = ", ".join(f'"{name}": {name}' for name in kinds)
     table = f"NETS = {{{entries}}}\n"
     return "\n".join(head) + "\n" + "\n\n".join([*functions, table + LOADING]) + (FILES if files else ARRAYS) + REST

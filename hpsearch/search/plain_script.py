@@ -101,18 +101,8 @@ def plain_script(
         ConfigError: it is a net that cannot be spelt out.
     """
     packages, imports = net_imports(config, shape, num_classes, files=files)
-    use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
     lines = (
-        f'"""{title}',
-        "",
-        f"{use} It needs {', '.join(packages)}.",
-        '"""',
-        "",
-        *ordered(imports),
-        "",
-        "here = Path(__file__).parent",
-        f'about = tomllib.loads((here / "{DESCRIPTION}").read_text(encoding="utf-8"))',
-        'images = about["images"]',
+        *opening(title, packages, imports, DESCRIPTION, files=files),
         f'weights = load_file(here / "{WEIGHTS}")',
         f'mean, std = weights.pop("{MEAN}"), weights.pop("{STD}")',
         "",
@@ -124,6 +114,23 @@ def plain_script(
     )
     rest = REST.replace(LIKELIEST, ABOVE) if has_threshold else REST
     return "\n".join(lines) + "\n" + (FILES if files else ARRAYS) + rest
+
+
+def opening(title: str, packages: Iterable[str], imports: Iterable[str], description: str, *, files: bool) -> list[str]:
+    """The first lines of a script: what it is, what it needs, and the description that lies beside it."""
+    use = f"python {SCRIPT} {'IMAGE' if files else 'ARRAY.npy'}... prints file, class, probability."
+    return [
+        f'"""{title}',
+        "",
+        f"{use} It needs {', '.join(packages)}.",
+        '"""',
+        "",
+        *ordered(imports),
+        "",
+        "here = Path(__file__).parent",
+        f'about = tomllib.loads((here / "{description}").read_text(encoding="utf-8"))',
+        'images = about["images"]',
+    ]
 
 
 def net_imports(
