@@ -41,16 +41,18 @@ VERDICT_STYLES = {
 @with_groups
 def trial(
     study: Annotated[str, typer.Argument(metavar="STUDY")],
-    number: Annotated[int, typer.Argument(metavar="N", min=0)],
     storage: Storage,
     output: Output,
+    number: Annotated[
+        int | None, typer.Argument(metavar="N", min=0, help="Its number; without it, the best one.")
+    ] = None,
     table: Annotated[
         bool | None, typer.Option("--table/--no-table", help="The epochs as a table; not given: when they are few.")
     ] = None,
 ) -> None:
     """Show one trial: hyperparameters, how it ended, what its curves say and what to try next, the curves.
 
-    Example: `hpsearch trial coarse 61` or `hpsearch trial coarse 61 --table`
+    Example: `hpsearch trial coarse` or `hpsearch trial coarse 61 --table`
     """
 
     from hpsearch.analysis.diagnosis import diagnose_study
@@ -63,6 +65,13 @@ def trial(
 
     db = open_storage(storage.storage)
     evidence = read_study(db, study)
+    if number is None:
+        if evidence.best is None:
+            raise ConfigError(
+                f"{study!r} has no best trial yet: none has finished.\n"
+                f"Give the number of one: 0 ... {len(evidence.trials) - 1}."
+            )
+        number = evidence.best.number
     row = next((row for row in evidence.trials if row.number == number), None)
     if row is None:
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")

@@ -76,6 +76,11 @@ def test_diagnosis_as_json(planted):
     assert planted.json("trial", "planted", 2)["diagnosis"] is None
 
 
+def test_without_a_number_it_is_the_best_one(planted):
+    assert "trial    0" in planted("best", "planted").stdout
+    assert planted("trial", "planted").stdout == planted("trial", "planted", 0).stdout
+
+
 def test_trials_that_did_not_complete(planted):
     exploded = planted("trial", "planted", 1).stdout
     assert "PRUNED, exploded in epoch 1: cost nan, first 2.3" in exploded

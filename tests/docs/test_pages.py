@@ -1,0 +1,108 @@
+"""The pages that a stranger learns from: each session is run word for word, and the site is built without a warning.
+
+A page is one session in one folder: blocks of code that begin with `# name.py` are files there, lines with `$` in a
+console block are commands. What cannot be run here says why, in a comment above it.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from reference_pages import FOLDER, PAGES
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```(?P<kind>python|toml|console)\n(?P<text>.*?)```", re.DOTALL)
+TAUGHT = sorted([*DOCS.glob("tutorial/*.md"), *DOCS.glob("explanation/*.md"), DOCS / "index.md"])
+
+
+def session_of(page):
+    """The files of a page, and its commands."""
+    files, commands = {}, []
+    for block in BLOCK.finditer(page.read_text()):
+        named = re.match(r"# (\w+\.(?:py|toml))\n", block["text"])
+        if block["kind"] != "console" and named:
+            files[named[1]] = block["text"]
+        elif block["kind"] == "console" and not block["skip"]:
+            commands += [line[2:] for line in block["text"].splitlines() if line.startswith("$ ")]
+    return files, commands
+
+
+WITH_COMMANDS = [page for page in TAUGHT if session_of(page)[1]]
+
+
+def write_photographs(folder):
+    """Three classes of forty images that differ in colour, and two new ones."""
+    rng = np.random.default_rng(0)
+
+    def write(path, colour):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 90, (24, 30, 3)) + np.array(colour)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+    for name, colour in (("cats", (150, 20, 20)), ("dogs", (20, 150, 20)), ("horses", (20, 20, 150))):
+        for number in range(40):
+            write(folder / "photos" / name / f"{number}.jpg", colour)
+    write(folder / "new-photos" / "a.jpg", (150, 20, 20))
+    write(folder / "new-photos" / "b.jpg", (20, 150, 20))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
+def test_a_page_s_commands_run_word_for_word_one_after_the_other(page, tmp_path):
+    files, commands = session_of(page)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    write_photographs(tmp_path)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, words in (("hpsearch", "-m hpsearch "), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words}"$@"\n')
+        (programs / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    for command in commands:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+def test_every_session_is_found_and_what_is_left_out_is_little():
+    assert {page.stem for page in WITH_COMMANDS} >= {"digits", "photographs", "own-script", "fleet"}
+    skipped = [block for page in TAUGHT for block in BLOCK.finditer(page.read_text()) if block["skip"]]
+    assert len(skipped) <= 4
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_what_the_code_says(name):
+    assert (FOLDER / name).read_text() == PAGES[name](), "run: python tests/docs/reference_pages.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="needs zensical, the extra docs")
+def test_the_site_is_built_without_a_warning(tmp_path):
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    build = [sys.executable, "-m", "zensical", "build", "--strict"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "site" / "tutorial" / "digits.html").is_file()
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text()))
+    assert listed == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
