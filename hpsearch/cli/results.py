@@ -29,6 +29,14 @@ class BestFormat(StrEnum):
     toml = "toml"
 
 
+class Tracker(StrEnum):
+    """To whom `export` hands runs."""
+
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+    csv = "csv"
+
+
 class ExportFormat(StrEnum):
     """What `export` writes."""
 
@@ -248,15 +256,34 @@ def export(
     storage: Storage,
     output: Output,
     study: StudyArgument = None,
-    form: Annotated[ExportFormat, typer.Option("--format", "-f", help="csv: a row per trial; json: all there is.")] = (
-        ExportFormat.csv
-    ),
-    file: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout if not given.")] = None,
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", "-f", help="csv: a row per trial; json: all there is. [default: csv]"),
+    ] = None,
+    to: Annotated[
+        Tracker | None,
+        typer.Option("--to", help="As runs of another program; csv: two tables, as Weights & Biases has them."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where to; stdout if not given. --to: a folder, or a tracking URI."),
+    ] = None,
 ) -> None:
-    """Write all trials of a study as CSV or JSON.
+    """Write all trials of a study as CSV or JSON, or hand them to another program as runs.
 
-    Example: `hpsearch export coarse -f csv -o coarse.csv`
+    --to mlflow makes an experiment of the study, in a folder, at a tracking URI, or where MLFLOW_TRACKING_URI says;
+    --to tensorboard writes scalars and the HParams table, --to csv runs.csv and history.csv. Run again, it replaces
+    what has changed.
+
+    Example: `hpsearch export coarse -f csv -o coarse.csv` or `hpsearch export coarse --to tensorboard -o runs`
     """
+    if to is not None:
+        if form is not None:
+            raise ConfigError(f"--format {form} says what is printed, --to {to} who reads it.\nAllowed: one of them.")
+        from hpsearch.cli.exporting import export_to
+
+        export_to(to, storage.storage, study, file, output)
+        return
 
     from hpsearch.analysis.export import study_as_csv, study_as_dict
     from hpsearch.results import plain
@@ -272,7 +299,7 @@ def export(
         typer.echo(text, nl=False)
         return
     try:
-        file.write_text(text, encoding="utf-8", newline="")
+        Path(file).write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"--output {file} cannot be written: {error.strerror}.") from None
     if not output.quiet:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from hpsearch.config.data_sources import FUNCTION, is_user_code
 from hpsearch.config.fields import Known
 from hpsearch.errors import ConfigError
 
@@ -144,7 +145,7 @@ MIXES = ("mixup", "cutmix")
 
 AUGMENTATIONS = Known(
     tuple(kind.name for kind in KINDS.values() if not kind.letter),
-    tuple(kind.form for kind in KINDS.values() if kind.letter),
+    (*(kind.form for kind in KINDS.values() if kind.letter), FUNCTION),
 )
 
 
@@ -177,6 +178,11 @@ class Augmentation:
         return f"{self.kind.name}:{str(self.strength).removesuffix('.0')}"  # all digits, or a trial would be another
 
 
+def is_own(text: str) -> bool:
+    """Whether an element of data.augment names a function of the user's: the names of kinds are no modules."""
+    return text.partition(":")[0] not in KINDS and is_user_code(text)
+
+
 @lru_cache(maxsize=1024)
 def parse_augmentation(text: str) -> Augmentation:
     """What an element of data.augment says.
@@ -185,6 +191,8 @@ def parse_augmentation(text: str) -> Augmentation:
         ValueError: it says nothing that is there; the message is what is allowed.
     """
     name, sign, amount = text.partition(":")
+    if is_own(text):
+        return Augmentation(Kind(text), True)
     kind = KINDS.get(name)
     if kind is None:
         raise ValueError(f"allowed: a list of {AUGMENTATIONS}: {EXAMPLE}")

@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.augmentations import is_own
 from hpsearch.config.data_sources import PREFIXES
 from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
-KEYS = ("name", "source", "metric", "function")
-"""Keys that may name code: model.name, data.source, train.metric, objective.function, also as a range and in a stage's
-`set`."""
+KEYS = ("name", "source", "metric", "function", "augment")
+"""Keys that may name code: model.name, data.source, train.metric, objective.function, data.augment, also as a range and
+in a stage's `set`."""
 COMMAND = "command"
 """In place of a module, of a program that a study calls."""
 MAX_FRAMES = 4  # of a user's traceback in a message, the innermost ones
@@ -71,8 +72,12 @@ def _named(values: Any, path: tuple[str, ...]) -> Iterator[str]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _named(value, path)
-    elif isinstance(values, str) and path and path[-1] in KEYS and "options" not in path and is_user_code(values):
+    elif isinstance(values, str) and path and path[-1] in KEYS and "options" not in path and _names(path[-1], values):
         yield values
+
+
+def _names(key: str, value: str) -> bool:
+    return is_own(value) if key == "augment" else is_user_code(value)
 
 
 def command_name(words: Sequence[str]) -> str:

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from hpsearch.config.augmentations import Augmentation, parse_augmentation
+from hpsearch.config.augmentations import Augmentation, is_own, parse_augmentation
 from hpsearch.datasets import colours, masks, mixing, policies, warps
 from hpsearch.datasets.draws import Draws
+from hpsearch.datasets.own_augmentation import own_augmentation
 from hpsearch.datasets.pixels import Pixels
 
 HFLIP_VIEW = "hflip view"
@@ -24,7 +25,10 @@ HFLIP_VIEW = "hflip view"
 
 
 def draw_noise(kind: str, num: int, generator: torch.Generator, draws: Draws | None = None) -> Tensor:
-    """The random numbers of one augmentation for `num` images, of shape [N, ...]: whatever `augment` takes."""
+    """The random numbers of one augmentation for `num` images, of shape [N, ...]: whatever `augment` takes.
+
+    Those of a user's function, too, which is applied by itself (`own_augmentation`): it may change labels.
+    """
     if kind == HFLIP_VIEW:
         return _flips(num, generator)
     found = parse_augmentation(kind)
@@ -33,6 +37,8 @@ def draw_noise(kind: str, num: int, generator: torch.Generator, draws: Draws | N
     if found.kind.name == "crop":  # down, right
         return torch.randint(2 * found.whole + 1, (num, 2), generator=generator)
     assert draws is not None
+    if is_own(kind):
+        return own_augmentation(kind).draw(draws)
     return DRAWN[found.kind.name](found, draws)
 
 

@@ -132,7 +132,7 @@ class TrainingData:
         kinds = self.augment if self.augment == (HFLIP_VIEW,) else tuple(map(str, active(self.augment)))
         noises = [(kind, draw_noise(kind, self.num_train, generator, draws).to(device)) for kind in kinds]
         images = self.x_train_NCHW, self.y_train_N, self._normalizer()
-        return Epoch(seed, number, *images, order_N, tuple(noises), bounds, self.pixels)
+        return Epoch(seed, number, *images, order_N, tuple(noises), bounds, self.pixels, self.num_classes)
 
     def augmented_by(self, kinds: tuple[str, ...]) -> TrainingData:
         """The same images with another list of augmentations; features of images stay as they are."""

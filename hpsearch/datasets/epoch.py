@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from hpsearch.config.augmentations import is_own
 from hpsearch.datasets.augmentation import augment
 from hpsearch.datasets.mixing import Labels, mixed_labels, mixes
 from hpsearch.datasets.normalizer import Normalizer
+from hpsearch.datasets.own_augmentation import own_augmentation
 from hpsearch.datasets.pixels import Pixels
 from hpsearch.datasets.stored import Ahead, StoredImages
 from hpsearch.runtime import step_seed
@@ -42,6 +45,8 @@ class Epoch:
     """Of each batch: its first place, and that behind its last."""
     pixels: Pixels | None = None
     """Of the images, where the augmentation works on their pixel values; else on normalized images."""
+    num_classes: int = 0
+    """Of the labels."""
 
     @property
     def on_device(self) -> bool:
@@ -70,7 +75,7 @@ class Epoch:
             return self._take(rows_B, noises_B)
         x_BCHW = self.x_NCHW.placed(self._ahead.take(step))
         y_B = self.y_N.index_select(0, rows_B.to(self.y_N.device))
-        return self._augmented(x_BCHW, noises_B), self._labels(y_B, noises_B)
+        return self._augmented(x_BCHW, y_B, noises_B)
 
     def gather(self, places_B: Tensor) -> tuple[Tensor, Labels]:
         """As `batch`, of a batch's places: nothing of it is known to the host, so the images must be on the device."""
@@ -111,11 +116,10 @@ class Epoch:
         )
 
     def _take(self, rows_B: Tensor, noises_B: Sequence[Tensor]) -> tuple[Tensor, Labels]:
-        x_BCHW = self._augmented(self.x_NCHW.index_select(0, rows_B), noises_B)
-        return x_BCHW, self._labels(self.y_N.index_select(0, rows_B), noises_B)
+        return self._augmented(self.x_NCHW.index_select(0, rows_B), self.y_N.index_select(0, rows_B), noises_B)
 
-    def _augmented(self, x_BCHW: Tensor, noises_B: Sequence[Tensor]) -> Tensor:
-        pixels = self.pixels
+    def _augmented(self, x_BCHW: Tensor, y_B: Tensor, noises_B: Sequence[Tensor]) -> tuple[Tensor, Labels]:
+        pixels, labels_B = self.pixels, cast(Labels, y_B)
         if pixels is None:
             x_BCHW = self.normalize(x_BCHW)
         elif x_BCHW.dtype == torch.uint8:
@@ -123,13 +127,13 @@ class Epoch:
         else:
             x_BCHW = pixels.of_normalized(self.normalize(x_BCHW))
         for (kind, _), noise_B in zip(self.noises, noises_B, strict=True):
+            if is_own(kind):
+                x_BCHW, labels_B = own_augmentation(kind)(x_BCHW, labels_B, noise_B, self.num_classes)
+                continue
             x_BCHW = augment(kind, x_BCHW, noise_B, pixels)
-        return x_BCHW if pixels is None else pixels.normalized(x_BCHW)
-
-    def _labels(self, y_B: Tensor, noises_B: Sequence[Tensor]) -> Labels:
-        mixing = (noise_B for (kind, _), noise_B in zip(self.noises, noises_B, strict=True) if mixes(kind))
-        noise_B = next(mixing, None)
-        return y_B if noise_B is None else mixed_labels(y_B, noise_B)
+            if mixes(kind):
+                labels_B = mixed_labels(y_B, noise_B)
+        return x_BCHW if pixels is None else pixels.normalized(x_BCHW), labels_B
 
     @cached_property
     def _ahead(self) -> Ahead[Tensor]:

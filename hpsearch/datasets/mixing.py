@@ -32,7 +32,17 @@ class MixedLabels:
         return len(self.first_B)
 
 
-Labels: TypeAlias = Tensor | MixedLabels
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Shares of the classes for each image, floats that are 1 together, as a function of the user's gives them."""
+
+    rows_BC: Tensor  # noqa: N815
+
+    def __len__(self) -> int:
+        return len(self.rows_BC)
+
+
+Labels: TypeAlias = Tensor | MixedLabels | SoftLabels
 
 
 def mixes(kind: str) -> bool:

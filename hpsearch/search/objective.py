@@ -15,6 +15,7 @@ from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import metric_of
 from hpsearch.config.schema.objective import refuse_objective
+from hpsearch.datasets.own_augmentation import refuse_unfit
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import suggest
@@ -55,6 +56,7 @@ class Objective:
         self._images = {images_key(self.config): load_images(self.config, self.run)}
         self._metric, data = metric_of(self.config.train.metric), self._images[images_key(self.config)]
         refuse_undefined(self.config, self._metric, data)
+        refuse_unfit(self.config.data.augment, data.shape, data.num_classes, data.x_val_NCHW)
         self._exploded_value = exploded_value(self.config, self._metric, data)
 
     @property

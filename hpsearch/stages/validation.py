@@ -9,6 +9,7 @@ from hpsearch.config.metric import metric_of
 from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.own_augmentation import refuse_unfit
 from hpsearch.errors import ConfigError
 from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
@@ -19,7 +20,8 @@ MAX_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 
 
 def validate_plan(plan: StagePlan, data: TrainingData) -> None:
-    """Build each net once, and the pruner, if there is one; ask a metric of the user's for its value of a guess.
+    """Build each net once, and the pruner, if there is one; ask a metric of the user's for its value of a guess,
+    and try augmentations of the user's.
 
     Raises:
         ConfigError: a net does not fit the images, the user's code fails, the pruner does not exist, the sampler cannot
@@ -37,6 +39,7 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         varied = config.with_params(params)
         make = build_initialized if has_given_weights(dict(varied.model)) else build
         make(varied.model, data.shape, data.num_classes, varied.train.seed)
+        refuse_unfit(varied.data.augment, data.shape, data.num_classes, data.x_val_NCHW)
 
 
 def validate_proposals(plan: StagePlan) -> None:

@@ -3,7 +3,8 @@
 Of an image b with label y, classes c have the targets t_c: 1 - smoothing for y, and smoothing / C for each of all. Its
 loss is the sum over c of w_c * t_c * (1 - p_c)^gamma * -log p_c, and that of a batch their sum over that of the w_y, as
 in `torch.nn.CrossEntropyLoss` where gamma is 0. Where images have two labels, mixed, the loss of the batch is that by
-its first labels and that by its second ones, each times its share.
+its first labels and that by its second ones, each times its share. Where they have shares q of all classes, these stand
+in the place of the 1 of y, and of w_y, the sum over c of q_c * w_c.
 
 Shapes: K = trials in the pack, B = batch, C = classes.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from hpsearch.datasets.mixing import Labels, MixedLabels
+from hpsearch.datasets.mixing import Labels, MixedLabels, SoftLabels
 from hpsearch.training.cost import data_loss
 from hpsearch.training.vectors import Vectors
 
@@ -57,6 +58,8 @@ class DataLoss:
         if isinstance(y_B, MixedLabels):
             share = y_B.share.to(logits_KBC.dtype)
             return share * self(logits_KBC, y_B.first_B) + (1 - share) * self(logits_KBC, y_B.second_B)
+        if isinstance(y_B, SoftLabels):
+            return self._of_shares(log_softmax(logits_KBC, dim=2), y_B)
         if self.gamma is None and self.class_weights is None:
             return data_loss(logits_KBC, y_B, self.smoothing)
         # Classes first: see `data_loss`.
@@ -77,7 +80,11 @@ class DataLoss:
         if isinstance(y_B, MixedLabels):
             first, second = self.weight(y_B.first_B), self.weight(y_B.second_B)
             return y_B.share * first + (1 - y_B.share) * second
-        return float(len(y_B)) if self.class_weights is None else self.class_weights[y_B].sum()
+        if self.class_weights is None:
+            return float(len(y_B))
+        if isinstance(y_B, SoftLabels):
+            return (y_B.rows_BC.to(self.class_weights) * self.class_weights).sum()
+        return self.class_weights[y_B].sum()
 
     def with_derivative(self, logits_KCB: Tensor, y_B: Labels) -> tuple[Tensor, Tensor]:
         """The same, and its derivative by the logits, of shape [K, C, B]."""
@@ -88,11 +95,11 @@ class DataLoss:
             return share * loss_K + (1 - share) * other_K, delta.mul_(share).add_(other.mul_(1 - share))
         num_trials, num_classes, num_images = logits_KCB.shape
         logp_KCB = log_softmax(logits_KCB, dim=1)
+        if isinstance(y_B, SoftLabels):
+            return self._weighed(logp_KCB, y_B, self._smoothed(y_B.rows_BC.to(logp_KCB.dtype).t()))
         is_own_CB = torch.arange(num_classes, device=y_B.device).unsqueeze(1) == y_B
         target = is_own_CB.to(logp_KCB.dtype)
-        if self.smoothing is not None:
-            smoothing_K11 = self.smoothing.view(-1, 1, 1)
-            target = (1 - smoothing_K11) * target + smoothing_K11 / num_classes
+        target = self._smoothed(target)
         if self.gamma is not None or self.class_weights is not None:
             return self._weighed(logp_KCB, y_B, target)
         loss_K = -logp_KCB.gather(1, y_B.expand(num_trials, 1, -1)).squeeze(1).mean(1)
@@ -100,7 +107,22 @@ class DataLoss:
             loss_K = (1 - self.smoothing) * loss_K - self.smoothing * logp_KCB.mean((1, 2))
         return loss_K, logp_KCB.exp_().sub_(target).div_(num_images)
 
-    def _weighed(self, logp_KCB: Tensor, y_B: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _smoothed(self, target_CB: Tensor) -> Tensor:
+        """t: of shape [C, B], or where trials differ, [K, C, B]."""
+        if self.smoothing is None:
+            return target_CB
+        smoothing_K11 = self.smoothing.view(-1, 1, 1)
+        return (1 - smoothing_K11) * target_CB + smoothing_K11 / len(target_CB)
+
+    def _of_shares(self, logp_KBC: Tensor, y_B: SoftLabels) -> Tensor:
+        weights_C, _, total = self._weights(logp_KBC, y_B)
+        target = self._smoothed(y_B.rows_BC.to(logp_KBC.dtype).t()).transpose(-2, -1)
+        loss_KBC = -logp_KBC
+        if self.gamma is not None:
+            loss_KBC = loss_KBC * _unsure(logp_KBC).pow(self.gamma.view(-1, 1, 1))
+        return (target * weights_C * loss_KBC).sum((1, 2)) / total
+
+    def _weighed(self, logp_KCB: Tensor, y_B: Tensor | SoftLabels, target: Tensor) -> tuple[Tensor, Tensor]:
         """Of f(p) = (1 - p)^gamma * -log p, p * f'(p) is gamma * p * (1 - p)^(gamma - 1) * log p - (1 - p)^gamma."""
         weights_C, _, total = self._weights(logp_KCB, y_B)
         share = target * weights_C.view(-1, 1)
@@ -117,12 +139,15 @@ class DataLoss:
         loss_K = (share * loss_KCB).sum((1, 2)) / total
         return loss_K, (back_KCB - p_KCB * back_KCB.sum(1, keepdim=True)).div_(total)
 
-    def _weights(self, like: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _weights(self, like: Tensor, y_B: Tensor | SoftLabels) -> tuple[Tensor, Tensor, Tensor]:
         """Those of the classes and of the images, and the sum of these."""
         if self.class_weights is None:
             ones_B = like.new_ones(len(y_B))
             return like.new_ones(1), ones_B, ones_B.sum()
-        weights_B = self.class_weights[y_B]
+        if isinstance(y_B, SoftLabels):
+            weights_B = (y_B.rows_BC.to(self.class_weights) * self.class_weights).sum(1)
+        else:
+            weights_B = self.class_weights[y_B]
         return self.class_weights, weights_B, weights_B.sum()
 
 

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
-from hpsearch.datasets.mixing import MixedLabels
+from hpsearch.datasets.mixing import MixedLabels, SoftLabels
 from hpsearch.datasets.normalization import fit
 from hpsearch.models import build, initialize
 from hpsearch.runtime import step_seed
@@ -192,6 +192,9 @@ class PlainTrial:
         return counts.sum() / (len(counts) * counts)
 
     def _count(self, y_B):
+        if isinstance(y_B, SoftLabels):
+            balanced = self.config.train.class_weights == "balanced"
+            return (y_B.rows_BC * self._class_weights()).sum().item() if balanced else len(y_B)
         if isinstance(y_B, MixedLabels):
             share = float(y_B.share)
             return share * self._count(y_B.first_B) + (1 - share) * self._count(y_B.second_B)
@@ -203,6 +206,15 @@ class PlainTrial:
             first, second = (self._data_loss(logits_BC, labels) for labels in (y_B.first_B, y_B.second_B))
             return float(y_B.share) * first + (1 - float(y_B.share)) * second
         train, weight = self.config.train, None
+        if isinstance(y_B, SoftLabels):  # as torch has it for probabilities; its mean is over images, though
+            weight = self._class_weights().to(logits_BC) if train.class_weights == "balanced" else None
+            if train.focal == 0:
+                options = {"label_smoothing": train.label_smoothing, "reduction": "sum"}
+                return cross_entropy(logits_BC, y_B.rows_BC.to(logits_BC), weight, **options) / self._count(y_B)
+            target = y_B.rows_BC.to(logits_BC) * (1 - train.label_smoothing)
+            target = (target + train.label_smoothing / logits_BC.shape[1]) * (1 if weight is None else weight)
+            p_BC = logits_BC.softmax(1)
+            return -(target * (1 - p_BC) ** train.focal * p_BC.log()).sum() / self._count(y_B)
         if train.class_weights == "balanced":
             weight = self._class_weights().to(logits_BC.dtype)
         if train.focal == 0:

@@ -100,6 +100,7 @@ class DataConfig(Section):
     ] = ()
     """hflip, crop:N (shift by up to N pixels, zeros come in), rotate:DEG, cutout:N, mixup:ALPHA and more, in the order
     in which they are applied; docs/images.md has the table. data.augment.rotate is the strength as a hyperparameter.
+    MODULE:FUNCTION is one of yours.
     """
     size: Annotated[int | None, UsedBy("data.source", FOLDER, CSV), Field(ge=1)] = None
     """Height and width of the images of a folder or csv; without it their median short side, from 8 to 64, or that with
