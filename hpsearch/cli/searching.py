@@ -69,10 +69,13 @@ def search_fine(
     name: str | None,
     renames: list[str],
     *,
+    forget: bool,
     dry_run: bool,
 ) -> None:
     """`hpsearch fine`."""
     flags = {**budget.flags("fine"), **searched.flags("fine")}
+    if forget:
+        flags["fine.forget"] = True
     run = settings_of(searched, training, {}).run if searched.config else settings_of(Searched(), training, {}).run
     check_devices(run)
     db = open_database(run.storage)

@@ -55,6 +55,9 @@ def fine(
         list[str] | None,
         typer.Option(metavar="PARAM=NAME", help="What a parameter of the study is called here; none drops it."),
     ] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Begin without what the trials of the stages before say.")
+    ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Narrow the ranges of a study to where its trials did well, and train longer.
@@ -67,4 +70,4 @@ def fine(
     with importing():
         from hpsearch.cli.searching import search_fine
 
-    search_fine(source, budget, searched, training, output, name, rename or [], dry_run=dry_run)
+    search_fine(source, budget, searched, training, output, name, rename or [], forget=forget, dry_run=dry_run)

@@ -30,6 +30,7 @@ from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.program_run import preview_program_stage, run_program_stage
 from hpsearch.search.repeated_best import repeat_best
+from hpsearch.stages.earlier_trials import counted, read_earlier_trials
 from hpsearch.stages.opening import changed_code, open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_knowledge import knowledge_of
@@ -235,7 +236,8 @@ def _keep_start(db: Database, study: StudyRow, settled: Settled) -> StudyRow:
     """Keep with the study what its sampler, if it is an adaptive one, will know, and with how many digits it trains."""
     attrs: dict[str, Any] = {}
     if settled.knowledge is not None:
-        attrs[attributes.LEARNING] = settled.knowledge.as_dict()
+        earlier = counted(read_earlier_trials(db, study, settled.plan))
+        attrs[attributes.LEARNING] = replace(settled.knowledge, earlier=earlier).as_dict()
     device = torch.device(settled.devices[0] if settled.devices else "cpu")
     if (words := rounding(settled.precision, device)) is not None:
         attrs[attributes.ROUNDING] = words

@@ -24,6 +24,7 @@ from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
 from hpsearch.space.scale import choice_index, nearest_value
+from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
 from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.storage import State, TrialRow
 
@@ -72,6 +73,7 @@ class Mirror:
         exploded_value: told for an explosion: no better than a guess, and finite because NaN would end as FAIL, unseen
             by samplers.
         conditions: under which hyperparameters are searched.
+        earlier: trials of the stages before, which samplers learn from as well.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Mirror:
         metric: Metric = ACCURACY,
         exploded_value: float = EXPLODED_VALUE,
         conditions: Conditions = ALWAYS,
+        earlier: Sequence[EarlierTrial] = (),
     ) -> None:
         import optuna
 
@@ -107,6 +110,8 @@ class Mirror:
         if settings.sampler in ("gp", "cmaes"):
             self.stand_ins = {name: stand_in(space[name], conditions.values[name]) for name in conditions.clauses}
         self._sampler: tuple[str, int, dict[str, Any] | None] | None
+        self._earlier = tuple(earlier)
+        self._shift = LearnedShift({trial.epochs for trial in earlier}, metric)
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
@@ -123,7 +128,11 @@ class Mirror:
 
     def _best_params(self, trials: Sequence[TrialRow]) -> dict[str, Any] | None:
         best = best_trial(trials, self.metric.direction)
-        return {**self.stand_ins, **best.params} if best else None
+        if best is not None:
+            return {**self.stand_ins, **best.params}
+        ended = [trial for trial in self._earlier if trial.value is not None]
+        first = max(ended, key=lambda trial: self.metric.goodness(trial.value), default=None)
+        return {**self.stand_ins, **first.params} if first is not None else None
 
     def _create_all(self, trials: Sequence[TrialRow]) -> None:
         """All trials by number, waiting; in an empty storage of one study, a trial's id is its number."""
@@ -180,7 +189,7 @@ class Mirror:
             self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
             self._sampler = None
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
-        with warnings.catch_warnings(), self.storage.narrowed():
+        with warnings.catch_warnings(), self.storage.narrowed(self._told_of_earlier()):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler.before_trial(self.study, self.storage.get_trial(number))
             trial = optuna.Trial(self.study, number)
@@ -191,6 +200,28 @@ class Mirror:
                 elif name in self.stand_ins:
                     self._set_param(number, name, self.stand_ins[name])
             return {name: params[name] for name in self.space if name in params}
+
+    def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
+        """The trials of the stages before, with the values that they would have here."""
+        import optuna
+
+        told = []
+        for number, trial in zip(as_numbers(self._earlier), self._earlier, strict=True):
+            value = trial.value
+            if value is not None:
+                value += self._shift.of(trial.epochs)
+            elif self.tells_explosions_as_complete:
+                value = self.exploded_value
+            params = {**self.stand_ins, **trial.params}
+            known = optuna.trial.create_trial(
+                state=optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE,
+                value=value,
+                params={name: to_optuna_value(of) for name, of in params.items()},
+                distributions={name: self.distributions[name] for name in params},
+            )
+            known.number = known._trial_id = number  # type: ignore[assignment]  # it is none of this study
+            told.append(known)
+        return told
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""
@@ -204,6 +235,7 @@ class Mirror:
         self.ended.add(number)
         if value is not None:
             self.best_value = self.metric.better(self.best_value, value)
+            self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
         if exploded and self.tells_explosions_as_complete:
             value = self.exploded_value
         if value is not None:

@@ -7,7 +7,7 @@ sampler knows of them, but not how they will end. The more there are, the closer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class SamplerKnowledge:
         lag: trials that may be running when a proposal is made, at most; None where other workers are not known of.
         best: trials that it learns from however old they are; None: from all.
         newest: trials that it learns from beside those; None: from all.
+        earlier: trials of stages before that it learns from as well, by study.
     """
 
     sampler: str
@@ -34,6 +35,7 @@ class SamplerKnowledge:
     lag: int | None
     best: int | None = None
     newest: int | None = None
+    earlier: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """As in `tpe proposes 17 at a time, up to 33 not yet finished; it learns from all that are`."""
@@ -41,27 +43,31 @@ class SamplerKnowledge:
         source = "all that are" if self.newest is None else f"the best {self.best} and the newest {self.newest:,}"
         if self.sampler == "cmaes":
             source = "its last generation"
-        return f"{self.sampler} proposes {self.batch} at a time{lag}; it learns from {source}"
+        before = "".join(f", and from {count:,} of {study}" for study, count in self.earlier.items())
+        return f"{self.sampler} proposes {self.batch} at a time{lag}; it learns from {source}{before}"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON."""
-        return asdict(self)
+        return {**asdict(self), "earlier": dict(self.earlier)}
 
 
-def knowledge_of(settings: StageConfig, width: int, workers: int | None) -> SamplerKnowledge | None:
+def knowledge_of(
+    settings: StageConfig, width: int, workers: int | None, earlier: Mapping[str, int] | None = None
+) -> SamplerKnowledge | None:
     """What the sampler of a stage learns from; None if it learns from nothing.
 
     Args:
         settings: of the stage.
         width: of its packs.
         workers: that propose; None if only this one is known of.
+        earlier: trials of stages before that it learns from, by study.
     """
     if settings.sampler not in ("tpe", "gp", "cmaes"):
         return None
     lag = None if workers is None else max(0, min(width * workers, settings.trials) - 1)
     if settings.trials <= NUM_NEWEST:
-        return SamplerKnowledge(settings.sampler, width, lag)
-    return SamplerKnowledge(settings.sampler, width, lag, NUM_BEST, NUM_NEWEST)
+        return SamplerKnowledge(settings.sampler, width, lag, earlier=earlier or {})
+    return SamplerKnowledge(settings.sampler, width, lag, NUM_BEST, NUM_NEWEST, earlier or {})
 
 
 def stored_knowledge(attr: Mapping[str, Any] | None) -> SamplerKnowledge | None:

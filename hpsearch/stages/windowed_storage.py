@@ -46,16 +46,16 @@ class WindowedStorage(InMemoryStorage):
         self._best: list[tuple[tuple[float, ...], int]] = []  # rank, lowest first, and number
         self._newest: deque[int] = deque(maxlen=num_newest)
         self._running: set[int] = set()
-        self._narrowed = False
+        self._narrowed: Sequence[FrozenTrial] | None = None
 
     @contextmanager
-    def narrowed(self) -> Iterator[None]:
-        """Whoever asks for all trials within it gets those of the window."""
-        self._narrowed = True
+    def narrowed(self, before: Sequence[FrozenTrial] = ()) -> Iterator[None]:
+        """Whoever asks for all trials within it gets those of the window, after some that are in no study."""
+        self._narrowed = before
         try:
             yield
         finally:
-            self._narrowed = False
+            self._narrowed = None
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See `optuna.storages.BaseStorage`."""
@@ -77,10 +77,11 @@ class WindowedStorage(InMemoryStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """See `optuna.storages.BaseStorage`."""
-        if not self._narrowed:
+        if self._narrowed is None:
             return super().get_all_trials(study_id, deepcopy, states)
         numbers = self._running.union(self._newest, (number for _, number in self._best))
-        trials = [self.get_trial(number) for number in sorted(numbers)]  # the id in a storage of one study
+        own = [self.get_trial(number) for number in sorted(numbers)]  # the id in a storage of one study
+        trials = [*self._narrowed, *own]
         return [trial for trial in trials if states is None or trial.state in states]
 
 

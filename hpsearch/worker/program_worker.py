@@ -19,6 +19,7 @@ from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, goodness
 from hpsearch.runtime import resolve_device
+from hpsearch.stages.earlier_trials import read_earlier_trials
 from hpsearch.stages.listener import Listener, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
@@ -63,7 +64,13 @@ class ProgramWorker(StageWorker):
         self.mirror = None
         if needs_mirror(plan.settings):
             self.mirror = Mirror(
-                study.name, plan.config.space, plan.settings, rows, metric=self.metric, conditions=plan.conditions
+                study.name,
+                plan.config.space,
+                plan.settings,
+                rows,
+                metric=self.metric,
+                conditions=plan.conditions,
+                earlier=self._insist(lambda: read_earlier_trials(db, study, plan)),
             )
         self.worst: float | None = None
         """Value so far: what samplers that need one are told of an explosion."""

@@ -19,6 +19,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, RefusedError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase
+from hpsearch.stages.earlier_trials import counted, read_earlier_trials
 from hpsearch.stages.listener import Listener, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
@@ -96,6 +97,7 @@ class Worker(StageWorker):
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror: Mirror | None = None
+        earlier = self._insist(lambda: read_earlier_trials(db, study, plan))
         if needs_mirror(plan.settings):
             self.mirror = Mirror(
                 study.name,
@@ -105,6 +107,7 @@ class Worker(StageWorker):
                 metric=self.metric,
                 exploded_value=exploded,
                 conditions=plan.conditions,
+                earlier=earlier,
             )
         self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
         self.one_structure = all(map(is_vector, plan.config.space))
@@ -118,7 +121,7 @@ class Worker(StageWorker):
             engine=run.engine,
             width=self.width,
             device=str(data.x_train_NCHW.device),
-            learning=knowledge_of(plan.settings, self.width, workers),
+            learning=knowledge_of(plan.settings, self.width, workers, counted(earlier)),
             metric=self.metric,
         )
 

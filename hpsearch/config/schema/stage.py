@@ -55,3 +55,5 @@ class FineConfig(StageConfig):
     """Epochs of each trial."""
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "tpe"
     """Who proposes the hyperparameters."""
+    forget: Annotated[bool, CameLater] = False
+    """Whether tpe, gp and cmaes begin without the trials of the stages before."""

@@ -1,0 +1,157 @@
+"""What a stage knows of the stages before it: their trials inside its ranges, told to its sampler beforehand.
+
+Without them the first proposals of a fine stage are a draw, from ranges of which a hundred trials are known. Measured
+on surfaces with a known optimum: see docs/log.md.
+
+They are told as what they are. Trials of fewer epochs have lower values, so theirs are moved by what the further epochs
+give: the median, over the trials of the stage that have ended, of the final value less the best one by that epoch. As
+the oldest of what a sampler learns from, they weigh least where age counts (TPE). What exploded is known to explode.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hpsearch.analysis.lineage import read_lineage
+from hpsearch.analysis.records import StageRecord, stage_record
+from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.config import Choice, Range, canonical_name
+from hpsearch.config.metric import Metric
+from hpsearch.errors import ConfigError
+from hpsearch.space.scale import choice_index
+from hpsearch.storage import Database, StudyNotFoundError, StudyRow
+
+if TYPE_CHECKING:
+    from hpsearch.stages.plan import StagePlan
+
+MIN_PAIRS = 3  # trials of the stage that say what further epochs give; before, values are told as they are
+SEARCHES = ("coarse", "fine")
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTrial:
+    """A trial of an earlier stage that lies inside the ranges of this one.
+
+    Attributes:
+        study: of which it is.
+        epochs: that its stage trained.
+        params: its hyperparameters, those of the stage alone.
+        value: what it reached in these epochs; None where it exploded.
+    """
+
+    study: str
+    epochs: int
+    params: Mapping[str, Any]
+    value: float | None
+
+
+def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[EarlierTrial]:
+    """The trials of the stages that a stage came from, oldest first; none where it is to forget them.
+
+    Only of stages that measured the same on the same images with the same kind of net: others say little of it.
+    """
+    if plan.kind != "fine" or plan.source is None or getattr(plan.settings, "forget", False):
+        return []
+    try:
+        chain = read_lineage(db, read_study(db, plan.source))
+    except (StudyNotFoundError, ConfigError):  # it was deleted since
+        return []
+    own = stage_record(study)
+    return [trial for stage in chain if is_alike(stage.record, own) for trial in trials_inside(stage, plan.space)]
+
+
+def is_alike(earlier: StageRecord, own: StageRecord) -> bool:
+    """Whether the trials of one stage say something of another's."""
+    return (
+        earlier.kind in SEARCHES
+        and earlier.images.fingerprint == own.images.fingerprint
+        and all(
+            earlier.config_value(*key) == own.config_value(*key)
+            for key in (("train", "metric"), ("model", "name"), ("objective", "function"), ("objective", "command"))
+        )
+    )
+
+
+def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[EarlierTrial]:
+    """Those trials of a stage that ended or exploded with each hyperparameter inside these ranges. Pure.
+
+    One of a conditional range may be missing.
+    """
+    epochs = stage.record.config_value(str(stage.record.kind), "epochs")
+    found = []
+    for seen in stage.observations:
+        if seen.outcome == "pruned":
+            continue
+        named = {_name(name, space): value for name, value in seen.params.items()}
+        params = {name: named[name] for name in space if name in named}
+        missing = [name for name in space if name not in params and not space[name].when]
+        if not missing and all(is_inside(space[name], value) for name, value in params.items()):
+            found.append(EarlierTrial(stage.study.name, int(epochs or 0), params, seen.value))
+    return found
+
+
+def _name(name: str, space: Mapping[str, Range]) -> str:
+    if name in space:
+        return name
+    try:
+        return canonical_name(name)
+    except ConfigError:
+        return name
+
+
+def is_inside(range_: Range, value: Any) -> bool:
+    """Whether a range could give this value, but for its grid. Pure."""
+    if isinstance(range_, Choice):
+        return choice_index(range_, value) is not None
+    return isinstance(value, int | float) and range_.low <= value <= range_.high
+
+
+def counted(earlier: Iterable[EarlierTrial]) -> dict[str, int]:
+    """How many trials of which study."""
+    return dict(Counter(trial.study for trial in earlier))
+
+
+class LearnedShift:
+    """How much higher a trial ends than it stood after fewer epochs: learnt from trials that were trained further.
+
+    Args:
+        epochs: fewer ones, of the stages before.
+        metric: what is measured.
+    """
+
+    def __init__(self, epochs: Iterable[int], metric: Metric) -> None:
+        self._gains: dict[int, list[float]] = {few: [] for few in epochs}
+        self._metric = metric
+
+    def learn(self, intermediate: Mapping[int, float], value: float) -> None:
+        """From one trial that ended: its values after each epoch, and that of its best one."""
+        for few, gains in self._gains.items():
+            early = best_until(few, intermediate, self._metric)
+            if early is not None and max(intermediate) > few:
+                gains.append(value - early)
+
+    def of(self, epochs: int) -> float:
+        """To be added to the value of a trial of so many epochs; 0 until enough is known."""
+        gains = self._gains[epochs]
+        return statistics.median(gains) if len(gains) >= MIN_PAIRS else 0.0
+
+
+def best_until(epoch: int, intermediate: Mapping[int, float], metric: Metric) -> float | None:
+    """The best value of a trial up to an epoch; None where it has none. Pure."""
+    best: float | None = None
+    for at, value in intermediate.items():
+        if at <= epoch:
+            best = metric.better(best, value)
+    return best
+
+
+def as_numbers(earlier: Sequence[EarlierTrial]) -> list[float]:
+    """Numbers for trials that come before number 0, the oldest first.
+
+    Between -1 and 0: TPE sorts by them, and Optuna's search for common parameters starts at -1.
+    """
+    return [-1 + (place + 1) / (len(earlier) + 1) for place in range(len(earlier))]

@@ -1,0 +1,173 @@
+"""What a fine stage knows of the stages before it."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
+from hpsearch.config.metric import ACCURACY, known_metric
+from hpsearch.space import Observation
+from hpsearch.stages.earlier_trials import (
+    EarlierTrial,
+    LearnedShift,
+    as_numbers,
+    best_until,
+    counted,
+    trials_inside,
+)
+from hpsearch.stages.proposals import Mirror
+from hpsearch.storage import StudyRow, TrialRow
+
+SPACE = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
+LOSS = known_metric("loss", "minimize")
+
+
+def waiting(number):
+    return [TrialRow(trial_id=i, number=i, state="WAITING") for i in range(number)]
+
+
+def stage(*observations, epochs=3):
+    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": epochs}}}
+    seen = [Observation(i, *observation) for i, observation in enumerate(observations)]
+    return StudyTrials(StudyRow(1, "coarse", ("MAXIMIZE",), attrs), [], "maximize", {}, seen)
+
+
+class TestWhichTrials:
+    def test_those_inside_the_ranges_that_ended_or_exploded(self):
+        inside = {"lr": 1e-2, "train.batch_size": 16}
+        found = trials_inside(
+            stage(
+                (inside, 0.8, "complete"),
+                (inside, None, "exploded"),
+                (inside, 0.3, "pruned"),
+                ({**inside, "lr": 0.2}, 0.9, "complete"),
+                ({"lr": 1e-2}, 0.9, "complete"),
+                ({**inside, "train.epochs_unknown": 3}, 0.7, "complete"),
+            ),
+            SPACE,
+        )
+        assert found == [
+            EarlierTrial("coarse", 3, inside, 0.8),
+            EarlierTrial("coarse", 3, inside, None),
+            EarlierTrial("coarse", 3, inside, 0.7),
+        ]
+        assert counted(found) == {"coarse": 3}
+
+    def test_a_short_name_is_the_same_hyperparameter(self):
+        (trial,) = trials_inside(stage(({"batch_size": 16, "lr": 1e-2}, 0.8, "complete")), SPACE)
+        assert trial.params == {"lr": 1e-2, "train.batch_size": 16}
+
+    def test_one_of_a_conditional_range_may_be_missing(self):
+        momentum = FloatRange(0.5, 0.99, when=(("train.optimizer", ("momentum",)),))
+        space = {"train.optimizer": Choice(("sgd", "momentum")), "train.momentum": momentum}
+        found = trials_inside(
+            stage(
+                ({"train.optimizer": "sgd"}, 0.8, "complete"),
+                ({"train.optimizer": "momentum", "train.momentum": 0.3}, 0.8, "complete"),
+                ({"train.optimizer": "adam"}, 0.8, "complete"),
+            ),
+            space,
+        )
+        assert [trial.params for trial in found] == [{"train.optimizer": "sgd"}]
+
+    @given(st.integers(0, 700))
+    def test_their_numbers_rise_between_minus_one_and_zero(self, count):
+        numbers = as_numbers([EarlierTrial("coarse", 3, {}, 0.5)] * count)
+        assert all(-1 < number < 0 for number in numbers)
+        assert numbers == sorted(set(numbers))
+
+
+class TestLearnedShift:
+    def test_the_median_of_what_further_epochs_gave(self):
+        shift = LearnedShift([2], ACCURACY)
+        for gain in (0.01, 0.02, 0.3):
+            assert shift.of(2) == 0.0
+            shift.learn({1: 0.3, 2: 0.5, 3: 0.4, 4: 0.5 + gain}, 0.5 + gain)
+        assert shift.of(2) == pytest.approx(0.02)
+
+    def test_where_less_is_better(self):
+        shift = LearnedShift([1, 2], LOSS)
+        for _ in range(3):
+            shift.learn({1: 2.0, 2: 2.5, 3: 0.5}, 0.5)
+        assert (shift.of(1), shift.of(2)) == (-1.5, -1.5)
+        assert best_until(2, {1: 2.0, 2: 2.5}, LOSS) == 2.0
+
+    def test_a_trial_that_ended_no_later_says_nothing(self):
+        shift = LearnedShift([5], ACCURACY)
+        for _ in range(5):
+            shift.learn({1: 0.2, 5: 0.4}, 0.4)
+            shift.learn({}, 0.4)
+        assert shift.of(5) == 0.0
+
+
+def earlier(best_lr, *, exploding=()):
+    """Trials of a bowl around a rate, and some that exploded."""
+    rates = [10 ** (-4 + 3 * i / 29) for i in range(30)]
+    return [
+        EarlierTrial(
+            "coarse",
+            3,
+            {"lr": lr, "train.reg": 10 ** (-5 + i % 6)},
+            None if lr in exploding else 0.9 - abs(math.log10(lr / best_lr)),
+        )
+        for i, lr in enumerate((*rates, *exploding))
+    ]
+
+
+class TestSamplers:
+    SPACE = {"lr": SPACE["lr"], "train.reg": FloatRange(1e-5, 1.0, log=True)}  # noqa: RUF012
+
+    def proposed(self, sampler, known, count=8, value=lambda _: 0.5):
+        settings = StageConfig(trials=count, sampler=sampler, seed=5)
+        mirror = Mirror("s", self.SPACE, settings, waiting(count), earlier=known)
+        rates = []
+        for number in range(count):
+            rates.append(mirror.propose(number)["lr"])
+            mirror.report(number, 3, value(rates[-1]))
+            mirror.finish(number, value(rates[-1]))
+        return rates
+
+    @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+    def test_the_first_proposals_lie_where_earlier_trials_did_well(self, sampler):
+        """Without them, they are a draw from three decades."""
+
+        def bowl(lr):
+            return 0.9 - abs(math.log10(lr / 3e-2))
+
+        def distance(rates):
+            return sum(abs(math.log10(lr / 3e-2)) for lr in rates) / len(rates)
+
+        knowing = distance(self.proposed(sampler, earlier(3e-2), value=bowl))
+        forgetting = distance(self.proposed(sampler, (), value=bowl))
+        assert knowing < 0.6 * forgetting
+
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_they_keep_away_from_where_earlier_trials_exploded(self, sampler):
+        exploding = [10 ** (-2 + i / 10) for i in range(10)]
+        known = earlier(9e-3, exploding=exploding)
+        known = [t for t in known if t.value is None or t.params["lr"] < 1e-2]
+        rates = self.proposed(sampler, known, value=lambda lr: 0.9 - abs(math.log10(lr / 9e-3)))
+        assert sum(lr > 1.3e-2 for lr in rates) <= 3
+
+    def test_values_of_fewer_epochs_are_moved_before_they_are_told(self):
+        settings = StageConfig(trials=10, sampler="tpe")
+        mirror = Mirror("s", self.SPACE, settings, waiting(10), earlier=earlier(3e-3))
+        told = [trial.value for trial in mirror._told_of_earlier()]
+        for number in range(3):
+            mirror.propose(number)
+            for epoch, value in enumerate((0.4, 0.5, 0.55, 0.7, 0.8), start=1):
+                mirror.report(number, epoch, value)
+            mirror.finish(number, 0.8)
+        moved = [trial.value for trial in mirror._told_of_earlier()]
+        assert [b - a for a, b in zip(told, moved, strict=True)] == pytest.approx([0.25] * 30)
+
+    def test_pruners_and_the_stage_itself_see_none_of_them(self):
+        settings = StageConfig(trials=10, sampler="tpe", pruner="median")
+        mirror = Mirror("s", self.SPACE, settings, waiting(10), earlier=earlier(3e-3))
+        mirror.propose(0)
+        assert len(mirror.study.trials) == 10
+        assert mirror.best_value is None
