@@ -43,7 +43,8 @@ def write_ensemble(ensemble: Ensemble, folder: Path) -> list[Path]:
 
 def _title(ensemble: Ensemble) -> str:
     metric, names = ensemble.metric, ", ".join(map(in_quotes, ensemble.studies))
-    return f"Ensemble of {len(ensemble.chosen)} nets of {names}, {metric.label} {metric.text(ensemble.val.value)}."
+    nets = "snapshots" if ensemble.is_of_snapshots else "nets"
+    return f"Ensemble of {len(ensemble.chosen)} {nets} of {names}, {metric.label} {metric.text(ensemble.val.value)}."
 
 
 def _description(ensemble: Ensemble, chosen: Sequence[JudgedMember]) -> dict[str, dict[str, Any]]:
@@ -59,6 +60,7 @@ def _description(ensemble: Ensemble, chosen: Sequence[JudgedMember]) -> dict[str
             "studies": list(ensemble.studies),
             "metric": ensemble.metric.name,
             "greedy": ensemble.is_greedy,
+            "snapshots": ensemble.is_of_snapshots,
             ensemble.metric.column: ensemble.val.value,
         },
         "classes": {"names": list(pre.class_names)},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -74,6 +74,8 @@ class Training:
     """What counts."""
     returned: float | None = None
     """By an objective of the user's: its value, whatever it reported on the way."""
+    states: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    """Weights after the epochs that were asked for, on the CPU; none if it exploded."""
 
     @property
     def best(self) -> EpochResult | None:
@@ -162,6 +164,7 @@ def retrain(
     epochs: int | None = None,
     stops_early: bool = True,
     which: Literal["best", "last"] = "best",
+    also: Collection[int] = (),
     engine: str = "auto",
 ) -> Training:
     """Train one trial alone, as a stage trains it.
@@ -173,6 +176,7 @@ def retrain(
         epochs: stop after so many; schedules stay those of the config's own number.
         stops_early: whether train.patience counts.
         which: the weights to keep, of the best epoch or of the last.
+        also: epochs after which they are kept as well.
         engine: as run.engine.
     """
     config = config.with_params({"train.seed": seed})
@@ -180,12 +184,17 @@ def retrain(
     pack = make_pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
     results: list[EpochResult] = []
     explosion: Explosion | None = None
+    states: dict[int, Mapping[str, Tensor]] = {}
     last = config.train.epochs if epochs is None else min(epochs, config.train.epochs)
     while not pack.done and pack.epoch < last:
         report = pack.run_epoch()
         results += report.results
         explosion = next(iter(report.explosions), None)
+        if explosion is None and pack.epoch in also:
+            states[pack.epoch] = {name: tensor.cpu() for name, tensor in pack.state(0, "last").items()}
         values = [result.val_score for result in results]
         if patience is not None and stopped_early(values, patience, pack.metric.direction):
             break
-    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None, pack.metric)
+    if explosion is not None:
+        return Training(seed, results, explosion, None, pack.metric)
+    return Training(seed, results, None, pack.state(0, which), pack.metric, states=states)
