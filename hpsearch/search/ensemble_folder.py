@@ -9,13 +9,13 @@ from typing import Any
 
 from hpsearch.analysis.records import stage_record
 from hpsearch.config.concise import SECTIONS, concise
+from hpsearch.config.net_folder import ENSEMBLE, MEAN, SCRIPT, STD
 from hpsearch.config.template import as_toml
 from hpsearch.search.ensemble import Ensemble, JudgedMember
-from hpsearch.search.ensemble_script import DESCRIPTION, ensemble_script, kinds_of_nets
-from hpsearch.search.plain_script import MEAN, SCRIPT, STD
+from hpsearch.search.ensemble_script import ensemble_script, kinds_of_nets
 from hpsearch.search.weights_folder import in_quotes, recipe_of, shape_and_recipe, weights_file, write_files
 
-FILES = (DESCRIPTION, SCRIPT)
+FILES = (ENSEMBLE, SCRIPT)
 MEMBER = "member-{}.safetensors"
 
 
@@ -31,7 +31,7 @@ def write_ensemble(ensemble: Ensemble, folder: Path) -> list[Path]:
     script = ensemble_script(nets, title, files=recipe_of(nets[0]) is not None)
     contents = {MEMBER.format(i): weights_file(net) for i, net in enumerate(nets, start=1)}
     contents |= {
-        DESCRIPTION: f"# {title}\n\n{as_toml(_description(ensemble, chosen))}".encode(errors="replace"),
+        ENSEMBLE: f"# {title}\n\n{as_toml(_description(ensemble, chosen))}".encode(errors="replace"),
         SCRIPT: script.encode(errors="replace"),
     }
     paths = write_files(folder, contents)

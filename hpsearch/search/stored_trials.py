@@ -14,6 +14,7 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.config.net_folder import folder_hash
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
@@ -96,11 +97,23 @@ def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
     """A trial of a stage of ours that was begun once, to be trained again.
 
     Raises:
-        ConfigError, RefusedError: as `find_trial`; or it names code that is not trusted.
+        ConfigError, RefusedError: as `find_trial`; or it names code that is not trusted, or its teacher is another now.
     """
     stored = find_trial(evidence, number)
     refuse_untrusted(names_in(stored.config.plain()))
+    _refuse_other_teacher(stored)
     return stored
+
+
+def _refuse_other_teacher(stored: StoredTrial) -> None:
+    folder = stored.config.train.teacher
+    train = (stage_record(stored.study).identity or {}).get("train", {})
+    if folder is None or (then := train.get("teacher")) == (now := folder_hash("train.teacher", folder)):
+        return
+    raise RefusedError(
+        f"{folder} does not hold the teacher that {stored.study.name!r} was trained with ({then} -> {now}).\n"
+        "Bring that back, or search again under another name."
+    )
 
 
 def find_trial(evidence: StudyTrials, number: int) -> StoredTrial:
