@@ -107,10 +107,10 @@ def _read_member(wanted: Wanted, data: TrainingData, path: Path, epoch: int | No
 
 
 def _with_best(snapshots: Mapping[int, Member], best: Member) -> list[Member]:
-    """Of one training: that of the best epoch stands in the place of its snapshot, or beside all."""
+    """Of one training: that of the best epoch stands in its snapshot's place, or before all, and leads its equals."""
     if best.epoch in snapshots:
         return [best if epoch == best.epoch else each for epoch, each in snapshots.items()]
-    return [*snapshots.values(), replace(best, is_averaged=False)]
+    return [replace(best, is_averaged=False), *snapshots.values()]
 
 
 def _file_of(wanted: Wanted, run: RunConfig) -> tuple[Path, int | None] | None:

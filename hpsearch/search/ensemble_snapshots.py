@@ -1,7 +1,8 @@
 """Snapshots: the states of one training at the ends of the cycles of its rate (Huang et al. 2017).
 
 Nothing keeps them while a search runs, where most are of trials that nobody looks at again. A trial whose snapshots are
-wanted is trained once more by its own recipe, and they are kept from then on.
+wanted is trained once more by its own recipe, and they are kept from then on. A pack of one may add in another order
+than the search's did, so they are its states up to rounding; with the engine loop, exactly.
 """
 
 from __future__ import annotations

@@ -86,6 +86,7 @@ def test_snapshots_are_the_states_that_the_search_went_through(db, search, engin
     mean = torch.stack([said[epoch] for epoch in ENDS]).mean(0)
     assert result.val.value == pytest.approx((mean.argmax(1) == data.y_val_N).double().mean().item())
     assert result.val.single == pytest.approx(evidence.best.value)
+    assert result.best.member.epoch == best_epoch  # also where another state is as good
     weights = {each.member.epoch: each.weight for each in result.members}
     assert weights == pytest.approx({best_epoch: 0.0} | dict.fromkeys(ENDS, 1 / 3))
     # All of it is kept, and trained once.
