@@ -20,12 +20,18 @@ class KeptTraining:
     bagged: bool
     """Whether its training images were drawn with replacement."""
     epoch: int
-    """Of the weights."""
+    """Of the weights, its best one."""
     path: Path
+    snapshots: Mapping[int, Path] | None = None
+    """Weights at the ends of the cycles of its rate, by epoch; None where nobody has asked for them."""
 
     def as_dict(self) -> dict[str, Any]:
         """As kept with the study."""
-        return {**asdict(self), "path": str(self.path)}
+        stored = {**asdict(self), "path": str(self.path)}
+        del stored["snapshots"]
+        if self.snapshots is not None:
+            stored["snapshots"] = [[epoch, str(path)] for epoch, path in self.snapshots.items()]
+        return stored
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,12 @@ class KeptEnsemble:
 
 
 def members_table(members: Sequence[KeptMember], column: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Column names and a row of text for each, with the seed and the epoch only where trials alone do not tell.
+    """Column names and a row of text for each, with the seed and the epoch only where they tell nets of a trial apart.
 
     `column` is that of the values.
     """
-    has_seeds = len({(each.study, each.number) for each in members}) < len(members)
+    trials = len({(each.study, each.number) for each in members})
+    has_seeds = len({(each.study, each.number, each.seed) for each in members}) > trials
     has_epochs = len({(each.study, each.number, each.seed) for each in members}) < len(members)
     rows = [
         (
@@ -90,8 +97,15 @@ def kept_training(stored: Any) -> KeptTraining | None:
     """From what `as_dict` wrote."""
     match stored:
         case {"number": int(number), "seed": int(seed), "bagged": bool(bagged), "epoch": int(epoch), "path": str(path)}:
-            return KeptTraining(number, seed, bagged, epoch, Path(path))
+            return KeptTraining(number, seed, bagged, epoch, Path(path), _snapshots(stored.get("snapshots")))
     return None
+
+
+def _snapshots(stored: Any) -> Mapping[int, Path] | None:
+    if not isinstance(stored, list):
+        return None
+    pairs = [each for each in stored if isinstance(each, list) and [*map(type, each)] == [int, str]]
+    return {epoch: Path(path) for epoch, path in pairs} if len(pairs) == len(stored) else None
 
 
 def kept_ensemble(stored: Any) -> KeptEnsemble | None:

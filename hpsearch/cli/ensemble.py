@@ -29,11 +29,16 @@ def ensemble(
     storage: Storage,
     output: Output,
     top: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="The K best trials of each study; 5, or 1 with --seeds.")
+        int | None,
+        typer.Option(min=1, metavar="K", help="The K best trials of each study; 5, or 1 with --seeds or --snapshots."),
     ] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Trial N instead of the best ones.")] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="S", help="Each trial S times, with its seed and the next.")] = 1,
     bagging: Annotated[
         bool, typer.Option("--bagging", help="Train each on its own draw of the training images, with replacement.")
+    ] = False,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Of each, its states at the ends of the cycles of its rate (sgdr).")
     ] = False,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Choose and weigh the nets by what each adds on the validation images.")
@@ -55,8 +60,9 @@ def ensemble(
 
     The nets are those whose weights are kept (`--keep all`); others are trained again, and kept from then on. All are
     averaged alike, or with --greedy by forward selection with replacement (Caruana et al. 2004). The interval of the
-    gain is a paired bootstrap over the images, of 95%. `hpsearch predict STUDY PATH... --ensemble` uses the last
-    ensemble of a study, its first one where there are several.
+    gain is a paired bootstrap over the images, of 95%. --snapshots averages states of one training (Huang et al. 2017),
+    which must have had `train.lr_schedule = "sgdr"`, and compares them with its best epoch. `hpsearch predict STUDY
+    PATH... --ensemble` uses the last ensemble of a study, its first one where there are several.
 
     Example: `hpsearch ensemble fine --top 5 --greedy` or `hpsearch ensemble mlp convnet --top 3 --weights net`
     """
@@ -78,8 +84,10 @@ def ensemble(
                 settings.run,
                 studies,
                 top=top,
+                number=trial,
                 num_seeds=seeds,
                 bagged=bagging,
+                snapshots=snapshots,
                 greedy=greedy,
                 kept_only=kept,
                 test=test,
@@ -95,7 +103,7 @@ def ensemble(
         return
     print_ensemble(result)
     if not output.quiet:
-        _print_next(result, settings.run, _words(studies, top, seeds, bagging, greedy, kept), more)
+        _print_next(result, settings.run, _words(studies, top, trial, seeds, bagging, snapshots, greedy, kept), more)
         if files:
             typer.echo(f"weights  in {weights}; without hpsearch: python {files[-1]} IMAGE...", err=True)
 
@@ -112,7 +120,12 @@ class _Told:
         seconds = sum(time for time in times if time is not None)
         known = "" if None in times else f", in {duration_text(seconds)} at most at the speed of the search"
         nets = count_text(num_all, "net") if self.num_to_train == num_all else f"{self.num_to_train} of {num_all} nets"
-        self._say(f"note: the weights of {nets} are not kept: they are trained now{known}")
+        what = f"the weights of {nets} are not kept: they are trained now"
+        if missing[0].snapshots:
+            whose = missing[0].text if self.num_to_train == 1 else count_text(self.num_to_train, "training")
+            what = f"the snapshots of {whose} are not kept: it is trained again now"
+            what = what if self.num_to_train == 1 else what.replace("it is", "they are")
+        self._say(f"note: {what}{known}")
 
     def trained(self, wanted: Wanted, training: Training) -> None:
         self.num_trained += 1
@@ -131,6 +144,7 @@ def print_ensemble(result: Ensemble) -> None:
     from hpsearch.analysis.kept_ensembles import members_table
     from hpsearch.cli.output import line, show_table
     from hpsearch.config.metric import measures_text
+    from hpsearch.search.ensemble_snapshots import cut_short
 
     metric = result.metric
     columns, rows = members_table([member.kept() for member in result.members], metric.column)
@@ -140,9 +154,12 @@ def print_ensemble(result: Ensemble) -> None:
     num_images = result.val.difference.num_images
     line("ensemble", f"{metric.column} {value_text(result.val.value)}  {_how(result)}, {num_images} validation images")
     best = result.best.member.wanted
-    line("single", f"{metric.column} {value_text(result.val.single)}  {best.text}, the best of them")
+    epoch = f", epoch {result.best.member.epoch}" if result.is_of_snapshots else ""
+    line("single", f"{metric.column} {value_text(result.val.single)}  {best.text}{epoch}, the best of them")
     line("gain", _gain(result, result.val))
     line("measures", measures_text(result.val.measures))
+    if result.is_of_snapshots and (said := cut_short(best.stored)) is not None:
+        line("note", f"{best.text}: {said}")
     if result.is_greedy:
         others = "; --test has others" if result.test is None else ""
         line("note", f"the weights were chosen on these validation images, so this gain is too high{others}")
@@ -153,7 +170,7 @@ def print_ensemble(result: Ensemble) -> None:
 def _how(result: Ensemble) -> str:
     num, num_chosen = len(result.members), len(result.chosen)
     if not result.is_greedy:
-        return f"the mean of {num} nets"
+        return f"the mean of {num_chosen} {'snapshots' if result.is_of_snapshots else 'nets'}"
     return f"{num_chosen} of {num} nets, weighed greedily"
 
 
@@ -196,13 +213,12 @@ def _print_test(result: Ensemble, test: Measured) -> None:
 
 def next_words(result: Ensemble, run: RunConfig) -> tuple[str, list[str]]:
     """Advice, and the command that follows it: the ensemble, or the best single net where that is as good."""
-    from hpsearch.search.ensemble_members import Wanted
     from hpsearch.search.trained_net import weights_of
 
     predict = ["hpsearch", "predict", result.studies[0], "IMAGES", "--ensemble"]
     best = result.best.member.wanted
     if result.val.difference.gain <= 0:
-        if best == Wanted(best.stored, best.stored.seed) and weights_of(best.stored, run) is not None:
+        if best.is_own and (path := weights_of(best.stored, run)) is not None and path == result.best.member.path:
             predict[2:] = [best.stored.study.name, "IMAGES", "--trial", str(best.stored.trial.number)]
         return "one net is as good here", predict
     if any(each.member.path is None for each in result.chosen):
@@ -228,8 +244,19 @@ def _everywhere(run: RunConfig, trust: Sequence[str] | None) -> list[str]:
     return [*(["--storage", storage] if storage is not None else []), *(w for m in trust or () for w in ("--trust", m))]
 
 
-def _words(studies: Sequence[str], top: int | None, seeds: int, bagging: bool, greedy: bool, kept: bool) -> list[str]:
+def _words(
+    studies: Sequence[str],
+    top: int | None,
+    trial: int | None,
+    seeds: int,
+    bagging: bool,
+    snapshots: bool,
+    greedy: bool,
+    kept: bool,
+) -> list[str]:
     """The command again, without where anything goes."""
-    flags = [*(["--top", str(top)] if top is not None else []), *(["--seeds", str(seeds)] if seeds > 1 else [])]
-    flags += [name for name, given in (("--bagging", bagging), ("--greedy", greedy), ("--kept", kept)) if given]
+    numbers = (("--top", top), ("--trial", trial), ("--seeds", seeds if seeds > 1 else None))
+    flags = [word for name, number in numbers if number is not None for word in (name, str(number))]
+    given = (("--bagging", bagging), ("--snapshots", snapshots), ("--greedy", greedy), ("--kept", kept))
+    flags += [name for name, is_given in given if is_given]
     return ["hpsearch", "ensemble", *studies, *flags]

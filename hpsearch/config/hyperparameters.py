@@ -29,6 +29,7 @@ NOT_SEARCHABLE = {
     "train.epochs",
     "train.explosion",
     "train.metric",
+    "train.teacher",
 }
 """Keys that say what is compared or how long; a search over them would compare unlike things."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hpsearch.config.beginnings import NO_WEIGHTS
 from hpsearch.config.library_recipes import recipe
+from hpsearch.config.net_folder import folder_hash
 from hpsearch.errors import ConfigError
 
 WEIGHTS = "model.weights"
@@ -17,14 +18,18 @@ CHUNK = 2**20  # bytes hashed in one go
 
 
 def identified(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain tables of a config, with weights by their content: a file's hash, or the library's name of its own.
+    """Plain tables of a config, with weights by their content: a file's hash, or the library's name of its own. So is
+    a teacher.
 
     Those of a choice are known by their path, too, which is the value that trials have.
 
     Raises:
-        ConfigError: the file that model.weights names is not there.
+        ConfigError: the file that model.weights names is not there, or the folder that train.teacher names.
     """
     model, space = plain.get("model", {}), plain.get("space", {})
+    train = plain.get("train", {})
+    if train.get("teacher"):
+        plain = {**plain, "train": {**train, "teacher": folder_hash("train.teacher", train["teacher"])}}
     if searched := space.get(WEIGHTS, {}).get("choice"):
         contents = [path if path == NO_WEIGHTS else [path, content_hash(path)] for path in searched]
         plain = {**plain, "space": {**space, WEIGHTS: {"choice": contents}}}

@@ -39,6 +39,9 @@ KEYS = {
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
     r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
+    r"(knowledge_?)?distillation\w*|teacher_\w+|kd(_\w+)?|soft_?(labels|targets)": (
+        "the keys are train.teacher, a folder of a trained net, and train.distill, its share of the loss"
+    ),
     r"mix_?up|cut_?mix|cut_?out|(rand|auto|trivial)_?augment|augment\w*|[hv]flip": (
         "the key is data.augment, as ['hflip', 'crop:4', 'mixup:0.2']"
     ),

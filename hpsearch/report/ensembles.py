@@ -39,7 +39,9 @@ def _sentences(metric: Metric, kept: KeptEnsemble) -> tuple[str, ...]:
     greedy = kept.said.get("greedy") is True
     how = "averaged" if not greedy else f"of {num}, chosen and weighed by what each adds, averaged"
     bagged = ", each trained on its own draw of the training images" if all(m.bagged for m in kept.chosen) else ""
-    sentences = [f"{count_text(chosen, 'net')} {how}{bagged}."]
+    kind = "net" if kept.said.get("snapshots") is not True else "snapshot"
+    ends = ", each taken where a cycle of the learning rate ended" if kind == "snapshot" and not greedy else ""
+    sentences = [f"{count_text(chosen, kind)} {how}{bagged}{ends}."]
     for images in ("validation", "test"):
         if said := _compared(metric, kept.said.get(images), images):
             sentences.append(said)

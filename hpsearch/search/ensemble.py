@@ -27,7 +27,8 @@ from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.results import plain
 from hpsearch.search.ensemble_answers import Answers, EnsembleListener, all_answers
-from hpsearch.search.ensemble_members import Member, Wanted, is_kept, refuse_other_images, wanted_members
+from hpsearch.search.ensemble_choice import refuse_other_images, wanted_members
+from hpsearch.search.ensemble_members import Member, Wanted, is_kept
 from hpsearch.search.ensemble_selection import Array, averaged, greedy_weights
 from hpsearch.search.final_result import wilson_interval
 from hpsearch.search.paired_difference import Difference, log_probabilities, measured, paired_difference
@@ -91,6 +92,8 @@ class Ensemble:
     members: tuple[JudgedMember, ...]
     """All that were considered, the best single net first."""
     is_greedy: bool
+    is_of_snapshots: bool
+    """Whether those of each training are averaged; its best epoch, if it is none of them, is only compared with."""
     val: Measured
     test: Measured | None = None
     num_uses: Mapping[str, int] = field(default_factory=dict)
@@ -114,6 +117,7 @@ class Ensemble:
             "studies": list(self.studies),
             "metric": self.metric.name,
             "greedy": self.is_greedy,
+            "snapshots": self.is_of_snapshots,
             "members": [member.kept().as_dict() for member in self.members],
             "validation": self.val.as_dict(),
             "test": self.test.as_dict() if self.test is not None else None,
@@ -128,8 +132,10 @@ def make_ensemble(
     studies: Sequence[str],
     *,
     top: int | None = None,
+    number: int | None = None,
     num_seeds: int = 1,
     bagged: bool = False,
+    snapshots: bool = False,
     greedy: bool = False,
     kept_only: bool = False,
     test: bool = False,
@@ -141,10 +147,14 @@ def make_ensemble(
         db: the storage; what is trained, the ensemble and a use of the test set are written to their studies.
         run: where and how to train and measure, and where weights are kept.
         studies: stages of ours with the same images, split and metric.
-        top: the best trials of each study; None: 5 where there are so many, and 1 with several seeds.
+        top: the best trials of each study; None: 5 where there are so many, and 1 with several seeds or snapshots.
+        number: this trial instead, of the one study.
         num_seeds: trainings of each of them, with its own seed and those that follow.
         bagged: each training has its own draw, with replacement, of the training images.
-        greedy: weigh by forward selection with replacement on the validation images, instead of all alike.
+        snapshots: of each training its states at the ends of the cycles of its rate. They are compared with the best
+            single state, which may be another one: that of a training's best epoch.
+        greedy: weigh by forward selection with replacement on the validation images, instead of all alike; among
+            snapshots and best epochs.
         kept_only: train nothing.
         test: measure on the test images, too.
         listener: hears of trainings and images.
@@ -155,29 +165,34 @@ def make_ensemble(
         DataError: images cannot be read; there is no test split.
     """
     names, hears = tuple(dict.fromkeys(studies)), listener or EnsembleListener()
+    if number is not None and (top is not None or len(names) > 1):
+        other = "--top" if top is not None else f"several studies, {', '.join(names)}"
+        raise ConfigError(f"--trial {number} is a trial of one study, and {other} names others.\nAllowed: one of both.")
     evidences = [read_study(db, name) for name in names]
     wanted = [
         each
         for evidence in evidences
         for each in wanted_members(
-            evidence, run, top=top, num_seeds=num_seeds, bagged=bagged, kept_only=kept_only
+            evidence, run, top=top, number=number, num_seeds=num_seeds, bagged=bagged, snapshots=snapshots,
+            kept_only=kept_only,
         )
     ]  # fmt: skip
-    if len(wanted) < 2:
+    if len(wanted) < 2 and not snapshots:
         raise ConfigError(
             f"{wanted[0].text} is one net, and an ensemble has two or more.\n"
-            "Allowed: --top 2 or more, --seeds 2 or more, or several studies."
+            "Allowed: --top 2 or more, --seeds 2 or more, --snapshots, or several studies."
         )
     refuse_other_images(wanted)
     missing = [each for each in wanted if not is_kept(each, run)]
     if missing and kept_only:
+        what = "snapshots" if snapshots else "weights"
         raise RefusedError(
-            f"the weights of {missing[0].text} are not kept.\nAllowed: the same without --kept, which trains them."
+            f"the {what} of {missing[0].text} are not kept.\nAllowed: the same without --kept, which trains them."
         )
     if missing:
         hears.to_train(missing, len(wanted))
     answers = all_answers(db, run, wanted, test=test, hears=hears)
-    result = _judged(names, evidences[0].metric, answers, greedy=greedy)
+    result = _judged(names, evidences[0].metric, answers, greedy=greedy, snapshots=snapshots)
     if result.test is not None:
         result = _with_use(db, result)
     kept = {**result.as_dict(), "time": _now()}
@@ -185,18 +200,19 @@ def make_ensemble(
     return result
 
 
-def _judged(names: tuple[str, ...], metric: Metric, answers: Answers, *, greedy: bool) -> Ensemble:
+def _judged(names: tuple[str, ...], metric: Metric, answers: Answers, *, greedy: bool, snapshots: bool) -> Ensemble:
     """The ensemble of what nets said."""
     p_val, y_N = np.array(answers.p_val), answers.y_val
     values = [measured(metric, p_NC, y_N) if np.isfinite(p_NC).all() else math.nan for p_NC in p_val]
     numbers = [t for t, value in enumerate(values) if math.isfinite(value)]
     ranked = sorted(numbers, key=lambda t: -metric.goodness(values[t]))
-    if len(ranked) < 2:
+    averaged_T = np.array([answers.members[t].is_averaged for t in ranked])
+    if averaged_T.sum() < 2:
         raise RefusedError(
-            f"{len(ranked)} of {len(values) + len(answers.exploded)} nets gave a value: the others exploded, or give "
-            "no numbers.\nAllowed: an ensemble of two or more."
+            f"{averaged_T.sum()} of {len(values) + len(answers.exploded)} nets gave a value: the others exploded, or "
+            "give no numbers.\nAllowed: an ensemble of two or more."
         )
-    counts_T = np.ones(len(ranked), np.int64)
+    counts_T = averaged_T.astype(np.int64)
     if greedy:
         counts_T = greedy_weights(p_val[ranked], y_N, lambda p_NC, y: metric.goodness(measured(metric, p_NC, y)))
     weights = (counts_T / counts_T.sum()).tolist()
@@ -209,6 +225,7 @@ def _judged(names: tuple[str, ...], metric: Metric, answers: Answers, *, greedy:
         metric=metric,
         members=tuple(judged),
         is_greedy=greedy,
+        is_of_snapshots=snapshots,
         val=_measured(metric, p_val[ranked], counts_T, y_N),
         test=test,
         exploded=tuple(answers.exploded),

@@ -9,13 +9,13 @@ from typing import Any
 
 from hpsearch.analysis.records import stage_record
 from hpsearch.config.concise import SECTIONS, concise
+from hpsearch.config.net_folder import ENSEMBLE, MEAN, SCRIPT, STD
 from hpsearch.config.template import as_toml
 from hpsearch.search.ensemble import Ensemble, JudgedMember
-from hpsearch.search.ensemble_script import DESCRIPTION, ensemble_script, kinds_of_nets
-from hpsearch.search.plain_script import MEAN, SCRIPT, STD
+from hpsearch.search.ensemble_script import ensemble_script, kinds_of_nets
 from hpsearch.search.weights_folder import in_quotes, recipe_of, shape_and_recipe, weights_file, write_files
 
-FILES = (DESCRIPTION, SCRIPT)
+FILES = (ENSEMBLE, SCRIPT)
 MEMBER = "member-{}.safetensors"
 
 
@@ -31,7 +31,7 @@ def write_ensemble(ensemble: Ensemble, folder: Path) -> list[Path]:
     script = ensemble_script(nets, title, files=recipe_of(nets[0]) is not None)
     contents = {MEMBER.format(i): weights_file(net) for i, net in enumerate(nets, start=1)}
     contents |= {
-        DESCRIPTION: f"# {title}\n\n{as_toml(_description(ensemble, chosen))}".encode(errors="replace"),
+        ENSEMBLE: f"# {title}\n\n{as_toml(_description(ensemble, chosen))}".encode(errors="replace"),
         SCRIPT: script.encode(errors="replace"),
     }
     paths = write_files(folder, contents)
@@ -43,7 +43,8 @@ def write_ensemble(ensemble: Ensemble, folder: Path) -> list[Path]:
 
 def _title(ensemble: Ensemble) -> str:
     metric, names = ensemble.metric, ", ".join(map(in_quotes, ensemble.studies))
-    return f"Ensemble of {len(ensemble.chosen)} nets of {names}, {metric.label} {metric.text(ensemble.val.value)}."
+    nets = "snapshots" if ensemble.is_of_snapshots else "nets"
+    return f"Ensemble of {len(ensemble.chosen)} {nets} of {names}, {metric.label} {metric.text(ensemble.val.value)}."
 
 
 def _description(ensemble: Ensemble, chosen: Sequence[JudgedMember]) -> dict[str, dict[str, Any]]:
@@ -59,6 +60,7 @@ def _description(ensemble: Ensemble, chosen: Sequence[JudgedMember]) -> dict[str
             "studies": list(ensemble.studies),
             "metric": ensemble.metric.name,
             "greedy": ensemble.is_greedy,
+            "snapshots": ensemble.is_of_snapshots,
             ensemble.metric.column: ensemble.val.value,
         },
         "classes": {"names": list(pre.class_names)},

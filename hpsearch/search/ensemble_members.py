@@ -1,15 +1,14 @@
-"""The nets that an ensemble may be made of: which ones, and where their weights come from.
+"""The nets that an ensemble may be made of, and where their weights come from.
 
 A member is a net with its weights, whoever trained it and however many there are of one trial: the best trials of a
 study have theirs kept (`run.keep`), or are trained again as `rerun` does it; other seeds, and training images drawn
 with replacement (bagging, Breiman 1996), are trained as `test` does it. What is trained is kept with its study, so that
-it is trained once.
+it is trained once. Of one training there may be several states, its snapshots (`ensemble_snapshots`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,18 @@ from torch import Tensor
 from hpsearch.analysis import attributes
 from hpsearch.analysis.kept_ensembles import KeptTraining, kept_training
 from hpsearch.analysis.records import stage_record, trial_record
-from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import best_or_refuse
-from hpsearch.config import RunConfig, differences
+from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.datasets.stored import StoredImages
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.results import EpochResult
 from hpsearch.runtime import step_seed
-from hpsearch.search.stored_trials import StoredTrial, Training, retrain, stored_trial
+from hpsearch.search.ensemble_snapshots import snapshot_epochs
+from hpsearch.search.stored_trials import StoredTrial, Training, retrain
 from hpsearch.search.trained_net import TrainedNet, weights_of
-from hpsearch.storage import Database, TrialRow
+from hpsearch.storage import Database
 from hpsearch.storage.system_attributes import AttrChange, change_attrs
-from hpsearch.wording import count_text
 from hpsearch.worker.best_weights import read_weights, write_portrait
-
-DEFAULT_TOP = 5
-SPLIT = (
-    "val",
-    "seed",
-    "limit",
-    "group",
-    "resize",
-)  # keys of [data] that decide which images validate, and how files look
 
 
 @dataclass(frozen=True)
@@ -53,6 +41,8 @@ class Wanted:
     stored: StoredTrial
     seed: int
     bagged: bool = False
+    snapshots: bool = False
+    """Whether its states at the ends of the cycles of its rate are wanted."""
 
     @property
     def is_own(self) -> bool:
@@ -86,101 +76,17 @@ class Member:
     """Of the weights; None where an older version kept those after the last one."""
     path: Path | None
     """With its weights; None where they could not be written."""
-
-
-def wanted_members(
-    evidence: StudyTrials, run: RunConfig, *, top: int | None, num_seeds: int, bagged: bool, kept_only: bool
-) -> list[Wanted]:
-    """The best trials of a study, the best one first, each with its own seed and those that follow it.
-
-    Args:
-        evidence: a stage of ours.
-        run: where weights are kept.
-        top: so many trials; None: 5, or as many as there are; with several seeds, 1.
-        num_seeds: of each trial.
-        bagged: train all of them on images drawn with replacement.
-        kept_only: only trials whose weights are kept.
-
-    Raises:
-        ConfigError: there are not so many.
-        RefusedError: none has finished, or has its weights kept; or as `stored_trial`.
-    """
-    best_or_refuse(evidence)
-    study, num = evidence.study.name, top or (DEFAULT_TOP if num_seeds == 1 else 1)
-    chosen: list[StoredTrial] = []
-    for trial in _ranked(evidence):
-        stored = stored_trial(evidence, trial.number)
-        if not kept_only or is_kept(Wanted(stored, stored.seed), run):
-            chosen.append(stored)
-        if len(chosen) == num:
-            break
-    if not chosen:
-        raise RefusedError(
-            f"no weights of {study!r} are kept, so --kept leaves no net.\n"
-            "Allowed: the same without --kept, which trains them again; or a search with --keep all."
-        )
-    if top is not None and top > len(chosen):
-        kept = " whose weights are kept" if kept_only else ""
-        raise ConfigError(
-            f"--top {top}: {study!r} has {count_text(len(chosen), 'finished trial')}{kept}.\n"
-            f"Allowed: 1 to {len(chosen)}{'; without --kept, others are trained again' if kept_only else ''}."
-        )
-    wanted = [Wanted(stored, stored.seed + k, bagged) for stored in chosen for k in range(num_seeds)]
-    return wanted if num_seeds == 1 or not evidence.record.is_training else _by_seed(evidence, wanted)
-
-
-def _by_seed(evidence: StudyTrials, wanted: Sequence[Wanted]) -> list[Wanted]:
-    """Of a study whose trials differ by their seed alone: each seed once, by the trial that has it if it finished."""
-    own = {(stored := stored_trial(evidence, trial.number)).seed: stored for trial in _ranked(evidence)}
-    each_once = {each.seed: each for each in reversed(wanted)}
-    return [replace(each, stored=own.get(seed, each.stored)) for seed, each in reversed(each_once.items())]
-
-
-def _ranked(evidence: StudyTrials) -> list[TrialRow]:
-    """All that finished, by value."""
-    goodness = evidence.metric.goodness
-    finished = [t for t in evidence.trials if t.state == "COMPLETE" and t.value is not None and math.isfinite(t.value)]
-    return sorted(finished, key=lambda trial: (-goodness(trial.value), trial.number))
-
-
-def refuse_other_images(wanted: Sequence[Wanted]) -> None:
-    """Say no to trials that were not validated on the same images, or are not compared by the same measure.
-
-    Raises:
-        RefusedError: two of them, with what is different.
-    """
-    first = wanted[0].stored
-    for other in (each.stored for each in wanted):
-        lines = differences(_compared(first), _compared(other))
-        if lines and _compared(first)["images"] != _compared(other)["images"]:
-            sources = [{"data": {"source": each.config.data.source}} for each in (first, other)]
-            lines = [*differences(sources[0], sources[1]), *lines]
-        if lines:
-            whose = f"{first.study.name!r} and {other.study.name!r}"
-            if first.study.name == other.study.name:
-                whose = f"trials {first.trial.number} and {other.trial.number} of {first.study.name!r}"
-            raise RefusedError(
-                f"{whose} cannot be one ensemble: {'; '.join(lines)}.\n"
-                f"Allowed: the same images, {', '.join(f'data.{key}' for key in SPLIT)} and train.metric."
-            )
-
-
-def _compared(stored: StoredTrial) -> dict[str, Any]:
-    config = stored.config
-    return {
-        "images": stage_record(stored.study).images.fingerprint,
-        "data": {key: getattr(config.data, key) for key in SPLIT},
-        "train": {"metric": config.train.metric},
-    }
+    is_averaged: bool = True
+    """Not so of the best epoch of a training whose snapshots are averaged, if it is none of them."""
 
 
 def is_kept(wanted: Wanted, run: RunConfig) -> bool:
-    """Whether its weights are here."""
-    return _file_of(wanted, run) is not None
+    """Whether its weights are here, and those of its snapshots where they are wanted."""
+    return _file_of(wanted, run) is not None and (not wanted.snapshots or _snapshots_of(wanted, run) is not None)
 
 
 def kept_members(wanted: Wanted, data: TrainingData, run: RunConfig) -> list[Member]:
-    """The nets of a training whose weights are here: one, or as many as states are kept of it.
+    """The nets of a training whose weights are here: one, or its snapshots and its best epoch.
 
     Raises:
         StorageError: they cannot be read.
@@ -188,30 +94,62 @@ def kept_members(wanted: Wanted, data: TrainingData, run: RunConfig) -> list[Mem
     found = _file_of(wanted, run)
     assert found is not None
     path, epoch = found
+    best = _read_member(wanted, data, path, epoch)
+    files = _snapshots_of(wanted, run) if wanted.snapshots else None
+    if files is None:
+        return [best]
+    return _with_best({end: _read_member(wanted, data, path, end) for end, path in files.items()}, best)
+
+
+def _read_member(wanted: Wanted, data: TrainingData, path: Path, epoch: int | None) -> Member:
     state, preprocessing = read_weights(path)
-    return [Member(wanted, TrainedNet(wanted.stored, state, preprocessing or Preprocessing.of(data)), epoch, path)]
+    return Member(wanted, TrainedNet(wanted.stored, state, preprocessing or Preprocessing.of(data)), epoch, path)
+
+
+def _with_best(snapshots: Mapping[int, Member], best: Member) -> list[Member]:
+    """Of one training: that of the best epoch stands in its snapshot's place, or before all, and leads its equals."""
+    if best.epoch in snapshots:
+        return [best if epoch == best.epoch else each for epoch, each in snapshots.items()]
+    return [replace(best, is_averaged=False), *snapshots.values()]
 
 
 def _file_of(wanted: Wanted, run: RunConfig) -> tuple[Path, int | None] | None:
     """Where weights are kept, and of which epoch: with the trial or its study, or for an ensemble before."""
     stored, number = wanted.stored, wanted.stored.trial.number
-    record = stage_record(stored.study)
     if wanted.is_own and (path := weights_of(stored, run)) is not None:
-        best = record.weights
+        best = stage_record(stored.study).weights
         is_bests = best is not None and best.number == number and best.path.name == path.name
         return path, best.epoch if is_bests and best is not None else trial_record(stored.trial).best_epoch
-    for training in record.trainings:
-        if (training.number, training.seed, training.bagged) == (number, wanted.seed, wanted.bagged):
-            for path in (training.path, Path(run.artifact_dir, training.path.name)):
-                if path.is_file():
-                    return path, training.epoch
-    return None
+    training = _training_of(wanted)
+    path = _here(training.path, run) if training is not None else None
+    return (path, training.epoch) if training is not None and path is not None else None
+
+
+def _snapshots_of(wanted: Wanted, run: RunConfig) -> dict[int, Path] | None:
+    """Where they are kept, by epoch; None unless all of them are here."""
+    training = _training_of(wanted)
+    if training is None or training.snapshots is None:
+        return None
+    found = {epoch: _here(path, run) for epoch, path in training.snapshots.items()}
+    here = {epoch: path for epoch, path in found.items() if path is not None}
+    return here if len(here) == len(found) else None
+
+
+def _training_of(wanted: Wanted) -> KeptTraining | None:
+    own = wanted.stored.trial.number, wanted.seed, wanted.bagged
+    kept = stage_record(wanted.stored.study).trainings
+    return next((each for each in kept if (each.number, each.seed, each.bagged) == own), None)
+
+
+def _here(path: Path, run: RunConfig) -> Path | None:
+    return next((place for place in (path, Path(run.artifact_dir, path.name)) if place.is_file()), None)
 
 
 def train_members(db: Database, wanted: Wanted, data: TrainingData, run: RunConfig) -> tuple[Training, list[Member]]:
     """Train it and keep its weights; no member where it exploded.
 
-    Own seeds are trained up to the epoch where the trial ended, as its curve may end by rounding elsewhere.
+    Own seeds are trained up to the epoch where the trial ended, as its curve may end by rounding elsewhere. What is
+    kept of the best epoch already stays what counts for it.
     """
     stored, is_own = wanted.stored, wanted.is_own
     training = retrain(
@@ -220,21 +158,45 @@ def train_members(db: Database, wanted: Wanted, data: TrainingData, run: RunConf
         wanted.seed,
         epochs=stored.last_epoch if is_own else stored.epochs,
         stops_early=not is_own,
+        also=snapshot_epochs(stored) if wanted.snapshots else (),
         engine=run.engine,
     )
     if training.state is None or training.best is None:
         return training, []
-    best, path = replace(training.best, number=stored.trial.number), None
-    if run.keep != "none":
-        path = write_portrait(Path(run.artifact_dir), training.state, stored.config, data, best)
-    if path is not None:
-        _keep(db, stored, KeptTraining(stored.trial.number, wanted.seed, wanted.bagged, best.epoch, path))
-    net = TrainedNet(stored, training.state, Preprocessing.of(data))
-    return training, [Member(wanted, net, best.epoch, path)]
+    best_net = TrainedNet(stored, training.state, Preprocessing.of(data))
+    if (found := _file_of(wanted, run)) is not None:
+        best = _read_member(wanted, data, *found)
+    else:
+        path = _write(best_net, training.best, data, run)
+        best = Member(wanted, best_net, training.best.epoch, path)
+    snapshots: dict[int, Member] = {}
+    for epoch, state in training.states.items():
+        if epoch == best.epoch:
+            snapshots[epoch] = best
+            continue
+        net = replace(best_net, state=state)
+        snapshots[epoch] = Member(wanted, net, epoch, _write(net, training.results[epoch - 1], data, run))
+    members = _with_best(snapshots, best) if wanted.snapshots else [best]
+    paths = {epoch: each.path for epoch, each in snapshots.items() if each.path is not None}
+    if best.path is not None and len(paths) == len(snapshots):
+        epoch = training.best.epoch if best.epoch is None else best.epoch
+        new = KeptTraining(
+            stored.trial.number, wanted.seed, wanted.bagged, epoch, best.path, paths if wanted.snapshots else None
+        )
+        _keep(db, stored, new)
+    return training, members
+
+
+def _write(net: TrainedNet, result: EpochResult, data: TrainingData, run: RunConfig) -> Path | None:
+    """Keep weights, those after the epoch of this result; None if nothing is kept, or they cannot be written."""
+    if run.keep == "none":
+        return None
+    numbered = replace(result, number=net.stored.trial.number)
+    return write_portrait(Path(run.artifact_dir), net.state, net.stored.config, data, numbered)
 
 
 def _keep(db: Database, stored: StoredTrial, new: KeptTraining) -> None:
-    """Add it to the study; it takes the place of one whose weights are gone."""
+    """Add it to the study; it takes the place of one whose weights, or snapshots, are gone."""
 
     def same(other: KeptTraining) -> bool:
         return (other.number, other.seed, other.bagged) == (new.number, new.seed, new.bagged)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from hpsearch.search.plain_script import ARRAYS, FILES, MEAN, STD, net_code, net_imports, opening
+from hpsearch.config.net_folder import ENSEMBLE, MEAN, STD
+from hpsearch.search.plain_script import ARRAYS, FILES, net_code, net_imports, opening
 from hpsearch.search.trained_net import TrainedNet
-
-DESCRIPTION = "ensemble.toml"
 
 LOADING = f"""\
 members = []
@@ -78,7 +77,7 @@ def ensemble_script(nets: Sequence[TrainedNet], title: str, *, files: bool) -> s
     functions = [
         f"def {name}():\n{textwrap.indent(code, '    ').rstrip()}\n    return net\n" for name, code in kinds.items()
     ]
-    head = (*opening(title, packages, _joined(imports), DESCRIPTION, files=files), "", "")
+    head = (*opening(title, packages, _joined(imports), ENSEMBLE, files=files), "", "")
     entries = ", ".join(f'"{name}": {name}' for name in kinds)
     table = f"NETS = {{{entries}}}\n"
     return "\n".join(head) + "\n" + "\n\n".join([*functions, table + LOADING]) + (FILES if files else ARRAYS) + REST

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from hpsearch.config import ModelConfig
+from hpsearch.config.net_folder import DESCRIPTION, MEAN, SCRIPT, STD, WEIGHTS
 from hpsearch.config.net_names import is_library_net
 from hpsearch.config.schema.model import MODELS, SMALL_RESNET_DEPTHS
 from hpsearch.config.usercode import is_user_code
@@ -23,9 +24,6 @@ from hpsearch.models.layers import DropConnect
 from hpsearch.models.library_nets import NUM_COLORS, Head, first_filters, library_options
 from hpsearch.models.resnet import SMALL_WIDTH
 from hpsearch.models.stages import head_names
-
-WEIGHTS, DESCRIPTION, SCRIPT = "weights.safetensors", "model.toml", "predict.py"
-MEAN, STD = "normalization.mean", "normalization.std"  # among the weights
 
 OF_GROUPS = ("layer", "group")  # normalizations of which nn.GroupNorm is told the number of groups
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.config.net_folder import folder_hash
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
@@ -74,6 +75,8 @@ class Training:
     """What counts."""
     returned: float | None = None
     """By an objective of the user's: its value, whatever it reported on the way."""
+    states: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    """Weights after the epochs that were asked for, on the CPU; none if it exploded."""
 
     @property
     def best(self) -> EpochResult | None:
@@ -94,11 +97,23 @@ def stored_trial(evidence: StudyTrials, number: int) -> StoredTrial:
     """A trial of a stage of ours that was begun once, to be trained again.
 
     Raises:
-        ConfigError, RefusedError: as `find_trial`; or it names code that is not trusted.
+        ConfigError, RefusedError: as `find_trial`; or it names code that is not trusted, or its teacher is another now.
     """
     stored = find_trial(evidence, number)
     refuse_untrusted(names_in(stored.config.plain()))
+    _refuse_other_teacher(stored)
     return stored
+
+
+def _refuse_other_teacher(stored: StoredTrial) -> None:
+    folder = stored.config.train.teacher
+    train = (stage_record(stored.study).identity or {}).get("train", {})
+    if folder is None or (then := train.get("teacher")) == (now := folder_hash("train.teacher", folder)):
+        return
+    raise RefusedError(
+        f"{folder} does not hold the teacher that {stored.study.name!r} was trained with ({then} -> {now}).\n"
+        "Bring that back, or search again under another name."
+    )
 
 
 def find_trial(evidence: StudyTrials, number: int) -> StoredTrial:
@@ -162,6 +177,7 @@ def retrain(
     epochs: int | None = None,
     stops_early: bool = True,
     which: Literal["best", "last"] = "best",
+    also: Collection[int] = (),
     engine: str = "auto",
 ) -> Training:
     """Train one trial alone, as a stage trains it.
@@ -173,6 +189,7 @@ def retrain(
         epochs: stop after so many; schedules stay those of the config's own number.
         stops_early: whether train.patience counts.
         which: the weights to keep, of the best epoch or of the last.
+        also: epochs after which they are kept as well.
         engine: as run.engine.
     """
     config = config.with_params({"train.seed": seed})
@@ -180,12 +197,17 @@ def retrain(
     pack = make_pack(config, data, [TrialSpec(0)], engine=engine, keeps_best=which == "best")
     results: list[EpochResult] = []
     explosion: Explosion | None = None
+    states: dict[int, Mapping[str, Tensor]] = {}
     last = config.train.epochs if epochs is None else min(epochs, config.train.epochs)
     while not pack.done and pack.epoch < last:
         report = pack.run_epoch()
         results += report.results
         explosion = next(iter(report.explosions), None)
+        if explosion is None and pack.epoch in also:
+            states[pack.epoch] = {name: tensor.cpu() for name, tensor in pack.state(0, "last").items()}
         values = [result.val_score for result in results]
         if patience is not None and stopped_early(values, patience, pack.metric.direction):
             break
-    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None, pack.metric)
+    if explosion is not None:
+        return Training(seed, results, explosion, None, pack.metric)
+    return Training(seed, results, None, pack.state(0, which), pack.metric, states=states)

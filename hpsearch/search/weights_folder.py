@@ -9,12 +9,13 @@ from typing import Any
 from hpsearch.analysis.records import stage_record
 from hpsearch.config.concise import SECTIONS, concise
 from hpsearch.config.metric import Metric
+from hpsearch.config.net_folder import DESCRIPTION, MEAN, SCRIPT, STD, WEIGHTS
 from hpsearch.config.template import as_toml
 from hpsearch.datasets.atomic import replacing
 from hpsearch.datasets.decoding import Recipe
 from hpsearch.errors import ConfigError, DataError
 from hpsearch.search.onnx_model import onnx_model
-from hpsearch.search.plain_script import DESCRIPTION, MEAN, SCRIPT, STD, WEIGHTS, plain_script
+from hpsearch.search.plain_script import plain_script
 from hpsearch.search.trained_net import TrainedNet
 
 ONNX = "model.onnx"

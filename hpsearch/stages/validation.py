@@ -15,6 +15,7 @@ from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
 from hpsearch.training.metric_limits import refuse_undefined
+from hpsearch.training.teacher import refuse_missing, taught
 
 MAX_GP_TRIALS = 500  # a Gaussian process proposal takes 15 s at 1,000 trials
 
@@ -25,12 +26,14 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
 
     Raises:
         ConfigError: a net does not fit the images, the user's code fails, the pruner does not exist, the sampler cannot
-            take the budget, the metric says nothing about these images.
+            take the budget, the metric says nothing about these images, the teacher is not of them.
         RefusedError: the plan names code of the user's that is not trusted.
     """
     refuse_untrusted(names_in(plan.config.plain()))
     validate_proposals(plan)
     config = plan.trial_config
+    refuse_missing(config.train.teacher is not None, _largest_share(plan))
+    taught(config, data.folds[0])
     refuse_undefined(config, metric_of(config.train.metric), data)
     structural = {name: range_ for name, range_ in plan.config.space.items() if not is_vector(name)}
     variants: list[dict[str, Any]] = [{}]
@@ -40,6 +43,14 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         make = build_initialized if has_given_weights(dict(varied.model)) else build
         make(varied.model, data.shape, data.num_classes, varied.train.seed)
         refuse_unfit(varied.data.augment, data.shape, data.num_classes, data.x_val_NCHW)
+
+
+def _largest_share(plan: StagePlan) -> float:
+    """That a trial may learn from a teacher."""
+    range_ = plan.config.space.get("train.distill")
+    if range_ is None:
+        return plan.trial_config.train.distill
+    return float(max(range_.values) if isinstance(range_, Choice) else range_.high)
 
 
 def validate_proposals(plan: StagePlan) -> None:

@@ -34,13 +34,24 @@ DIGEST_BYTES = 16
 
 
 def may_have_features(config: StudyConfig) -> bool:
-    """Whether the body gives the same for an image in every step, and in every trial of every seed."""
-    return config.model.freeze == "all" and has_given_weights(dict(config.model)) and not _changes(config)
+    """Whether the body gives the same for an image in every step, and in every trial of every seed.
+
+    With a teacher it stays in front of its head all the same, as teachers are shown images.
+    """
+    return config.train.teacher is None and _is_fixed(config) and not _changes(config)
+
+
+def _is_fixed(config: StudyConfig) -> bool:
+    return config.model.freeze == "all" and has_given_weights(dict(config.model))
 
 
 def why_not(config: StudyConfig) -> str | None:
     """What to say where a frozen body has to run in every step nevertheless."""
-    if config.model.freeze != "all" or not has_given_weights(dict(config.model)) or not _changes(config):
+    if not _is_fixed(config):
+        return None
+    if config.train.teacher is not None:
+        return f"train.teacher = {config.train.teacher} is shown images, so the frozen body runs in every step"
+    if not _changes(config):
         return None
     return f"data.augment = {_changes(config)[0]} changes each image anew, so the frozen body runs in every step"
 

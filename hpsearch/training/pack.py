@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ from hpsearch.config import StudyConfig
 from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
+from hpsearch.datasets.epoch import Epoch
 from hpsearch.errors import EngineError
 from hpsearch.models import NOISES, build_initialized
 from hpsearch.models.lsuv import NUM_IMAGES
@@ -31,6 +32,7 @@ from hpsearch.training.schedules import learning_rate, step_factor
 from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore, stacked_of
 from hpsearch.training.state import BEST, PackState
+from hpsearch.training.teacher import refuse_missing, taught
 from hpsearch.training.update_ratio import UpdateRatio
 from hpsearch.training.vectors import Vectors
 
@@ -92,6 +94,7 @@ class Pack:
         self._judged_elsewhere = judged_elsewhere
         self._best: dict[int, EpochResult] = {}  # so far, by number
         self._data = data
+        self._taught = taught(config, data)
         refuse_other_structures(config, specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
         vectors = Vectors.of(trial_configs)
@@ -267,6 +270,7 @@ class Pack:
     def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
         """The net with its initial weights, and so many trials that begin with them."""
         data, train = self._data, self.config.train
+        refuse_missing(self._taught is not None, float(vectors.distill.max()))
         images = data.train_sample(NUM_IMAGES)[0] if self._model.init == "lsuv" else None
         module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed, images)
         if data.body is not None:  # all layers are the head's, and have its rate
@@ -275,7 +279,7 @@ class Pack:
         weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
         has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
         sizes = data.num_classes, num_updates(data.num_batches(train.batch_size), train.accumulate)
-        return module, PackState(module, vectors, train, *sizes, like, weights, has_rates=has_rates)
+        return module, PackState(module, vectors, train, *sizes, like, weights, self._taught, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
@@ -307,11 +311,11 @@ class Pack:
 
     def _train(self) -> list[Explosion]:
         """All steps of an epoch, as long as there are trials; the others are returned as they leave."""
-        train, state = self.config.train, self._state
+        state = self._state
         state.set_learning_rate(self._learning_rates())
         state.cost_sum_K.zero_()
         explosions: list[Explosion] = []
-        images = {n: self._data.epoch(train.seed, n, train.batch_size) for n in set(self._slots.next_epochs)}
+        images = {n: self._epoch(n) for n in set(self._slots.next_epochs)}
         for steps in self._data.stretches(self._num_steps, CHECK_STEPS):
             last = steps.stop == self._num_steps
             if last:
@@ -324,6 +328,11 @@ class Pack:
                 if not self.numbers:
                     break
         return explosions
+
+    def _epoch(self, number: int) -> Epoch:
+        """With a teacher, rows in the place of labels: see `distillation`."""
+        epoch = self._data.epoch(self.config.train.seed, number, self.config.train.batch_size)
+        return epoch if self._taught is None else replace(epoch, y_N=self._taught.rows_N)
 
     def _remove_exploded(self) -> list[Explosion]:
         """Look at who has frozen, and let those go."""

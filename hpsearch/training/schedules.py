@@ -39,6 +39,21 @@ def learning_rate(train: TrainConfig, lr_K: Tensor, lr_decay_K: Tensor, epoch: i
             return lr_K
 
 
+def cycle_ends(train: TrainConfig, epochs: int) -> list[int]:
+    """The epochs, of the first so many, with which a cycle of the rate ends before it restarts: none but with sgdr.
+
+    A cycle that the last epoch cuts short has no end: its rate is still high.
+    """
+    if train.lr_schedule != "sgdr":
+        return []
+    ends, end, period = list[int](), train.lr_period, train.lr_period
+    while end <= epochs:
+        ends.append(end)
+        period *= train.lr_period_factor
+        end += period
+    return ends
+
+
 def has_step_factors(train: TrainConfig, warmup_K: Tensor) -> bool:
     """Whether steps of one epoch have different rates."""
     return train.lr_schedule == "one-cycle" or bool(warmup_K.any())

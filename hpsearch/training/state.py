@@ -19,6 +19,7 @@ from hpsearch.training.averages import AVERAGES, Averages
 from hpsearch.training.clipping import Clipping
 from hpsearch.training.cost import Penalty
 from hpsearch.training.data_loss import DataLoss
+from hpsearch.training.distillation import DistilledLoss, Taught
 from hpsearch.training.explosion import ExplosionWatch
 from hpsearch.training.layout import Kind, Stacked, layout_of
 from hpsearch.training.loss_scaling import LossScaling
@@ -47,6 +48,7 @@ class PackState:
         num_steps: of an epoch.
         like: any tensor of the precision and on the device in which to train.
         class_weights: of shape [C], where images do not count alike.
+        taught: where there is a teacher; the labels that engines are given are rows of it then.
         has_rates: whether parts of the net have rates of their own, or will have in trials that are still to come.
     """
 
@@ -59,6 +61,7 @@ class PackState:
         num_steps: int,
         like: Tensor,
         class_weights: Tensor | None = None,
+        taught: Taught | None = None,
         *,
         has_rates: bool = False,
     ) -> None:
@@ -86,6 +89,7 @@ class PackState:
         self.vectors = vectors
         self.train = train
         self._class_weights = class_weights
+        self._taught = taught
         self._weight_names = weights
         self._depths = parts_of(module).depths if has_rates or differ(vectors) else {}
         self._num_steps = num_steps
@@ -99,7 +103,7 @@ class PackState:
         self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
         self.penalty: Penalty
-        self.loss: DataLoss
+        self.loss: DataLoss | DistilledLoss
         self._warmup_K: Tensor | None  # epochs; None where all steps of an epoch have the same rate
         self._clip_norm_K: Tensor | None
         self.update_ratio_K = torch.zeros_like(self.cost_sum_K)  # |update| / |weights| of the epoch's last step
@@ -406,10 +410,12 @@ class PackState:
     def _set_coefficients(self) -> None:
         self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
         self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K)
+        if self._taught is not None:
+            self.loss = DistilledLoss.of(self.loss, self._taught, self.vectors, self.cost_sum_K)
         warmup_K = self.vectors.warmup
         self._warmup_K = warmup_K.to(self.cost_sum_K, copy=True) if has_step_factors(self.train, warmup_K) else None
         self._clip_norm_K = unless_zero(self.vectors.clip_norm, self.cost_sum_K)
 
     @property
-    def _coefficients(self) -> tuple[Penalty, DataLoss, Tensor | None, Tensor | None]:
+    def _coefficients(self) -> tuple[Penalty, DataLoss | DistilledLoss, Tensor | None, Tensor | None]:
         return self.penalty, self.loss, self._warmup_K, self._clip_norm_K

@@ -28,6 +28,8 @@ class Vectors:
     weight_decay: Tensor
     label_smoothing: Tensor
     focal: Tensor
+    distill: Tensor
+    distill_temperature: Tensor
     ema: Tensor
     dropout: Tensor
     dropconnect: Tensor

@@ -36,6 +36,7 @@ HARMLESS = {"lr": 1e-12}
 HARMLESS_IF_SEARCHED = {
     "reg": 1e-9, "train.l1": 1e-9, "train.weight_decay": 1e-9, "train.label_smoothing": 0.1, "train.focal": 1.0,
     "model.dropout": 0.5, "train.warmup": 1.0, "train.clip_norm": 1.0, "train.ema": 0.5,
+    "train.distill": 0.5,
 }  # fmt: skip
 
 log = get_logger(__name__)

@@ -103,6 +103,45 @@ def test_other_nets_are_trained_where_their_weights_are_not_kept(digits):
     assert "the test set has been used 2 times for this stage" in digits("status", "linear").stdout
 
 
+@pytest.mark.slow
+def test_snapshots_of_one_training_go_where_any_ensemble_goes(digits):
+    """From the search with restarts to the script, the report and the command that predicts with them."""
+    cycles = ["train.lr_schedule=sgdr", "train.lr_period=1", "train.lr_period_factor=1"]
+    digits("coarse", *DIGITS, "--name", "cycles", "--trials", 3, *(word for each in cycles for word in ("--set", each)))
+    done = digits("ensemble", "cycles", "--snapshots", "--weights", "states")
+    said = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"note: the snapshots of trial \d of cycles are not kept: it is trained again now, in .+", said[0]
+    )
+    assert re.fullmatch(r"trained 1 of 1: trial \d of cycles: val_acc 0\.\d{4}", said[1])
+    header, *rows = [line.split() for line in done.stdout.splitlines()[:5]]
+    assert header == ["study", "trial", "epoch", "val_acc", "weight"]
+    assert {int(row[2]) for row in rows} == {1, 2, 3, 4}
+    assert [row[4] for row in rows] == ["0.250"] * 4
+    assert re.search(r"^ensemble val_acc 0\.\d{4}  the mean of 4 snapshots, 288 validation images$", done.stdout, re.M)
+    best = digits.json("best", "cycles")
+    single = rf"^single   val_acc {best['value']:.4f}  trial {best['number']} of cycles, epoch \d, the best of them$"
+    assert re.search(single, done.stdout, re.M)
+    assert re.search(r"^gain     [+-]0\.\d{4}  95% \[[+-]0\.\d{4}, [+-]0\.\d{4}\]", done.stdout, re.M)
+    found = digits.json("ensemble", "cycles", "--snapshots", "--kept", "--trial", best["number"])
+    assert found["snapshots"] is True
+    assert {member["number"] for member in found["members"]} == {best["number"]}
+    np.save(digits.folder / "few.npy", load_digits().images[:20, None])
+    np.savez(digits.folder / "few.npz", x=load_digits().images[:20, None])
+    predicted = rows_of(digits("predict", "cycles", "few.npz", "--ensemble").stdout)[1:]
+    script = subprocess.run(
+        [sys.executable, "states/predict.py", "few.npy"],
+        cwd=digits.folder, env={**digits.environment, "PYTHONPATH": ""}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert script.returncode == 0, script.stderr
+    assert [row[1] for row in rows_of(script.stdout)] == [row[1] for row in predicted]
+    digits("report", "cycles", "-o", "cycles.html")
+    page = (digits.folder / "cycles.html").read_text()
+    assert "4 snapshots averaged, each taken where a cycle of the learning rate ended." in page
+    refused = digits("ensemble", "coarse", "--snapshots", code=2).stderr
+    assert "'exponential', whose rate does not restart: no cycle ended.\nAllowed: trials in which two cycles" in refused
+
+
 def test_the_report_has_a_section(digits, greedy):
     digits("ensemble", "coarse", "--top", 2, "--greedy", "--test")
     digits("report", "coarse", "-o", "report.html")

@@ -211,7 +211,7 @@ def test_vector_and_structural_hyperparameters():
         *("train.lr", "train.momentum", "train.beta2", "train.reg", "train.l1", "train.weight_decay"),
         *("train.label_smoothing", "train.focal", "train.ema", "train.lr_decay", "model.dropout", "model.init_scale"),
         *("train.body_lr", "train.layer_decay", "train.warmup", "train.clip_norm"),
-        *("model.dropconnect", "model.stochastic_depth"),
+        *("model.dropconnect", "model.stochastic_depth", "train.distill", "train.distill_temperature"),
     }
 
 
@@ -231,7 +231,7 @@ BELOW_ONE = {
     *("val", "ema", "dropout", "dropconnect", "stochastic_depth", "momentum", "beta2", "label_smoothing", "lr_decay"),
 }
 # Looked at where they are used:
-FREE_TEXT = {"weights", "pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
+FREE_TEXT = {"weights", "teacher", "pruner", "storage", "data_dir", "artifact_dir", "device", "ray_address", "group"}
 
 
 def taken(section, key, wrong):

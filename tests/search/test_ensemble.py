@@ -172,7 +172,7 @@ def test_a_trial_may_give_several_states(db, search, monkeypatch):
     assert len(result.members) == 4
     kept = stage_record(find_study(db, "coarse")).ensemble
     columns, rows = members_table(kept.members, "val_acc")
-    assert columns == ("study", "trial", "seed", "epoch", "val_acc", "weight")
+    assert columns == ("study", "trial", "epoch", "val_acc", "weight")
     assert len(set(rows)) == 4
     loaded = load_ensemble(db, "coarse", settings.run)
     for net, each in zip(loaded.nets, result.members, strict=True):

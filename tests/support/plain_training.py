@@ -1,6 +1,7 @@
 """The reference of the training tests: small images, and an ordinary PyTorch training loop for one trial."""
 
 import copy
+import dataclasses
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -71,10 +72,15 @@ class PlainLion(torch.optim.Optimizer):
 
 
 class PlainTrial:
-    """One trial, trained the ordinary way: nn.Module, torch.optim, autograd through the whole cost."""
+    """One trial, trained the ordinary way: nn.Module, torch.optim, autograd through the whole cost.
 
-    def __init__(self, config, data):
-        self.config, self.data = config, data
+    With logarithms of a teacher's probabilities of the training images, batches have rows in the place of labels.
+    """
+
+    def __init__(self, config, data, logq_NC=None):
+        self.config, self.data, self.logq_NC = config, data, logq_NC
+        rows_N = torch.arange(data.num_train)
+        self.shown = data if logq_NC is None else dataclasses.replace(data, y_train_N=rows_N)
         train = config.train
         self.module = build(config.model, data.shape, data.num_classes).to(data.x_train_NCHW.dtype)
         initialize(
@@ -138,7 +144,7 @@ class PlainTrial:
 
     def _run_epoch(self, epoch):
         train, first = self.config.train, len(self.costs)
-        batches = list(self.data.batches(train.seed, epoch, train.batch_size))
+        batches = list(self.shown.batches(train.seed, epoch, train.batch_size))
         self.module.train()
         num_updates = -(-len(batches) // train.accumulate)
         for start in range(0, len(batches), train.accumulate):
@@ -198,6 +204,7 @@ class PlainTrial:
         if isinstance(y_B, MixedLabels):
             share = float(y_B.share)
             return share * self._count(y_B.first_B) + (1 - share) * self._count(y_B.second_B)
+        y_B = y_B if self.logq_NC is None else self.data.y_train_N[y_B]
         balanced = self.config.train.class_weights == "balanced"
         return self._class_weights()[y_B].sum().item() if balanced else len(y_B)
 
@@ -205,6 +212,21 @@ class PlainTrial:
         if isinstance(y_B, MixedLabels):
             first, second = (self._data_loss(logits_BC, labels) for labels in (y_B.first_B, y_B.second_B))
             return float(y_B.share) * first + (1 - float(y_B.share)) * second
+        if self.logq_NC is not None:
+            share, rows_B, y_B = self.config.train.distill, y_B, self.data.y_train_N[y_B]
+            asked = self._taught_loss(logits_BC, rows_B, y_B) if share else 0
+            return (1 - share) * self._label_loss(logits_BC, y_B) + share * asked
+        return self._label_loss(logits_BC, y_B)
+
+    def _taught_loss(self, logits_BC, rows_B, y_B):
+        temperature = self.config.train.distill_temperature
+        q_BC = (self.logq_NC[rows_B] / temperature).softmax(1)
+        divergence_BC = torch.nn.functional.kl_div((logits_BC / temperature).log_softmax(1), q_BC, reduction="none")
+        balanced = self.config.train.class_weights == "balanced"
+        weight_B = self._class_weights()[y_B] if balanced else torch.ones(len(y_B), dtype=torch.float64)
+        return temperature**2 * (divergence_BC.sum(1) * weight_B).sum() / weight_B.sum()
+
+    def _label_loss(self, logits_BC, y_B):
         train, weight = self.config.train, None
         if isinstance(y_B, SoftLabels):  # as torch has it for probabilities; its mean is over images, though
             weight = self._class_weights().to(logits_BC) if train.class_weights == "balanced" else None

@@ -12,7 +12,7 @@ from hpsearch.config import TrainConfig
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
 from hpsearch.training.choice import ENGINES
-from hpsearch.training.schedules import learning_rate, one_cycle, step_factor
+from hpsearch.training.schedules import cycle_ends, learning_rate, one_cycle, step_factor
 
 SCHEDULES = typing.get_args(TrainConfig.model_fields["lr_schedule"].annotation)
 
@@ -84,6 +84,16 @@ def test_one_cycle_is_torchs_step_by_step(epochs, num_steps, dtype):
     warmup_K = torch.zeros(1, dtype=dtype)
     ours = [0.3 * step_factor(train, torch.tensor([t]), num_steps, warmup_K).item() for t in range(1, total + 1)]
     assert ours == pytest.approx(theirs, rel=1e-9 if dtype == torch.float64 else 1e-3, abs=1e-7)
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 3))
+def test_a_cycle_ends_where_the_next_rate_is_the_first_one_again(epochs, period, factor):
+    train = TrainConfig(lr_schedule="sgdr", lr_period=period, lr_period_factor=factor)
+    make = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts
+    rates = torchs_rates(lambda o: make(o, period, factor), epochs + 1)
+    ends = [epoch for epoch in range(1, epochs + 1) if rates[epoch] == rates[0]]
+    assert cycle_ends(train, epochs) == ends
+    assert cycle_ends(TrainConfig(lr_schedule="cosine"), epochs) == []
 
 
 def test_a_trial_at_rest_has_a_rate_that_is_a_number():

@@ -62,6 +62,12 @@ class TrainConfig(Section):
     """Gamma of the focal loss: images count (1 - p)^gamma, so that those that are sure count less; 0: all alike."""
     class_weights: Annotated[Literal["none", "balanced"], CameLater] = "none"
     """balanced: in the training loss, images of a class count as many times as it has fewer than the mean class."""
+    teacher: Annotated[str | None, CameLater] = None
+    """Folder that best --weights or ensemble --weights wrote: train.distill says how much its nets are learnt from."""
+    distill: Annotated[float, Vector, CameLater, Field(ge=0, le=1)] = 0.0
+    """Share of the loss by what the teacher says of an image, beside its label (Hinton et al. 2015); 0: none."""
+    distill_temperature: Annotated[float, Vector, CameLater, Field(gt=0)] = 4.0
+    """Of distill: by how much teacher's and net's logits are divided, so that small probabilities count, too."""
     ema: Annotated[float, Vector, CameLater, Field(ge=0, lt=1)] = 0.0
     """Decay of a moving average of the weights, as 0.999, which is then what is measured and kept; 0: none. It begins
     shorter: after n updates the decay is n / (n + 9) at most.
@@ -96,7 +102,7 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 
-    @field_validator("patience", mode="before")
+    @field_validator("patience", "teacher", mode="before")
     @classmethod
     def _none(cls, patience: Any) -> Any:
         """TOML has no null, but a stage may want no patience where the others have some."""

@@ -296,6 +296,8 @@ def _bare(config: StudyConfig, train: dict[str, Any]) -> StudyConfig:
     """The net and its optimizer with nothing that keeps it from fitting; `train` says the rest."""
     off: dict[str, Any] = dict.fromkeys(("reg", "l1", "weight_decay", "label_smoothing", "focal", "warmup", "ema"), 0.0)
     off |= {
+        "teacher": None,
+        "distill": 0.0,
         "lr_schedule": "exponential",
         "lr_decay": 1.0,
         "metric": ACCURACY.name,
