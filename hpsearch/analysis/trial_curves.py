@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
+from hpsearch.config.losses import guessing_loss
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult, best_epoch
 
 SMOOTHING = 0.2  # share of the epochs in one mean, at most 5 of them: follows the curve, evens out its jumps
-BARELY = 0.1  # of the way from guessing (loss ln C, accuracy 1/C) to perfect: less is no learning
+BARELY = 0.1  # of the way from guessing (as a loss ln C, accuracy 1/C) to perfect: less is no learning
 HEALTHY_RATIO = 1e-3  # |update| / |weights| (CS231n)
 FAR = 10.0  # times more or less than that is noted
 FAR_TOO_LONG = 3e-2  # of the weights in one step: small first weights may begin with 1e-2 and learn all the same
@@ -61,7 +62,7 @@ class Curves:
         self.best_val_acc, self.best_epoch = top.val_acc, top.epoch
         self.chance = 1 / num_classes
         self.most_frequent = max(chance or 0.0, self.chance)
-        self.guessing = math.log(num_classes)  # the loss of a net that knows nothing, nats
+        self.guessing = guessing_loss(metric.loss, num_classes)  # what a net that knows nothing has
 
     def below(self, accuracy: float, share: float, top: float) -> bool:
         """Whether an accuracy is less than this share of the way from guessing to `top`."""

@@ -38,7 +38,9 @@ KEYS = {
     r"strides": "the key is model.stride, of each block's last convolution",
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
-    r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
+    r"(\w*_)?loss(_?fn|_?function|_?fct)?|criterion|objective_function": (
+        "the key is train.loss: cross-entropy, squared or hinge; with train.label_smoothing, train.focal"
+    ),
     r"mix_?up|cut_?mix|cut_?out|(rand|auto|trivial)_?augment|augment\w*|[hv]flip": (
         "the key is data.augment, as ['hflip', 'crop:4', 'mixup:0.2']"
     ),
@@ -83,6 +85,17 @@ VALUES = {
         r"rand_?augment": "did you mean randaugment:2,9?",
         r"blur\w*|\w*blur|shear\w*|perspective|grayscale|solarize|posterize|equalize|invert|sharpness|augmix\w*": (
             "it is not there by itself; randaugment and trivialaugment have most of those"
+        ),
+    },
+    "train.loss": {
+        r"ce|nll(_?loss)?|log_?loss|softmax|cross_?entropy(_?loss)?|categorical_?cross_?entropy": (
+            "did you mean cross-entropy?"
+        ),
+        r"mse(_?loss)?|l2|square|(mean_?)?squared_?error|brier": "did you mean squared?",
+        r"svm|(multi_?)?margin(_?loss)?|(multi_?class_?)?hinge_?loss|weston\w*": "did you mean hinge?",
+        r"focal(_?loss)?": "the key is train.focal: the gamma of the focal loss, as 2",
+        r"squared_?hinge|l1|mae|huber|smooth_?l1|b_?ce|arc_?face|poly\w*|kl\w*": (
+            "it is not there; cross-entropy, squared and hinge are"
         ),
     },
     "train.lr_schedule": {
