@@ -111,6 +111,7 @@ VALUES = {
     "model.init": {
         r"(kaiming|msra)[-_]?uniform|he_?uniform": "did you mean he-uniform?",
         r"(kaiming|msra)[-_]?(fan[-_]?)?out|he_?(fan[-_]?)?out": "did you mean he-out?",
+        r"(kaiming|msra)[-_]?(fan[-_]?)?avg|(he[-_]?)?fan[-_]?avg|he[-_]?mean": "did you mean he-avg?",
         r"kaiming\w*|msra\w*|he[-_]?normal": "did you mean he?",
         r"glorot[-_]?uniform|xavier_?uniform": "did you mean xavier-uniform?",
         r"glorot\w*|xavier[-_]?normal": "did you mean xavier?",

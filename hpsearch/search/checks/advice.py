@@ -18,7 +18,7 @@ WITH_ACTIVATION = ("mlp", "lenet", "convnet", "vgg")
 BOUNDED = ("tanh", "sigmoid")
 HALVING = ("relu", "leaky_relu", "elu", "gelu", "silu")  # which let half of the signal through, or more
 BY_SIZE = ("lecun98", "lecun", "xavier", "he")  # the weights of mostly narrowing layers
-AS_LARGE = {"xavier-uniform": "xavier", "he-uniform": "he", "he-out": "he", "fixup": "he"}
+AS_LARGE = {"xavier-uniform": "xavier", "he-uniform": "he", "he-out": "he", "he-avg": "he", "fixup": "he"}
 FITTED = ("orthogonal", "lsuv")  # to the activation, or by images
 
 
