@@ -154,6 +154,12 @@ def _notes(curves: Curves) -> tuple[str, ...]:
         notes.append(f"update ratio {ratio:.1e}, far above the usual 1e-3: long steps")
     elif ratio < HEALTHY_RATIO / FAR:
         notes.append(f"update ratio {ratio:.1e}, far below the usual 1e-3: short steps")
+    if curves.leads_by_little:
+        notes.append(
+            f"accuracy is {curves.train_acc[-1]:.2f}, though the loss, {curves.train_loss[-1]:.3f}, is about that of "
+            f"guessing, {curves.guessing:.3f}: the scores are nearly alike still, and a little more for the true class "
+            "makes it the largest; steps that are long enough move the loss as well"
+        )
     if curves.learned_nothing:  # the rest would be read off noise
         return tuple(notes)
     if (epoch := curves.jumped) is not None:

@@ -23,6 +23,8 @@ MAX_SQUARE = 64.0  # mean square of the scores: 8 is the std at which hinge is a
 
 RIGHT = {"cross-entropy": math.log(2), "squared": 0.5, "hinge": 1.0}
 """An image of less is one whose class is the likeliest, whatever the number of classes."""
+LEARNED = {"cross-entropy": 0.05, "squared": 0.15, "hinge": 0.2}
+"""A mean of less over images that are all right: they are learned, by a third of the above or less."""
 
 
 def guessing_loss(loss: Loss, num_classes: int) -> float:

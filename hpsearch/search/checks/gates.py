@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hpsearch.config import Choice, StudyConfig
-from hpsearch.config.losses import RIGHT, guessing_loss, guessing_text, healthy_first_losses
+from hpsearch.config.losses import LEARNED, RIGHT, guessing_loss, guessing_text, healthy_first_losses
 from hpsearch.config.metric import ACCURACY
 from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import freeze
@@ -34,7 +34,6 @@ STRONG_REG = 1e3
 RISE = 1e-5  # of the cost: more than float32 rounds off
 NUM_OVERFIT = 20
 OVERFIT_EPOCHS = 200  # one minibatch each
-OVERFIT_COST = 0.05
 OVERFIT_RATES = half_decades(-5, 1)
 FIRST_RATES = OVERFIT_RATES[1::3]  # 3e-5, 1e-3, 3e-2, 1: one of them works for most nets
 FIRST_EPOCHS = 30  # in which one of the first must be on its way, or all rates are tried
@@ -179,10 +178,11 @@ def check_overfit(
 ) -> Finding:
     """Learn 20 images by heart, without regularization, dropout and augmentation, at several rates as one pack.
 
-    Done as soon as one rate has all of them right and a cost below 0.05; slow ones stop once others lead. Four rates
-    are tried first; all thirteen only where none of the four learns, since a deep net takes minutes for them. The
-    optimizer is the search's own, for which the net was chosen: a net that only adam gets off the ground is fine where
-    adam will train it. After `seconds` it gives up with a note. `listener` hears how far it is.
+    Done as soon as one rate has all of them right and a cost below 0.05, or what LEARNED says of another loss; slow
+    ones stop once others lead. Four rates are tried first; all thirteen only where none of the four learns, since a
+    deep net takes minutes for them. The optimizer is the search's own, for which the net was chosen: a net that only
+    adam gets off the ground is fine where adam will train it. After `seconds` it gives up with a note. `listener` hears
+    how far it is.
     """
     deadline = time.monotonic() + seconds
     tiny = _sampled(data, NUM_OVERFIT)
@@ -259,8 +259,7 @@ def _attempt(
             curves[result.number].append(result)
         leading = sorted(results, key=lambda result: result.cost)
         cost = leading[0].cost if leading else math.inf
-        certain = RIGHT[config.train.loss] / tiny.num_train
-        if learned := next((result for result in leading if _has_learned(result, certain)), None):
+        if learned := next((result for result in leading if _has_learned(result, config, tiny.num_train)), None):
             return _Attempt(curves, learned)
         if cost < on_its_way:
             pack.drop(result.number for result in leading[NUM_LEADING:])
@@ -271,14 +270,16 @@ def _attempt(
     return _Attempt(curves, None)
 
 
-def _has_learned(result: EpochResult, certain: float) -> bool:
+def _has_learned(result: EpochResult, config: StudyConfig, num_images: int) -> bool:
     """Cost near 0 and all images right.
 
     A batch normalization takes some dozen epochs of one minibatch until its running statistics are those that the net
-    trains with, and only then is the accuracy right. A mean cost below ln 2 / N needs none, `certain`: no image has a
-    probability below one half.
+    trains with, and only then is the accuracy right. A mean cost below ln 2 / N needs none: no image has a probability
+    below one half.
     """
-    return result.cost < certain or (result.train_acc == 1.0 and result.cost < OVERFIT_COST)
+    loss = config.train.loss
+    certain = result.cost < RIGHT[loss] / num_images
+    return certain or (result.train_acc == 1.0 and result.cost < LEARNED[loss])
 
 
 def _sampled(data: TrainingData, num: int) -> TrainingData:
