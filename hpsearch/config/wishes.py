@@ -35,6 +35,7 @@ KEYS = {
         "the key is model.norm: none, batch, layer, instance or group"
     ),
     r"(kernel|filter)_?(size|width|side)s?": "the key is model.kernel, as 3, or [5, 3] for two blocks of a convnet",
+    r"factori[sz]\w*|asymmetric\w*|separable\w*": "the key is model.factor: N x 1 and 1 x N in place of N x N",
     r"strides": "the key is model.stride, of each block's last convolution",
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",

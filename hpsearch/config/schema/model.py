@@ -138,6 +138,8 @@ class ModelConfig(Section):
     """convnet: CONV-RELU pairs in a block (N), or in each block: [2, 2, 3]."""
     kernel: Annotated[OddOrEach, CameLater, UsedBy("model.name", "convnet")] = 3
     """convnet: side of the filters, odd, or of those of each block: [5, 3]; 1 mixes channels alone."""
+    factor: Annotated[bool, CameLater, UsedBy("model.name", *CONVOLVING)] = False
+    """convnet and vgg: true makes two of each convolution of N x N pixels, N x 1 and 1 x N, with an activation each."""
     stride: Annotated[OneOrEach, CameLater, UsedBy("model.name", "convnet")] = 1
     """convnet: step of a block's last convolution, or of each block's: 2 with pool = "none" is an all-convolutional
     net.

@@ -111,6 +111,8 @@ def other_training(config: StudyConfig) -> list[str]:
     """Another beginning, another update rule."""
     name = config.model.name
     init = f"other initial weights in {name}" if is_user_code(name) else "another model.init"
+    if config.train.loss == "squared" and config.model.init in (*AS_LARGE, "he", "lsuv") and not is_user_code(name):
+        init = "model.init = xavier"  # whose first scores are near the targets, see docs/log.md
     optimizer = "adam" if config.train.optimizer in ("sgd", "momentum", "nesterov") else "sgd"
     return [init, f"train.optimizer = {optimizer}"]
 
