@@ -338,6 +338,16 @@ def test_trials_that_say_nothing_have_no_diagnosis():
     assert diagnose_trials(trials, epochs, None) == {}
 
 
+def test_trials_of_different_losses_are_judged_each_by_its_own():
+    """A loss of 0.9 after 1.0, at the same accuracies: little as hinge of 10 classes, a guess as squared error."""
+    stuck = epochs_of(**STUCK | {"train_loss": curve(1.0, 0.9), "val_loss": curve(1.0, 0.9)}, update_ratio=1e-5)
+    trials = [
+        TrialRow(n, n, "COMPLETE", 0.12, params={"train.loss": loss}) for n, loss in enumerate(("hinge", "squared"))
+    ]
+    found = diagnose_trials(trials, dict.fromkeys((0, 1), stuck), 10)
+    assert [found[number].verdict for number in (0, 1)] == ["underfitting", "lr too low"]
+
+
 def test_an_accuracy_that_moves_against_the_loss_is_not_noted():
     """With few validation images, one of them moves the accuracy by more than training does."""
     for accuracies, losses in (
