@@ -26,9 +26,9 @@ class EpochResult:
     """What one trial looked like at the end of one epoch.
 
     `cost` is the mean over the epoch's minibatches of data loss + reg/2 * sum W^2 + l1 * sum |W|, before each
-    update. The losses (nats) and accuracies (shares) are measured in evaluation mode after the epoch: on the
-    validation images, and on a fixed sample of the training images. `update_ratio` is |update| / |weights| of the
-    epoch's last step; about 1e-3 is healthy (CS231n). `lr` is the rate used in this epoch.
+    update. The losses (nats, or those of another train.loss) and accuracies (shares) are measured in evaluation mode
+    after the epoch: on the validation images, and on a fixed sample of the training images. `update_ratio` is
+    |update| / |weights| of the epoch's last step; about 1e-3 is healthy (CS231n). `lr` is the rate used in this epoch.
     """
 
     number: int

@@ -24,9 +24,9 @@ def judge_body(losses: Sequence[float] | None, frozen: Sequence[float], guessing
     """What a factor did in its steps, by the lowest validation loss on the way.
 
     Args:
-        losses: at each look, nats; None for one that exploded.
+        losses: at each look; None for one that exploded.
         frozen: of a frozen body with the same rate of the head, at the same looks or more.
-        guessing: ln C, the loss of a net that knows nothing, nats.
+        guessing: the loss of a net that knows nothing, ln C in nats, or that of another loss.
     """
     if not losses:
         return "explodes"

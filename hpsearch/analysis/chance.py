@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from hpsearch.config.losses import guessing_loss
 from hpsearch.config.metric import Metric
 from hpsearch.storage import TrialRow
 
@@ -62,7 +63,7 @@ def guessing(metric: Metric, images: KeptImages) -> float | None:
         "macro_f1": 1 / num_classes,
         "auroc": 0.5,
         "top5": min(1.0, 5 / num_classes),
-        "loss": math.log(num_classes),
+        "loss": guessing_loss(metric.loss, num_classes),
     }
     return known.get(metric.name)
 

@@ -6,12 +6,13 @@ Pure; what is read off the curves is in `trial_curves`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import best_trial, direction_of
 from hpsearch.analysis.trial_curves import BARELY, FAR, HEALTHY_RATIO, Curves
+from hpsearch.config.losses import known_loss
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
 from hpsearch.storage import StudyRow, TrialRow
@@ -131,7 +132,7 @@ def diagnose_trials(
                 num_classes=num_classes,
                 best_val_acc=_accuracy_of(best, metric) if best else None,
                 chance=chance,
-                metric=metric,
+                metric=replace(metric, loss=known_loss(trial.params.get("train.loss", metric.loss))),
             )
     return found
 
@@ -153,6 +154,12 @@ def _notes(curves: Curves) -> tuple[str, ...]:
         notes.append(f"update ratio {ratio:.1e}, far above the usual 1e-3: long steps")
     elif ratio < HEALTHY_RATIO / FAR:
         notes.append(f"update ratio {ratio:.1e}, far below the usual 1e-3: short steps")
+    if curves.leads_by_little:
+        notes.append(
+            f"accuracy is {curves.train_acc[-1]:.2f}, though the loss, {curves.train_loss[-1]:.3f}, is about that of "
+            f"guessing, {curves.guessing:.3f}: the scores are nearly alike still, and a little more for the true class "
+            "makes it the largest; steps that are long enough move the loss as well"
+        )
     if curves.learned_nothing:  # the rest would be read off noise
         return tuple(notes)
     if (epoch := curves.jumped) is not None:

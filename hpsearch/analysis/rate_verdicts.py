@@ -35,8 +35,8 @@ def judge_rate(looks: Sequence[EpochResult], initial_loss: float, guessing: floa
 
     Args:
         looks: at the loss, costs and steps, at least one.
-        initial_loss: before the first step, nats.
-        guessing: ln C, the loss of a net that knows nothing, nats.
+        initial_loss: before the first step.
+        guessing: the loss of a net that knows nothing, ln C in nats, or that of another loss.
     """
     losses, end = [look.train_loss for look in looks], looks[-1].train_loss
     scale = min(guessing, initial_loss)

@@ -133,7 +133,10 @@ class StageRecord:
             return Metric(FOREIGN, direction)
         if (name := self.config_value("objective", "metric")) is not None:
             return Metric(str(name), direction, is_own=True)
-        return ACCURACY if self.kind == "check" else known_metric(self.config_value("train", "metric"), direction)
+        loss = self.config_value("train", "loss")
+        if self.kind == "check":
+            return known_metric(None, ACCURACY.direction, loss)
+        return known_metric(self.config_value("train", "metric"), direction, loss)
 
     @property
     def value_name(self) -> str:

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
+from hpsearch.config.losses import guessing_loss
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult, best_epoch
 
 SMOOTHING = 0.2  # share of the epochs in one mean, at most 5 of them: follows the curve, evens out its jumps
-BARELY = 0.1  # of the way from guessing (loss ln C, accuracy 1/C) to perfect: less is no learning
+BARELY = 0.1  # of the way from guessing (as a loss ln C, accuracy 1/C) to perfect: less is no learning
 HEALTHY_RATIO = 1e-3  # |update| / |weights| (CS231n)
 FAR = 10.0  # times more or less than that is noted
 FAR_TOO_LONG = 3e-2  # of the weights in one step: small first weights may begin with 1e-2 and learn all the same
 SHRUNK = 0.5  # of the cost gone without learning: the steps were long enough, to make weights small
 WORSE = 1.02  # times the loss of guessing: above, the net is sure of what is wrong, as after steps that overshoot
+LEADS = 0.05  # of the way from the most frequent class to perfect: an accuracy above is no chance any more
 SMALL_LOSS = 0.1  # nats; below, a loss may double without anything being wrong
 JUMP = 1.3  # times the train loss of the epoch before: steps that were too long for where the net was
 SAME_ANSWER = 2  # epochs without a single answer changed, at the accuracy of guessing
@@ -61,7 +63,7 @@ class Curves:
         self.best_val_acc, self.best_epoch = top.val_acc, top.epoch
         self.chance = 1 / num_classes
         self.most_frequent = max(chance or 0.0, self.chance)
-        self.guessing = math.log(num_classes)  # the loss of a net that knows nothing, nats
+        self.guessing = guessing_loss(metric.loss, num_classes)  # what a net that knows nothing has
 
     def below(self, accuracy: float, share: float, top: float) -> bool:
         """Whether an accuracy is less than this share of the way from guessing to `top`."""
@@ -73,6 +75,16 @@ class Curves:
         gained = self.train_acc[-1] - self.train_acc[0]
         unmoved = self.below(self.train_acc[-1], BARELY, 1.0) or gained < BARELY * (1 - self.chance)
         return unmoved and self.train_loss[-1] > (1 - BARELY) * self.guessing
+
+    @property
+    def leads_by_little(self) -> bool:
+        """Accuracies are above those of guessing already, and the loss is about that of guessing still.
+
+        All scores are nearly alike then, and a little more for the true class makes it the largest.
+        """
+        least = self.most_frequent + LEADS * (1 - self.most_frequent)
+        ahead = min(self.train_acc[-1], self.val_acc[-1]) > least
+        return ahead and 1 - BARELY < self.train_loss[-1] / self.guessing <= WORSE
 
     @property
     def steps_were_short(self) -> bool:

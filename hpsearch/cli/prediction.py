@@ -54,7 +54,7 @@ def predict(
     from hpsearch.datasets.notes import left_out_note
     from hpsearch.runtime import resolve_device, set_threads
     from hpsearch.search.prediction import Prediction, Unreadable, find_images, predict_images
-    from hpsearch.search.trained_net import threshold_text
+    from hpsearch.search.trained_net import threshold_text, uncalibrated_text
     from hpsearch.storage import open_database
 
     if ensemble and trial is not None:
@@ -75,8 +75,11 @@ def predict(
         about: dict[str, Any] = {"study": study, **whose, "classes": list(names)}
         if net.threshold is not None:
             about["threshold"] = {"class": names[1], "value": net.threshold.value}
-        if not output.quiet and (said := threshold_text(net.threshold, names)):
-            typer.echo(f"note: {plain_line(said)}", err=True)
+        if any(loss != "cross-entropy" for loss in net.losses):
+            about["losses"] = list(net.losses)
+        for said in (threshold_text(net.threshold, names), uncalibrated_text(net.losses)):
+            if said and not output.quiet:
+                typer.echo(f"note: {plain_line(said)}", err=True)
         with _written(file) as out:
             rows = JsonRows(out, about) if output.as_json else CsvRows(out, min(top, net.num_classes))
             for batch in chain([first], batches):

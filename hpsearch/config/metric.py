@@ -9,6 +9,7 @@ from typing import Any
 
 from hpsearch.config import usercode
 from hpsearch.config.data_sources import is_user_code
+from hpsearch.config.losses import CROSS_ENTROPY, Loss, known_loss
 from hpsearch.results import Direction, goodness
 from hpsearch.wording import value_text
 
@@ -33,6 +34,8 @@ class Metric:
     direction: Direction = "maximize"
     is_own: bool = False
     """Whether it is what an objective of the user's gives: nothing is known of it but its name."""
+    loss: Loss = CROSS_ENTROPY
+    """What trials make small, `train.loss`, which the curves of losses are of, and the metric of that name."""
 
     @property
     def short(self) -> str:
@@ -100,9 +103,10 @@ def measures_text(measures: Mapping[str, float]) -> str:
     return " · ".join(f"{LABELS.get(name, name)} {value:.4f}" for name, value in measures.items())
 
 
-def known_metric(name: Any, direction: Direction) -> Metric:
-    """The metric of a study in the storage, by the name in its config, None or nothing sensible: accuracy."""
-    return Metric(name if isinstance(name, str) and name else ACCURACY.name, direction)
+def known_metric(name: Any, direction: Direction, loss: Any = None) -> Metric:
+    """The metric of a study in the storage, by the names in its config, None or nothing sensible: the default."""
+    name = name if isinstance(name, str) and name else ACCURACY.name
+    return Metric(name, direction, loss=known_loss(loss))
 
 
 def metric_of(name: str) -> Metric:

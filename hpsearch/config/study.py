@@ -120,6 +120,16 @@ class StudyConfig(Section):
                 raise ConfigError(f"space.{name}: {kind} does not fit this key.\nAllowed: {{ choice = [...] }}.")
         return self
 
+    @model_validator(mode="after")
+    def _losses_compare(self) -> StudyConfig:
+        by_loss = self.objective is None and any(self.for_stage(s).train.metric == "loss" for s in ("coarse", "fine"))
+        if by_loss and "train.loss" in self.space:
+            raise ConfigError(
+                "train.metric = 'loss' compares no losses of different kinds, as space.train.loss would have it.\n"
+                "Allowed: another metric, as accuracy; or one train.loss."
+            )
+        return self
+
     @staticmethod
     def _is_number(name: str, *, whole: bool) -> bool:
         section, key = resolve_path(name).split(".", 1)

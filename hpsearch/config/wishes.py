@@ -35,10 +35,13 @@ KEYS = {
         "the key is model.norm: none, batch, layer, instance or group"
     ),
     r"(kernel|filter)_?(size|width|side)s?": "the key is model.kernel, as 3, or [5, 3] for two blocks of a convnet",
+    r"factori[sz]\w*|asymmetric\w*|separable\w*": "the key is model.factor: N x 1 and 1 x N in place of N x N",
     r"strides": "the key is model.stride, of each block's last convolution",
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
-    r"loss|criterion": "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights",
+    r"(\w*_)?loss(_?fn|_?function|_?fct)?|criterion|objective_function": (
+        "the key is train.loss: cross-entropy, squared or hinge; with train.label_smoothing, train.focal"
+    ),
     r"(knowledge_?)?distillation\w*|teacher_\w+|kd(_\w+)?|soft_?(labels|targets)": (
         "the keys are train.teacher, a folder of a trained net, and train.distill, its share of the loss"
     ),
@@ -88,6 +91,17 @@ VALUES = {
             "it is not there by itself; randaugment and trivialaugment have most of those"
         ),
     },
+    "train.loss": {
+        r"ce|nll(_?loss)?|log_?loss|softmax|cross_?entropy(_?loss)?|categorical_?cross_?entropy": (
+            "did you mean cross-entropy?"
+        ),
+        r"mse(_?loss)?|l2|square|(mean_?)?squared_?error|brier": "did you mean squared?",
+        r"svm|(multi_?)?margin(_?loss)?|(multi_?class_?)?hinge_?loss|weston\w*": "did you mean hinge?",
+        r"focal(_?loss)?": "the key is train.focal: the gamma of the focal loss, as 2",
+        r"squared_?hinge|l1|mae|huber|smooth_?l1|b_?ce|arc_?face|poly\w*|kl\w*": (
+            "it is not there; cross-entropy, squared and hinge are"
+        ),
+    },
     "train.lr_schedule": {
         r"none|fixed|const": "did you mean constant?",
         r"warm_?up\w*": "the key is train.warmup: epochs, in front of any schedule",
@@ -101,6 +115,7 @@ VALUES = {
     "model.init": {
         r"(kaiming|msra)[-_]?uniform|he_?uniform": "did you mean he-uniform?",
         r"(kaiming|msra)[-_]?(fan[-_]?)?out|he_?(fan[-_]?)?out": "did you mean he-out?",
+        r"(kaiming|msra)[-_]?(fan[-_]?)?avg|(he[-_]?)?fan[-_]?avg|he[-_]?mean": "did you mean he-avg?",
         r"kaiming\w*|msra\w*|he[-_]?normal": "did you mean he?",
         r"glorot[-_]?uniform|xavier_?uniform": "did you mean xavier-uniform?",
         r"glorot\w*|xavier[-_]?normal": "did you mean xavier?",

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.config.augmentations import MIXES, active, is_own
+from hpsearch.config.losses import CROSS_ENTROPY
 from hpsearch.config.usercode import UserCodeError, blame, load
 from hpsearch.datasets.draws import Draws
 from hpsearch.datasets.mixing import Labels, SoftLabels
@@ -109,7 +110,13 @@ def own_augmentation(name: str) -> OwnAugmentation:
     return OwnAugmentation(name, function, takes)
 
 
-def refuse_unfit(kinds: tuple[str, ...], shape: tuple[int, int, int], num_classes: int, like: Like) -> None:
+def refuse_unfit(
+    kinds: tuple[str, ...],
+    shape: tuple[int, int, int],
+    num_classes: int,
+    like: Like,
+    loss: str = CROSS_ENTROPY,
+) -> None:
     """Try the user's functions in a list of data.augment on a few images.
 
     Args:
@@ -117,6 +124,7 @@ def refuse_unfit(kinds: tuple[str, ...], shape: tuple[int, int, int], num_classe
         shape: of an image.
         num_classes: of the labels.
         like: of their precision, on their device.
+        loss: train.loss.
 
     Raises:
         UserCodeError: one raises, gives something else, or would not be the same everywhere.
@@ -128,6 +136,11 @@ def refuse_unfit(kinds: tuple[str, ...], shape: tuple[int, int, int], num_classe
             raise UserCodeError(
                 f"data.augment has {name}, which takes labels, and {mixing[0]}.\n"
                 "Allowed: one of them, since each mixes the labels of images."
+            )
+        if own.takes_labels and loss != CROSS_ENTROPY:
+            raise UserCodeError(
+                f"data.augment has {name}, which gives shares of all classes, and train.loss is {loss!r}.\n"
+                f"Allowed: {CROSS_ENTROPY!r}, since the others go by one class for each image."
             )
         for num in SIZES:
             _try(own, num, shape, num_classes, like)

@@ -1,8 +1,8 @@
 """Initial weights: distributions whose width follows from the layer's fans.
 
 Sources: LeCun et al. 1998, "Efficient backprop" (lecun98; lecun is the same with the variance of its inputs kept),
-Glorot & Bengio 2010 (xavier), He et al. 2015 (he), Saxe et al. 2014 (orthogonal), Mishkin & Matas 2016 (lsuv), Zhang et
-al. 2019 (fixup).
+Glorot & Bengio 2010 (xavier), He et al. 2015 (he, he-out; he-avg is theirs with the mean of both fans), Saxe et al.
+2014 (orthogonal), Mishkin & Matas 2016 (lsuv), Zhang et al. 2019 (fixup).
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def standard_deviation(init: str, weight: Tensor, activation: str = "relu") -> f
             return math.sqrt(gain / fan_in)
         case ("he-out", "", ""):
             return math.sqrt(gain / fan_out)
+        case ("he-avg", "", ""):
+            return math.sqrt(2 * gain / (fan_in + fan_out))
     raise ConfigError(f"model.init = {init!r} is not allowed.\nAllowed: {INIT_FORMS}.")
 
 

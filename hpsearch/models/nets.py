@@ -134,7 +134,11 @@ def _lenet(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
 
 
 def _convnet(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
-    """`[(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K`: convolutions that keep the size but for their stride, 2x2 pools."""
+    """`[(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K`: convolutions that keep the size but for their stride, 2x2 pools.
+
+    In factors, a convolution is one down and one across, each with its normalization and activation, as in Inception-v3
+    (Szegedy et al. 2016, who found that better than no activation in between).
+    """
     channels, height, width = shape
     layers: Layers = []
     blocks = zip(config.channels, *(config.per_block(key) for key in ("convs", "kernel", "stride")), strict=True)
@@ -143,12 +147,19 @@ def _convnet(config: ModelConfig, shape: Shape, num_classes: int) -> nn.Module:
             place = f"{block}_{index}"
             step = stride if index == num_convs else 1
             bias = config.normalization not in SUBTRACTING
-            conv = nn.Conv2d(channels, out_channels, kernel, step, padding=kernel // 2, bias=bias)
-            layers.append((f"conv{place}", conv))
-            if (norm := norm_of_channels(config, out_channels)) is not None:
-                layers.append((f"norm{place}", norm))
-            layers.append((f"act{place}", _activation(config)))
-            channels = out_channels
+            sides = (
+                {f"{place}_down": ((kernel, 1), (step, 1)), f"{place}_across": ((1, kernel), (1, step))}
+                if config.factor and kernel > 1
+                else {place: ((kernel, kernel), (step, step))}
+            )
+            for name, (sizes, steps) in sides.items():
+                padding = (sizes[0] // 2, sizes[1] // 2)
+                conv = nn.Conv2d(channels, out_channels, sizes, steps, padding=padding, bias=bias)
+                layers.append((f"conv{name}", conv))
+                if (norm := norm_of_channels(config, out_channels)) is not None:
+                    layers.append((f"norm{name}", norm))
+                layers.append((f"act{name}", _activation(config)))
+                channels = out_channels
             height, width = -(-height // step), -(-width // step)
         if config.pooling != "none":
             if min(height, width) < 2:

@@ -23,12 +23,13 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig
+from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import METRICS, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
 from hpsearch.datasets.preparing import prepare_test
 from hpsearch.datasets.stored import StoredImages
-from hpsearch.errors import RefusedError
+from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.final_result import MAX_CLASSES_STORED, FinalTest
 from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
@@ -72,15 +73,21 @@ def final_test(
     Raises:
         RefusedError: the trial did not finish, or explodes with every seed; other images; another program's study.
         DataError: there is no test split.
-        ConfigError: there are no such views.
+        ConfigError: there are no such views, or the metric is not of probabilities, which views average.
     """
     refuse_unknown_views(views)
     evidence = read_study(db, study)
     stored = stored_trial(evidence, best_or_refuse(evidence).number if number is None else number)
+    metric, loss = evidence.metric, stored.config.train.loss
     if stored.trial.state != "COMPLETE":
         raise RefusedError(
             f"trial {stored.trial.number} of {study!r} is {stored.trial.state}, so it is no result of the search.\n"
             "Allowed: trials that are COMPLETE."
+        )
+    if views is not None and metric.name == "loss" and loss != CROSS_ENTROPY:
+        raise ConfigError(
+            f"--views {views} averages probabilities, of which train.loss = {loss!r} is none.\n"
+            f"Allowed: a metric other than loss, or train.loss = {CROSS_ENTROPY!r}."
         )
     images = images_of(stored, run, progress)
     x_test_NCHW, y_test_N = prepare_test(stored.config.data, images, Path(run.data_dir), progress, run.memory)
@@ -91,7 +98,7 @@ def final_test(
     accuracies: list[float | None] = []
     trained: list[int] = []
     measured: list[int | None] = []
-    metric, scores = evidence.metric, list[float | None]()
+    scores = list[float | None]()
     view_accuracies, view_scores = list[float | None](), list[float | None]()
     all_found: list[dict[str, float]] = []
     thresholds, at_threshold = list[float | None](), list[float | None]()
@@ -111,10 +118,10 @@ def final_test(
             with_net = stored.config.model, training.state, x_test_NCHW, data.num_classes
             logits_NC = class_scores(*with_net)
             confusion += confusion_matrix(y_test_N, logits_NC.argmax(1), data.num_classes)
-            accuracy, score = _measured(metric, logits_NC, y_test_N)
+            accuracy, score = _measured(metric, loss, logits_NC, y_test_N)
             accuracies.append(accuracy)
             scores.append(score)
-            all_found.append(all_measures(logits_NC, y_test_N))
+            all_found.append(all_measures(logits_NC, y_test_N, loss))
             # Of images that nothing trained on, and none of the test set.
             found = None
             if not train_on_val and data.num_classes == 2:
@@ -124,7 +131,7 @@ def final_test(
             with_threshold = score_at(found.value, metric.name, logits_NC, y_test_N) if found is not None else math.nan
             at_threshold.append(with_threshold if math.isfinite(with_threshold) else None)
             if views is not None:
-                accuracy, score = _measured(metric, class_scores(*with_net, views), y_test_N)
+                accuracy, score = _measured(metric, loss, class_scores(*with_net, views), y_test_N)
                 view_accuracies.append(accuracy)
                 view_scores.append(score)
         if seed_ended is not None:
@@ -170,10 +177,10 @@ def final_test(
     return result
 
 
-def _measured(metric: Metric, logits_NC: Tensor, y_N: Tensor) -> tuple[float, float | None]:
+def _measured(metric: Metric, loss: Loss, logits_NC: Tensor, y_N: Tensor) -> tuple[float, float | None]:
     """Accuracy, and the score by the metric; None where that is no number."""
     accuracy = float((logits_NC.argmax(1) == y_N).double().mean())
-    score = accuracy if metric.is_accuracy else score_of(metric.name, logits_NC, y_N)
+    score = accuracy if metric.is_accuracy else score_of(metric.name, logits_NC, y_N, loss)
     return accuracy, score if math.isfinite(score) else None
 
 

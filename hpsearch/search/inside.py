@@ -83,7 +83,7 @@ def look(net: TrainedNet, data: TrainingData) -> Inside:
     weight = None if linear is None else (linear[0], linear[1].weight.detach().float().cpu().clone().numpy())
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # chance that a net has in its functions
         torch.manual_seed(0)
-        end = gradient_sizes(module, x_BCHW, y_B)  # last, as buffers change
+        end = gradient_sizes(module, x_BCHW, y_B, net.stored.config.train.loss)  # last, as buffers change
         start = _at_the_start(net, data, x_BCHW, y_B)
     shares = [
         LayerShares(each.name, each.num_units, each.num_dead, each.num_ignoring, each.share_alike, each.at_ends)
@@ -117,7 +117,7 @@ def _at_the_start(net: TrainedNet, data: TrainingData, x_BCHW: Tensor, y_B: Tens
     try:
         seen = data.train_sample(NUM_IMAGES)[0] if config.init == "lsuv" else None
         fresh = fresh_net(config, data.shape, data.num_classes, net.stored.seed, seen).to(x_BCHW)
-        return gradient_sizes(fresh, x_BCHW, y_B)
+        return gradient_sizes(fresh, x_BCHW, y_B, net.stored.config.train.loss)
     except HpsearchError as error:
         log.warning("the gradients at the start: %s", error)
         return None

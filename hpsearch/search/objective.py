@@ -56,7 +56,8 @@ class Objective:
         self._images = {images_key(self.config): load_images(self.config, self.run)}
         self._metric, data = metric_of(self.config.train.metric), self._images[images_key(self.config)]
         refuse_undefined(self.config, self._metric, data)
-        refuse_unfit(self.config.data.augment, data.shape, data.num_classes, data.x_val_NCHW)
+        loss = self.config.train.loss
+        refuse_unfit(self.config.data.augment, data.shape, data.num_classes, data.x_val_NCHW, loss)
         self._exploded_value = exploded_value(self.config, self._metric, data)
 
     @property

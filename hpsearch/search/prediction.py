@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpsearch.config.losses import Loss
 from hpsearch.datasets.arrays import Npz
 from hpsearch.datasets.decoding import decode, pillow_warnings, why_not
 from hpsearch.datasets.images import Array, Progress
@@ -118,6 +119,10 @@ class Classifier(Protocol):
     @property
     def threshold(self) -> Threshold | None:
         """From which probability on the second of two classes counts; None: the likeliest class does."""
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What its nets made small."""
 
     def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
         """From images as they were stored to probabilities, see `TrainedNet.classifier`."""

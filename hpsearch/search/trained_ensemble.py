@@ -13,6 +13,7 @@ from hpsearch.analysis.kept_ensembles import KeptMember
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.config import RunConfig
+from hpsearch.config.losses import Loss
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import RefusedError
@@ -41,6 +42,11 @@ class TrainedEnsemble:
     @property
     def threshold(self) -> None:
         """None: each net's own is not that of their mean."""
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What the nets made small, each once."""
+        return tuple(dict.fromkeys(loss for net in self.nets for loss in net.losses))
 
     def classifier(self, device: torch.device, views: str | None = None) -> Callable[[Array], Tensor]:
         """As `TrainedNet.classifier`, which says what it raises."""

@@ -13,6 +13,7 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig
+from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import Metric
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.preprocessing import Preprocessing
@@ -44,6 +45,11 @@ class TrainedNet:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.preprocessing.class_names)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What it made small."""
+        return (self.stored.config.train.loss,)
 
     def module(self, device: torch.device) -> nn.Module:
         """The net in evaluation mode, on a device.
@@ -90,6 +96,17 @@ def threshold_text(found: Threshold | None, class_names: Sequence[str]) -> str:
     return (
         f"{name} from probability {found.value:.4g} on, found on validation images: {metric.label} "
         f"{metric.text(found.score)}, {metric.text(found.score_at_half)} at 0.5"
+    )
+
+
+def uncalibrated_text(losses: Sequence[Loss]) -> str:
+    """Of which losses the scores are no logarithms of probabilities, in a sentence; empty where there are none."""
+    others = [loss for loss in losses if loss != CROSS_ENTROPY]
+    if not others:
+        return ""
+    return (
+        f"trained with train.loss = {' and '.join(others)}: the probabilities are softmax of its scores, which ranks "
+        "the classes of an image and does not say how often it is right"
     )
 
 

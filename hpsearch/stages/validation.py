@@ -42,7 +42,7 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         varied = config.with_params(params)
         make = build_initialized if has_given_weights(dict(varied.model)) else build
         make(varied.model, data.shape, data.num_classes, varied.train.seed)
-        refuse_unfit(varied.data.augment, data.shape, data.num_classes, data.x_val_NCHW)
+        refuse_unfit(varied.data.augment, data.shape, data.num_classes, data.x_val_NCHW, varied.train.loss)
 
 
 def _largest_share(plan: StagePlan) -> float:

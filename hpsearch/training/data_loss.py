@@ -1,10 +1,11 @@
-"""What a training step makes small beside the penalties: cross-entropy, and what may be made of it by trial.
+"""What a training step makes small beside the penalties: the loss of train.loss, and what may be made of it by trial.
 
-Of an image b with label y, classes c have the targets t_c: 1 - smoothing for y, and smoothing / C for each of all. Its
-loss is the sum over c of w_c * t_c * (1 - p_c)^gamma * -log p_c, and that of a batch their sum over that of the w_y, as
-in `torch.nn.CrossEntropyLoss` where gamma is 0. Where images have two labels, mixed, the loss of the batch is that by
-its first labels and that by its second ones, each times its share. Where they have shares q of all classes, these stand
-in the place of the 1 of y, and of w_y, the sum over c of q_c * w_c.
+In cross-entropy, classes c of an image b with label y have the targets t_c: 1 - smoothing for y, and smoothing / C for
+each of all. Its loss is the sum over c of w_c * t_c * (1 - p_c)^gamma * -log p_c, and that of a batch their sum over
+that of the w_y, as in `torch.nn.CrossEntropyLoss` where gamma is 0. In the others (`score_losses`), that of an image
+times w_y takes its place. Where images have two labels, mixed, the loss of the batch is that by its first labels and
+that by its second ones, each times its share. Where they have shares q of all classes, in cross-entropy alone, these
+stand in the place of the 1 of y, and of w_y, the sum over c of q_c * w_c.
 
 Shapes: K = trials in the pack, B = batch, C = classes.
 """
@@ -17,9 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.datasets.mixing import Labels, MixedLabels, SoftLabels
+from hpsearch.training import score_losses
 from hpsearch.training.cost import data_loss
-from hpsearch.training.vectors import Vectors
+from hpsearch.training.vectors import Vectors, unless_zero
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,20 @@ class DataLoss:
         smoothing: mass moved off the true class (Szegedy et al. 2015), of shape [K].
         gamma: of the focal loss (Lin et al. 2017), of shape [K].
         class_weights: w, of shape [C].
+        loss: what is made small; hinge has no use for smoothing, and gamma is of cross-entropy alone.
     """
 
     smoothing: Tensor | None
     gamma: Tensor | None
     class_weights: Tensor | None
+    loss: Loss = CROSS_ENTROPY
 
     @classmethod
-    def of(cls, vectors: Vectors, class_weights: Tensor | None, like: Tensor) -> DataLoss:
+    def of(cls, vectors: Vectors, class_weights: Tensor | None, like: Tensor, loss: Loss = CROSS_ENTROPY) -> DataLoss:
         """In the precision and on the device of `like`."""
-        by_trial = (vectors.label_smoothing, vectors.focal)
-        smoothing, gamma = (vector.to(like, copy=True) if vector.any() else None for vector in by_trial)
-        return cls(smoothing, gamma, None if class_weights is None else class_weights.to(like))
+        smoothing = None if loss == "hinge" else unless_zero(vectors.label_smoothing, like)
+        gamma = unless_zero(vectors.focal, like) if loss == CROSS_ENTROPY else None
+        return cls(smoothing, gamma, None if class_weights is None else class_weights.to(like), loss)
 
     @property
     def by_trial(self) -> tuple[Tensor | None, ...]:
@@ -51,7 +56,7 @@ class DataLoss:
     def of_slot(self, slot: int) -> DataLoss:
         """That of one trial, K = 1: views."""
         smoothing, gamma = (None if vector is None else vector[slot : slot + 1] for vector in self.by_trial)
-        return DataLoss(smoothing, gamma, self.class_weights)
+        return DataLoss(smoothing, gamma, self.class_weights, self.loss)
 
     def __call__(self, logits_KBC: Tensor, y_B: Labels) -> Tensor:
         """Shape [K], by operators through which autograd goes back."""
@@ -60,6 +65,10 @@ class DataLoss:
             return share * self(logits_KBC, y_B.first_B) + (1 - share) * self(logits_KBC, y_B.second_B)
         if isinstance(y_B, SoftLabels):
             return self._of_shares(log_softmax(logits_KBC, dim=2), y_B)
+        if self.loss != CROSS_ENTROPY:
+            loss_KB = score_losses.image_losses(self.loss, logits_KBC.transpose(1, 2), y_B, self.smoothing)
+            _, weights_B, total = self._weights(loss_KB, y_B)
+            return (loss_KB * weights_B).sum(1) / total
         if self.gamma is None and self.class_weights is None:
             return data_loss(logits_KBC, y_B, self.smoothing)
         # Classes first: see `data_loss`.
@@ -93,6 +102,10 @@ class DataLoss:
             both = (self.with_derivative(logits_KCB, each_B) for each_B in (y_B.first_B, y_B.second_B))
             (loss_K, delta), (other_K, other) = both
             return share * loss_K + (1 - share) * other_K, delta.mul_(share).add_(other.mul_(1 - share))
+        if self.loss != CROSS_ENTROPY:
+            loss_KB, delta_KCB = score_losses.with_derivative(self.loss, logits_KCB, y_B, self.smoothing)
+            _, weights_B, total = self._weights(loss_KB, y_B)
+            return (loss_KB * weights_B).sum(1) / total, delta_KCB.mul_(weights_B / total)
         num_trials, num_classes, num_images = logits_KCB.shape
         logp_KCB = log_softmax(logits_KCB, dim=1)
         if isinstance(y_B, SoftLabels):
@@ -149,6 +162,13 @@ class DataLoss:
         else:
             weights_B = self.class_weights[y_B]
         return self.class_weights, weights_B, weights_B.sum()
+
+
+def measured_loss(loss: Loss, logits_KBC: Tensor, y_B: Tensor) -> Tensor:
+    """As curves have it: without smoothing, gamma and weights of classes; the mean over the images, of shape [K]."""
+    if loss == CROSS_ENTROPY:
+        return data_loss(logits_KBC, y_B)
+    return score_losses.image_losses(loss, logits_KBC.transpose(1, 2), y_B).mean(1)
 
 
 def balanced_weights(y_N: Tensor, num_classes: int) -> Tensor:

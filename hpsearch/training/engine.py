@@ -17,7 +17,7 @@ from typing_extensions import override
 from hpsearch.datasets.epoch import Epoch
 from hpsearch.datasets.mixing import Labels
 from hpsearch.datasets.stored import StoredImages, chunks
-from hpsearch.training.cost import data_loss
+from hpsearch.training.data_loss import measured_loss
 from hpsearch.training.layout import Kind, Stacked
 from hpsearch.training.state import PackState
 
@@ -67,7 +67,7 @@ class Engine(ABC):
     def evaluate(
         self, x_NCHW: Tensor | StoredImages, y_N: Tensor, watch: Callable[[Tensor, Tensor], None] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats and number of correct images of each trial, shape [K]; memory is bounded.
+        """Mean of train.loss and number of correct images of each trial, shape [K]; memory is bounded.
 
         `watch` is called with logits_KBC and y_B of each chunk.
         """
@@ -76,7 +76,7 @@ class Engine(ABC):
         size = self._images_per_chunk(x_NCHW)
         for x_BCHW, y_B in zip(chunks(x_NCHW, size), torch.split(y_N, size), strict=True):
             logits_KBC = self.logits(x_BCHW.to(loss_K.dtype))
-            loss_K += data_loss(logits_KBC, y_B) * len(y_B)
+            loss_K += measured_loss(self.state.train.loss, logits_KBC, y_B) * len(y_B)
             correct_K += (logits_KBC.argmax(-1) == y_B).sum(-1)
             if watch is not None:
                 watch(logits_KBC, y_B)

@@ -21,8 +21,8 @@ class ExplosionWatch:
 
     Args:
         factor: a cost above this many times the first cost is an explosion.
-        least_first_cost: what a first cost counts as at least, in nats: ln C, the cost of knowing nothing. Without
-            it a lucky first minibatch would make a healthy trial explode.
+        least_first_cost: what a first cost counts as at least: ln C, or that of another loss for knowing nothing.
+            Without it a lucky first minibatch would make a healthy trial explode.
     """
 
     def __init__(self, num_trials: int, factor: float, least_first_cost: float, like: Tensor) -> None:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
+from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.models import Dropout
+from hpsearch.training.data_loss import measured_loss
 
 RANDOM = (nn.modules.dropout._DropoutNd, Dropout)
 
 
-def gradient_sizes(net: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> dict[str, float]:
+def gradient_sizes(net: nn.Module, x_BCHW: Tensor, y_B: Tensor, kind: Loss = CROSS_ENTROPY) -> dict[str, float]:
     """Of each weight that trains and is used, by its name without `.weight`: the root mean square of its gradient.
 
-    The gradient is that of the mean cross-entropy over these images in one batch, as in a step of training but without
+    The gradient is that of the mean loss over these images in one batch, as in a step of training but without
     dropout and penalties; layers of any size compare, since it is by weight. The net's buffers may change, its
     gradients are none in the end.
     """
@@ -29,7 +30,7 @@ def gradient_sizes(net: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> dict[str, flo
     if not weights:
         return {}
     with torch.enable_grad():
-        loss = cross_entropy(net(x_BCHW), y_B)
+        loss = measured_loss(kind, net(x_BCHW).unsqueeze(0), y_B).sum()
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     return {
         name.removesuffix(".weight"): float(gradient.double().square().mean().sqrt())

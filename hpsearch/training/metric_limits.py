@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hpsearch.config import StudyConfig, usercode
+from hpsearch.config.losses import guessing_loss
 from hpsearch.config.metric import METRICS, Metric
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import ConfigError
@@ -26,7 +27,7 @@ def exploded_value(config: StudyConfig, metric: Metric, data: TrainingData) -> f
         UserCodeError: the function raises or returns no number.
     """
     if metric.name == "loss":
-        return config.train.explosion * math.log(data.num_classes)
+        return config.train.explosion * guessing_loss(config.train.loss, data.num_classes)
     if metric.name in METRICS:
         return WORST
     dtype = torch.empty(0, dtype=data.x_val_NCHW.dtype).numpy().dtype

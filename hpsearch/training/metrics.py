@@ -17,6 +17,7 @@ import math
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from hpsearch.config import usercode
+from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import METRICS, Metric
-from hpsearch.training.cost import data_loss
+from hpsearch.training.data_loss import measured_loss
 
 CPU_SCORES = 2**26  # most probabilities kept at a time: 256 MiB in float32
 GPU_SCORES = 2**28
@@ -117,9 +119,9 @@ class Summed(Measure):
         return found
 
 
-def loss_sum(logits_KBC: Tensor, y_B: Tensor) -> Tensor:
-    """Cross-entropy in nats, the sum over the images, shape [K]."""
-    return data_loss(logits_KBC, y_B) * len(y_B)
+def loss_sum(logits_KBC: Tensor, y_B: Tensor, loss: Loss = CROSS_ENTROPY) -> Tensor:
+    """That of train.loss, cross-entropy in nats, the sum over the images, shape [K]."""
+    return measured_loss(loss, logits_KBC, y_B) * len(y_B)
 
 
 def top5_sum(logits_KBC: Tensor, y_B: Tensor) -> Tensor:
@@ -229,13 +231,16 @@ KINDS: Mapping[str, Callable[[], Measure]] = {
 }
 
 
-def make_measure(name: str, slots: Sequence[int] | None = None) -> Measure:
+def make_measure(name: str, slots: Sequence[int] | None = None, loss: Loss = CROSS_ENTROPY) -> Measure:
     """That of train.metric = name.
 
     Args:
         name: of METRICS, or a user's function.
         slots: the trials whose probabilities are kept, for measures that need them; None: of all.
+        loss: what `loss` is of; of probabilities, cross-entropy.
     """
+    if name == "loss":
+        return Summed(partial(loss_sum, loss=loss))
     if name == "auroc":
         return Auroc(slots)
     return KINDS[name]() if name in KINDS else Called(name, slots)
@@ -264,13 +269,13 @@ def passes(
     return [(part, make_measure(metric.name, part)) for part in parts]
 
 
-def all_measures(logits_NC: Tensor, y_N: Tensor) -> dict[str, float]:
+def all_measures(logits_NC: Tensor, y_N: Tensor, loss: Loss = CROSS_ENTROPY) -> dict[str, float]:
     """All measures of ours for one trained net; those that are not defined are left out."""
     found = {}
     for name in METRICS:
         if name == "top5" and logits_NC.shape[-1] <= TOP:
             continue
-        measure = make_measure(name)
+        measure = make_measure(name, loss=loss)
         measure.add(logits_NC.unsqueeze(0), y_N)
         [value] = measure.values()
         if math.isfinite(value):
@@ -278,8 +283,8 @@ def all_measures(logits_NC: Tensor, y_N: Tensor) -> dict[str, float]:
     return found
 
 
-def score_of(name: str, logits_NC: Tensor, y_N: Tensor) -> float:
+def score_of(name: str, logits_NC: Tensor, y_N: Tensor, loss: Loss = CROSS_ENTROPY) -> float:
     """One measure of one trained net; may be nan."""
-    measure = make_measure(name)
+    measure = make_measure(name, loss=loss)
     measure.add(logits_NC.unsqueeze(0), y_N)
     return measure.values()[0]

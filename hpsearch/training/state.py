@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpsearch.config import TrainConfig
+from hpsearch.config.losses import guessing_loss
 from hpsearch.datasets.mixing import Labels
 from hpsearch.errors import EngineError
 from hpsearch.models import NOISY, drawn_weight_names, weight_names
@@ -44,7 +44,7 @@ class PackState:
         module: the net with initial weights, in float64 on the CPU; its numbers are copied.
         vectors: the vector hyperparameters of the K trials.
         train: the structural ones.
-        num_classes: for the least first cost, ln C.
+        num_classes: for the least first cost, that of guessing.
         num_steps: of an epoch.
         like: any tensor of the precision and on the device in which to train.
         class_weights: of shape [C], where images do not count alike.
@@ -100,7 +100,7 @@ class PackState:
         self._best_blocks: tuple[Stacked, Stacked]
         self._made_updater: Updater | None = None
         self._lay_out(parameters, buffers, "single")
-        self.watch = ExplosionWatch(num_trials, train.explosion, math.log(num_classes), like)
+        self.watch = ExplosionWatch(num_trials, train.explosion, guessing_loss(train.loss, num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
         self.penalty: Penalty
         self.loss: DataLoss | DistilledLoss
@@ -409,7 +409,7 @@ class PackState:
 
     def _set_coefficients(self) -> None:
         self.penalty = Penalty.of(self.vectors, self.cost_sum_K)
-        self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K)
+        self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K, self.train.loss)
         if self._taught is not None:
             self.loss = DistilledLoss.of(self.loss, self._taught, self.vectors, self.cost_sum_K)
         warmup_K = self.vectors.warmup

@@ -90,4 +90,4 @@ def write_kept(
     logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
     threshold = find_threshold(config.train.metric, logits_NC, data.y_val_N)
     path = write_portrait(folder, state, config, data, best, threshold)
-    return Kept(path, all_measures(logits_NC, data.y_val_N)) if path is not None else None
+    return Kept(path, all_measures(logits_NC, data.y_val_N, config.train.loss)) if path is not None else None

@@ -250,6 +250,57 @@ def test_notes(note, curves):
     )
 
 
+CREEPS = {"train_loss": curve(2.3026, 2.3018), "val_loss": curve(2.3026, 2.3019)}
+CS231N = CREEPS | {"train_acc": curve(0.1, 0.18), "val_acc": curve(0.11, 0.2), "update_ratio": 2e-5}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "noted", "curves"),
+    [
+        ("lr too low", True, CS231N),  # "loss barely changing: learning rate is probably too low", and accuracy at 20%
+        ("underfitting", True, CS231N | {"train_acc": curve(0.1, 0.3)}),  # which is no learning yet
+        ("underfitting", True, CS231N | {"update_ratio": 2e-3}),
+        ("lr too low", True, CS231N | {"train_loss": curve(2.31, 2.09)}),
+        ("lr too low", False, CS231N | {"train_acc": curve(0.1, 0.12)}),
+        ("lr too low", False, CS231N | {"val_acc": curve(0.1, 0.12)}),  # of a sample that chance favours
+        ("underfitting", False, CS231N | {"train_loss": curve(2.31, 1.9)}),  # the loss has moved
+        ("lr too low", False, CS231N | {"train_loss": curve(3.5, 2.5)}),  # large first weights: not alike at all
+        ("healthy", False, LEARNS | {"val_acc": curve(0.1, 0.87)}),
+    ],
+)
+def test_accuracy_that_rises_while_the_loss_hardly_falls_is_explained(verdict, noted, curves):
+    found = diagnose(epochs_of(**curves), exploded=False, num_classes=10)
+    notes = [note for note in found.notes if "nearly alike" in note]
+    assert (found.verdict, len(notes)) == (verdict, int(noted))
+    if noted:
+        acc, loss = (smoothed(curves[key])[-1] for key in ("train_acc", "train_loss"))
+        assert notes[0].startswith(
+            f"accuracy is {acc:.2f}, though the loss, {loss:.3f}, is about that of guessing, 2.303"
+        )
+
+
+def test_a_net_that_leads_by_little_is_told_from_one_that_says_the_most_frequent_class():
+    says_one = {"train_acc": [0.4] * 20, "val_acc": [0.4] * 20, "update_ratio": 2e-5}
+    found = [diagnose(epochs_of(**CREEPS | says_one), exploded=False, num_classes=10, chance=c) for c in (0.1, 0.4)]
+    assert [any("nearly alike" in note for note in each.notes) for each in found] == [True, False]
+
+
+@pytest.mark.parametrize(("loss", "guessing"), [("hinge", 9.0), ("squared", 0.9)])
+def test_curves_of_other_losses_are_judged_by_what_guessing_costs_them(loss, guessing):
+    """The curves above, so many times as high."""
+    metric = Metric(loss=loss)
+    for verdict, curves in (
+        ("healthy", LEARNS | {"val_acc": curve(0.1, 0.87)}),
+        ("lr too low", STUCK | {"val_acc": curve(0.1, 0.11), "update_ratio": 1e-5}),
+        ("lr too high", ABOVE | {"update_ratio": 2e-2}),
+        ("dead", DEAD | {"update_ratio": 1e-2}),
+    ):
+        scale = guessing / math.log(10)
+        own = {key: [scale * value for value in curve] if "loss" in key else curve for key, curve in curves.items()}
+        found = diagnose(epochs_of(**own), exploded=False, num_classes=10, metric=metric)
+        assert found.verdict == verdict
+
+
 def test_a_ratio_within_a_factor_of_ten_is_not_noted():
     for ratio in (1.1e-4, 1e-3, 9.9e-3):
         assert diagnose(epochs_of(val_acc=[0.7] * 5, update_ratio=ratio), exploded=False, num_classes=10).notes == ()
@@ -285,6 +336,16 @@ def test_trials_that_say_nothing_have_no_diagnosis():
     found = diagnose_trials(trials, epochs, 10)
     assert {number: each.verdict for number, each in found.items()} == {0: "healthy", 1: "exploded", 3: "healthy"}
     assert diagnose_trials(trials, epochs, None) == {}
+
+
+def test_trials_of_different_losses_are_judged_each_by_its_own():
+    """A loss of 0.9 after 1.0, at the same accuracies: little as hinge of 10 classes, a guess as squared error."""
+    stuck = epochs_of(**STUCK | {"train_loss": curve(1.0, 0.9), "val_loss": curve(1.0, 0.9)}, update_ratio=1e-5)
+    trials = [
+        TrialRow(n, n, "COMPLETE", 0.12, params={"train.loss": loss}) for n, loss in enumerate(("hinge", "squared"))
+    ]
+    found = diagnose_trials(trials, dict.fromkeys((0, 1), stuck), 10)
+    assert [found[number].verdict for number in (0, 1)] == ["underfitting", "lr too low"]
 
 
 def test_an_accuracy_that_moves_against_the_loss_is_not_noted():

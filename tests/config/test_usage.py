@@ -36,6 +36,7 @@ STRUCTURE = {
     "pool": False,
     "kernel": 5,
     "stride": 2,
+    "factor": True,
     "batch_norm": True,
     "norm": "layer",
     "depth": 34,

@@ -73,6 +73,7 @@ def test_an_unknown_name_is_an_error(init):
         ("he-uniform", math.sqrt(2 / 400), math.sqrt(2 / 90)),
         ("xavier-uniform", math.sqrt(2 / 700), math.sqrt(2 / (90 + 1800))),
         ("he-out", math.sqrt(2 / 300), math.sqrt(2 / 1800)),
+        ("he-avg", math.sqrt(4 / 700), math.sqrt(4 / (90 + 1800))),
     ],
 )
 def test_width_of_other_distributions(init, fc_std, conv_std):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from hpsearch.config import ModelConfig
-from hpsearch.models import NOISY, Dropout, build, build_initialized
+from hpsearch.models import NOISY, Dropout, build, build_initialized, net_size
 from hpsearch.models.layers import DropConnect, StochasticDepth
 
 X = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -75,6 +75,27 @@ def test_an_all_convolutional_net_of_lists():
     first = [nn.Conv2d(3, 8, 5, padding=2), nn.SiLU(), nn.Conv2d(8, 8, 5, 2, padding=2), nn.SiLU()]
     second = [nn.Conv2d(8, 16, 1, 3), nn.SiLU()]
     assert_same(net, nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(16 * 6 * 6, 5)))
+
+
+def test_convolutions_in_factors():
+    """Each of 5 x 5 is one of 5 x 1 and one of 1 x 5, those of 1 x 1 stay; a third of the multiplications or so."""
+    net = convnet(convs=(2, 1), kernel=(5, 1), stride=(2, 1), pool="none", hidden=(), norm="batch", factor=True)
+    first = []
+    for inputs, step in ((3, 1), (8, 2)):
+        first += [nn.Conv2d(inputs, 8, (5, 1), (step, 1), (2, 0), bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+        first += [nn.Conv2d(8, 8, (1, 5), (1, step), (0, 2), bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+    last = [nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 16 * 16, 5)]
+    assert_same(net, nn.Sequential(*first, *last))
+    assert [name for name, _ in net.named_children()][:4] == [
+        "conv1_1_down",
+        "norm1_1_down",
+        "act1_1_down",
+        "conv1_1_across",
+    ]
+    size = net_size(convnet(channels=(8,), hidden=(), factor=True), (3, 32, 32))
+    head = 8 * 16 * 16 * 5
+    assert size.parameters == (3 * 3 * 8 + 8) + (3 * 8 * 8 + 8) + head + 5
+    assert size.multiply_adds == 32 * 32 * (3 * 3 * 8 + 3 * 8 * 8) + head
 
 
 @pytest.mark.parametrize(("pool", "layer"), [("max", nn.MaxPool2d), (True, nn.MaxPool2d), ("average", nn.AvgPool2d)])

@@ -99,6 +99,26 @@ def test_the_numbers_of_the_lecture(tiny):
     assert reg.measured["cost"] == pytest.approx(3.07, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("loss", "first", "text"),
+    [("squared", 1.0, "(1 - 1/3 = 0.667)"), ("hinge", 2.0, "(3 - 1 = 2.000)")],
+)
+def test_other_losses_begin_where_scores_of_0_have_them(tiny, loss, first, text):
+    settings = tiny(train__loss=loss, model__init="small:1e-4", model__hidden=(50,))
+    data = images(settings)
+    initial, _ = check_initial_cost(settings.study, data)
+    assert initial.outcome == "ok"
+    assert initial.measured["loss"] == pytest.approx(first, abs=1e-3)
+    assert text in initial.text
+    large = replace(data, x_train_NCHW=data.train_images() * 1e12)
+    assert check_initial_cost(settings.study, large)[0].outcome == "failed"
+    for init in ("he", "xavier"):
+        assert check_initial_cost(settings.study.with_params({"model.init": init}), data)[0].outcome == "ok"
+    by_heart = check_overfit(settings.study.with_params({"model.init": "he"}), data)
+    assert by_heart.outcome == "ok"
+    assert by_heart.measured["train_acc"] == 1.0
+
+
 def test_a_cost_that_is_no_number_fails(tiny):
     settings = tiny()
     data = images(settings)

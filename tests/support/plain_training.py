@@ -4,7 +4,7 @@ import copy
 import dataclasses
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss, multi_margin_loss, one_hot
 
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
@@ -239,6 +239,8 @@ class PlainTrial:
             return -(target * (1 - p_BC) ** train.focal * p_BC.log()).sum() / self._count(y_B)
         if train.class_weights == "balanced":
             weight = self._class_weights().to(logits_BC.dtype)
+        if train.loss != "cross-entropy":
+            return self._of_scores(logits_BC, y_B, weight, train.label_smoothing)
         if train.focal == 0:
             return cross_entropy(logits_BC, y_B, weight, label_smoothing=train.label_smoothing)
         target = torch.nn.functional.one_hot(y_B, logits_BC.shape[1]).to(logits_BC) * (1 - train.label_smoothing)
@@ -246,8 +248,19 @@ class PlainTrial:
         losses = torch.stack([-((1 - p) ** train.focal) * p.log() for p in logits_BC.softmax(1).unbind(1)], 1)
         return (target * losses).sum() / (len(y_B) if weight is None else weight[y_B].sum())
 
+    def _of_scores(self, scores_BC, y_B, weight=None, smoothing=0.0):
+        """Without weights the mean of all; with them each image counts its class's."""
+        num = scores_BC.shape[1]
+        if weight is not None:
+            images = [self._of_scores(scores_BC[b : b + 1], y_B[b : b + 1], None, smoothing) for b in range(len(y_B))]
+            return (torch.stack(images) * weight[y_B]).sum() / weight[y_B].sum()
+        if self.config.train.loss == "hinge":
+            return num * multi_margin_loss(scores_BC, y_B)
+        return num * mse_loss(scores_BC, one_hot(y_B, num).to(scores_BC) * (1 - smoothing) + smoothing / num)
+
     @torch.no_grad()
     def _evaluate(self, x_NCHW, y_N, module=None):
         module = (module or self.averaged).eval()
         logits_NC = module(x_NCHW)
-        return cross_entropy(logits_NC, y_N).item(), (logits_NC.argmax(1) == y_N).double().mean().item()
+        measured = cross_entropy if self.config.train.loss == "cross-entropy" else self._of_scores
+        return measured(logits_NC, y_N).item(), (logits_NC.argmax(1) == y_N).double().mean().item()

@@ -111,6 +111,26 @@ def test_focal_losses_and_weights_of_classes_are_plain(engine, net, class_weight
         assert measured == pytest.approx(plain.epochs[-1], rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize(("engine", "net"), TRAINS)
+@pytest.mark.parametrize(("loss", "class_weights"), [("squared", "none"), ("hinge", "balanced")])
+def test_losses_of_scores_are_plain(engine, net, loss, class_weights):
+    """Smoothing is of squared error alone, gamma of neither."""
+    data = make_data(num_train=60)
+    few = (data.y_train_N != 1) | (torch.arange(60) % 3 == 0)
+    data = dataclasses.replace(data, x_train_NCHW=data.x_train_NCHW[few], y_train_N=data.y_train_N[few])
+    config = make_config(epochs=2, train__loss=loss, train__class_weights=class_weights, lr=1e-3, **NETS[net])
+    all_params = [{}, {"train.focal": 2.0, "reg": 0.01}, {"train.label_smoothing": 0.2, "lr": 3e-3}]
+    pack = Pack(config, data, [TrialSpec(i, params) for i, params in enumerate(all_params)], engine=engine)
+    while not pack.done:
+        report = pack.run_epoch()
+    pack.drop([0])
+    for number, params in enumerate(all_params[1:], start=1):
+        plain = PlainTrial(config.with_params(params), data).run()
+        assert_same_state(pack.state(number, "last"), plain.state())
+        measured = list(dataclasses.astuple(report.results[number])[2:9])
+        assert measured == pytest.approx(plain.epochs[-1], rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_batch_norm_statistics_after_an_epoch_are_torchs(data, engine):
     config = make_config(epochs=1, model__name="mlp", model__batch_norm=True)

@@ -21,6 +21,7 @@ FUSED = {  # what the fused engine has by hand
     "group": {**CONVNET, "model__norm": "group", "model__groups": 2, "model__pool": "average"},
     "no activation": {**CONVNET, "model__activation": "none", "model__pool": "average"},
     "strides": {**CONVNET, "model__stride": 2, "model__pool": "none", "model__kernel": (5, 1), "model__convs": (2, 1)},
+    "factors": {**CONVNET, "model__factor": True, "model__norm": "batch", "model__stride": (1, 2)},
     "dropconnect": {"model__hidden": (6, 5), "model__dropconnect": 0.2, "model__dropout": 0.1, "model__norm": "batch"},
     "dropped head": {**CONVNET, "model__hidden": (5,), "model__dropconnect": 0.2},
     "lenet": {"model__name": "lenet", "model__activation": "tanh", "model__dropconnect": 0.2, "model__init_bias": 0.1},

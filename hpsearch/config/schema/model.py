@@ -34,7 +34,7 @@ ONE_OR_EACH = Known((), ("a whole number of at least 1", "a list of them, one fo
 ODD_OR_EACH = Known((), ("an odd whole number", "a list of them, one for each block"))
 WHOLE_NET = ("lsuv", "fixup")  # which make no sense of a head alone
 INIT_FORMS = Known(
-    ("lecun", "lecun98", "xavier", "xavier-uniform", "he", "he-uniform", "he-out", "orthogonal", *WHOLE_NET),
+    ("lecun", "lecun98", "xavier", "xavier-uniform", "he", "he-uniform", "he-out", "he-avg", "orthogonal", *WHOLE_NET),
     ("small:STD (as small:1e-4)",),
 )
 
@@ -138,6 +138,8 @@ class ModelConfig(Section):
     """convnet: CONV-RELU pairs in a block (N), or in each block: [2, 2, 3]."""
     kernel: Annotated[OddOrEach, CameLater, UsedBy("model.name", "convnet")] = 3
     """convnet: side of the filters, odd, or of those of each block: [5, 3]; 1 mixes channels alone."""
+    factor: Annotated[bool, CameLater, UsedBy("model.name", *CONVOLVING)] = False
+    """convnet and vgg: true makes two of each convolution of N x N pixels, N x 1 and 1 x N, with an activation each."""
     stride: Annotated[OneOrEach, CameLater, UsedBy("model.name", "convnet")] = 1
     """convnet: step of a block's last convolution, or of each block's: 2 with pool = "none" is an all-convolutional
     net.
@@ -175,9 +177,9 @@ class ModelConfig(Section):
     nearer to the images.
     """
     init: Annotated[str, AfterValidator(_init), INIT_FORMS, UsedBy("model.name", *MODELS, *LIBRARY_NETS)] = "he"
-    """Initial weights: small:STD, lecun, lecun98, xavier, he, xavier-uniform, he-uniform, he-out, orthogonal, lsuv or
-    fixup. A net of MODULE:FUNCTION has its own. Of torchvision:NAME and timm:NAME it is the head's alone, by default
-    small:0.01.
+    """Initial weights: small:STD, lecun, lecun98, xavier, he, xavier-uniform, he-uniform, he-out, he-avg, orthogonal,
+    lsuv or fixup. A net of MODULE:FUNCTION has its own. Of torchvision:NAME and timm:NAME it is the head's alone, by
+    default small:0.01.
     """
     init_bias: Annotated[float, CameLater, UsedBy("model.name", *MODELS), Field(ge=0)] = 0.0
     """Standard deviation of the initial biases. A net of MODULE:FUNCTION, torchvision:NAME or timm:NAME has its own."""

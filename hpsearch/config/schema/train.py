@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from hpsearch.config.data_sources import FUNCTION, is_user_code
 from hpsearch.config.fields import MAX_SEED, CameLater, Known, Section, UsedBy, Vector
+from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import METRICS
 
 WITH_BETA2 = ("adam", "adamw", "nadam", "rmsprop", "lion")
@@ -56,10 +57,14 @@ class TrainConfig(Section):
     """L1 regularization: l1 * sum |W| is added to the cost; weights only, not biases."""
     weight_decay: Annotated[float, Vector, UsedBy("train.optimizer", "adamw", "lion"), Field(ge=0)] = 0.0
     """adamw and lion: decoupled decay, lr * weight_decay * W off each step; weights only, not biases."""
-    label_smoothing: Annotated[float, Vector, Field(ge=0, lt=1)] = 0.0
-    """Mass moved off the true class, spread over all classes."""
-    focal: Annotated[float, Vector, CameLater, Field(ge=0)] = 0.0
-    """Gamma of the focal loss: images count (1 - p)^gamma, so that those that are sure count less; 0: all alike."""
+    loss: Annotated[Loss, CameLater] = CROSS_ENTROPY
+    """What is made small: cross-entropy of softmax; or of the scores themselves: squared, the sum over the classes of
+    (score - target)^2, with 1 for the true one and else 0; or hinge, the multi-class one with margins of 1.
+    """
+    label_smoothing: Annotated[float, Vector, UsedBy("train.loss", CROSS_ENTROPY, "squared"), Field(ge=0, lt=1)] = 0.0
+    """cross-entropy and squared: mass moved off the true class, spread over all classes."""
+    focal: Annotated[float, Vector, CameLater, UsedBy("train.loss", CROSS_ENTROPY), Field(ge=0)] = 0.0
+    """cross-entropy: gamma of the focal loss. Images count (1 - p)^gamma, those that are sure less; 0: all alike."""
     class_weights: Annotated[Literal["none", "balanced"], CameLater] = "none"
     """balanced: in the training loss, images of a class count as many times as it has fewer than the mean class."""
     teacher: Annotated[str | None, CameLater] = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from hpsearch.config.losses import CROSS_ENTROPY
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
 
@@ -39,11 +40,15 @@ def _curves_info(stage: StageData) -> list[CurvesInfo]:
     number = stage.best.number
     if epochs := stage.epochs.get(number):
         steps = tuple(epoch.epoch for epoch in epochs)
+        metric = stage.summary.metric
+        loss = "loss (nats)" if metric.loss == CROSS_ENTROPY else "loss"
         groups = {
             "accuracy": {"training": "train_acc", "validation": "val_acc"},
-            "loss (nats)": {"training": "train_loss", "validation": "val_loss"},
+            loss: {
+                "training": "train_loss",
+                "validation": "val_loss",
+            },
         }
-        metric = stage.summary.metric
         if metric.is_apart:
             groups = {metric.label.removeprefix("validation "): {"validation": "val_score"}, **groups}
         return [

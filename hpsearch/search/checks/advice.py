@@ -18,7 +18,7 @@ WITH_ACTIVATION = ("mlp", "lenet", "convnet", "vgg")
 BOUNDED = ("tanh", "sigmoid")
 HALVING = ("relu", "leaky_relu", "elu", "gelu", "silu")  # which let half of the signal through, or more
 BY_SIZE = ("lecun98", "lecun", "xavier", "he")  # the weights of mostly narrowing layers
-AS_LARGE = {"xavier-uniform": "xavier", "he-uniform": "he", "he-out": "he", "fixup": "he"}
+AS_LARGE = {"xavier-uniform": "xavier", "he-uniform": "he", "he-out": "he", "he-avg": "he", "fixup": "he"}
 FITTED = ("orthogonal", "lsuv")  # to the activation, or by images
 
 
@@ -111,6 +111,8 @@ def other_training(config: StudyConfig) -> list[str]:
     """Another beginning, another update rule."""
     name = config.model.name
     init = f"other initial weights in {name}" if is_user_code(name) else "another model.init"
+    if config.train.loss == "squared" and config.model.init in (*AS_LARGE, "he", "lsuv") and not is_user_code(name):
+        init = "model.init = xavier"  # whose first scores are near the targets, see docs/log.md
     optimizer = "adam" if config.train.optimizer in ("sgd", "momentum", "nesterov") else "sgd"
     return [init, f"train.optimizer = {optimizer}"]
 

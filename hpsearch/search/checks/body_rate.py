@@ -16,6 +16,7 @@ import torch
 
 from hpsearch.analysis.body_rate_verdicts import FACTORS, BodyVerdict, body_range, judge_body, tries_within
 from hpsearch.config import StudyConfig
+from hpsearch.config.losses import guessing_loss
 from hpsearch.config.net_names import trains_given_body
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.splits import sample
@@ -109,7 +110,7 @@ def body_finding(
     begun = time.monotonic()
     trained = try_body_rates(config, few, lr, factors, steps, begun + seconds, engine, listener)
     took = time.monotonic() - begun
-    guessing = math.log(few.images.num_classes)
+    guessing = guessing_loss(config.train.loss, few.images.num_classes)
     verdicts = [(factor, judge_body(trained.losses[factor], trained.frozen, guessing)) for factor in factors]
     found = body_range(verdicts)
     measured: dict[str, Any] = {
@@ -129,7 +130,7 @@ def body_finding(
 
 @dataclass(frozen=True)
 class BodySearch:
-    """Validation losses, nats, at each look: of each factor, None where it exploded, and of the frozen body."""
+    """Validation losses at each look: of each factor, None where it exploded, and of the frozen body."""
 
     losses: dict[float, list[float] | None]
     frozen: list[float]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from hpsearch.config import Choice, StudyConfig
+from hpsearch.config.losses import LEARNED, RIGHT, guessing_loss, guessing_text, healthy_first_losses
 from hpsearch.config.metric import ACCURACY
 from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.ranges import freeze
@@ -29,16 +30,10 @@ from hpsearch.training import Pack
 from hpsearch.wording import count_text
 
 NUM_SAMPLE = 100  # images on which the initial loss is measured; of a ResNet on two cores, a few seconds
-# Healthy nets begin at up to 3.9 times ln C: linear, mlp, LeNet and convnets of up to 4 blocks, all inits, inputs of
-# std 1, 3 seeds, on digits, faces and images like CIFAR-10's (he doubles the second moment of a layer's outputs, and
-# max pooling takes the larger ones). Bytes from 0 to 255 give 7 to 290 times ln C there, unless the weights are small.
-MAX_INITIAL = 5.0  # times ln C
-MIN_INITIAL = 0.5  # times ln C; healthy nets on a small sample begin at 0.78 of it or above
 STRONG_REG = 1e3
 RISE = 1e-5  # of the cost: more than float32 rounds off
 NUM_OVERFIT = 20
 OVERFIT_EPOCHS = 200  # one minibatch each
-OVERFIT_COST = 0.05  # nats
 OVERFIT_RATES = half_decades(-5, 1)
 FIRST_RATES = OVERFIT_RATES[1::3]  # 3e-5, 1e-3, 3e-2, 1: one of them works for most nets
 FIRST_EPOCHS = 30  # in which one of the first must be on its way, or all rates are tried
@@ -106,10 +101,10 @@ def check_size(config: StudyConfig, data: TrainingData) -> Finding:
 
 
 def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding, Finding]:
-    """The cost of the first minibatch without regularization, against ln C, and with reg 1e3: it must go up.
+    """The cost of the first minibatch without regularization, against guessing, and with reg 1e3: it must go up.
 
-    Without dropout, augmentation and label smoothing. A healthy net knows nothing yet, which costs ln C; initial
-    weights that are not small add to it. Allowed: 0.5 to 5 times ln C (see MAX_INITIAL for the measurement).
+    Without dropout, augmentation and label smoothing. A healthy net knows nothing yet, which costs ln C, or what
+    another train.loss has then; initial weights that are not small add to it. Allowed: `healthy_first_losses`.
     """
     sample = _sampled(data, NUM_SAMPLE)
     train = {"lr": STILL, "batch_size": sample.num_train, "epochs": 1, "optimizer": "sgd"}
@@ -119,14 +114,14 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
     costs = {result.number: result.cost for result in report.results}
     costs |= {explosion.number: explosion.cost for explosion in report.explosions}
     without, with_reg = costs[0], costs[1]
-    guessing = math.log(data.num_classes)
-    return _initial_loss(config, without, data.num_classes, guessing), _regularization(config, without, with_reg)
+    return _initial_loss(config, without, data.num_classes), _regularization(config, without, with_reg)
 
 
-def _initial_loss(config: StudyConfig, loss: float, num_classes: int, guessing: float) -> Finding:
-    fresh = ": a fresh head" if has_given_weights(dict(config.model)) else ""
-    text = f"initial loss {loss:.3f} (ln {num_classes} = {guessing:.3f}{fresh})"
-    lowest, highest = MIN_INITIAL * guessing, MAX_INITIAL * guessing
+def _initial_loss(config: StudyConfig, loss: float, num_classes: int) -> Finding:
+    kind, fresh = config.train.loss, ": a fresh head" if has_given_weights(dict(config.model)) else ""
+    guessing = guessing_loss(kind, num_classes)
+    text = f"initial loss {loss:.3f} ({guessing_text(kind, num_classes)} = {guessing:.3f}{fresh})"
+    lowest, highest = healthy_first_losses(kind, num_classes)
     bounds = {"guessing": four_digits(guessing), "lowest": four_digits(lowest), "highest": four_digits(highest)}
     measured = {"loss": four_digits(loss), **bounds}
     if not loss <= highest:
@@ -183,10 +178,11 @@ def check_overfit(
 ) -> Finding:
     """Learn 20 images by heart, without regularization, dropout and augmentation, at several rates as one pack.
 
-    Done as soon as one rate has all of them right and a cost below 0.05; slow ones stop once others lead. Four rates
-    are tried first; all thirteen only where none of the four learns, since a deep net takes minutes for them. The
-    optimizer is the search's own, for which the net was chosen: a net that only adam gets off the ground is fine where
-    adam will train it. After `seconds` it gives up with a note. `listener` hears how far it is.
+    Done as soon as one rate has all of them right and a cost below 0.05, or what LEARNED says of another loss; slow
+    ones stop once others lead. Four rates are tried first; all thirteen only where none of the four learns, since a
+    deep net takes minutes for them. The optimizer is the search's own, for which the net was chosen: a net that only
+    adam gets off the ground is fine where adam will train it. After `seconds` it gives up with a note. `listener` hears
+    how far it is.
     """
     deadline = time.monotonic() + seconds
     tiny = _sampled(data, NUM_OVERFIT)
@@ -254,7 +250,7 @@ def _attempt(
     """Train them as one pack; after `patience` epochs only where one is on its way: at half of what guessing costs."""
     pack = Pack(config, tiny, [TrialSpec(number, {"lr": rate}) for number, rate in enumerate(rates)], keeps_best=False)
     curves: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
-    cost, on_its_way = math.inf, 0.5 * math.log(tiny.num_classes)
+    cost, on_its_way = math.inf, 0.5 * guessing_loss(config.train.loss, tiny.num_classes)
     while not pack.done:
         known = f", cost {cost:.2f}" if pack.epoch else ""
         listener(f"{tiny.num_train} images by heart, epoch {pack.epoch + 1} of {pack.num_epochs}{known}")
@@ -263,7 +259,7 @@ def _attempt(
             curves[result.number].append(result)
         leading = sorted(results, key=lambda result: result.cost)
         cost = leading[0].cost if leading else math.inf
-        if learned := next((result for result in leading if _has_learned(result, tiny.num_train)), None):
+        if learned := next((result for result in leading if _has_learned(result, config, tiny.num_train)), None):
             return _Attempt(curves, learned)
         if cost < on_its_way:
             pack.drop(result.number for result in leading[NUM_LEADING:])
@@ -274,15 +270,16 @@ def _attempt(
     return _Attempt(curves, None)
 
 
-def _has_learned(result: EpochResult, num_images: int) -> bool:
+def _has_learned(result: EpochResult, config: StudyConfig, num_images: int) -> bool:
     """Cost near 0 and all images right.
 
     A batch normalization takes some dozen epochs of one minibatch until its running statistics are those that the net
     trains with, and only then is the accuracy right. A mean cost below ln 2 / N needs none: no image has a probability
     below one half.
     """
-    certain = result.cost < math.log(2) / num_images
-    return certain or (result.train_acc == 1.0 and result.cost < OVERFIT_COST)
+    loss = config.train.loss
+    certain = result.cost < RIGHT[loss] / num_images
+    return certain or (result.train_acc == 1.0 and result.cost < LEARNED[loss])
 
 
 def _sampled(data: TrainingData, num: int) -> TrainingData:

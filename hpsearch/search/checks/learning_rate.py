@@ -23,6 +23,7 @@ from hpsearch.analysis.rate_verdicts import (
     rough_range,
 )
 from hpsearch.config import StudyConfig
+from hpsearch.config.losses import guessing_loss
 from hpsearch.config.metric import ACCURACY
 from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.datasets.epoch import Epoch
@@ -108,7 +109,7 @@ class RateSearch:
     trials: tuple[RateTrial, ...]
     steps: int
     needed: float
-    """Loss on training images, nats, below which a rate goes down."""
+    """Loss on training images, below which a rate goes down."""
 
 
 def try_rates(
@@ -141,7 +142,7 @@ def try_rates(
         explosions |= {explosion.number: explosion for explosion in report.explosions}
         if pack.epoch == 1:
             pack.drop(result.number for result in report.results if is_hopeless(result, steps))
-    guessing = math.log(data.num_classes)
+    guessing = guessing_loss(config.train.loss, data.num_classes)
     verdicts = judge_together(
         [
             "explodes" if number in explosions else judge_rate(looks[number], initial_loss, guessing)
