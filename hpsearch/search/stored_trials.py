@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -74,6 +74,8 @@ class Training:
     """What counts."""
     returned: float | None = None
     """By an objective of the user's: its value, whatever it reported on the way."""
+    updates: Mapping[str, float] = field(default_factory=dict)
+    """Update ratios of the layers, as `Pack.update_ratios` gives them."""
 
     @property
     def best(self) -> EpochResult | None:
@@ -188,4 +190,6 @@ def retrain(
         values = [result.val_score for result in results]
         if patience is not None and stopped_early(values, patience, pack.metric.direction):
             break
-    return Training(seed, results, explosion, pack.state(0, which) if explosion is None else None, pack.metric)
+    if explosion is not None:
+        return Training(seed, results, explosion, None, pack.metric)
+    return Training(seed, results, None, pack.state(0, which), pack.metric, updates=pack.update_ratios(0))
