@@ -79,4 +79,13 @@ def test_a_net_of_which_only_the_head_trains_has_no_rate_of_the_body(here):
     assert "body rate" not in findings
     assert findings["overfit"]["text"].endswith(", training the head on features")
     assert findings["learning rate"]["text"].startswith("lr of the head from ")
+    accuracies = findings["neighbours"]["measured"]["accuracies"]
+    assert list(accuracies)[-1] == "last"
+    assert 1 < len(accuracies) <= 5
+    assert accuracies["1"] == 1.0  # dark and light images
+    num = findings["data"]["measured"]["images"]
+    assert f"by the 5 nearest of {num} images on the features" in findings["neighbours"]["text"]
+    few = f"few images ({num // 2} a class, few is below 100); its features tell them apart (neighbours 1.00, "
+    assert findings["transfer"]["text"].startswith(few)
+    assert findings["transfer"]["outcome"] == "ok"  # only the head trains
     assert {each["param"] for each in document("coarse", "--from", "check", "--dry-run")["ranges"]} == {"lr", "reg"}
