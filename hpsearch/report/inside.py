@@ -30,6 +30,7 @@ MOST_ROWS = 16  # layers in the table, evenly spaced
 MAPPED = 2  # convolutions whose feature maps are shown
 COLUMNS = ("layer", "units", "mean", "std", "at 0", "at the ends", "dead", "ignore the image", "pairs alike")
 
+DEAD_ON = " Dead are units that are 0 for each of the training images that the silent units above were counted on."
 UPDATE_COLUMNS = ("layer", "last step", "at the middle rate", "verdict")
 
 
@@ -73,7 +74,7 @@ def _section(album: Album, stage: StageData, best: BestNet) -> InsideSection:
         COLUMNS,
         tuple(map(_row, rows)),
         "What follows each activation function (each layer, in a net whose activations are no modules), over images, "
-        f"units and places.{few}",
+        f"units and places.{few}{DEAD_ON if best.net.silent else ''}",
         UPDATE_COLUMNS,
         tuple(map(_update_row, evenly(updates, MOST_ROWS))),
         "Length of a step over that of the weights that it changed: in the last step of the training, and what that "
