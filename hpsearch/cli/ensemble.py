@@ -192,6 +192,8 @@ def _print_test(result: Ensemble, test: Measured) -> None:
                 "what anything was chosen by is too high",
                 "red",
             )
+    if result.num_image_uses > max(result.num_uses.values(), default=0):
+        line("note", f"this is use {result.num_image_uses} of these test images by any search here", "red")
 
 
 def next_words(result: Ensemble, run: RunConfig) -> tuple[str, list[str]]:

@@ -43,10 +43,11 @@ def unit_sparsity(
         calls[name] += 1  # a ResNet calls one module twice in a block
         zeros[name if calls[name] == 1 else f"{name}#{calls[name]}"].append(_share(output) * len(output))
 
+    kinds: tuple[type[nn.Module], ...] = (*ACTIVATIONS.values(), *DYING)
     hooks = [
         layer.register_forward_hook(lambda _layer, _inputs, output, name=name: observe(name, output))
         for name, layer in net.named_modules()
-        if type(layer) is not nn.Identity and isinstance(layer, (*ACTIVATIONS.values(), *DYING))
+        if type(layer) is not nn.Identity and isinstance(layer, kinds)
     ]
     try:
         for chunk in torch.split(x_BCHW, CHUNK):
