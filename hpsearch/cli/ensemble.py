@@ -115,9 +115,13 @@ class _Told:
         self._say(f"note: the weights of {nets} are not kept: they are trained now{known}")
 
     def trained(self, wanted: Wanted, training: Training) -> None:
+        from hpsearch.results import FoldedResult
+
         self.num_trained += 1
         value = f"{training.metric.column} {value_text(training.value)}" if training.value is not None else "exploded"
-        self._say(f"trained {self.num_trained} of {self.num_to_train}: {wanted.text}: {value}")
+        folds = len(training.best.folds) if isinstance(training.best, FoldedResult) else 0
+        mean = f", the mean over {folds} folds" if folds else ""
+        self._say(f"trained {self.num_trained} of {self.num_to_train}: {wanted.text}: {value}{mean}")
 
     def _say(self, text: str) -> None:
         if not self.quiet:
@@ -143,6 +147,9 @@ def print_ensemble(result: Ensemble) -> None:
     line("single", f"{metric.column} {value_text(result.val.single)}  {best.text}, the best of them")
     line("gain", _gain(result, result.val))
     line("measures", measures_text(result.val.measures))
+    if (folds := best.stored.config.data.folds or 1) > 1:
+        line("folds", f"these are the nets of the first of {folds} folds, on its validation images;")
+        line("", f"the value that a stage gives a trial is the mean over all {folds}")
     if result.is_greedy:
         others = "; --test has others" if result.test is None else ""
         line("note", f"the weights were chosen on these validation images, so this gain is too high{others}")

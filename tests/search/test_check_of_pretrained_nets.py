@@ -48,7 +48,7 @@ def here(tmp_path, monkeypatch):
 def test_a_search_takes_rates_of_head_and_body_from_a_check(here):
     found = document("check", *NET, "--steps", "12")
     findings = {each["name"]: each for each in found["findings"]}
-    assert findings["initial loss"]["text"].endswith("(ln 2 = 0.693: a fresh head)")
+    assert findings["initial loss"]["text"].endswith("(ln 2 = 0.693: a fresh head; allowed 0.35 to 3.5)")
     assert findings["overfit"]["text"].endswith(", training all of it")
     assert findings["learning rate"]["text"].startswith("lr of the head from ")
     lr, body = findings["learning rate"]["measured"], findings["body rate"]["measured"]

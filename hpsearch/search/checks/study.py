@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from hpsearch.search.checks.body_rate import BODY_SECONDS, body_finding, few_ima
 from hpsearch.search.checks.findings import CheckReport, Finding
 from hpsearch.search.checks.findings import Outcome as FindingOutcome
 from hpsearch.search.checks.gate import quick_checks
-from hpsearch.search.checks.gates import NUM_SAMPLE, check_initial_cost, checked_config
+from hpsearch.search.checks.gates import CHECK_SECONDS, NUM_SAMPLE, check_initial_cost, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
 from hpsearch.search.checks.transfer import transfer_findings
 from hpsearch.stages.opening import find_stage, stage_attributes
@@ -137,7 +136,7 @@ def run_check(
         pass
     config = checked_config(plan.trial_config)
     listener("images and initial loss")
-    quick = quick_checks(config, data, seconds=math.inf, listener=listener)
+    quick = quick_checks(config, data, seconds=CHECK_SECONDS, listener=listener)
     listener("activations")
     x_BCHW, _ = data.train_sample(NUM_SAMPLE)
     inits = compare_inits(data.trained_net(config.model)[0], config.train.seed, x_BCHW, data.num_classes)
