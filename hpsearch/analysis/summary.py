@@ -87,7 +87,7 @@ class StageSummary:
     num_tests: int = 0
     """Uses of the test set."""
     num_family_tests: int | None = None
-    """The same of all that descends from the same first stage; None where that was not looked at."""
+    """The same of all searches whose test images are these; None where that was not looked at."""
 
     @property
     def num_complete(self) -> int:

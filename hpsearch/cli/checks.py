@@ -52,7 +52,14 @@ def check(
     with data_progress(output.silent) as progress:
         images = load_images(plan.trial_config, settings.run, progress)
     with waiting("checking", output.silent) as tell:
-        found = run_check(db, plan, images, engine=settings.run.engine, listener=tell)
+        found = run_check(
+            db,
+            plan,
+            images,
+            engine=settings.run.engine,
+            listener=tell,
+            images=lambda: load_images(plan.trial_config, settings.run, as_features=False),
+        )
     if output.as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:

@@ -68,7 +68,8 @@ def show(
         typer.Option("--augment", metavar="FILE.png", help="Write a sheet of images before and after data.augment."),
     ] = None,
 ) -> None:
-    """Show a training split: shape, images per class, mean and std before and after normalization; nothing of test.
+    """Show a training split: shape, images per class, mean and std before and after normalization. Of the test split,
+    images per class are counted, and no more.
 
     With --augment, a picture as well: images as they are and, below, as the first steps of three epochs see them; then
     the mean image, and the standard deviation of each pixel, the largest as white.
@@ -96,7 +97,9 @@ def show(
         return
     line("source", shown["source"])
     line("shape", f"{' x '.join(map(str, shown['shape']))} {shown['dtype']}")
-    line("split", f"{shown['num_train']} to train, {shown['num_val']} held out for validation")
+    tests: dict[str, int] | None = shown["per_class_test"]
+    test = f", {sum(tests.values())} to test" if tests is not None else ", no test split"
+    line("split", f"{shown['num_train']} to train, {shown['num_val']} held out for validation{test}")
     for note in shown["notes"]:
         line("images", note)
     for when in ("before", "after"):
@@ -104,7 +107,11 @@ def show(
         line(when, f"mean {numbers['mean']:.4g}, std {numbers['std']:.4g}  (normalize = {shown['normalize']})")
     if augment is not None:
         line("sheet", f"{augment}: {', '.join(shown['augment']) or 'no data.augment'}")
-    show_table(("class", "images"), shown["per_class"].items(), right=frozenset({"images"}))
+    if tests is None:
+        show_table(("class", "images"), shown["per_class"].items(), right=frozenset({"images"}))
+        return
+    rows = ((name, num, tests.get(name, 0)) for name, num in shown["per_class"].items())
+    show_table(("class", "images", "test"), rows, right=frozenset({"images", "test"}))
 
 
 @app.command()

@@ -128,9 +128,13 @@ class _Told:
         self._say(f"note: {what}{known}")
 
     def trained(self, wanted: Wanted, training: Training) -> None:
+        from hpsearch.results import FoldedResult
+
         self.num_trained += 1
         value = f"{training.metric.column} {value_text(training.value)}" if training.value is not None else "exploded"
-        self._say(f"trained {self.num_trained} of {self.num_to_train}: {wanted.text}: {value}")
+        folds = len(training.best.folds) if isinstance(training.best, FoldedResult) else 0
+        mean = f", the mean over {folds} folds" if folds else ""
+        self._say(f"trained {self.num_trained} of {self.num_to_train}: {wanted.text}: {value}{mean}")
 
     def _say(self, text: str) -> None:
         if not self.quiet:
@@ -160,6 +164,9 @@ def print_ensemble(result: Ensemble) -> None:
     line("measures", measures_text(result.val.measures))
     if result.is_of_snapshots and (said := cut_short(best.stored)) is not None:
         line("note", f"{best.text}: {said}")
+    if (folds := best.stored.config.data.folds or 1) > 1:
+        line("folds", f"these are the nets of the first of {folds} folds, on its validation images;")
+        line("", f"the value that a stage gives a trial is the mean over all {folds}")
     if result.is_greedy:
         others = "; --test has others" if result.test is None else ""
         line("note", f"the weights were chosen on these validation images, so this gain is too high{others}")
@@ -209,6 +216,8 @@ def _print_test(result: Ensemble, test: Measured) -> None:
                 "what anything was chosen by is too high",
                 "red",
             )
+    if result.num_image_uses > max(result.num_uses.values(), default=0):
+        line("note", f"this is use {result.num_image_uses} of these test images by any search here", "red")
 
 
 def next_words(result: Ensemble, run: RunConfig) -> tuple[str, list[str]]:

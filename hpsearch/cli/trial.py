@@ -57,11 +57,13 @@ def trial(
 
     from hpsearch.analysis.diagnosis import diagnose_study
     from hpsearch.analysis.inside import dead_note
+    from hpsearch.analysis.layer_updates import judge_updates, updates_line
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
+    from hpsearch.cli.output import line
     from hpsearch.results import plain
     from hpsearch.storage import read_epochs
-    from hpsearch.worker.best_weights import read_silent_units
+    from hpsearch.worker.best_weights import read_silent_units, read_update_ratios
 
     db = open_storage(storage.storage)
     evidence = read_study(db, study)
@@ -80,6 +82,7 @@ def trial(
     if diagnosis is not None and (dead := dead_note(read_silent_units(evidence.study, row))) is not None:
         diagnosis = replace(diagnosis, notes=(*diagnosis.notes, dead))
     own = epochs.get(number, [])
+    layers = judge_updates(read_update_ratios(evidence.study, row), [epoch.lr for epoch in own])
     if output.as_json:
         document = {
             "study": study,
@@ -87,12 +90,15 @@ def trial(
             **trial_as_dict(row),
             "measures": evidence.measures_of(row),
             "epochs": [epoch.as_point() for epoch in own],
+            "layer_updates": [layer.as_dict() for layer in layers],
             "diagnosis": diagnosis.as_dict() if diagnosis else None,
         }
         typer.echo(json.dumps(plain(document)))
         return
     _print_facts(evidence, row)
     print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
+    if layers:
+        line("updates", updates_line(layers))
     _print_curves(row, own, evidence.metric)
     if table or (table is None and len(own or row.intermediate) <= SHORT):
         _print_table(row, own, evidence.metric)

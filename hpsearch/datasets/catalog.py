@@ -15,9 +15,9 @@ from hpsearch.datasets.image_file import Rows
 from hpsearch.datasets.images import Progress
 from hpsearch.datasets.normalization import Normalization, Part, fit, parts
 from hpsearch.datasets.notes import folds_note
-from hpsearch.datasets.sources import DATA_DIR, DOWNLOADABLE, load_train
+from hpsearch.datasets.sources import DATA_DIR, DOWNLOADABLE, has_test_split, load_test, load_train
 from hpsearch.datasets.splits import divide
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,11 @@ def list_sources(data_dir: Path = DATA_DIR) -> list[SourceInfo]:
 
 
 def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress | None = None) -> dict[str, Any]:
-    """Shape, counts and statistics of the training split, as plain data; nothing of the test split is in it.
+    """Shape, counts and statistics of the training split, as plain data; of the test split, labels are counted.
 
-    `per_class` counts the whole split. `before` and `after` are mean and std over all pixels of the training part,
-    before and after normalization; the first with data.scale applied.
+    `per_class` counts the whole split, `per_class_test` the test split, None where there is none. `before` and `after`
+    are mean and std over all pixels of the training part, before and after normalization; the first with data.scale
+    applied.
 
     Raises:
         ConfigError, DataError: as `device.prepare`.
@@ -97,6 +98,7 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         "dtype": str(images.x.dtype),
         "classes": images.num_classes,
         "per_class": dict(zip(images.class_names, counts.tolist(), strict=True)),
+        "per_class_test": _test_counts(config, data_dir, progress),
         "num_train": len(train),
         "num_val": len(val),
         "notes": [*images.notes, *folds_note(config.folds or 1, len(images))],
@@ -104,6 +106,21 @@ def describe(config: DataConfig, data_dir: Path = DATA_DIR, progress: Progress |
         "before": _mean_and_std(x_train, fit("none", x_train, config.scale)),
         "after": _mean_and_std(x_train, fit(config.normalize, x_train, config.scale)),
     }
+
+
+def _test_counts(config: DataConfig, data_dir: Path, progress: Progress | None) -> dict[str, int] | None:
+    """Test images of each class; None where there are none."""
+    has_test = has_test_split(config)
+    if has_test is False:
+        return None
+    try:
+        images = load_test(config, data_dir, progress)
+    except DataError:
+        if has_test:
+            raise
+        return None  # a function of the user's that gives none
+    counts = np.bincount(images.y, minlength=images.num_classes)
+    return dict(zip(images.class_names, counts.tolist(), strict=True))
 
 
 def _mean_and_std(x_NCHW: Part, normalization: Normalization) -> dict[str, float]:

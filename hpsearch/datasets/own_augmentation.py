@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from hpsearch.config.augmentations import MIXES, active, is_own
-from hpsearch.config.losses import CROSS_ENTROPY
 from hpsearch.config.usercode import UserCodeError, blame, load
 from hpsearch.datasets.draws import Draws
 from hpsearch.datasets.mixing import Labels, SoftLabels
@@ -115,7 +114,7 @@ def refuse_unfit(
     shape: tuple[int, int, int],
     num_classes: int,
     like: Like,
-    loss: str = CROSS_ENTROPY,
+    one_class: str | None = None,
 ) -> None:
     """Try the user's functions in a list of data.augment on a few images.
 
@@ -124,7 +123,7 @@ def refuse_unfit(
         shape: of an image.
         num_classes: of the labels.
         like: of their precision, on their device.
-        loss: train.loss.
+        one_class: the key that goes by one class for each image, with its value; None where none does.
 
     Raises:
         UserCodeError: one raises, gives something else, or would not be the same everywhere.
@@ -137,10 +136,10 @@ def refuse_unfit(
                 f"data.augment has {name}, which takes labels, and {mixing[0]}.\n"
                 "Allowed: one of them, since each mixes the labels of images."
             )
-        if own.takes_labels and loss != CROSS_ENTROPY:
+        if own.takes_labels and one_class is not None:
             raise UserCodeError(
-                f"data.augment has {name}, which gives shares of all classes, and train.loss is {loss!r}.\n"
-                f"Allowed: {CROSS_ENTROPY!r}, since the others go by one class for each image."
+                f"data.augment has {name}, which gives shares of all classes, beside {one_class}.\n"
+                "Allowed: one of them, since the latter goes by one class for each image."
             )
         for num in SIZES:
             _try(own, num, shape, num_classes, like)

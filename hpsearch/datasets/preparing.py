@@ -6,6 +6,7 @@ Shape suffixes: N = images, B = batch, C = channels, H = height, W = width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -185,15 +186,18 @@ def prepare_test(
     data_dir: Path = DATA_DIR,
     progress: Progress | None = None,
     room: int = 0,
+    hear: Callable[[str], None] = lambda _fingerprint: None,
 ) -> tuple[Tensor | StoredImages, Tensor]:
     """The test split as (x N,C,H,W, y N), normalized and placed like the training data. Nothing else gives it.
 
-    Images of more than `room` bytes stay on disk, as in `prepare`.
+    Images of more than `room` bytes stay on disk, as in `prepare`. `hear` is told which images they are, as they were
+    loaded: their fingerprint.
 
     Raises:
         DataError: there is none, it cannot be read, or it does not match the training split.
     """
     images = load_test(config, data_dir, progress)
+    hear(images.fingerprint())
     normalization = training_data.normalization
     trained_on = np.dtype(np.uint8 if normalization.from_bytes else np.float64)
     check_same_kind(images, training_data.shape, trained_on, config.source)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hpsearch.config import ModelConfig
 from hpsearch.config.library_recipes import recipe, torchvision_weights
 from hpsearch.errors import ConfigError
+from hpsearch.models.early_nets import EarlyNet
 from hpsearch.models.library_nets import first_filters, fitted_filters, timm_net
 from hpsearch.models.stages import head_names
 
@@ -34,6 +35,8 @@ def load_given(net: nn.Module, config: ModelConfig, shape: tuple[int, int, int])
     Raises:
         ConfigError: they cannot be had, or are not those of this net.
     """
+    if isinstance(net, EarlyNet):
+        net = net.body
     if config.pretrained:
         load_state(net, _fetched(config, shape), f"model.pretrained = true of {config.name}")
     elif config.weights is not None:
@@ -42,7 +45,7 @@ def load_given(net: nn.Module, config: ModelConfig, shape: tuple[int, int, int])
 
 
 def load_state(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Copy these tensors into the net, but for those of the head.
+    """Copy these tensors into the net, but for those of the head, and of what is left out of the net.
 
     Args:
         net: of any precision.
@@ -53,7 +56,8 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
         ConfigError: one is missing, has another shape, or belongs to another net.
     """
     heads = head_names(net)
-    below = tuple(f"{head}." for head in heads)
+    left_out: tuple[str, ...] = getattr(net, "left_out", ())
+    below = tuple(f"{name}." for name in (*heads, *left_out))
     own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(below)}
     given = {n: t for n, t in state.items() if not n.startswith(below) and (n in own or not _is_auxiliary(n))}
     if (first := first_filters(net)) is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hpsearch.config import ModelConfig
 from hpsearch.config.library_recipes import import_timm, timm_with, torchvision_builder
 from hpsearch.errors import ConfigError, HpsearchError
+from hpsearch.models.early_nets import end_early
 from hpsearch.models.layers import Dropout
 from hpsearch.models.stages import head_names, parts_of, set_head
 
@@ -44,7 +45,8 @@ def build_library_net(config: ModelConfig, shape: tuple[int, int, int], seed: in
     Its first filters are summed over their channels for grey images, which gives what three equal channels gave; for
     other numbers of channels they are repeated, and as much smaller. Nets that end in a convolution, as SqueezeNet,
     pool before it, and end in logits of both signs. Auxiliary heads are left out. With model.freeze, what stays needs
-    no gradient and is in evaluation mode always: batch normalization keeps its statistics, and nothing is dropped.
+    no gradient and is in evaluation mode always: batch normalization keeps its statistics, and nothing is dropped. With
+    model.features, it ends after its first stages.
 
     Raises:
         ConfigError: the library has no such net, or it takes no images of this size.
@@ -64,6 +66,8 @@ def build_library_net(config: ModelConfig, shape: tuple[int, int, int], seed: in
             ) from error
         _replace_heads(net, config.name, make_head)
         fit_first_filters(net, shape[0], config.name)
+        if config.features != "last":
+            net = end_early(net, int(config.features), shape, make_head, config.name)
     freeze(net, config.freeze)
     return net
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hpsearch.analysis.layer_updates import LayerUpdate, judge_updates, updates_finding
 from hpsearch.report.album import Album, Shown
 from hpsearch.report.best_net import BestNet, Missing, or_why
 from hpsearch.report.figures.inside import plot_picture
@@ -29,6 +30,9 @@ MOST_ROWS = 16  # layers in the table, evenly spaced
 MAPPED = 2  # convolutions whose feature maps are shown
 COLUMNS = ("layer", "units", "mean", "std", "at 0", "at the ends", "dead", "ignore the image", "pairs alike")
 
+DEAD_ON = " Dead are units that are 0 for each of the training images that the silent units above were counted on."
+UPDATE_COLUMNS = ("layer", "last step", "at the middle rate", "verdict")
+
 
 @dataclass(frozen=True)
 class InsideSection:
@@ -40,6 +44,9 @@ class InsideSection:
     columns: tuple[str, ...] = COLUMNS
     layers: tuple[tuple[str, ...], ...] = ()
     layers_note: str = ""
+    update_columns: tuple[str, ...] = UPDATE_COLUMNS
+    updates: tuple[tuple[str, ...], ...] = ()
+    updates_note: str = ""
     figures: tuple[Shown, ...] = ()
 
 
@@ -53,19 +60,25 @@ def _section(album: Album, stage: StageData, best: BestNet) -> InsideSection:
     from hpsearch.search.inside import look
 
     seen = look(best.net, best.data)
+    number = best.net.stored.trial.number
+    updates = judge_updates(best.net.updates, [epoch.lr for epoch in stage.epochs.get(number, ())])
+    findings = [*seen.findings, *([found] if (found := updates_finding(updates)) is not None else [])]
     rows = evenly(seen.layers, MOST_ROWS)
     few = f" {len(rows)} of {len(seen.layers)} layers." if len(rows) < len(seen.layers) else ""
     return InsideSection(
-        f"Trial {best.net.stored.trial.number} of {stage.name}, with the weights that are kept, on {seen.num_images} "
-        "validation images.",
+        f"Trial {number} of {stage.name}, with the weights that are kept, on {seen.num_images} validation images.",
         tuple(
             (each.what, "ok" if each.ok else "look", each.text, each.advice)
-            for each in sorted(seen.findings, key=lambda each: each.ok)
+            for each in sorted(findings, key=lambda each: each.ok)
         ),
         COLUMNS,
         tuple(map(_row, rows)),
         "What follows each activation function (each layer, in a net whose activations are no modules), over images, "
-        f"units and places.{few}",
+        f"units and places.{few}{DEAD_ON if best.net.silent else ''}",
+        UPDATE_COLUMNS,
+        tuple(map(_update_row, evenly(updates, MOST_ROWS))),
+        "Length of a step over that of the weights that it changed: in the last step of the training, and what that "
+        "makes at the middle one of the epochs' rates. Usual is about 1e-3, a tenth to ten times of it is ok.",
         tuple(_figures(album, stage.name, seen)),
     )
 
@@ -82,6 +95,10 @@ def _row(layer: LayerStatistics) -> tuple[str, ...]:
         f"{layer.num_ignoring}",
         f"{layer.share_alike:.1%}",
     )
+
+
+def _update_row(layer: LayerUpdate) -> tuple[str, ...]:
+    return layer.name, f"{layer.last:.1e}", f"{layer.usual:.1e}", layer.verdict
 
 
 def _figures(album: Album, study: str, seen: Inside) -> list[Shown]:

@@ -19,7 +19,7 @@ import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.kept_ensembles import KeptMember
-from hpsearch.analysis.lineage import family_of, num_tests
+from hpsearch.analysis.lineage import TEST_IMAGES, family_of, num_tests, num_uses_of_images
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.config import RunConfig
@@ -98,6 +98,8 @@ class Ensemble:
     test: Measured | None = None
     num_uses: Mapping[str, int] = field(default_factory=dict)
     """Of the test set, this one included, by what all descends from: the name of a first stage."""
+    num_image_uses: int = 0
+    """The same by any search that looks at these test images."""
     exploded: tuple[Wanted, ...] = ()
     """Trainings that gave no net."""
 
@@ -122,6 +124,7 @@ class Ensemble:
             "validation": self.val.as_dict(),
             "test": self.test.as_dict() if self.test is not None else None,
             "uses": dict(self.num_uses),
+            "images_use": self.num_image_uses,
             "exploded": [wanted.text for wanted in self.exploded],
         }
 
@@ -194,7 +197,7 @@ def make_ensemble(
     answers = all_answers(db, run, wanted, test=test, hears=hears)
     result = _judged(names, evidences[0].metric, answers, greedy=greedy, snapshots=snapshots)
     if result.test is not None:
-        result = _with_use(db, result)
+        result = _with_use(db, result, answers.test_images[0])
     kept = {**result.as_dict(), "time": _now()}
     write_attrs(db, find_study(db, names[0]), {attributes.ENSEMBLE: plain(kept)})
     return result
@@ -244,7 +247,7 @@ def _measured(metric: Metric, p_TNC: Array, counts_T: Array, y_N: Array) -> Meas
     )
 
 
-def _with_use(db: Database, result: Ensemble) -> Ensemble:
+def _with_use(db: Database, result: Ensemble, test_images: str) -> Ensemble:
     """Keep the use of the test set, as `final_test` does, once for all studies of a family; it says which use it is."""
     assert result.test is not None
     num_images = result.test.difference.num_images
@@ -261,15 +264,18 @@ def _with_use(db: Database, result: Ensemble) -> Ensemble:
         "interval": list(wilson_interval(accuracy, num_images)) if accuracy is not None else None,
         "num_test": num_images,
         "time": _now(),
+        TEST_IMAGES: test_images,
     }
     uses: dict[str, int] = {}
+    studies = list_studies(db)
+    of_images = num_uses_of_images(find_study(db, result.studies[0]), studies, test_images) + 1
     for name in result.studies:
         study = find_study(db, name)
-        family = family_of(study, list_studies(db))
+        family = family_of(study, studies)
         if family[0].name not in uses:
             uses[family[0].name] = num_tests(family) + 1
             write_attrs(db, study, {attributes.TESTS: [*stage_record(study).tests, plain(use)]})
-    return replace(result, num_uses=uses)
+    return replace(result, num_uses=uses, num_image_uses=of_images)
 
 
 def _now() -> str:

@@ -47,6 +47,8 @@ class Answers:
     p_test: list[Array] = field(default_factory=list)
     y_val: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     y_test: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    test_images: list[str] = field(default_factory=list)
+    """Fingerprints of the test images, one for each way in which they are prepared."""
     exploded: list[Wanted] = field(default_factory=list)
     """Trainings that gave no net."""
 
@@ -70,7 +72,9 @@ def all_answers(
         answers.y_val = data.y_val_N.cpu().numpy()
         x_test: Tensor | StoredImages | None = None
         if test:
-            x_test, y_test_N = prepare_test(first.config.data, data, Path(run.data_dir), hears.progress, run.memory)
+            which = answers.test_images.append
+            place = Path(run.data_dir)
+            x_test, y_test_N = prepare_test(first.config.data, data, place, hears.progress, run.memory, which)
             answers.y_test = y_test_N.cpu().numpy()
         for each in alike:
             if is_kept(each, run):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.lineage import family_of, num_tests
+from hpsearch.analysis.lineage import TEST_IMAGES, family_of, num_tests, num_uses_of_images
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
@@ -90,7 +90,10 @@ def final_test(
             f"Allowed: a metric other than loss, or train.loss = {CROSS_ENTROPY!r}."
         )
     images = images_of(stored, run, progress)
-    x_test_NCHW, y_test_N = prepare_test(stored.config.data, images, Path(run.data_dir), progress, run.memory)
+    which = list[str]()
+    x_test_NCHW, y_test_N = prepare_test(
+        stored.config.data, images, Path(run.data_dir), progress, run.memory, which.append
+    )
     train_on_val = train_on_val or bool(images.other_folds)
     data = as_trained(stored.config, joined(images) if train_on_val else images, run)
     epochs = stored.best_epoch if train_on_val else stored.epochs
@@ -140,7 +143,8 @@ def final_test(
         raise RefusedError(
             f"trial {stored.trial.number} of {study!r} exploded with every seed: {', '.join(map(str, seeds))}."
         )
-    family = family_of(stored.study, list_studies(db))
+    studies = list_studies(db)
+    family = family_of(stored.study, studies)
     result = FinalTest(
         study=study,
         number=stored.trial.number,
@@ -159,6 +163,8 @@ def final_test(
         num_uses=num_tests([find_study(db, study)]) + 1,
         num_family_uses=num_tests(family) + 1,
         family=family[0].name,
+        num_image_uses=num_uses_of_images(stored.study, studies, which[0]) + 1,
+        test_images=which[0],
         metric=metric,
         value=stored.trial.value,
         scores=tuple(scores),
@@ -210,8 +216,9 @@ def _keep(db: Database, stored: StoredTrial, result: FinalTest) -> None:
     """Add the use to the study; of the uses before, the large parts go, so that the attribute stays small."""
     small = [{k: v for k, v in use.items() if k != "confusion"} for use in stage_record(stored.study).tests]
     use = result.as_dict()
-    for name in ("study", "params", "interval_kind", "family", "family_use"):
+    for name in ("study", "params", "interval_kind", "family", "family_use", "images_use"):
         del use[name]
+    use[TEST_IMAGES] = result.test_images
     if len(result.class_names) > MAX_CLASSES_STORED:
         for name in ("confusion", "per_class", "classes"):
             del use[name]

@@ -43,6 +43,10 @@ class FinalTest:
     """The same for all stages that descend from the same first one."""
     family: str
     """That first stage."""
+    num_image_uses: int = 1
+    """The same for all searches that look at these test images, whatever they are called."""
+    test_images: str = ""
+    """Fingerprint of the test images as they were loaded."""
     metric: Metric = ACCURACY
     """By which the trial was chosen."""
     value: float | None = None
@@ -165,6 +169,7 @@ class FinalTest:
             "use": self.num_uses,
             "family": self.family,
             "family_use": self.num_family_uses,
+            "images_use": self.num_image_uses,
         }
 
     def _of_thresholds(self) -> dict[str, Any]:

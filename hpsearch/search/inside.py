@@ -65,6 +65,9 @@ class Inside:
 def look(net: TrainedNet, data: TrainingData) -> Inside:
     """Look into a net with validation images, the same each time.
 
+    Dead are the units that were 0 for all of the training images that were looked at when the weights were kept, as
+    all say who speak of dead units; validation images tell where that is not known.
+
     Args:
         net: of a trial.
         data: the images that it was trained on, on the device on which to look at them.
@@ -76,7 +79,7 @@ def look(net: TrainedNet, data: TrainingData) -> Inside:
     module = net.module(device)
     rows_B = _rows(data, num_multiplications(module, data.shape))
     x_BCHW, y_B = data.x_val_NCHW[rows_B], data.y_val_N[rows_B]
-    layers = look_at_layers(module, x_BCHW)
+    layers = look_at_layers(module, x_BCHW, net.silent)
     first = _first_filters(module)
     filters = None if first is None else filter_correlations(first).float().cpu().numpy()
     linear = next(((name, each) for name, each in module.named_modules() if isinstance(each, nn.Linear)), None)

@@ -19,6 +19,7 @@ from hpsearch.datasets.own_augmentation import refuse_unfit
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.api import python_settings
 from hpsearch.stages.proposals import suggest
+from hpsearch.stages.validation import one_class
 from hpsearch.training import group
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.folds import make_pack
@@ -56,8 +57,7 @@ class Objective:
         self._images = {images_key(self.config): load_images(self.config, self.run)}
         self._metric, data = metric_of(self.config.train.metric), self._images[images_key(self.config)]
         refuse_undefined(self.config, self._metric, data)
-        loss = self.config.train.loss
-        refuse_unfit(self.config.data.augment, data.shape, data.num_classes, data.x_val_NCHW, loss)
+        refuse_unfit(self.config.data.augment, data.shape, data.num_classes, data.x_val_NCHW, one_class(self.config))
         self._exploded_value = exploded_value(self.config, self._metric, data)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 
 from torch import nn
@@ -19,12 +20,14 @@ from hpsearch.config.schema.model import MODELS, SMALL_RESNET_DEPTHS
 from hpsearch.config.usercode import is_user_code
 from hpsearch.errors import ConfigError
 from hpsearch.models import Dropout, build
+from hpsearch.models.early_nets import EarlyNet, End
 from hpsearch.models.fixup import FixupBlock, Shift, with_scalars
 from hpsearch.models.layers import DropConnect
 from hpsearch.models.library_nets import NUM_COLORS, Head, first_filters, library_options
 from hpsearch.models.resnet import SMALL_WIDTH
 from hpsearch.models.stages import head_names
 
+INDENT = "    "
 OF_GROUPS = ("layer", "group")  # normalizations of which nn.GroupNorm is told the number of groups
 
 FILES = '''\
@@ -248,10 +251,20 @@ def _library_net(net: nn.Module, name: str, shape: tuple[int, int, int]) -> Iter
     places = [_changed(net, place) for place in head_names(net)]
     if any(isinstance(module, Head) for module in net.modules()):
         yield from HEAD
+    if isinstance(net, EarlyNet):
+        for each in (End, EarlyNet):
+            yield from [*inspect.getsource(each).splitlines(), "", ""]
     yield f'net = {"timm.create_model" if library == "timm" else "models.get_model"}("{own_name}"{said})'
-    first = first_filters(net)
+    first = first_filters(net.body if isinstance(net, EarlyNet) else net)
     if first is not None and first[1].in_channels != NUM_COLORS:
         yield f'net.set_submodule("{first[0]}", {_layer(first[1])})'
+    if isinstance(net, EarlyNet):
+        yield "left_out = ("
+        yield from textwrap.wrap(
+            " ".join(f'"{name}",' for name in net.left_out), 110, initial_indent=INDENT, subsequent_indent=INDENT
+        )
+        yield ")"
+        yield f'net = EarlyNet(net, nn.Identity(), "{net.end}", left_out, channels_last={net.channels_last})'
     for place in places:
         yield f'net.set_submodule("{place}", {_part(net.get_submodule(place))})'
 

@@ -167,7 +167,7 @@ def _keep_weights(
         if training.state is None or training.best is None:
             return
         best = EpochResult.of_plain({**training.best.as_plain(), "number": winner.number})
-        written = write_kept(Path(run.artifact_dir), training.state, own, data, best)
+        written = write_kept(Path(run.artifact_dir), training.state, own, data, best, training.updates)
         if written is None:
             return
         new = KeptWeights(written.path, winner.number, best.val_score, best.epoch, written.measures)

@@ -77,6 +77,8 @@ class Training:
     """By an objective of the user's: its value, whatever it reported on the way."""
     states: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     """Weights after the epochs that were asked for, on the CPU; none if it exploded."""
+    updates: Mapping[str, float] = field(default_factory=dict)
+    """Update ratios of the layers, as `Pack.update_ratios` gives them."""
 
     @property
     def best(self) -> EpochResult | None:
@@ -210,4 +212,5 @@ def retrain(
             break
     if explosion is not None:
         return Training(seed, results, explosion, None, pack.metric)
-    return Training(seed, results, None, pack.state(0, which), pack.metric, states=states)
+    updates = pack.update_ratios(0)
+    return Training(seed, results, None, pack.state(0, which), pack.metric, states=states, updates=updates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.threshold import HALF, Threshold
 from hpsearch.training.views import log_probabilities
-from hpsearch.worker.best_weights import read_threshold, read_weights
+from hpsearch.worker.best_weights import layer_update_ratios, read_threshold, read_weights, silent_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,10 @@ class TrainedNet:
     preprocessing: Preprocessing
     threshold: Threshold | None = None
     """From which probability on an image counts as the second of two classes; None: the likeliest class counts."""
+    silent: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By activation layer, the share of a sample of the training images for which each unit is 0; may be empty."""
+    updates: Mapping[str, float] = field(default_factory=dict)
+    """Of each layer, |update| / |weights| in the last step of the training; may be empty."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +145,8 @@ def read_net(stored: StoredTrial, path: Path, run: RunConfig, progress: Progress
     state, preprocessing = read_weights(path)
     if preprocessing is None:
         preprocessing = _from_the_images(stored, run, progress)
-    return TrainedNet(stored, state, preprocessing, read_threshold(path))
+    silent, updates = silent_units(path), layer_update_ratios(path)
+    return TrainedNet(stored, state, preprocessing, read_threshold(path), silent, updates)
 
 
 def weights_of(stored: StoredTrial, run: RunConfig) -> Path | None:

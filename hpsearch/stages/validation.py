@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpsearch.config import Choice, is_vector
+from hpsearch.config import Choice, StudyConfig, is_vector
+from hpsearch.config.losses import CROSS_ENTROPY
 from hpsearch.config.metric import metric_of
 from hpsearch.config.net_names import has_given_weights
 from hpsearch.config.usercode import names_in, refuse_untrusted
@@ -42,7 +43,14 @@ def validate_plan(plan: StagePlan, data: TrainingData) -> None:
         varied = config.with_params(params)
         make = build_initialized if has_given_weights(dict(varied.model)) else build
         make(varied.model, data.shape, data.num_classes, varied.train.seed)
-        refuse_unfit(varied.data.augment, data.shape, data.num_classes, data.x_val_NCHW, varied.train.loss)
+        refuse_unfit(varied.data.augment, data.shape, data.num_classes, data.x_val_NCHW, one_class(varied))
+
+
+def one_class(config: StudyConfig) -> str | None:
+    """The key that goes by one class for each image, as `train.loss = 'hinge'`; None where none does."""
+    if config.train.loss != CROSS_ENTROPY:
+        return f"train.loss = {config.train.loss!r}"
+    return "train.teacher" if config.train.teacher is not None else None
 
 
 def _largest_share(plan: StagePlan) -> float:

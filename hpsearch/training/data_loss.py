@@ -102,14 +102,15 @@ class DataLoss:
             both = (self.with_derivative(logits_KCB, each_B) for each_B in (y_B.first_B, y_B.second_B))
             (loss_K, delta), (other_K, other) = both
             return share * loss_K + (1 - share) * other_K, delta.mul_(share).add_(other.mul_(1 - share))
+        if isinstance(y_B, SoftLabels):
+            logp_KCB = log_softmax(logits_KCB, dim=1)
+            return self._weighed(logp_KCB, y_B, self._smoothed(y_B.rows_BC.to(logp_KCB.dtype).t()))
         if self.loss != CROSS_ENTROPY:
             loss_KB, delta_KCB = score_losses.with_derivative(self.loss, logits_KCB, y_B, self.smoothing)
             _, weights_B, total = self._weights(loss_KB, y_B)
             return (loss_KB * weights_B).sum(1) / total, delta_KCB.mul_(weights_B / total)
         num_trials, num_classes, num_images = logits_KCB.shape
         logp_KCB = log_softmax(logits_KCB, dim=1)
-        if isinstance(y_B, SoftLabels):
-            return self._weighed(logp_KCB, y_B, self._smoothed(y_B.rows_BC.to(logp_KCB.dtype).t()))
         is_own_CB = torch.arange(num_classes, device=y_B.device).unsqueeze(1) == y_B
         target = is_own_CB.to(logp_KCB.dtype)
         target = self._smoothed(target)

@@ -40,7 +40,7 @@ class Taught:
         """Of these images."""
         if isinstance(rows_B, MixedLabels):
             return MixedLabels(self.y_N[rows_B.first_B], self.y_N[rows_B.second_B], rows_B.share)
-        return self.y_N[rows_B]
+        return self.y_N[rows(rows_B)]
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,18 @@ class DistilledLoss:
         assert self.temperature is not None
         temperature_K11 = self.temperature.view(-1, 1, 1)
         logp_KCB = log_softmax(logits_KCB / temperature_K11, dim=1)
-        logq_KCB = log_softmax(self.taught.logq_NC[rows_B].T / temperature_K11, dim=1)
+        images_B = rows(rows_B)
+        logq_KCB = log_softmax(self.taught.logq_NC[images_B].T / temperature_K11, dim=1)
         q_KCB = logq_KCB.exp()
         classes = self.by_labels.class_weights
-        weights_B = logits_KCB.new_ones(logits_KCB.shape[2]) if classes is None else classes[self.taught.y_N[rows_B]]
+        weights_B = logits_KCB.new_ones(logits_KCB.shape[2]) if classes is None else classes[self.taught.y_N[images_B]]
         share_B = weights_B / weights_B.sum()
         divergence_KB = (q_KCB * (logq_KCB - logp_KCB)).sum(1)
         loss_K = self.temperature.square() * (divergence_KB * share_B).sum(1)
         return loss_K, temperature_K11 * (logp_KCB.detach().exp() - q_KCB) * share_B
+
+
+def rows(labels_B: Labels) -> Tensor:
+    """Of the training images; who changes labels has none, and is refused beside a teacher."""
+    assert isinstance(labels_B, Tensor)
+    return labels_B

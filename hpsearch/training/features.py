@@ -168,6 +168,7 @@ def _key(config: StudyConfig, data: TrainingData, num_views: int) -> str:
     """Of the images as they go into the body, of the body, and of the library that runs it."""
     model = identified(config.plain())["model"]
     body = {key: model.get(key) for key in ("name", "pretrained", "weights")}
+    body |= {"features": config.model.features} if config.model.features != "last" else {}  # older caches stay
     versions = torch.__version__, version("torchvision")
     said = f"{sorted(body.items(), key=str)} {versions} {num_views} {data.x_val_NCHW.dtype}"
     digest = hashlib.blake2b(said.encode(), digest_size=DIGEST_BYTES)

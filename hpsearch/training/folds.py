@@ -130,6 +130,10 @@ class FoldedPack:
         """A copy of a trial's weights on the first fold."""
         return self.packs[0].state(number, which)
 
+    def update_ratios(self, number: int) -> dict[str, float]:
+        """Of the first fold."""
+        return self.packs[0].update_ratios(number)
+
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, on every fold."""
         parts = [pack.snapshot(number) for pack in self.packs]

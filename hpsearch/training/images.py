@@ -85,7 +85,7 @@ def images_key(config: StudyConfig) -> tuple[DataConfig, str, str]:
     Those of pretrained nets are normalized by the net, and their features are of images as they are, or flipped, too.
     """
     model = config.model
-    features = f"{model.name} {model.pretrained} {model.weights}" if may_have_features(config) else ""
+    features = f"{model.name} {model.pretrained} {model.weights} {model.features}" if may_have_features(config) else ""
     data = config.data if features else config.data.model_copy(update={"augment": ()})
     return data, model.name if config.data.normalize == "pretrained" else "", features
 

@@ -33,7 +33,7 @@ from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore, stacked_of
 from hpsearch.training.state import BEST, PackState
 from hpsearch.training.teacher import refuse_missing, taught
-from hpsearch.training.update_ratio import UpdateRatio
+from hpsearch.training.update_ratio import UpdateRatio, layer_ratios
 from hpsearch.training.vectors import Vectors
 
 LIKELY_RATE = 0.5  # any rate of a noise above 0 puts the layers there that trials to come may need
@@ -113,6 +113,7 @@ class Pack:
         self._num_steps = data.num_batches(config.train.batch_size)
         self._train_sample = data.train_sample()
         self._update_ratio = UpdateRatio()
+        self._stepped: dict[int, int] = {}  # slots in the last step that was measured, by number
         x_sample, y_sample = self._train_sample
         with preserved_rng(like.device):
             self._engine = make_engine(
@@ -215,6 +216,7 @@ class Pack:
         self._engine.weights_changed()
         for slot, spec in zip(free, specs, strict=True):
             self._slots.put(slot, spec.number)
+            self._stepped.pop(spec.number, None)
             if (snapshot := (snapshots or {}).get(spec.number)) is not None:
                 self._take_over(slot, spec.number, snapshot)
 
@@ -254,6 +256,22 @@ class Pack:
         shared = self._module.state_dict()  # what no trial changes
         own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
         return own if self._data.body is None else whole_state(self.config, self._data, own)
+
+    def update_ratios(self, number: int) -> dict[str, float]:
+        """|update| / |weights before it| of each layer of a trial in the last step of its last epoch.
+
+        By the layers' names in the net, behind a frozen body those of the head alone. Empty where it has trained no
+        epoch here. Costs nothing until somebody asks.
+
+        Raises:
+            EngineError: the trial is not in the pack.
+        """
+        slot, state = self._slots.slot(number), self._state
+        if (before := self._stepped.get(number)) is None:
+            return {}
+        updates = state.parameters_in(dict(zip(state.weights, self._update_ratio.updates, strict=True)))
+        own = {name: update[before] for name, update in updates.items()}
+        return layer_ratios(own, {name: state.parameters[name][slot] for name in own})
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -323,6 +341,7 @@ class Pack:
             self._engine.run([images[epoch] for epoch in self._slots.next_epochs], steps)
             if last:
                 state.update_ratio_K.copy_(self._update_ratio.end(list(state.weights.values())))
+                self._stepped = {number: slot for slot, number in self._slots.taken}
             if last or steps.stop % CHECK_STEPS == 0:
                 explosions += self._remove_exploded()
                 if not self.numbers:

@@ -5,7 +5,7 @@ Shapes: B = batch, C = channels or units, H, W = height and width.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hpsearch.config import ModelConfig
 from hpsearch.models import build
 from hpsearch.models.nets import ACTIVATIONS
+from hpsearch.training.unit_statistics import DYING
 
 CHUNK = 250  # images at a time
 
@@ -23,6 +24,8 @@ def unit_sparsity(
     config: ModelConfig, state: Mapping[str, Tensor], x_BCHW: Tensor, num_classes: int
 ) -> dict[str, Tensor]:
     """By activation layer: the share of images (and places, in a convolution) at which each unit gives exactly 0.
+
+    A layer that is called again in a pass is another one then, as `look_at_layers` names it: act, act#2.
 
     Args:
         config: of the net.
@@ -34,28 +37,32 @@ def unit_sparsity(
     net.load_state_dict(dict(state))
     net.eval()
     zeros: defaultdict[str, list[Tensor]] = defaultdict(list)
+    calls: Counter[str] = Counter()
+
+    def observe(name: str, output: Tensor) -> None:
+        calls[name] += 1  # a ResNet calls one module twice in a block
+        zeros[name if calls[name] == 1 else f"{name}#{calls[name]}"].append(_share(output) * len(output))
+
+    kinds: tuple[type[nn.Module], ...] = (*ACTIVATIONS.values(), *DYING)
     hooks = [
-        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: zeros[name].append(_share(output)))
+        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: observe(name, output))
         for name, layer in net.named_modules()
-        if type(layer) in ACTIVATIONS.values() and type(layer) is not nn.Identity
+        if type(layer) is not nn.Identity and isinstance(layer, kinds)
     ]
     try:
         for chunk in torch.split(x_BCHW, CHUNK):
+            calls.clear()
             net(chunk)
     finally:
         for hook in hooks:
             hook.remove()
-    # A layer used at places of several widths (ResNet's ReLUs) is looked at where it was used last.
-    return {
-        name: torch.stack([share for share in shares if len(share) == len(shares[-1])]).mean(0)
-        for name, shares in zeros.items()
-    }
+    return {name: (torch.stack(counts).sum(0) / len(x_BCHW)).float() for name, counts in zeros.items()}
 
 
 def _share(output: Tensor) -> Tensor:
     """Share of zeros of each unit, of shape [C]."""
     units = output.transpose(0, 1).flatten(1)
-    return (units == 0).float().mean(1)
+    return (units == 0).double().mean(1)
 
 
 def first_layer(state: Mapping[str, Tensor], shape: tuple[int, int, int]) -> Tensor | None:

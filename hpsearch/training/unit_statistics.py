@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class LayerStatistics:
     at_ends: float | None
     """Share of them at the ends of a tanh or sigmoid; None where there are no ends."""
     num_dead: int | None
-    """Units that are 0 for every image and at every place; None where units cannot die."""
+    """Units that are 0 for every image and at every place, perhaps of other images; None where units cannot die."""
     num_ignoring: int
     """Others that are the same for every image."""
     correlations: npt.NDArray[np.float32]
@@ -71,13 +72,16 @@ class LayerStatistics:
 
 
 @torch.no_grad()
-def look_at_layers(net: nn.Module, x_BCHW: Tensor) -> list[LayerStatistics]:
+def look_at_layers(
+    net: nn.Module, x_BCHW: Tensor, silent: Mapping[str, Sequence[float]] | None = None
+) -> list[LayerStatistics]:
     """Each call of an activation function in a net, in order; or of a layer with weights but the last, where a net has
     no activation functions that are modules.
 
     Args:
         net: in the mode in which it is to be looked at.
         x_BCHW: images; the first of them is the one whose feature maps are kept.
+        silent: by layer, the share of other images for which each unit is 0, where it is known; it says who is dead.
     """
     modules = list(net.named_modules())
     watched = [named for named in modules if isinstance(named[1], POINTWISE)]
@@ -89,7 +93,8 @@ def look_at_layers(net: nn.Module, x_BCHW: Tensor) -> list[LayerStatistics]:
         if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(x_BCHW):
             return
         calls[name] += 1  # a ResNet calls one module twice in a block
-        found.append(layer_statistics(name if calls[name] == 1 else f"{name}#{calls[name]}", module, output))
+        called = name if calls[name] == 1 else f"{name}#{calls[name]}"
+        found.append(layer_statistics(called, module, output, (silent or {}).get(called)))
 
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: observe(name, module, output))
@@ -103,14 +108,21 @@ def look_at_layers(net: nn.Module, x_BCHW: Tensor) -> list[LayerStatistics]:
     return found
 
 
-def layer_statistics(name: str, module: nn.Module, output: Tensor) -> LayerStatistics:
-    """Of what a module put out: [B, C, places], or [B, tokens, C] behind a layer for vectors that come in rows."""
+def layer_statistics(
+    name: str, module: nn.Module, output: Tensor, silent: Sequence[float] | None = None
+) -> LayerStatistics:
+    """Of what a module put out: [B, C, places], or [B, tokens, C] behind a layer for vectors that come in rows.
+
+    Who is dead is said by `silent`, the share of other images for which each unit is 0; else by these images.
+    """
     x_BCP = _units(output.detach())
     rms_C = x_BCP.double().square().mean((0, 2)).sqrt()
     std_C = x_BCP.double().std(0, correction=0).square().mean(1).sqrt()
     typical = float(std_C.square().mean().sqrt())
     same_C = (std_C <= IGNORES * typical) | (std_C <= ROUNDING * rms_C)
     dead_C = (x_BCP == 0).all(0).all(1) if isinstance(module, DYING) else None
+    if dead_C is not None and silent is not None and len(silent) == len(dead_C):
+        dead_C = torch.tensor(silent, device=dead_C.device) >= 1
     finite = x_BCP[x_BCP.isfinite()]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     images, shown = (slice(None, None, max(1, math.ceil(num / MOST_UNITS))) for num in x_BCP.shape[:2])

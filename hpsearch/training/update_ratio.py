@@ -5,7 +5,7 @@ Shapes: K = trials in the pack.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,11 +14,17 @@ from torch import Tensor
 class UpdateRatio:
     """|update| / |weights before it| of each trial, over all its weights.
 
-    Keeps the memory of its copies: fresh pages for twice the weights took longer than the step that they measure.
+    Keeps the memory of its copies: fresh pages for twice the weights took longer than the step that they measure. What
+    is left in them is the update itself, so that anybody may look at it layer by layer afterwards, at no cost before.
     """
 
     def __init__(self) -> None:
         self._copies: list[Tensor] = []
+
+    @property
+    def updates(self) -> Sequence[Tensor]:
+        """What `end` has found last, like the weights; empty before."""
+        return self._copies
 
     def begin(self, weights: Sequence[Tensor]) -> None:
         """Note the weights before an update, of shape [K, ...] each."""
@@ -39,3 +45,18 @@ def _norm(tensors: Iterable[Tensor]) -> Tensor:
     """Of all tensors of a trial together."""
     squares = [torch.linalg.vector_norm(tensor.flatten(1), dim=1).square() for tensor in tensors]
     return torch.stack(squares).sum(0).sqrt()
+
+
+def layer_ratios(updates: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """|update| / |weights before it| of each weight of one trial, by its name without `.weight`.
+
+    Args:
+        updates: that were added, by name.
+        weights: as they are after it, by name.
+    """
+    found = {}
+    for name, update in updates.items():
+        update = update.double()
+        before = weights[name].double() - update
+        found[name.removesuffix(".weight")] = float(torch.linalg.vector_norm(update) / torch.linalg.vector_norm(before))
+    return found

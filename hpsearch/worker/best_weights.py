@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record, trial_record
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from hpsearch.training.threshold import Threshold
 
 WEIGHTS, FILTERS, SPARSITY = "weights/", "portrait/filters", "portrait/sparsity/"  # names in the file
+UPDATES = "update_ratios"  # in the file's metadata
 ARTIFACT = "artifacts:"  # Optuna's prefix of what it keeps of an artifact
+
+Seen = TypeVar("Seen")
 
 log = get_logger(__name__)
 
@@ -65,8 +68,11 @@ def write_portrait(
     data: TrainingData,
     best: EpochResult,
     threshold: Threshold | None = None,
+    updates: Mapping[str, float] | None = None,
 ) -> Path | None:
     """Write a trial, whose `state` is that after its `best` epoch, to a file under a new name, which is returned.
+
+    `updates` are the update ratios of its layers, as `Pack.update_ratios` gives them.
 
     A full disk or an unwritable folder costs the portrait, not the search: it is logged, and None comes back.
     """
@@ -91,6 +97,7 @@ def write_portrait(
         metadata = {"trial": str(best.number), "epoch": str(best.epoch), "val_acc": repr(best.val_acc)}
         if config.train.metric != ACCURACY.name:
             metadata |= {"metric": config.train.metric, "value": repr(best.val_score)}
+        metadata |= {UPDATES: json.dumps(dict(updates))} if updates else {}
         metadata |= preprocessing.metadata() | (threshold.metadata() if threshold is not None else {})
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
     except OSError as error:
@@ -165,10 +172,23 @@ def read_silent_units(study: StudyRow, trial: TrialRow) -> dict[str, list[float]
 
     Empty where they are not kept, or not on this machine, or not to be read; nothing else of the file is.
     """
-    best = stage_record(study).weights
-    path = best.path if best is not None and best.number == trial.number else trial_record(trial).weights
-    if path is None or not path.is_file():
-        return {}
+    return _or_nothing(silent_units, study, trial)
+
+
+def read_update_ratios(study: StudyRow, trial: TrialRow) -> dict[str, float]:
+    """Of a trial whose weights are kept: |update| / |weights| of each layer, in the last step that it made.
+
+    Empty as in `read_silent_units`, and where an older version kept the weights.
+    """
+    return _or_nothing(layer_update_ratios, study, trial)
+
+
+def silent_units(path: Path) -> dict[str, list[float]]:
+    """As `read_silent_units`, of a file of weights.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -176,7 +196,35 @@ def read_silent_units(study: StudyRow, trial: TrialRow) -> dict[str, list[float]
             names = [name for name in file.keys() if name.startswith(SPARSITY)]  # noqa: SIM118 - it is no dict
             return {name.removeprefix(SPARSITY): file.get_tensor(name).ravel().tolist() for name in names}
     except (OSError, SafetensorError) as error:
-        log.warning("the weights of trial %d cannot be read: %s: %s", trial.number, path, error)
+        raise StorageError(f"the weights in {path} cannot be read: {error}") from None
+
+
+def layer_update_ratios(path: Path) -> dict[str, float]:
+    """As `read_update_ratios`, of a file of weights.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            stored = json.loads((file.metadata() or {}).get(UPDATES, "{}"))
+        return {str(name): float(ratio) for name, ratio in stored.items()}
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise StorageError(f"the weights in {path} cannot be read: {error}") from None
+
+
+def _or_nothing(read: Callable[[Path], dict[str, Seen]], study: StudyRow, trial: TrialRow) -> dict[str, Seen]:
+    """What is read of the weights of a trial, where they were put."""
+    best = stage_record(study).weights
+    path = best.path if best is not None and best.number == trial.number else trial_record(trial).weights
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return read(path)
+    except StorageError as error:
+        log.warning("trial %d: %s", trial.number, error)
         return {}
 
 

@@ -60,7 +60,8 @@ class Keeper:
 
         def write(number: int) -> Kept | None:
             if number not in kept:
-                written = write_kept(folder, pack.state(number), config, data, completed[number].best)
+                state, updates = pack.state(number), pack.update_ratios(number)
+                written = write_kept(folder, state, config, data, completed[number].best, updates)
                 if written is not None:
                     kept[number] = written
             return kept.get(number)
@@ -82,12 +83,20 @@ class Keeper:
 
 
 def write_kept(
-    folder: Path, state: Mapping[str, Tensor], config: StudyConfig, data: TrainingData, best: EpochResult
+    folder: Path,
+    state: Mapping[str, Tensor],
+    config: StudyConfig,
+    data: TrainingData,
+    best: EpochResult,
+    updates: Mapping[str, float],
 ) -> Kept | None:
-    """Write the weights of a trial's best epoch, and measure them; None where they could not be written."""
+    """Write the weights of a trial's best epoch, and measure them; None where they could not be written.
+
+    `updates` are as `Pack.update_ratios` gives them.
+    """
     own = state if data.body is None else head_state(config, data, state)
     model, _ = data.trained_net(config.model)
     logits_NC = class_scores(model, own, data.x_val_NCHW, data.num_classes)
     threshold = find_threshold(config.train.metric, logits_NC, data.y_val_N)
-    path = write_portrait(folder, state, config, data, best, threshold)
+    path = write_portrait(folder, state, config, data, best, threshold, updates)
     return Kept(path, all_measures(logits_NC, data.y_val_N, config.train.loss)) if path is not None else None

@@ -43,6 +43,7 @@ def test_splits_in_capitals_go_from_the_search_to_the_test(hpsearch):
     assert shown["notes"] == notes
     assert (shown["num_train"], shown["num_val"], shown["shape"]) == (20, 6, [3, 30, 30])
     assert shown["per_class"] == {"day": 13, "night": 13}
+    assert shown["per_class_test"] == {"day": 4, "night": 4}
     tested = hpsearch.json("test", "coarse")
     assert (tested["num_train"], tested["num_test"]) == (20, 8)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors import safe_open
 
 NET = "torchvision:shufflenet_v2_x0_5"
 
@@ -54,6 +55,27 @@ def test_the_whole_net_is_kept_and_used(searched):
     assert "dark" in (searched.folder / "report.html").read_text()
     tested = searched.json("test", "fine")
     assert 0 <= tested["measures"]["auroc"] <= 1
+
+
+@pytest.mark.slow
+def test_which_stage_a_head_reads_is_searched(searched):
+    flags = ("--data", "folder:photos", "--model", NET, "--set", "model.weights=net.pt", "--set", "data.size=32")
+    space = ("--space", "features=choice(last,2,1)", "--space", "reg=none", "--space", "lr=choice(0.1)")
+    command = ("coarse", *flags, *space, "--set", "model.freeze=all", "--set", "coarse.sampler=grid", "--name", "early")
+    searched(*command, "--epochs", "2", "--trials", "3", "--set", "run.keep=all", "--skip-checks")
+    trials = searched.json("export", "early")["trials"]
+    assert {trial["params"]["model.features"] for trial in trials} == {"last", 1, 2}
+    assert len(list((searched.folder / "data" / "cache").glob("features-*.npy"))) >= 3
+    for trial in trials:
+        assert trial["state"] == "COMPLETE"
+        rows = searched("predict", "early", "photos/dark/1.png", "--trial", str(trial["number"])).stdout.splitlines()
+        assert len(rows) == 2
+    heads = set()
+    for path in (searched.folder / "studies" / "artifacts").iterdir():
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if name in ("weights/fc.weight", "weights/head.weight")]  # noqa: SIM118
+            heads.add((names[0], *file.get_slice(names[0]).get_shape()))
+    assert heads == {("weights/fc.weight", 2, 1024), ("weights/head.weight", 2, 48), ("weights/head.weight", 2, 24)}
 
 
 @pytest.mark.slow

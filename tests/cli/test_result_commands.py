@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 import tomllib
@@ -163,7 +164,9 @@ def test_data_list_and_show(hpsearch):
     assert {"digits", "cifar10", "folder:PATH"} <= {row["name"] for row in hpsearch.json("data", "list")}
     shown = hpsearch.json("data", "show", "digits")
     assert shown["num_train"] + shown["num_val"] == sum(shown["per_class"].values())
-    assert "held out" in hpsearch("data", "show", "-c", "tiny.toml").stdout
+    text = hpsearch("data", "show", "digits").stdout
+    assert f"held out for validation, {sum(shown['per_class_test'].values())} to test" in text
+    assert re.search(r"class +images +test", text)
     assert "needs no download" in hpsearch("data", "fetch", "digits").stdout
 
 

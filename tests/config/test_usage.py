@@ -45,7 +45,7 @@ STRUCTURE = {
     "stochastic_depth": 0.2,
 }
 NUMBERS = ("init", "init_bias")  # that leave the layers as they are
-OF_LIBRARIES = ("pretrained", "weights", "freeze")  # see tests/models
+OF_LIBRARIES = ("pretrained", "weights", "freeze", "features")  # see tests/models
 
 
 def test_every_mark_names_a_key_and_its_values():

@@ -54,6 +54,16 @@ def test_describe_counts_and_measures_the_training_split(tmp_path: Path) -> None
     assert described["before"]["mean"] == pytest.approx(x.mean() / 255, rel=0.1)
     assert described["after"] == {"mean": pytest.approx(0, abs=1e-9), "std": pytest.approx(1)}
     json.dumps(described)
+    assert described["per_class_test"] is None
+
+
+def test_describe_counts_the_test_split(tmp_path: Path) -> None:
+    x, y = np.zeros((40, 1, 4, 4), np.uint8), np.repeat([0, 1], [10, 30])
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:7], y_test=np.zeros(7, np.int64))
+    np.savez(tmp_path / "b.npz", x_train=x, y_train=y)
+    assert describe(DataConfig(source=f"npz:{tmp_path}/a.npz"), tmp_path)["per_class_test"] == {"0": 7, "1": 0}
+    without = describe(DataConfig(source=f"npz:{tmp_path}/b.npz"), tmp_path)
+    assert (without["per_class_test"], without["notes"]) == (None, [])
 
 
 def test_fetch_of_what_needs_none(tmp_path: Path) -> None:

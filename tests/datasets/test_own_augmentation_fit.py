@@ -75,9 +75,9 @@ def test_labels_are_mixed_by_one_of_both():
     refuse_unfit(("mixup:0", f"{OWN}:blend"), SHAPE, CLASSES, LIKE)
     with pytest.raises(HpsearchError, match=rf"data.augment has {OWN}:blend, which takes labels, and mixup:0.2\."):
         refuse_unfit((f"{OWN}:blend", "mixup:0.2"), SHAPE, CLASSES, LIKE)
-    with pytest.raises(ConfigError, match="train.loss is 'hinge'"):
-        refuse_unfit((f"{OWN}:blend",), SHAPE, CLASSES, LIKE, "hinge")
-    refuse_unfit((f"{OWN}:shift",), SHAPE, CLASSES, LIKE, "hinge")
+    with pytest.raises(UserCodeError, match=r"train\.loss = 'hinge'"):
+        refuse_unfit((f"{OWN}:blend",), SHAPE, CLASSES, LIKE, "train.loss = 'hinge'")
+    refuse_unfit((f"{OWN}:shift",), SHAPE, CLASSES, LIKE, "train.loss = 'hinge'")
 
 
 def test_features_of_a_frozen_body_are_not_kept_then():

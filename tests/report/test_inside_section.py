@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import json
 import re
 
 import numpy as np
@@ -73,6 +74,24 @@ def test_the_dead_are_found_and_come_first(report):
     assert int(layers[3][6]) >= 60
     assert by_name["first filters"][2] == "6.7% of the pairs with a correlation of 0.9 or more"  # one of 15
     assert by_name["gradients at the start"][1] == "ok"
+
+
+def test_each_layer_has_the_length_of_its_steps(searched, report):
+    _home, db, _ = searched
+    cards = section_of(report.html).partition("The steps of each layer")[2].partition("</table>")[0]
+    rows = {row[0]: row[1:] for row in rows_of(cards) if row}
+    assert list(rows) == ["conv1", "conv2", "fc1", "fc2", "fc3"]
+    flags = ["--storage", db.url, "--json"]
+    shown = json.loads(CliRunner().invoke(app, ["trial", "coarse", "0", *flags]).stdout)
+    assert [layer["layer"] for layer in shown["layer_updates"]] == list(rows)
+    ratios = [layer["last"] for layer in shown["layer_updates"]]
+    assert min(ratios) < shown["epochs"][-1]["update_ratio"] < max(ratios)
+    for layer in shown["layer_updates"]:
+        assert rows[layer["layer"]] == [f"{layer['last']:.1e}", f"{layer['at_middle_rate']:.1e}", layer["verdict"]]
+    found = next(row for row in rows_of(section_of(report.html)) if row and row[0] == "steps of each layer")
+    assert found[1] == ("ok" if {layer["verdict"] for layer in shown["layer_updates"]} == {"ok"} else "look")
+    plain = CliRunner().invoke(app, ["trial", "coarse", "0", *flags[:2]])
+    assert re.search(r"updates +conv1 \d\.\de-\d\d \w+.* · fc3 \d", plain.stdout)
 
 
 def test_each_look_has_its_figure(report):

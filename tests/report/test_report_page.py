@@ -214,6 +214,14 @@ class TestBrowser:
                 figure.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
                 figure.locator(".main-svg, img").first.wait_for()
 
+    def test_all_that_is_shown_is_drawn_though_nobody_scrolls(self, open_page):
+        page = open_page()
+        figures = page.locator("[data-figure]:visible").all()
+        for figure in figures:
+            figure.locator(".main-svg, img").first.wait_for()
+        assert page.evaluate("scrollY") == 0
+        assert max(figure.bounding_box()["y"] for figure in figures) > 3 * 900
+
     def test_each_figure_is_drawn(self, open_page, report):
         page = open_page()
         self.draw_all(page)

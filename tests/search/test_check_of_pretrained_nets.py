@@ -48,7 +48,7 @@ def here(tmp_path, monkeypatch):
 def test_a_search_takes_rates_of_head_and_body_from_a_check(here):
     found = document("check", *NET, "--steps", "12")
     findings = {each["name"]: each for each in found["findings"]}
-    assert findings["initial loss"]["text"].endswith("(ln 2 = 0.693: a fresh head)")
+    assert findings["initial loss"]["text"].endswith("(ln 2 = 0.693: a fresh head; allowed 0.35 to 3.5)")
     assert findings["overfit"]["text"].endswith(", training all of it")
     assert findings["learning rate"]["text"].startswith("lr of the head from ")
     lr, body = findings["learning rate"]["measured"], findings["body rate"]["measured"]
@@ -79,4 +79,13 @@ def test_a_net_of_which_only_the_head_trains_has_no_rate_of_the_body(here):
     assert "body rate" not in findings
     assert findings["overfit"]["text"].endswith(", training the head on features")
     assert findings["learning rate"]["text"].startswith("lr of the head from ")
+    accuracies = findings["neighbours"]["measured"]["accuracies"]
+    assert list(accuracies)[-1] == "last"
+    assert 1 < len(accuracies) <= 5
+    assert accuracies["1"] == 1.0  # dark and light images
+    num = findings["data"]["measured"]["images"]
+    assert f"by the 5 nearest of {num} images on the features" in findings["neighbours"]["text"]
+    few = f"few images ({num // 2} a class, few is below 100); its features tell them apart (neighbours 1.00, "
+    assert findings["transfer"]["text"].startswith(few)
+    assert findings["transfer"]["outcome"] == "ok"  # only the head trains
     assert {each["param"] for each in document("coarse", "--from", "check", "--dry-run")["ranges"]} == {"lr", "reg"}

@@ -177,8 +177,9 @@ def test_each_use_is_kept_and_counted_over_the_family(db, tiny):
     counts = []
     for study in ("fine", "coarse", "fine", "stranger"):
         result = measure(db, settings, study)
-        counts.append((result.num_uses, result.num_family_uses, result.family))
-    assert counts == [(1, 1, "coarse"), (1, 2, "coarse"), (2, 3, "coarse"), (1, 1, "stranger")]
+        counts.append((result.num_uses, result.num_family_uses, result.family, result.num_image_uses))
+    # The stranger descends from none of them, and looks at the same images.
+    assert counts == [(1, 1, "coarse", 1), (1, 2, "coarse", 2), (2, 3, "coarse", 3), (1, 1, "stranger", 4)]
     first, second = uses(db, "fine")
     assert "confusion" not in first
     assert second["confusion"] == measure(db, settings, "fine").confusion.tolist()

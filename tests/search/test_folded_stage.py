@@ -8,9 +8,12 @@ import pytest
 from hpsearch.analysis.folds import folds_text, spread
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.summary import stage_summary
+from hpsearch.cli.ensemble import _Told, print_ensemble
 from hpsearch.cli.output import print_stage
 from hpsearch.errors import ConfigError
 from hpsearch.results import TrialSpec
+from hpsearch.search.ensemble import make_ensemble
+from hpsearch.search.ensemble_answers import EnsembleListener
 from hpsearch.search.final_measurement import final_test
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.rerun import rerun
@@ -72,6 +75,24 @@ def test_what_is_said_of_the_folds(db, settings, capsys):
     assert f"folds    {folds_text(evidence.best)}" in capsys.readouterr().out
     assert folds_text(evidence.best).startswith(f"3 folds: {', '.join(f'{value:.4f}' for value in folds)}, std ")
     assert json.loads(json.dumps(evidence.best.attrs))["folds"] == list(folds)
+
+
+def test_an_ensemble_says_of_which_fold_its_nets_are(db, tiny, capsys):
+    settings = tiny(**{**FOLDED, "coarse__trials": 2})
+    evidence = search(db, settings)
+    told = _Told(quiet=False)
+    found = make_ensemble(
+        db, settings.run, ["coarse"], top=2, listener=EnsembleListener(None, told.to_train, told.trained)
+    )
+    print_ensemble(found)
+    shown = capsys.readouterr()
+    assert "these are the nets of the first of 3 folds, on its validation images" in shown.out
+    for member in found.members:
+        number = member.member.wanted.stored.trial.number
+        trial = next(trial for trial in evidence.trials if trial.number == number)
+        assert member.value == pytest.approx(trial_record(trial).folds[0])
+        if number != evidence.best.number:  # whose weights are kept
+            assert f"trial {number} of coarse: val_acc {trial.value:.4f}, the mean over 3 folds" in shown.err
 
 
 def test_a_stage_that_was_stopped_goes_on_with_the_same_numbers(db, tiny, settings, monkeypatch):

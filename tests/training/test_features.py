@@ -48,12 +48,17 @@ def trained(config, data, engine):
     return pack, [result.as_plain() for epoch in results for result in epoch]
 
 
-@pytest.mark.parametrize(("augment", "hidden"), [((), ()), (("hflip",), (6,))])
-def test_heads_train_on_features_as_they_do_behind_the_body(weights, images, tmp_path, augment, hidden):
-    config = frozen(weights, augment, hidden=hidden, init="he")
+@pytest.mark.parametrize(
+    ("augment", "hidden", "stages", "num_features"),
+    [((), (), "last", 1024), (("hflip",), (6,), "last", 1024), (("hflip",), (), 1, 24)],
+)
+def test_heads_train_on_features_as_they_do_behind_the_body(
+    weights, images, tmp_path, augment, hidden, stages, num_features
+):
+    config = frozen(weights, augment, hidden=hidden, init="he", features=stages)
     images = dataclasses.replace(images, augment=augment)
     data = with_features(config, images, tmp_path)
-    assert data.x_val_NCHW.shape == (8, 1024, 1, 1)
+    assert data.x_val_NCHW.shape == (8, num_features, 1, 1)
     whole, expected = trained(config, images, "loop")
     heads, found = trained(config, data, "auto")
     assert heads.engine == "fused"
@@ -93,6 +98,11 @@ def test_the_body_runs_once_and_a_damaged_cache_is_made_anew(weights, images, tm
     moved = dataclasses.replace(images, x_train_NCHW=images.x_train_NCHW + 1)
     with_features(config, moved, tmp_path)
     assert len(calls) == 6
+    early = with_features(frozen(weights, features=1), images, tmp_path)  # kept apart
+    assert (len(calls), early.body.num_features) == (8, 24)
+    with_features(frozen(weights, features=1, hidden=(5,)), images, tmp_path)
+    assert torch.equal(with_features(config, images, tmp_path).x_train_NCHW, first.x_train_NCHW)
+    assert len(calls) == 8
 
 
 def test_what_moves_images_anew_trains_through_the_body(weights):

@@ -151,3 +151,15 @@ def test_gradients_are_those_of_a_step_without_dropout():
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     assert gradient_sizes(net, x, y) == {}
+
+
+def test_who_is_dead_is_said_by_whom_it_is_known():
+    x = planted()
+    silent = [0.0, 1.0, 0.5, 1.0, 0.99, 0.0]  # of other images
+    found = layer_statistics("act", nn.ReLU(), x, silent)
+    assert (found.num_dead, found.num_ignoring) == (2, 1)  # 0 says the same of these images and is not dead
+    assert layer_statistics("act", nn.ReLU(), x, silent[:5]).num_dead == 1  # they are of another layer
+    assert layer_statistics("act", nn.GELU(), x, silent).num_dead is None
+    net, images = Twice().double().eval(), normal(20, 4)
+    kept = {"act": [1.0] * 6, "act#2": [0.0] * 6}
+    assert [layer.num_dead for layer in look_at_layers(net, images, kept)] == [6, 0]

@@ -29,6 +29,7 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {"vgg": {"depth": 16, "hidden": ()}}
 
 MODEL_FORMS = Known(MODELS, (*LIBRARY_NETS, FUNCTION))
 FREEZES = Known(("none", "all"), ("N (as 2), stages from the end that train",))
+FEATURES = Known(("last",), ("N (as 3), stages from the images on",))
 POOLS = Known(("max", "average", "none"), ("true (max)", "false (none)"))
 ONE_OR_EACH = Known((), ("a whole number of at least 1", "a list of them, one for each block"))
 ODD_OR_EACH = Known((), ("an odd whole number", "a list of them, one for each block"))
@@ -70,6 +71,15 @@ def _freeze(kept: Any) -> str | int:
         found: str | int = kept
         return found
     raise ValueError(f"allowed: {FREEZES}")
+
+
+def _features(taken: Any) -> str | int:
+    if isinstance(taken, str) and taken.isdecimal():
+        taken = int(taken)
+    if taken == "last" or (isinstance(taken, int) and not isinstance(taken, bool) and taken >= 1):
+        found: str | int = taken
+        return found
+    raise ValueError(f"allowed: {FEATURES}")
 
 
 def _pool(kind: Any) -> Any:
@@ -118,6 +128,12 @@ class ModelConfig(Section):
     )
     """torchvision:NAME and timm:NAME: all: only the head trains; N: the head and the last N stages. The rest stays as
     it is, in evaluation mode.
+    """
+    features: Annotated[
+        str | int, BeforeValidator(_features), CameLater, UsedBy("model.name", *LIBRARY_NETS), FEATURES
+    ] = "last"
+    """torchvision:NAME and timm:NAME: what the head reads: last, the features of the whole body; N: those after the
+    first N stages, as means over all places. What comes behind is left out.
     """
     hidden: Annotated[tuple[Positive, ...], OneOrMore, UsedBy("model.name", "mlp", "convnet", "vgg", *LIBRARY_NETS)] = (
         50,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,6 +15,8 @@ from hpsearch.report.figures.inside import mosaic_of
 
 if TYPE_CHECKING:
     from hpsearch.training.unit_statistics import LayerStatistics
+
+Layer = TypeVar("Layer")
 
 MOST_RIDGES = 10  # layers with a histogram, evenly spaced
 OVERLAP = 0.85  # height of the highest bar, of the way to the next layer
@@ -180,7 +182,7 @@ def share_small(weights: np.ndarray[Any, Any]) -> float:
     return float((sizes < SMALL * sizes.max(initial=0.0)).mean()) if sizes.size else 0.0
 
 
-def evenly(layers: Sequence[LayerStatistics], most: int) -> list[LayerStatistics]:
+def evenly(layers: Sequence[Layer], most: int) -> list[Layer]:
     """So many of them, the first and the last included."""
     if len(layers) <= most:
         return list(layers)

@@ -1,6 +1,7 @@
 "use strict";
 
-// Draws the page's figures when they come into view, and again in the other colours when the theme changes.
+// Draws the page's figures when they come into view, the others when there is nothing else to do, and all of them again in
+// the other colours when the theme changes.
 const hpsearchPage = (() => {
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const darkTheme = matchMedia("(prefers-color-scheme: dark)");
@@ -75,6 +76,18 @@ const hpsearchPage = (() => {
     element.style.minHeight = `${page.figures[element.dataset.figure].layout.height}px`;
     nearby.observe(element);
   }
+
+  // Whoever takes a picture of the whole page scrolls to none of them: after the first screen they are drawn one by one,
+  // between whatever else the page does. Those of panels that are not shown wait.
+  const whenIdle = window.requestIdleCallback ?? ((then) => setTimeout(then, 50));
+  function drawRest() {
+    const element = plots.find((each) => !drawn.has(each) && each.clientWidth);
+    if (!element || printing) return;
+    nearby.unobserve(element);
+    draw(element);
+    whenIdle(drawRest, { timeout: 1000 });
+  }
+  addEventListener("load", () => whenIdle(drawRest, { timeout: 1000 }));
 
   darkTheme.addEventListener("change", () => drawn.forEach(draw));
 

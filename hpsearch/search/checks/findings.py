@@ -66,7 +66,7 @@ class CheckReport:
         return next(finding for finding in self.findings if finding.name == name)
 
     def line(self) -> str:
-        """The checks as one line: `initial loss 2.304 (ln 10 = 2.303) ok · reg 1e3 -> 3.07 ok · ...`."""
+        """The checks as one line: `initial loss 2.304 (ln 10 = 2.303; allowed 1.15 to 11.5) ok · ...`."""
         shown = [each for each in self.findings if each.name not in UNSAID or each.outcome == "failed"]
         return " · ".join(f"{finding.text} {finding.outcome}" for finding in shown)
 

@@ -41,6 +41,7 @@ IMBALANCE = 3.0  # images of the largest class over those of the smallest
 UNSCALED = (0.1, 10.0)  # std of the inputs: outside, it needs rates and initial weights of its own
 STILL = 1e-12  # learning rate that moves no weight
 NUM_LEADING = 4  # rates that go on once one of them is well on its way: half the cost of guessing
+CHECK_SECONDS = 120.0  # for 20 images by heart in `hpsearch check`; only a deep net on a CPU needs more
 CURVE_POINTS = 25  # of a stored curve
 
 
@@ -120,8 +121,9 @@ def check_initial_cost(config: StudyConfig, data: TrainingData) -> tuple[Finding
 def _initial_loss(config: StudyConfig, loss: float, num_classes: int) -> Finding:
     kind, fresh = config.train.loss, ": a fresh head" if has_given_weights(dict(config.model)) else ""
     guessing = guessing_loss(kind, num_classes)
-    text = f"initial loss {loss:.3f} ({guessing_text(kind, num_classes)} = {guessing:.3f}{fresh})"
     lowest, highest = healthy_first_losses(kind, num_classes)
+    known = f"{guessing_text(kind, num_classes)} = {guessing:.3f}{fresh}"
+    text = f"initial loss {loss:.3f} ({known}; allowed {lowest:.2f} to {highest:.1f})"
     bounds = {"guessing": four_digits(guessing), "lowest": four_digits(lowest), "highest": four_digits(highest)}
     measured = {"loss": four_digits(loss), **bounds}
     if not loss <= highest:
@@ -181,8 +183,8 @@ def check_overfit(
     Done as soon as one rate has all of them right and a cost below 0.05, or what LEARNED says of another loss; slow
     ones stop once others lead. Four rates are tried first; all thirteen only where none of the four learns, since a
     deep net takes minutes for them. The optimizer is the search's own, for which the net was chosen: a net that only
-    adam gets off the ground is fine where adam will train it. After `seconds` it gives up with a note. `listener` hears
-    how far it is.
+    adam gets off the ground is fine where adam will train it. After `seconds` it gives up with a note on what was left
+    out. `listener` hears how far it is.
     """
     deadline = time.monotonic() + seconds
     tiny = _sampled(data, NUM_OVERFIT)
@@ -209,8 +211,19 @@ def check_overfit(
         text = f"overfits {num} in {count_text(best.epoch, 'epoch')}{what_trains(config, data)}"
         return Finding("overfit", "ok", text, "", measured)
     if attempt.out_of_time:
-        text = f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}"
-        return Finding("overfit", "note", text, "hpsearch check takes the time that it needs", measured)
+        others = (
+            f", and {untried} of {len(OVERFIT_RATES)} rates" if (untried := len(OVERFIT_RATES) - len(rates)) else ""
+        )
+        text = (
+            f"overfits {num}: not known after {seconds:.0f} s, cost {best.cost:.3f} in epoch {best.epoch}; left out: "
+            f"{count_text(epochs - best.epoch, 'epoch')}{others}"
+        )
+        advice = f"hpsearch check takes up to {CHECK_SECONDS:.0f} s for it"
+        if seconds >= CHECK_SECONDS:
+            advice = (
+                "smaller images (data.size), fewer that train (model.freeze) or a GPU take less; a search tells, too"
+            )
+        return Finding("overfit", "note", text, advice, measured)
     text = (
         f"overfits {num}: no, the best of {len(rates)} rates has cost {best.cost:.3f}"
         f" and accuracy {best.train_acc:.2f} after {count_text(best.epoch, 'epoch')}"

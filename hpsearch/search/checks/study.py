@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord, stage_record
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.config.identity import identified
-from hpsearch.config.net_names import is_library_net
+from hpsearch.config.net_names import has_given_weights, is_library_net
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.advice import activation_advice
@@ -21,8 +20,9 @@ from hpsearch.search.checks.body_rate import BODY_SECONDS, body_finding, few_ima
 from hpsearch.search.checks.findings import CheckReport, Finding
 from hpsearch.search.checks.findings import Outcome as FindingOutcome
 from hpsearch.search.checks.gate import quick_checks
-from hpsearch.search.checks.gates import NUM_SAMPLE, check_initial_cost, checked_config
+from hpsearch.search.checks.gates import CHECK_SECONDS, NUM_SAMPLE, check_initial_cost, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
+from hpsearch.search.checks.transfer import transfer_findings
 from hpsearch.stages.opening import find_stage, stage_attributes
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import EXPLODED_VALUE
@@ -116,10 +116,12 @@ def run_check(
     *,
     engine: str = "auto",
     listener: Callable[[str], None] = lambda _check: None,
+    images: Callable[[], TrainingData] | None = None,
 ) -> Check:
     """Make all checks and keep them, or read those that were kept under this name.
 
-    A check that failed is not kept: mend the config and check again. `listener` hears what is being checked.
+    A check that failed is not kept: mend the config and check again. `listener` hears what is being checked. Where
+    `data` is features, `images` gives the images themselves; without, earlier stages of the net are not looked at.
 
     Raises:
         RefusedError: a study of that name is something else, or the check of another config.
@@ -134,7 +136,7 @@ def run_check(
         pass
     config = checked_config(plan.trial_config)
     listener("images and initial loss")
-    quick = quick_checks(config, data, seconds=math.inf, listener=listener)
+    quick = quick_checks(config, data, seconds=CHECK_SECONDS, listener=listener)
     listener("activations")
     x_BCHW, _ = data.train_sample(NUM_SAMPLE)
     inits = compare_inits(data.trained_net(config.model)[0], config.train.seed, x_BCHW, data.num_classes)
@@ -149,8 +151,12 @@ def run_check(
     search = try_rates(config, tried, initial_loss, steps=plan.steps, engine=engine, listener=listener)
     if few is not None:
         bodies = [body_finding(config, few, search, seconds=BODY_SECONDS, engine=engine, listener=listener)]
+    known = list[Finding]()
+    if has_given_weights(dict(config.model)) and (data.body is None or images is not None):
+        listener("neighbours on features")
+        known = transfer_findings(config, data if data.body is None or images is None else images())
     rates = rate_finding(search, config, of_head=tried.body is not None)
-    report = CheckReport((*quick.findings, activation_finding(inits, config), rates, *bodies))
+    report = CheckReport((*quick.findings, activation_finding(inits, config), rates, *bodies, *known))
     return Check(report, _store(db, plan, data, report, search.trials) if report.ok else None, fresh=True)
 
 
