@@ -33,19 +33,19 @@ def draw_shapes(folder, num=100):
     rng = np.random.default_rng(0)
     for label in ("lying", "standing", "cross"):
         for place in range(num):
-            pixels = rng.integers(0, 130, (16, 16, 3))
+            pixels = rng.integers(0, 60, (16, 16, 3))
             row, column = rng.integers(5, 11, 2)
             if label != "standing":
-                pixels[row : row + 2, column - 4 : column + 5] += 90
+                pixels[row : row + 2, column - 4 : column + 5] += 150
             if label != "lying":
-                pixels[row - 4 : row + 5, column : column + 2] += 90
+                pixels[row - 4 : row + 5, column : column + 2] += 150
             (folder / label).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / label / f"{place}.png")
 
 
 CASES = {
     "mlp": ["--data", "digits", "--epochs", "6"],
-    "convnet": ["--data", "folder:shapes", "--model", "convnet", "--set", "model.channels=[8,16]", "--epochs", "8",
+    "convnet": ["--data", "folder:shapes", "--model", "convnet", "--set", "model.channels=[8,16]", "--epochs", "15",
                 "--set", 'data.augment=["hflip","crop:2","rotate:10"]', "--set", "train.batch_size=20"],
     "resnet": ["--data", "digits", "--model", "resnet", "--set", "model.depth=8", "--epochs", "3", "--set",
                "train.lr_schedule=one-cycle"],

@@ -278,6 +278,29 @@ def test_balanced_sampling_has_as_many_of_each_class(tmp_path):
     assert int(counts.sum()) == len(space["y_train"])
 
 
+USERS = """
+import numpy as np
+from torch import nn
+def images(num=60):
+    y = np.arange(num) % 3
+    return np.random.default_rng(0).normal(size=(num, 1, 4, 4)) + y[:, None, None, None], y
+def net(shape, num_classes, width=4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.Tanh(), nn.Linear(width, num_classes))
+def odds(scores, labels):
+    return float(scores[range(len(labels)), labels].mean())
+"""
+
+
+def test_code_of_the_users_is_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "scriptnets.py").write_text(USERS)
+    own = {"data__source": "scriptnets:images", "model__name": "scriptnets:net", "train__metric": "scriptnets:odds"}
+    found = Searched(tmp_path, **own, **{"model__options": {"width": 5}})
+    assert "net = net((1, 4, 4), 3, width=5)" in found.text
+    np.testing.assert_allclose(found.trained(monkeypatch, found.prepared()), found.values(), rtol=1e-9)
+
+
 def test_a_script_is_refused_where_it_would_be_another_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"data\.folds = 3 trains 3 nets, and a script trains one\.\nAllowed: "):
