@@ -35,7 +35,12 @@ DIGEST_BYTES = 16
 
 def may_have_features(config: StudyConfig) -> bool:
     """Whether the body gives the same for an image in every step, and in every trial of every seed."""
-    return config.model.freeze == "all" and has_given_weights(dict(config.model)) and not _changes(config)
+    return (
+        config.model.freeze == "all"
+        and has_given_weights(dict(config.model))
+        and not _changes(config)
+        and config.train.step is None
+    )
 
 
 def why_not(config: StudyConfig) -> str | None:

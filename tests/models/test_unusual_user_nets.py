@@ -19,7 +19,7 @@ from hpsearch.models import build, build_initialized
 from hpsearch.results import TrialSpec
 from hpsearch.runtime import step_seed
 from hpsearch.training import Pack
-from hpsearch.training.user_nets import refuse_user_net
+from hpsearch.training.user_nets import refuse_user_code
 
 MODULE = """
 import torch
@@ -248,8 +248,8 @@ def test_what_vmap_cannot_take_trains_with_loop_and_vmap_says_why(nets, name):
     with pytest.raises(
         UserCodeError, match=rf"^engine vmap cannot train model unusual:{name}: .*\nAllowed: run.engine = "
     ):
-        refuse_user_net(config(name), data, "vmap")
-    refuse_user_net(config(name), data, "auto")
+        refuse_user_code(config(name), data, "vmap")
+    refuse_user_code(config(name), data, "auto")
 
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])

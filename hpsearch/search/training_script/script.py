@@ -14,7 +14,7 @@ from hpsearch.config.ranges import dump_range
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.images import Images
 from hpsearch.datasets.sources import load_train
-from hpsearch.errors import RefusedError
+from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.plain_script import ordered
 from hpsearch.search.stored_trials import StoredTrial, find_trial
 from hpsearch.search.training_script.augmentation_part import augmentation_part, normalization_part
@@ -49,6 +49,11 @@ def training_script(evidence: StudyTrials, run: RunConfig) -> str:
         return objective_script(evidence, best)
     stored = find_trial(evidence, best.number)
     refuse_untrusted(names_in(stored.config.plain()))
+    if (step := stored.config.train.step) is not None:
+        raise ConfigError(
+            f"train.step = {step!r} takes the place of the loss, and a script does not write it.\n"
+            "Allowed: -f toml, which hpsearch train takes."
+        )
     images = _images(stored, run)
     config, shape, num_classes = stored.config, images.shape, images.num_classes
     rates = depths(config, shape, num_classes)
