@@ -39,8 +39,8 @@ KEYS = {
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
     r"loss|criterion": (
-        "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights; another one is that "
-        "of train.step"
+        "the loss is cross-entropy, with train.label_smoothing, train.focal and train.class_weights; "
+        "another one is that of train.step"
     ),
     r"mix_?up|cut_?mix|cut_?out|(rand|auto|trivial)_?augment|augment\w*|[hv]flip": (
         "the key is data.augment, as ['hflip', 'crop:4', 'mixup:0.2']"

@@ -307,6 +307,17 @@ def test_a_script_is_refused_where_it_would_be_another_training(tmp_path, monkey
         Searched(tmp_path, data__folds=3)
 
 
+def test_a_step_of_the_users_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "scriptsteps.py").write_text(
+        "from torch.nn.functional import cross_entropy\n"
+        "def step(model, batch, params):\n    return cross_entropy(model(batch[0]), batch[1])\n"
+    )
+    with pytest.raises(ConfigError, match=r"train\.step = 'scriptsteps:step' takes the place of the loss.*\nAllowed: "):
+        Searched(tmp_path, train__step="scriptsteps:step")
+
+
 def test_other_images_than_those_of_the_search_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
