@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -218,3 +220,10 @@ def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:
 
 def _number(number: int, of: str) -> str:
     return f"{number} {of}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def document_alone(as_json: bool) -> Iterator[None]:
+    """Within it, what the user's code prints goes to stderr where stdout is for a document."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield

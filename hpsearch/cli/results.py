@@ -27,6 +27,7 @@ class BestFormat(StrEnum):
     table = "table"
     json = "json"
     toml = "toml"
+    py = "py"
 
 
 class Tracker(StrEnum):
@@ -133,9 +134,9 @@ def best(
     storage: Storage,
     output: Output,
     study: StudyArgument = None,
-    form: Annotated[BestFormat, typer.Option("--format", "-f", help="table, json, or toml: a study file.")] = (
-        BestFormat.table
-    ),
+    form: Annotated[
+        BestFormat, typer.Option("--format", "-f", help="table, json, toml: a study file; py: a script.")
+    ] = (BestFormat.table),
     weights: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write its net there, for use without hpsearch.")
     ] = None,
@@ -148,6 +149,9 @@ def best(
     --weights writes three files: weights.safetensors; model.toml with classes, images, normalization, net and where it
     comes from; predict.py, a plain PyTorch script that classifies images with both. A net of MODULE:FUNCTION is
     imported there from your code, all others are spelt out.
+
+    -f py writes a plain PyTorch script that trains it without hpsearch: the same images, validation images, net and
+    values, by torch, torchvision and numpy alone. It reads the images, to see which they are.
 
     --onnx adds model.onnx, from pixels 0 ... 255 of images of the right size to probabilities: input images, any number
     of them as B,C,H,W; output probabilities; the classes and model.toml are in its metadata.
@@ -179,6 +183,11 @@ def best(
         typer.echo(json.dumps({**document, "measures": evidence.measures_of(found), **written}))
     elif form is BestFormat.toml:
         typer.echo(best_study_file(evidence), nl=False)
+    elif form is BestFormat.py:
+        from hpsearch.search.training_script import training_script
+
+        run = read_settings(storage=storage.storage, trusted=trust).run
+        typer.echo(training_script(evidence, run), nl=False)
     else:
         line("study", evidence.study.name)
         line("trial", f"{found.number}")

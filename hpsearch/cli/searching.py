@@ -15,7 +15,7 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
-from hpsearch.cli.output import print_plan, print_stage
+from hpsearch.cli.output import document_alone, print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.config import Settings
@@ -117,7 +117,7 @@ def _run(db: Database, plan: StagePlan, settings: Settings, output: Output, *, c
     """Create or resume a stage, work on it, show what came out."""
     start, stop = time.monotonic(), Stop()
     progress = _Remembering(quiet=output.quiet, as_json=output.as_json)
-    with progress, stop.on_signals():
+    with progress, stop.on_signals(), document_alone(output.as_json):
         evidence = run_stage(db, plan, settings.run, listener=progress, stop=stop, checks=checks)
     _show_stage(db, evidence, settings, progress.checks, time.monotonic() - start, output)
 

@@ -10,7 +10,7 @@ import typer
 
 from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Trained, Training, settings_of
-from hpsearch.cli.output import line, outlook_lines
+from hpsearch.cli.output import document_alone, line, outlook_lines
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.training_progress import TrainingProgress
@@ -49,7 +49,7 @@ def train_once(
     try:
         db = open_search(settings.run, settings.study)
         progress = TrainingProgress(quiet=output.quiet, as_json=output.as_json, past=lambda: _ended_epochs(db, name))
-        with progress, stop.on_signals():
+        with progress, stop.on_signals(), document_alone(output.as_json):
             run_training(db, plan, settings.run, listener=progress, stop=stop)
     except KeyboardInterrupt as interruption:
         raise stopped(interruption) from None

@@ -30,6 +30,8 @@ NOT_SEARCHABLE = {
     "train.explosion",
     "train.metric",
     "train.teacher",
+    "train.step",
+    "train.step_options",  # as a whole, too
 }
 """Keys that say what is compared or how long; a search over them would compare unlike things."""
 
@@ -37,6 +39,18 @@ SHORT_NAMES = {"train.lr": "lr", "train.reg": "reg"}
 
 OPTION = "model.options."
 """Before the name of an argument of the user's function: a structural hyperparameter, too."""
+
+STEP_OPTION = "train.step_options."
+"""Before the name of a number of the user's step: a hyperparameter in which the trials of a pack may differ."""
+
+OPTIONS = {"options": OPTION, "step_options": STEP_OPTION}
+"""Keys that are tables of the user's own names, and what stands before these."""
+
+
+def option_of(key: str) -> tuple[str, str] | None:
+    """Of a key such as `options.width`: the table and the name; None for any other."""
+    table, sign, name = key.partition(".")
+    return (table, name) if sign and table in OPTIONS else None
 
 
 def hyperparameter_paths() -> list[str]:
@@ -52,7 +66,7 @@ def resolve_path(name: str) -> str:
         ConfigError: no hyperparameter is called so; the message has the nearest names.
     """
     paths = hyperparameter_paths()
-    if name in paths or (name.startswith(OPTION) and name.removeprefix(OPTION).isidentifier()):
+    if name in paths or any(name.startswith(o) and name.removeprefix(o).isidentifier() for o in OPTIONS.values()):
         return name
     found = [path for path in paths if path.split(".", 1)[1] == name]
     if not found and name in KINDS:
@@ -84,7 +98,9 @@ def is_vector(name: str) -> bool:
 
 def is_vector_key(section: str, key: str) -> bool:
     """As `is_vector`, for any key of [data], [model] and [train], searchable or not."""
-    return not key.startswith(("options.", AUGMENT)) and Vector in SEARCHABLE[section].model_fields[key].metadata
+    if (option := option_of(key)) is not None:
+        key = option[0]
+    return not key.startswith(AUGMENT) and Vector in SEARCHABLE[section].model_fields[key].metadata
 
 
 def hard_limits(name: str) -> tuple[float | None, float | None]:
@@ -96,7 +112,7 @@ def hard_limits(name: str) -> tuple[float | None, float | None]:
         section, key = resolve_path(name).split(".", 1)
     except ConfigError:
         return None, None
-    if key.startswith("options."):
+    if option_of(key) is not None:
         return None, None
     if key.startswith(AUGMENT):
         return limits(key.removeprefix(AUGMENT))

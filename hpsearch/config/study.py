@@ -14,7 +14,7 @@ from hpsearch.config.augmentations import AUGMENT, KINDS, strength_of, with_stre
 from hpsearch.config.beginnings import begun
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import CameLater, Options, Positive, Section
-from hpsearch.config.hyperparameters import OPTION, SEARCHABLE, name_in, resolve_path
+from hpsearch.config.hyperparameters import OPTIONS, SEARCHABLE, name_in, option_of, resolve_path
 from hpsearch.config.library_recipes import filled_in
 from hpsearch.config.messages import describe, true_for_a_number
 from hpsearch.config.net_names import has_given_weights, trains_given_body
@@ -133,7 +133,7 @@ class StudyConfig(Section):
     @staticmethod
     def _is_number(name: str, *, whole: bool) -> bool:
         section, key = resolve_path(name).split(".", 1)
-        if key.startswith("options."):
+        if option_of(key) is not None:
             return True
         if key.startswith(AUGMENT):
             return KINDS[key.removeprefix(AUGMENT)].number is (int if whole else float)
@@ -156,10 +156,10 @@ class StudyConfig(Section):
         updated = {}
         for section, values in sections.items():
             current: Section = getattr(self, section)
-            options = {key: values.pop(key) for key in list(values) if key.startswith("options.")}
-            if options:
-                own = {key.removeprefix("options."): value for key, value in options.items()}
-                values["options"] = {**self.model.options, **own}
+            for key in list(values):
+                if (option := option_of(key)) is not None:
+                    table, own_name = option
+                    values[table] = {**values.get(table, getattr(current, table)), own_name: values.pop(key)}
             strengths = {key: values.pop(key) for key in list(values) if key.startswith(AUGMENT)}
             if strengths:
                 kinds = validate(DataConfig, {"augment": values.get("augment", self.data.augment)}, "data").augment
@@ -176,8 +176,8 @@ class StudyConfig(Section):
         if self.objective is not None:
             return self.objective.params.get(name)
         section, key = resolve_path(name).split(".", 1)
-        if key.startswith("options."):
-            return self.model.options.get(key.removeprefix("options."))
+        if (option := option_of(key)) is not None:
+            return getattr(getattr(self, section), option[0]).get(option[1])
         if key.startswith(AUGMENT):
             return strength_of(self.data.augment, key.removeprefix(AUGMENT))
         return getattr(getattr(self, section), key)
@@ -201,7 +201,8 @@ class StudyConfig(Section):
         except ConfigError as error:
             raise ConfigError(f"{kind}.set: {error}") from None
         # An argument that is only searched has no value yet, but nets are built before the first trial.
-        searched = [name for name in self.space if name.startswith(OPTION) and config.value(name) is None]
+        own = tuple(OPTIONS.values())
+        searched = [name for name in self.space if name.startswith(own) and config.value(name) is None]
         if searched:
             config = config.with_params({name: _within(self.space[name]) for name in searched})
         return config.model_copy(update={"train": config.train.model_copy(update={"epochs": settings.epochs})})

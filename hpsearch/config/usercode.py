@@ -24,9 +24,9 @@ from hpsearch.config.data_sources import PREFIXES
 from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
-KEYS = ("name", "source", "metric", "function", "augment")
-"""Keys that may name code: model.name, data.source, train.metric, objective.function, data.augment, also as a range and
-in a stage's `set`."""
+KEYS = ("name", "source", "metric", "function", "augment", "step")
+"""Keys that may name code: model.name, data.source, train.metric, train.step, objective.function, data.augment, also as
+a range and in a stage's `set`."""
 COMMAND = "command"
 """In place of a module, of a program that a study calls."""
 MAX_FRAMES = 4  # of a user's traceback in a message, the innermost ones

@@ -40,7 +40,8 @@ KEYS = {
     r"(max_?|avg_?|average_?)?pool(ing|_?kind|_?type)s?": "the key is model.pool: max, average or none",
     r"bias_?(init|std|scale)": "the key is model.init_bias, a standard deviation",
     r"(\w*_)?loss(_?fn|_?function|_?fct)?|criterion|objective_function": (
-        "the key is train.loss: cross-entropy, squared or hinge; with train.label_smoothing, train.focal"
+        "the key is train.loss: cross-entropy, squared or hinge, with train.label_smoothing and train.focal; "
+        "another one is that of train.step"
     ),
     r"(knowledge_?)?distillation\w*|teacher_\w+|kd(_\w+)?|soft_?(labels|targets)": (
         "the keys are train.teacher, a folder of a trained net, and train.distill, its share of the loss"

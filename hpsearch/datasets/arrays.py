@@ -71,6 +71,14 @@ class Npz(Source):
     def load_test_beside(self) -> Images | None:
         return self.load_test() if self.has_test else None
 
+    def load_stored(self) -> tuple[Array, Array]:
+        """x_train and y_train as they are stored.
+
+        Raises:
+            DataError: one is missing, or cannot be read.
+        """
+        return self._member("x_train"), self._member("y_train")
+
     def load_unlabelled(self) -> Array:
         """The array x, or the only one in the file, as it is stored: images of which nobody says what they are.
 

@@ -36,6 +36,14 @@ class ImageFiles(Source):
         self.cache_dir = data_dir / "cache"
         self.progress = progress
 
+    def listings(self) -> dict[str, Listing]:
+        """The files of the splits: train, perhaps val, perhaps test; 20% of train are set aside where there is none.
+
+        Raises:
+            DataError: folders or tables cannot be read.
+        """
+        return self._found()
+
     @abstractmethod
     def _found(self) -> dict[str, Listing]:
         """The files of the splits: train, perhaps val, perhaps test, in this order."""

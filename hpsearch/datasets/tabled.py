@@ -104,6 +104,24 @@ class Tabled(ImageFiles):
                 found[split] = Listing([row.path for row in rows], labels, Counter(), groups or None)
         return found
 
+    def as_csv(self) -> Mapping[str, str | None] | None:
+        """How the csv module reads it: file, encoding, delimiter, and the columns path, label and split.
+
+        None where that does not say it all: of lines of JSON, several tables, splits that paths say.
+        """
+        [(of_table, table, columns), *others] = self._read
+        splits = {row.split for row in self._rows}
+        if others or of_table or (columns.split is None and splits != {"train"}) or table.delimiter is None:
+            return None
+        return {
+            "file": str(table.path),
+            "encoding": table.encoding,
+            "delimiter": table.delimiter,
+            "path": columns.path,
+            "label": columns.label,
+            "split": columns.split,
+        }
+
     @override
     def _split_notes(self, found: Mapping[str, Listing]) -> Sequence[str]:
         lines = []

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class Table:
     path: Path
     columns: Sequence[str]
     rows: Sequence[tuple[int, Mapping[str, str]]]
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    """Of a csv file."""
 
     def column(self, kind: str, given: str | None) -> str | None:
         """The column that is given, or the first one that is called as one of its kind; None if there is none.
@@ -65,11 +68,14 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
     Raises:
         DataError: it cannot be read, or is no table.
     """
-    text = _text(path)
-    return _from_json(path, text) if path.suffix.lower() in (".jsonl", ".ndjson") else _from_csv(path, text, wanted)
+    text, encoding = _text(path)
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    table = _from_json(path, text) if is_json else _from_csv(path, text, wanted)
+    return replace(table, encoding=encoding)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> tuple[str, str]:
+    """What is in a file, and its encoding."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -77,7 +83,7 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}.\n{hint}") from error
     coding = next((coding for mark, coding in BOMS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(coding)
+        return content.decode(coding), coding
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
@@ -94,7 +100,8 @@ def _from_csv(path: Path, text: str, wanted: Sequence[str]) -> Table:
         known = sum(name in names for name in wanted) + sum(first_of(kind, names) is not None for kind in NAMES)
         return known, len(names)
 
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=found), strict=True)
+    delimiter = max(DELIMITERS, key=found)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] = []
     rows: list[tuple[int, dict[str, str]]] = []
     begins = 1
@@ -116,7 +123,7 @@ def _from_csv(path: Path, text: str, wanted: Sequence[str]) -> Table:
         raise DataError(
             f"{path}, line {reader.line_num} cannot be read: {error}.\nAllowed: quotes that end."
         ) from error
-    return _checked(path, columns, rows)
+    return replace(_checked(path, columns, rows), delimiter=delimiter)
 
 
 def _from_json(path: Path, text: str) -> Table:

@@ -52,21 +52,26 @@ class UserArrays(Source):
             DataError: the arrays are not fit to train on.
         """
         try:
-            return self._choose(self._arrays, train=train)
+            return self._choose(self.arrays, train=train)
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
 
     @override
     def load_test_beside(self) -> Images | None:
-        return self.load_test() if {"x_test", "y_test"} <= set(self._arrays) else None
+        return self.load_test() if {"x_test", "y_test"} <= set(self.arrays) else None
 
     @cached_property
-    def _arrays(self) -> dict[str, Array]:
+    def returned(self) -> Any:
         """What the function returns: it is called once, since it may take minutes."""
         function = load(self.name)
         shown = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
         with blame(self.name, f"calling it with {shown or 'no arguments'}"):
-            return self._by_name(function(**self.options))
+            return function(**self.options)
+
+    @cached_property
+    def arrays(self) -> dict[str, Array]:
+        """The same by the names of an npz file, or as x and y where it is not divided."""
+        return self._by_name(self.returned)
 
     def _choose(self, arrays: Mapping[str, Array], *, train: bool) -> Images:
         if "x" in arrays:

@@ -48,6 +48,7 @@ from hpsearch.storage import (
 from hpsearch.training.images import load_images
 from hpsearch.training.precision import refuse_engine, rounding
 from hpsearch.training.recorder import recorder_for
+from hpsearch.training.user_nets import refuse_user_code
 from hpsearch.tuning.settling import Settled, get_ready, settle
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker.stopping import Stop
@@ -129,6 +130,7 @@ def run_stage(
     plan = as_fitted_before(db, plan)
     validate_plan(plan, data)
     refuse_engine(plan.trial_config.train.precision, run.engine)
+    refuse_user_code(plan.trial_config, data, run.engine)
     if get_ready(plan, data, run):
         processes.start_server()  # while this process checks
     with phase("checks"):
@@ -188,6 +190,7 @@ def preview_stage(
     data = read_images(plan, run, listener)
     validate_plan(plan, data)
     refuse_engine(plan.trial_config.train.precision, run.engine)
+    refuse_user_code(plan.trial_config, data, run.engine)
     get_ready(plan, data, run)
     return settle(plan, data, run, estimates=True, seconds=seconds)
 

@@ -50,6 +50,8 @@ def one_class(config: StudyConfig) -> str | None:
     """The key that goes by one class for each image, as `train.loss = 'hinge'`; None where none does."""
     if config.train.loss != CROSS_ENTROPY:
         return f"train.loss = {config.train.loss!r}"
+    if config.train.step is not None:
+        return f"train.step = {config.train.step!r}"
     return "train.teacher" if config.train.teacher is not None else None
 
 

@@ -36,9 +36,9 @@ DIGEST_BYTES = 16
 def may_have_features(config: StudyConfig) -> bool:
     """Whether the body gives the same for an image in every step, and in every trial of every seed.
 
-    With a teacher it stays in front of its head all the same, as teachers are shown images.
+    With a teacher, or a loss of the user's, it stays in front of its head all the same, as these are shown images.
     """
-    return config.train.teacher is None and _is_fixed(config) and not _changes(config)
+    return config.train.teacher is None and config.train.step is None and _is_fixed(config) and not _changes(config)
 
 
 def _is_fixed(config: StudyConfig) -> bool:

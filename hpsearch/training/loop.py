@@ -56,8 +56,13 @@ class LoopEngine(StackedEngine):
         for name, block in self._buffers.items():
             block[slot].copy_(state.buffer_blocks[name][slot])
         with autocast(state.train.precision, x_BCHW.device):
-            logits_BC = functional_call(self.module, (parameters, room.buffers), (x_BCHW,)).to(x_BCHW.dtype)
-        loss = state.loss.of_slot(slot)(logits_BC.unsqueeze(0), y_B).squeeze(0)
+            if state.own_step is not None:
+                numbers_M = state.own_step.numbers_KM[slot]
+                loss = state.own_step.loss(self.module, parameters, room.buffers, x_BCHW, y_B, numbers_M)
+            else:
+                logits_BC = functional_call(self.module, (parameters, room.buffers), (x_BCHW,)).to(x_BCHW.dtype)
+        if state.own_step is None:
+            loss = state.loss.of_slot(slot)(logits_BC.unsqueeze(0), y_B).squeeze(0)
         scaled = loss if state.scaling is None else loss * state.scaling.scale_K[slot]
         found = torch.autograd.grad(scaled, list(parameters.values()), materialize_grads=True)
         self._loss_K[slot].copy_(loss.detach())

@@ -193,6 +193,14 @@ class Pack:
             self.keep_best(results)
         return PackReport(results, explosions)
 
+    def try_step(self) -> None:
+        """Find the gradients of two training images, and let everything be as it is; what fails raises."""
+        x_BCHW, y_B = self._train_sample
+        like = self._state.cost_sum_K
+        self._module.train()
+        with preserved_rng(like.device):
+            self._engine.gradients(x_BCHW[:2].to(like), y_B[:2], noise_seed=0)
+
     def admit(self, specs: Sequence[TrialSpec], snapshots: Mapping[int, Snapshot] | None = None) -> None:
         """Let trials take the places of those that left, from their first epoch on, or from a snapshot's.
 

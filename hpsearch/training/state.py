@@ -25,6 +25,7 @@ from hpsearch.training.layout import Kind, Stacked, layout_of
 from hpsearch.training.loss_scaling import LossScaling
 from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import IN_ONE_PASS, make_optimizer
+from hpsearch.training.own_step import OwnStep
 from hpsearch.training.rates import Rates, differ
 from hpsearch.training.schedules import has_step_factors, step_factor
 from hpsearch.training.unchanging import unchanging_names
@@ -102,6 +103,8 @@ class PackState:
         self._lay_out(parameters, buffers, "single")
         self.watch = ExplosionWatch(num_trials, train.explosion, guessing_loss(train.loss, num_classes), like)
         self.cost_sum_K = torch.zeros(num_trials, dtype=like.dtype, device=like.device)  # over the epoch's steps
+        self.own_step: OwnStep | None = None
+        """What gives the losses in place of `loss`; None where there is none."""
         self.penalty: Penalty
         self.loss: DataLoss | DistilledLoss
         self._warmup_K: Tensor | None  # epochs; None where all steps of an epoch have the same rate
@@ -412,6 +415,11 @@ class PackState:
         self.loss = DataLoss.of(self.vectors, self._class_weights, self.cost_sum_K, self.train.loss)
         if self._taught is not None:
             self.loss = DistilledLoss.of(self.loss, self._taught, self.vectors, self.cost_sum_K)
+        numbers_KM = self.vectors.step_options
+        if self.own_step is not None and len(self.own_step.numbers_KM) == len(numbers_KM):
+            self.own_step.numbers_KM.copy_(numbers_KM)  # in place, as recorded steps read it
+        elif self.train.step is not None:
+            self.own_step = OwnStep(self.train, self.vectors, self._class_weights, self.cost_sum_K)
         warmup_K = self.vectors.warmup
         self._warmup_K = warmup_K.to(self.cost_sum_K, copy=True) if has_step_factors(self.train, warmup_K) else None
         self._clip_norm_K = unless_zero(self.vectors.clip_norm, self.cost_sum_K)

@@ -35,6 +35,8 @@ class Vectors:
     dropconnect: Tensor
     stochastic_depth: Tensor
     init_scale: Tensor
+    step_options: Tensor
+    """Of shape [K, M]: the numbers of the user's step, by name in the order of the alphabet."""
 
     @classmethod
     def of(cls, configs: Sequence[StudyConfig]) -> Vectors:
@@ -42,6 +44,9 @@ class Vectors:
 
         def column(key: str) -> Tensor:
             sections = [config.train if hasattr(config.train, key) else config.model for config in configs]
+            if key == "step_options":
+                rows = [[float(number) for _, number in sorted(c.train.step_options.items())] for c in configs]
+                return torch.tensor(rows, dtype=torch.float64).reshape(len(configs), -1)
             return torch.tensor([getattr(section, key) for section in sections], dtype=torch.float64)
 
         return cls(**{field.name: column(field.name) for field in fields(cls)})

@@ -38,8 +38,14 @@ class VmapEngine(StackedEngine):
         parameters = {name: tensor.detach().requires_grad_() for name, tensor in self.state.parameters.items()}
         buffers = {name: tensor.clone() for name, tensor in self.state.buffers.items()}  # written in place
         seed_noise(x_BCHW.device, noise_seed)
-        logits_KBC = self._forward(parameters, buffers, x_BCHW)
-        loss_K = self.state.loss(logits_KBC, y_B)
+        if (own := self.state.own_step) is not None:
+
+            def loss_of(parameters: Stacked, buffers: Stacked, numbers_M: Tensor) -> Tensor:
+                return own.loss(self.module, parameters, buffers, x_BCHW, y_B, numbers_M)
+
+            loss_K: Tensor = vmap(loss_of, randomness="same")(parameters, buffers, own.numbers_KM)
+        else:
+            loss_K = self.state.loss(self._forward(parameters, buffers, x_BCHW), y_B)
         found = torch.autograd.grad(loss_K.sum(), list(parameters.values()), materialize_grads=True)
         return loss_K.detach(), dict(zip(parameters, found, strict=True)), buffers
 

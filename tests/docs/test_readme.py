@@ -91,3 +91,18 @@ def test_the_example_of_an_own_net_runs(tmp_path):
         arguments = [sys.executable, "-m", "hpsearch", *command.split(), "--trials", "3", "--epochs", "1"]
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_example_of_an_own_loss_runs(tmp_path):
+    [losses] = [b for b in re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL) if "# losses.py" in b]
+    (tmp_path / "losses.py").write_text(losses)
+    ranges = ["--space", "train.step_options.alpha=log(1e-3,10)"]
+    for command in (
+        ["coarse", "--model", "losses:TwoHeads", "--set", "train.step=losses:step", *ranges],
+        ["fine", "--from", "coarse", "--trust", "losses"],
+    ):
+        arguments = [sys.executable, "-m", "hpsearch", *command, "--trials", "3", "--epochs", "1"]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert "train.step_options.alpha" in done.stdout

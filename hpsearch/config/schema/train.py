@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hpsearch.config.data_sources import FUNCTION, is_user_code
-from hpsearch.config.fields import MAX_SEED, CameLater, Known, Section, UsedBy, Vector
+from hpsearch.config.fields import MAX_SEED, CameLater, Known, Options, OptionsField, Section, UsedBy, Vector
 from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import METRICS
+from hpsearch.errors import ConfigError
 
 WITH_BETA2 = ("adam", "adamw", "nadam", "rmsprop", "lion")
 WITH_MOMENTUM = ("momentum", "nesterov", *WITH_BETA2)
@@ -20,6 +21,20 @@ def _metric(name: str) -> str:
     if name in METRICS or is_user_code(name):
         return name
     raise ValueError(f"allowed: {METRIC_FORMS}")
+
+
+def _step(name: str | None) -> str | None:
+    if name is None or is_user_code(name):
+        return name
+    raise ValueError(f"allowed: {Known((), (FUNCTION,))}, as losses:step")
+
+
+def _numbers_alone(options: Any) -> Any:
+    for key, value in options.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number:
+            raise ValueError(f"allowed: numbers, so not {key} = {value!r}")
+    return options
 
 
 class TrainConfig(Section):
@@ -73,6 +88,12 @@ class TrainConfig(Section):
     """Share of the loss by what the teacher says of an image, beside its label (Hinton et al. 2015); 0: none."""
     distill_temperature: Annotated[float, Vector, CameLater, Field(gt=0)] = 4.0
     """Of distill: by how much teacher's and net's logits are divided, so that small probabilities count, too."""
+    step: Annotated[str | None, CameLater, AfterValidator(_step)] = None
+    """MODULE:FUNCTION, in place of cross-entropy: called with (model, (images, labels), params), it returns the loss of
+    a minibatch, one number or one for each image; see docs/own-code.md. Or "none".
+    """
+    step_options: Annotated[OptionsField, Vector, CameLater, AfterValidator(_numbers_alone)] = Options()
+    """Numbers of the step's params, each of which can be searched: "train.step_options.alpha"."""
     ema: Annotated[float, Vector, CameLater, Field(ge=0, lt=1)] = 0.0
     """Decay of a moving average of the weights, as 0.999, which is then what is measured and kept; 0: none. It begins
     shorter: after n updates the decay is n / (n + 9) at most.
@@ -107,8 +128,18 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Initial weights, order of the minibatches, augmentation and dropout noise."""
 
-    @field_validator("patience", "teacher", mode="before")
+    @field_validator("patience", "teacher", "step", mode="before")
     @classmethod
-    def _none(cls, patience: Any) -> Any:
+    def _none(cls, given: Any) -> Any:
         """TOML has no null, but a stage may want no patience where the others have some."""
-        return None if patience == "none" else patience
+        return None if given == "none" else given
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> TrainConfig:
+        for key, without in (("label_smoothing", 0), ("focal", 0), ("distill", 0), ("loss", CROSS_ENTROPY)):
+            if self.step is not None and (value := getattr(self, key)) != without:
+                raise ConfigError(
+                    f"train.{key} = {value!r} is of our own loss, and train.step = {self.step!r} has another."
+                    f"\nAllowed: train.{key} = {without!r}, and a number of train.step_options in its place."
+                )
+        return self

@@ -43,6 +43,8 @@ class FusedEngine(StackedEngine):
             raise EngineError(
                 "train.precision = 'float16' does not run under fused.\nAllowed: bfloat16, float32, float64."
             )
+        if state.own_step is not None:
+            raise EngineError(f"train.step = {state.own_step.name!r} is not among the losses that fused knows.")
         super().__init__(module, state)
         self._prepare()
 
