@@ -82,6 +82,8 @@ class StageSummary:
     images: KeptImages = field(default_factory=KeptImages)
     metric: Metric = ACCURACY
     """What the value of a trial is."""
+    takes: frozenset[str] | None = None
+    """What an objective is given by name; None where that is not known."""
     repeated: tuple[Repeated, ...] = ()
     """The best trials, as they did with other seeds, the best mean first."""
     num_tests: int = 0
@@ -173,6 +175,7 @@ def stage_summary(
         metric=evidence.metric,
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
+        takes=record.takes,
         repeated=tuple(evidence.repeated),
     )
 

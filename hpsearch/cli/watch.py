@@ -23,7 +23,7 @@ from hpsearch.cli.trial import VERDICT_STYLES
 from hpsearch.results import plain
 from hpsearch.space import format_value
 from hpsearch.storage import StorageAwayError, TrialRow
-from hpsearch.wording import count_text, duration_text, value_text
+from hpsearch.wording import count_text, duration_text, trials_text, value_text
 
 FEWEST_ROWS = 3  # of running and of best trials, however low the terminal
 FRAMES = 4  # a second: how soon the page follows a terminal that changes its size
@@ -136,8 +136,7 @@ class Page:
     def _head(self, width: int) -> list[Text]:
         """Counts, progress, speed, explosions: a line each."""
         s = self.snapshot
-        epochs = f" x {count_text(s.num_epochs, 'epoch')}" if s.num_epochs else ""
-        progress = f"{s.num_finished} of {count_text(s.num_trials, 'trial')}{epochs}  "
+        progress = f"{s.num_finished} of {trials_text(s.num_trials, s.num_epochs)}  "
         lines = [_line(s.study, progress, _bar(s, min(width // 3, width - 9 - len(progress))))]
         counts = [f"{s.counts['RUNNING']} running", f"{s.counts['WAITING']} waiting"]
         if s.num_pruned:
@@ -166,14 +165,15 @@ class Page:
     def _running(self, width: int, num_rows: int) -> Table:
         s = self.snapshot
         table = _table("running", s.value_name, width)
-        table.add_column("epoch", justify="right", no_wrap=True, min_width=5)
+        table.add_column(s.step_name, justify="right", no_wrap=True, min_width=5)
         if wide := width >= WIDE:
             table.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=18)
         ends = _ends(s.running[:num_rows], s.best)
         for trial in s.running[:num_rows]:
             epoch = max(trial.intermediate, default=0)
             last = trial.intermediate[epoch] if trial.intermediate else None
-            cells = [*_cells(trial, last, width, ends), f"{epoch}/{s.num_epochs}" if s.num_epochs else str(epoch)]
+            of = f"{epoch}/{s.num_epochs}" if s.num_epochs else str(epoch or "-")
+            cells = [*_cells(trial, last, width, ends), of]
             table.add_row(*_text(cells), *([Text(_short_worker(s.workers.get(trial.number)))] * wide))
         return table
 

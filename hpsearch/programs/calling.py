@@ -39,6 +39,14 @@ def refuse_other_forms(name: str, function: Callable[..., Any]) -> None:
         raise UserCodeError(f"{name} cannot be called as objective(params, report): {error}.\n{ALLOWED}") from None
 
 
+def taken(function: Callable[..., Any]) -> tuple[str, ...]:
+    """What it is given by name: those of GIVEN that it has arguments for."""
+    try:
+        return tuple(_given(function, Task(0)))
+    except (TypeError, ValueError):  # of a builtin: nobody knows
+        return ()
+
+
 def call(name: str, function: Callable[..., Any], task: Task, report: Report) -> float:
     """The value of a trial.
 

@@ -19,7 +19,7 @@ from hpsearch.config import usercode
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.errors import HpsearchError
 from hpsearch.programs import messages, program
-from hpsearch.programs.calling import Report, TrialEnded, call, refuse_other_forms
+from hpsearch.programs.calling import Report, TrialEnded, call, refuse_other_forms, taken
 from hpsearch.programs.command import run_command
 from hpsearch.programs.messages import Answer, Broken, Ended, Left, Ready, Reported, Task, Unready, send
 
@@ -36,11 +36,11 @@ def main(received: int, sent: int) -> None:
         threading.Thread(target=_listen, args=(lines, inbox), daemon=True).start()
         usercode.trust(*filter(None, first["trusted"].split(",")))
         try:
-            objective = _loaded(ObjectiveConfig.model_validate(first["objective"]))
+            objective, takes = _loaded(ObjectiveConfig.model_validate(first["objective"]))
         except HpsearchError as error:
             send(sent, Unready(str(error)))
             return
-        send(sent, Ready())
+        send(sent, Ready(takes))
         while isinstance(task := inbox.get(), Task):
             with _printing_to(task.output):
                 outcome = _run(objective, task, _Reporter(inbox, sent, task))
@@ -49,13 +49,14 @@ def main(received: int, sent: int) -> None:
             send(sent, outcome)
 
 
-def _loaded(objective: ObjectiveConfig) -> Callable[[Task, Report], float]:
+def _loaded(objective: ObjectiveConfig) -> tuple[Callable[[Task, Report], float], tuple[str, ...]]:
+    """What is called for a trial, and what it takes by name."""
     name = objective.function
     if name is None:
-        return lambda task, report: run_command(objective, task, report)
+        return lambda task, report: run_command(objective, task, report), objective.command_takes()
     function = usercode.load(name)
     refuse_other_forms(name, function)
-    return lambda task, report: call(name, function, task, report)
+    return lambda task, report: call(name, function, task, report), taken(function)
 
 
 def _listen(lines: Iterator[bytes], inbox: queue.SimpleQueue[messages.Message]) -> None:

@@ -33,6 +33,9 @@ class Task:
 class Ready:
     """The user's code is there."""
 
+    takes: tuple[str, ...] = ()
+    """What it is given by name, beside the parameters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unready:

@@ -37,6 +37,8 @@ class Program:
         self._sent = self._received = -1
         self._left = b""
         self._events: deque[Message] = deque()
+        self.takes: frozenset[str] = frozenset()
+        """What the code is given by name, as `epochs`; known once it has been started."""
 
     def start(self) -> None:
         """Have the code imported, unless it is.
@@ -55,7 +57,8 @@ class Program:
         until = time.monotonic() + START_SECONDS
         while (left := until - time.monotonic()) > 0:
             match self._next(left):
-                case Ready():
+                case Ready(takes):
+                    self.takes = frozenset(takes)
                     return
                 case Unready(why):
                     self.end()

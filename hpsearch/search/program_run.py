@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
@@ -19,7 +21,7 @@ from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_proposals
-from hpsearch.storage import Database, count_states
+from hpsearch.storage import Database, StudyRow, count_states, write_attrs
 from hpsearch.tuning.settling import Settled
 from hpsearch.worker.program_worker import ProgramWorker
 from hpsearch.worker.stopping import Stop
@@ -57,7 +59,7 @@ def _work(
     stop: Stop,
 ) -> StudyTrials:
     """Here, with the program that is there already, or by others, who have their own."""
-    study = open_stage(db, plan, None)
+    study = _noted(db, open_stage(db, plan, None), program)
     for module, (then, now) in changed_code(study).items():
         listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
     counts = count_states(db, study)
@@ -73,6 +75,13 @@ def _work(
         launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
         Fleet(db, study, run, launcher, len(devices), listener, stop).run()
     return read_study(db, plan.name)
+
+
+def _noted(db: Database, study: StudyRow, program: Program) -> StudyRow:
+    """The study, which keeps what its code is given by name."""
+    attrs = {attributes.TAKES: sorted(program.takes)}
+    write_attrs(db, study, attrs)
+    return replace(study, attrs={**study.attrs, **attrs})
 
 
 def look_at(plan: StagePlan, listener: SearchListener) -> Program:
@@ -115,11 +124,14 @@ def devices_of(run: RunConfig) -> tuple[str, ...]:
 
 def preview_program_stage(plan: StagePlan, run: RunConfig, listener: SearchListener) -> Settled:
     """What a stage would do; nobody knows how long that takes."""
-    look_at(plan, listener).end()
+    program = look_at(plan, listener)
+    program.end()
     name = objective_of(plan).name
     trials = num_trials(plan.config.space, plan.settings)
     unknown = f"nobody knows how long a trial of {name} takes"
-    return Settled(plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown)
+    return Settled(
+        plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown, has_epochs="epochs" in program.takes
+    )
 
 
 def _run_on_ray(db: Database, plan: StagePlan, run: RunConfig, listener: SearchListener, stop: Stop) -> None:

@@ -74,6 +74,8 @@ class Training:
     """What counts."""
     returned: float | None = None
     """By an objective of the user's: its value, whatever it reported on the way."""
+    takes_seed: bool = True
+    """Whether it differs from the others by its seed; not all objectives take one."""
 
     @property
     def best(self) -> EpochResult | None:

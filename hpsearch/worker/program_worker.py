@@ -19,7 +19,7 @@ from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, goodness
 from hpsearch.runtime import resolve_device
-from hpsearch.stages.listener import Listener, standing
+from hpsearch.stages.listener import Listener, TrialFinished, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.storage import Database, Outcome, StudyRow, read_trials
@@ -56,7 +56,10 @@ class ProgramWorker(StageWorker):
         assert objective is not None, "a stage of our own has no program"
         self.objective: ObjectiveConfig = objective
         self.direction = direction_of(study)
-        self.metric = stage_record(study).metric(self.direction)
+        self.record = stage_record(study)
+        self.metric = self.record.metric(self.direction)
+        self.last_epochs: dict[int, int] = {}
+        """Of trials that are over: what each reported last, 0 where it was nothing."""
         self.checkpoints = NothingResumed()
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
@@ -75,7 +78,13 @@ class ProgramWorker(StageWorker):
         self.program = program or Program(objective)
         self.device = str(resolve_device(run.device))
         self.started = standing(
-            study.name, rows, plan.settings.epochs, engine="program", width=1, device=self.device, metric=self.metric
+            study.name,
+            rows,
+            self.record.num_epochs,
+            engine="program",
+            width=1,
+            device=self.device,
+            metric=self.metric,
         )
 
     @override
@@ -186,7 +195,7 @@ class ProgramWorker(StageWorker):
         """Take in a value; how the trial is to end, None where it goes on."""
         number, value = trial.lease.number, said.value
         first = trial.results[0].val_score if trial.results else value
-        if self._has_exploded(value, first):
+        if self.objective.has_exploded(value, first):
             attrs = TrialRecord(attributes.EXPLODED, said.epoch, cost=value, first_cost=first).as_attributes()
             return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
         result = EpochResult.of_value(number, said.epoch, value)
@@ -195,16 +204,11 @@ class ProgramWorker(StageWorker):
             write_curve(self.folders.of(number) / CURVE, trial.results)
         self.writer.record([(trial.lease, result)])
         self.listener.measured([result])
-        self.listener.epoch_finished(1)
+        if len(trial.results) <= self.plan.settings.epochs:
+            self.listener.epoch_finished(1)
         if self.mirror is not None and self.mirror.report(number, said.epoch, value):
             return self._outcome(trial, self.plan.settings.pruner)
         return None
-
-    def _has_exploded(self, value: float, first: float) -> bool:
-        if not math.isfinite(value):
-            return True
-        factor = self.objective.explosion
-        return factor is not None and self.direction == "minimize" and value > factor * max(abs(first), 1e-12)
 
     def _outcome(self, trial: HeldTrial, reason: str) -> Outcome:
         """The end of a trial that the pruner stops."""
@@ -237,10 +241,10 @@ class ProgramWorker(StageWorker):
     def _complete(self, trial: HeldTrial, value: float) -> None:
         number = trial.lease.number
         if not math.isfinite(value):
-            epoch = trial.results[-1].epoch if trial.results else 1
+            epoch = trial.results[-1].epoch if trial.results else None
             first = trial.results[0].val_score if trial.results else value
             attrs = TrialRecord(attributes.EXPLODED, epoch, cost=value, first_cost=first).as_attributes()
-            self._end(number, Outcome(trial.lease, "PRUNED", None, attrs, (epoch, value)))
+            self._end(number, Outcome(trial.lease, "PRUNED", None, attrs, (epoch or 1, value)))
             return
         record = TrialRecord(last_value=value, last_acc=math.nan)
         if trial.results:
@@ -261,8 +265,9 @@ class ProgramWorker(StageWorker):
         self.failures.add(reason, self.folders.output(number))
 
     def _finish(self, outcome: Outcome) -> None:
+        trial = self.held.pop(outcome.lease.number)
+        self.last_epochs[trial.lease.number] = trial.results[-1].epoch if trial.results else 0
         self.writer.finish([outcome])
-        del self.held[outcome.lease.number]
         if outcome.state != "COMPLETE":
             self.folders.drop_checkpoint(outcome.lease.number)
 
@@ -271,6 +276,11 @@ class ProgramWorker(StageWorker):
             known = goodness(self.worst, self.direction) if self.worst is not None else math.inf
             if goodness(value, self.direction) < known:
                 self.worst = value
+
+    @override
+    def _event(self, outcome: Outcome, num_finished: int) -> TrialFinished:
+        last = self.last_epochs.pop(outcome.lease.number, 0)
+        return as_finished(outcome, num_finished, self.num_trials, last, self.metric, self.record.step_name)
 
     @override
     def _forget(self, number: int) -> None:

@@ -1,0 +1,66 @@
+"""What is said of objectives that report nothing, take no epochs and no seed: no more than there is."""
+
+import pytest
+
+CODE = """
+import itertools
+calls = itertools.count()
+
+def parabola(params, report):
+    return -((params["x"] - 0.3) ** 2)
+
+def drifts(params, report):
+    return params["x"] + next(calls) / 10
+
+def steps(params, report):
+    for k in range(4):
+        report(params["x"] * k)
+    return params["x"]
+"""
+X = ("--space", "x=uniform(0,1)")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, command_line):
+    folder = tmp_path_factory.mktemp("words")
+    (folder / "mine.py").write_text(CODE)
+    line = command_line(folder)
+    line.coarse = line("coarse", "--objective", "mine:parabola", *X, "--trials", "13", "--metric", "height")
+    return line
+
+
+def test_epochs_that_an_objective_does_not_take_are_not_spoken_of(place):
+    said = place.coarse.stdout
+    assert "coarse   13 of 13 trials ·" in said
+    assert "go on    coarse is a coarse search: narrow to where it worked" in said
+    place("report", "coarse", "-o", "page.html")
+    page = (place.folder / "page.html").read_text().partition("<body")[2].partition("<script")[0]
+    plan = place("fine", "--from", "coarse", "--trust", "mine", "--dry-run").stdout
+    for text in (said, plan, place("status", "coarse").stdout, place("trial", "coarse", "3").stdout, page):
+        assert not [
+            word for word in ("epoch", "train", "image", "accura", "weights") if word in text.split("<details")[0]
+        ]
+    assert "Every trial, with its value; nothing was reported on the way." in page
+    assert place.json("status", "coarse")["epochs"] is None
+
+
+def test_reports_of_an_objective_without_epochs_are_steps(place):
+    place("coarse", "--objective", "mine:steps", *X, "--trials", "2", "--name", "steps")
+    said = place("trial", "steps", "1").stdout
+    assert "returned; the best that it reported is" in said
+    assert "at step 4" in said
+    assert "epoch" not in said
+
+
+def test_an_objective_without_a_seed_is_said_to_be_called_again_without_one(place):
+    said = place("rerun", "coarse", "3", "--seeds", "3", "--trust", "mine").stdout
+    assert "trial    3 of coarse gave its recorded value exactly" in said
+    assert "calls    3 without a seed, which it does not take: height -0.0" in said
+    assert "each time" in said
+    assert "seeds move" not in said
+    place("coarse", "--objective", "mine:drifts", *X, "--trials", "3", "--name", "drifts")
+    said = place("rerun", "drifts", "2", "--seeds", "3", "--trust", "mine").stdout
+    assert "did NOT give its recorded value: " in said
+    assert "calls    3 without a seed, which it does not take: value" in said
+    assert "std 0.1000" in said
+    assert "calls move one trial (std 0.1000)" in said
