@@ -98,6 +98,8 @@ def verdict_text(verdict: Verdict) -> Text:
         return Text(f"{verdict.param} {format_value(verdict.best)}")
     words = {"inside": "inside", "lower": "at the lower end of", "upper": "at the upper end of", "single": "fixed in"}
     text = f"{verdict.param} {words[verdict.verdict]} {searched_text(verdict)}"
+    if verdict.at_limit:
+        return Text(f"{text}, its limit")
     return Text(text, style="red" if verdict.verdict in ("lower", "upper") else "")
 
 

@@ -250,7 +250,8 @@ def _print_rerun(result: Rerun) -> None:
     if largest:
         line("largest", " · ".join(f"{name} {value:.1e}" for name, value in largest.items()))
     for name, (then, now) in result.other_versions.items():
-        line("note", f"{name} was {then} then and is {now} now")
+        changed = then.startswith("sha256:")
+        line("note", f"{name} has changed since" if changed else f"{name} was {then} then and is {now} now")
     if result.recorded_explosion or result.explosion:
         line("exploded", _explosion_text(result))
     if len(result.trainings) == 1:

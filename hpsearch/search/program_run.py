@@ -16,7 +16,8 @@ from hpsearch.fleet.processes import ProcessLauncher, start_server
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.runtime import resolve_device
 from hpsearch.search.listener import SearchListener
-from hpsearch.stages.opening import changed_code, open_stage
+from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.opening import open_stage
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.time_budget import as_fitted_before

@@ -21,7 +21,8 @@ from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult, plain
 from hpsearch.search.program_rerun import call_again, recorded_values
 from hpsearch.search.stored_trials import Training, begun_trial, images_of, retrain, stored_trial
-from hpsearch.stages.opening import changed_code, stored_plan, versions
+from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.opening import stored_plan, versions
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, read_epochs
 from hpsearch.training.images import as_trained

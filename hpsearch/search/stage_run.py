@@ -30,7 +30,8 @@ from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.program_run import preview_program_stage, run_program_stage
 from hpsearch.search.repeated_best import repeat_best
-from hpsearch.stages.opening import changed_code, open_stage, stored_precision
+from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.opening import open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before

@@ -64,3 +64,27 @@ def test_an_objective_without_a_seed_is_said_to_be_called_again_without_one(plac
     assert "calls    3 without a seed, which it does not take: value" in said
     assert "std 0.1000" in said
     assert "calls move one trial (std 0.1000)" in said
+
+
+def test_limits_of_a_range_hold_from_stage_to_stage(place):
+    space = ("--space", "x=log(0.1,1) in [0.01,1]")
+    said = place(
+        "coarse", "--objective", "mine:steps", *space, "--sampler", "grid", "--trials", "12", "--name", "held"
+    ).stdout
+    assert "boundary x at the upper end of [1e-01, 1e+00], its limit" in said
+    said = place("fine", "--from", "held", "--trust", "mine", "--trials", "6").stdout
+    assert "the best, 1e+00, is on the upper boundary: no higher value is allowed" in said
+    attributes = place.json("export", "held-fine")["attributes"]
+    assert attributes["hpsearch.config"]["space"]["x"]["limits"] == [0.01, 1]
+    assert attributes["hpsearch.config"]["space"]["x"]["log"][1] == 1
+
+
+def test_code_that_has_changed_since_is_noted_wherever_it_counts(place):
+    (place.folder / "moves.py").write_text("def f(params, report):\n    return params['x']\n")
+    search = ("coarse", "--objective", "moves:f", *X, "--trials", "2", "--name", "moves")
+    assert "has changed" not in place(*search).stderr
+    (place.folder / "moves.py").write_text("def f(params, report):\n    return -params['x']\n")
+    assert "note: moves has changed since 'moves' was begun" in place(*search).stderr
+    fine = place("fine", "--from", "moves", "--trust", "moves", "--trials", "2")
+    assert "moves has changed since 'moves', whose trials gave the ranges, was begun" in fine.stdout + fine.stderr
+    assert "note     moves has changed since" in place("rerun", "moves", "1", "--seeds", "1", "--trust", "moves").stdout
