@@ -26,7 +26,7 @@ class Task:
     earlier: tuple[tuple[int, float], ...] = ()
     """What an attempt that this one goes on from has reported: epochs and values."""
     output: str = ""
-    """A file for what is printed; what is there stays."""
+    """A file for what is printed, its beginning and its end; what is there stays."""
 
 
 @dataclass(frozen=True, slots=True)
