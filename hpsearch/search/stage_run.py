@@ -120,7 +120,7 @@ def run_stage(
     """
     listener, stop = listener or SearchListener(), stop or Stop()
     if plan.config.objective is not None:
-        return run_program_stage(db, plan, run, listener, stop)
+        return run_program_stage(db, plan, run, listener, stop, until)
     listener.planned(plan)
     run = _on_this_process_device(run)
     if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
@@ -177,7 +177,7 @@ def preview_stage(
     """
     listener = listener or SearchListener()
     if plan.config.objective is not None and plan.problem is None:
-        return preview_program_stage(plan, run, listener)
+        return preview_program_stage(plan, run, listener, seconds)
     unknown = plan.problem
     if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
         unknown = f"the images of {plan.config.data.source} are not here yet"

@@ -73,6 +73,10 @@ class ProgramWorker(StageWorker):
         for row in rows:
             self._note_value(row.value if row.state == "COMPLETE" else None)
         self.folders = TrialFolders(db, plan, study, run, self.direction, best_trial(rows, self.direction))
+        self.step_seconds = 0.0
+        """Between two words of the code, when it last said some."""
+        self.fresh: HeldTrial | None = None
+        """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
         self.failures = ProgramFailures(any(row.state == "COMPLETE" for row in rows))
         self.program = program or Program(objective)
@@ -112,6 +116,7 @@ class ProgramWorker(StageWorker):
     def _run_trial(self, number: int) -> None:
         """One trial to its end, however it ends."""
         trial = self.held[number]
+        self.fresh = None
         self._take_up(trial)
         began = heard = time.monotonic()
         self.program.begin(self._task(trial))
@@ -124,7 +129,7 @@ class ProgramWorker(StageWorker):
                 return
             match event:
                 case Reported():
-                    heard = time.monotonic()
+                    self.step_seconds, heard = time.monotonic() - heard, time.monotonic()
                     tell("first epoch")
                     if (ending := self._hear(trial, event)) is not None:
                         self._leave(str(ending.attrs[attributes.REASON]))
@@ -135,6 +140,9 @@ class ProgramWorker(StageWorker):
                         self.stop.raise_if_requested()
                     self.program.answer()
                 case Ended(value):
+                    if not trial.results:
+                        self.step_seconds = time.monotonic() - began
+                    self.stop.epoch_seconds = self.step_seconds  # of the next one, which begins only if it fits
                     self._complete(trial, value)
                     return
                 case Broken(reason, trace):
@@ -143,7 +151,7 @@ class ProgramWorker(StageWorker):
                 case Left():  # it raised our exception without having been told to
                     self._fail_trial(trial, "TrialEnded was raised by the objective itself", "")
                     return
-            self.stop.epoch_seconds = time.monotonic() - began
+            self.stop.epoch_seconds = max(0.0, self.step_seconds - (time.monotonic() - heard))
             if self.stop.requested is not None:
                 asked_at = asked_at or time.monotonic()
                 if time.monotonic() - asked_at > DRAIN_SECONDS:
@@ -199,7 +207,9 @@ class ProgramWorker(StageWorker):
             attrs = TrialRecord(attributes.EXPLODED, said.epoch, cost=value, first_cost=first).as_attributes()
             return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
         result = EpochResult.of_value(number, said.epoch, value)
-        trial.results = [*(each for each in trial.results if each.epoch < said.epoch), result]  # it may have gone back
+        if self.fresh is not trial:  # the first report of this attempt, which may have gone back
+            self.fresh, trial.results = trial, [each for each in trial.results if each.epoch < said.epoch]
+        trial.results = sorted([*trial.results, result], key=lambda each: each.epoch)
         if self.folders.has_checkpoint(number):  # from which another attempt may go on
             write_curve(self.folders.of(number) / CURVE, trial.results)
         self.writer.record([(trial.lease, result)])

@@ -88,3 +88,25 @@ def test_code_that_has_changed_since_is_noted_wherever_it_counts(place):
     fine = place("fine", "--from", "moves", "--trust", "moves", "--trials", "2")
     assert "moves has changed since 'moves', whose trials gave the ranges, was begun" in fine.stdout + fine.stderr
     assert "note     moves has changed since" in place("rerun", "moves", "1", "--seeds", "1", "--trust", "moves").stdout
+
+
+def test_a_program_that_is_not_there_costs_no_trial(place):
+    for words, said in (
+        (("nothere", "{x}"), "the program 'nothere'"),
+        (("python", "gone.py", "{x}"), "the script 'gone.py'"),
+    ):
+        assert f"{said} is not there" in place("wrap", *X, "--name", "gone", "--", *words, code=2).stderr
+    assert "gone" not in place("status").stdout
+
+
+@pytest.mark.slow
+def test_a_time_makes_stages_of_an_objective_shorter(place):
+    (place.folder / "waits.py").write_text(
+        "import time\ndef f(params, report):\n    time.sleep(0.2)\n    return -(params['x'] - 0.4) ** 2\n"
+    )
+    said = place("run", "--objective", "waits:f", *X, "--time", "60s", "--name", "timed").stdout
+    assert "fitted   to the time" in said
+    assert " of 100 trials\n" in said
+    stages = [row for row in place.json("status") if row["study"].startswith("timed-")]
+    assert all(row["finished"] == row["trials"] for row in stages)
+    assert 8 <= stages[0]["trials"] < 100
