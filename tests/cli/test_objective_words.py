@@ -1,5 +1,7 @@
 """What is said of objectives that report nothing, take no epochs and no seed: no more than there is."""
 
+import io
+
 import pytest
 
 CODE = """
@@ -26,6 +28,7 @@ def place(tmp_path_factory, command_line):
     (folder / "mine.py").write_text(CODE)
     line = command_line(folder)
     line.coarse = line("coarse", "--objective", "mine:parabola", *X, "--trials", "13", "--metric", "height")
+    line("coarse", "--objective", "mine:steps", *X, "--trials", "2", "--name", "steps")
     return line
 
 
@@ -45,7 +48,6 @@ def test_epochs_that_an_objective_does_not_take_are_not_spoken_of(place):
 
 
 def test_reports_of_an_objective_without_epochs_are_steps(place):
-    place("coarse", "--objective", "mine:steps", *X, "--trials", "2", "--name", "steps")
     said = place("trial", "steps", "1").stdout
     assert "returned; the best that it reported is" in said
     assert "at step 4" in said
@@ -110,3 +112,35 @@ def test_a_time_makes_stages_of_an_objective_shorter(place):
     stages = [row for row in place.json("status") if row["study"].startswith("timed-")]
     assert all(row["finished"] == row["trials"] for row in stages)
     assert 8 <= stages[0]["trials"] < 100
+
+
+def test_what_nobody_reports_has_no_column_on_the_watched_page(place):
+    from rich.console import Console
+
+    from hpsearch.analysis.snapshots import Watcher
+    from hpsearch.cli.watch import Page
+    from hpsearch.storage import find_study, open_database
+
+    def page(study):
+        db = open_database(f"sqlite:///{place.folder}/studies/hpsearch.db")
+        watcher = Watcher(db, find_study(db, study))
+        screen = Console(width=100, height=30, record=True, file=io.StringIO())
+        screen.print(Page(watcher.look()))
+        return screen.export_text()
+
+    quiet, steps = page("coarse"), page("steps")
+    assert "13 of 13 trials " in quiet
+    assert not [word for word in ("curve", "verdict", "epoch") if word in quiet]
+    assert "curve" in steps
+    assert "epoch" not in steps
+
+
+def test_the_command_center_draws_no_curves_where_there_are_none(place):
+    from hpsearch.report.center import center_data
+    from hpsearch.report.stage import read_stage
+    from hpsearch.storage import open_database
+
+    db = open_database(f"sqlite:///{place.folder}/studies/hpsearch.db")
+    found = {name: center_data(read_stage(db, name)) for name in ("coarse", "steps")}
+    assert (found["coarse"]["hasCurves"], found["steps"]["hasCurves"]) == (False, True)
+    assert all(trial["text"] for trial in found["coarse"]["trials"])
