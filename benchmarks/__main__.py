@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, dashboard, engines, heads, quality, scaling, throughput
+from benchmarks import chaos, dashboard, engines, heads, objective, quality, scaling, throughput
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
 from hpsearch.errors import HpsearchError
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "engines": engines.main,
     "gpu": gpu.main,
     "heads": heads.main,
+    "objective": objective.main,
     "peers": comparison.main,
     "quality": quality.main,
     "scaling": scaling.main,

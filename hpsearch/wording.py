@@ -30,6 +30,12 @@ def count_text(number: int | None, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def trials_text(num_trials: int, num_epochs: int | None) -> str:
+    """`20 trials x 5 epochs`; the trials alone where they have no epochs."""
+    each = f" x {count_text(num_epochs, 'epoch')}" if num_epochs is not None else ""
+    return f"{count_text(num_trials, 'trial')}{each}"
+
+
 def value_text(value: float | None) -> str:
     """The value of a trial with the digits that matter: `0.9757`, `1.235e+04`, `1.05e-06`; `-` for none."""
     if value is None:

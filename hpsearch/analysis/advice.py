@@ -286,7 +286,8 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
     if found.metric.is_own:
         assert found.best is not None
         words = rerun_command(found.study, found.best.number, found.code)
-        return Advice("see how much of the best was luck, with other seeds, if it takes one", tuple(words))
+        seeds = ", with other seeds" if "seed" in (found.takes or ()) else ": call it again"
+        return Advice(f"see how much of the best was luck{seeds}", tuple(words))
     used = stages[-1].num_family_tests
     if used is None:
         used = sum(stage.num_tests for stage in stages)

@@ -19,6 +19,7 @@ CHECKS = "hpsearch.checks"  # what was found before the search
 LEARNING = "hpsearch.learning"  # what an adaptive sampler knows when it proposes, as of the last start
 ROUNDING = "hpsearch.rounding"  # of products and convolutions, where they have fewer digits than the numbers
 FITTED = "hpsearch.fitted"  # what was asked for, of a stage made to fit a time
+TAKES = "hpsearch.takes"  # what an objective is given by name: epochs, seed, ...
 STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's clock
 REPEATS = "hpsearch.repeats"  # the best trials, trained again with other seeds
 TESTS = "hpsearch.tests"  # each use of the test set

@@ -110,6 +110,8 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
     """What speaks for another stage, and what against."""
     *earlier, last = stages
     if last.stage == "coarse":
+        if last.epochs is None:
+            return [f"{last.study} is a coarse search: narrow to where it worked"], []
         return [
             f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked and train longer"
         ], []

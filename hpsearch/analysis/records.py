@@ -17,6 +17,7 @@ from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.kept_ensembles import KeptEnsemble, KeptTraining, kept_ensemble, kept_training
 from hpsearch.analysis.repeats import Repeats, stored_repeats
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
+from hpsearch.config.schema.objective import GIVEN
 from hpsearch.results import Direction, Explosion, plain
 from hpsearch.storage import Outcome, StudyRow, TrialRow
 
@@ -106,6 +107,8 @@ class StageRecord:
     """Of products and convolutions, as of the last start."""
     """What an adaptive sampler knew when it proposed, see `stages.sampler_knowledge`."""
     fitted: Fitted | None = None
+    takes: frozenset[str] | None = None
+    """What an objective is given by name; None where it was not noted, or where the trials train nets."""
     stop_asked_at: float | None = None
     """On the database's clock."""
     repeats: Repeats | None = None
@@ -145,8 +148,18 @@ class StageRecord:
 
     @property
     def num_epochs(self) -> int | None:
-        """Of each trial."""
-        return _as(int, self.config_value(self.kind or "", "epochs"))
+        """Of each trial; None where it has none, as one of an objective that is not told a number."""
+        return _as(int, self.config_value(self.kind or "", "epochs")) if self.has_epochs else None
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether a trial is told how many epochs it has."""
+        return self.takes is None or "epochs" in self.takes
+
+    @property
+    def step_name(self) -> str:
+        """What the places of a trial's intermediate values are counted in: `epoch`, or `step` where nobody knows."""
+        return "epoch" if self.kind is not None and self.has_epochs else "step"
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -251,6 +264,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         learning=_as(dict, kept.get(attributes.LEARNING)),
         rounding=_as(str, kept.get(attributes.ROUNDING)),
         fitted=_fitted(kept.get(attributes.FITTED)),
+        takes=_given(kept.get(attributes.TAKES)),
         stop_asked_at=_number(kept.get(attributes.STOP)),
         repeats=stored_repeats(kept.get(attributes.REPEATS)),
         tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
@@ -347,6 +361,11 @@ def _fitted(stored: Any) -> Fitted | None:
 
 def _as(kind: type[Value], stored: Any) -> Value | None:
     return stored if isinstance(stored, kind) and not isinstance(stored, bool) else None
+
+
+def _given(stored: Any) -> frozenset[str] | None:
+    known = isinstance(stored, list) and all(isinstance(name, str) and name in GIVEN for name in stored)
+    return frozenset(stored) if known else None
 
 
 def _list(stored: Any) -> list[Any]:

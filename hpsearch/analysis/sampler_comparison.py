@@ -94,7 +94,7 @@ class Comparison:
         ranges: what was searched.
         num_trials: N, the same for all.
         num_asked: the budget that was asked for; more than N where the largest balanced grid has fewer points.
-        num_epochs: of each trial.
+        num_epochs: of each trial; None where it has none.
         guessing: value of a guess.
         num_planned: repeats that there will be; more than R while the comparison is not finished.
         importances: share of each parameter in what makes a trial good, from the most to the least important.
@@ -106,7 +106,7 @@ class Comparison:
     ranges: Mapping[str, Range]
     num_trials: int
     num_asked: int
-    num_epochs: int
+    num_epochs: int | None
     guessing: float
     num_planned: int
     importances: Mapping[str, float] = field(default_factory=dict)

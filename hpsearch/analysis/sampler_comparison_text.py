@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpsearch.analysis.sampler_comparison import Band, Comparison
-from hpsearch.wording import count_text
+from hpsearch.wording import count_text, trials_text
 
 TPE_RANDOM_TRIALS = 10  # Optuna's n_startup_trials
 
@@ -16,10 +16,7 @@ def band_text(found: Band, sign: str = "") -> str:
 def budget_text(comparison: Comparison) -> str:
     """`5 repeats x 9 trials x 3 epochs for each sampler`."""
     num = len(comparison.repeats)
-    return (
-        f"{count_text(num, 'repeat')} x {count_text(comparison.num_trials, 'trial')}"
-        f" x {count_text(comparison.num_epochs, 'epoch')} for each sampler"
-    )
+    return f"{count_text(num, 'repeat')} x {trials_text(comparison.num_trials, comparison.num_epochs)} for each sampler"
 
 
 def wins_text(comparison: Comparison, sampler: str) -> str:

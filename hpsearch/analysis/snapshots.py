@@ -51,6 +51,7 @@ class Snapshot:
     trials_per_minute: float | None
     epochs_per_second: float | None
     seconds_left: float | None
+    step_name: str = "epoch"  # or step, where trials have no epochs
 
     @property
     def num_trials(self) -> int:
@@ -146,7 +147,8 @@ class Watcher:
             best=best,
             diagnoses=self._diagnoses(best),
             trials_per_minute=None if speed[0] is None else 60 * speed[0],
-            epochs_per_second=speed[1],
+            epochs_per_second=speed[1] if self.record.has_epochs else None,
+            step_name=self.record.step_name,
             seconds_left=self._smoothly(now, self._seconds_left(counts["WAITING"], running, speed)),
         )
 

@@ -93,7 +93,7 @@ def _comparison(
         ranges=config.space,
         num_trials=config.coarse.trials,
         num_asked=max(search.trials_asked for search in compared),
-        num_epochs=config.coarse.epochs,
+        num_epochs=config.coarse.epochs if first.has_epochs else None,
         guessing=guessing,
         num_planned=num_repeats or max(search.repeats for search in compared),
         importances=importances(always, [params for params, _ in pooled], [metric.goodness(v) for _, v in pooled]),

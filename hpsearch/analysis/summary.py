@@ -10,10 +10,10 @@ from typing import Any
 from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
+from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.config import hard_limits
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
@@ -26,7 +26,8 @@ def verdicts(evidence: StudyTrials) -> list[Verdict]:
     """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
     if evidence.record.is_training:
         return []
-    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, hard_limits)
+    limits = limits_of(evidence.record, own=evidence.metric.is_own)
+    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits)
 
 
 def best_or_refuse(evidence: StudyTrials) -> TrialRow:
@@ -82,6 +83,8 @@ class StageSummary:
     images: KeptImages = field(default_factory=KeptImages)
     metric: Metric = ACCURACY
     """What the value of a trial is."""
+    takes: frozenset[str] | None = None
+    """What an objective is given by name; None where that is not known."""
     repeated: tuple[Repeated, ...] = ()
     """The best trials, as they did with other seeds, the best mean first."""
     num_tests: int = 0
@@ -173,6 +176,7 @@ def stage_summary(
         metric=evidence.metric,
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
+        takes=record.takes,
         repeated=tuple(evidence.repeated),
     )
 

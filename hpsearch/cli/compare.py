@@ -14,7 +14,7 @@ from hpsearch.cli.option_groups import Budget, Output, Searched, Training, setti
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import DryRunOption, NameOption
 from hpsearch.errors import ConfigError
-from hpsearch.wording import count_text, duration_text
+from hpsearch.wording import count_text, duration_text, trials_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.sampler_comparison import Comparison
@@ -142,7 +142,7 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None
         "repeats": plan.num_repeats,
         "trials": plan.settings.trials,
         "trials_asked": plan.num_asked,
-        "epochs": plan.settings.epochs,
+        "epochs": outlooks[0].num_epochs,
         "studies": [search.name for search in plan.searches()],
         "estimated_seconds": seconds,
         "estimate_unknown": next((outlook.unknown for outlook in outlooks if outlook.unknown), None),
@@ -150,7 +150,7 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None
     if output.as_json:
         typer.echo(json.dumps(described))
         return
-    each = f"{count_text(plan.settings.trials, 'trial')} x {count_text(plan.settings.epochs, 'epoch')}"
+    each = trials_text(plan.settings.trials, outlooks[0].num_epochs)
     line(
         "compare",
         f"{', '.join(plan.samplers)}: {count_text(plan.num_repeats, 'repeat')}, {searches} searches of {each}",

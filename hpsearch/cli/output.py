@@ -17,7 +17,7 @@ from hpsearch.analysis.folds import folds_text
 from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
-from hpsearch.wording import count_text, duration_text, value_text
+from hpsearch.wording import count_text, duration_text, trials_text, value_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.advice import Advice
@@ -100,13 +100,14 @@ def verdict_text(verdict: Verdict) -> Text:
         return Text(f"{verdict.param} {format_value(verdict.best)}")
     words = {"inside": "inside", "lower": "at the lower end of", "upper": "at the upper end of", "single": "fixed in"}
     text = f"{verdict.param} {words[verdict.verdict]} {searched_text(verdict)}"
+    if verdict.at_limit:
+        return Text(f"{text}, its limit")
     return Text(text, style="red" if verdict.verdict in ("lower", "upper") else "")
 
 
 def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
-    epochs = f" x {count_text(summary.epochs, 'epoch')}" if summary.epochs is not None else ""
-    parts = [f"{summary.num_finished} of {count_text(summary.num_trials, 'trial')}{epochs}"]
+    parts = [f"{summary.num_finished} of {trials_text(summary.num_trials, summary.epochs)}"]
     others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
@@ -169,7 +170,7 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     """What a stage would do."""
     settings = plan.settings
     source = f" from {plan.source}" if plan.source else ""
-    each = f"{count_text(outlook.num_trials, 'trial')} x {count_text(settings.epochs, 'epoch')}"
+    each = trials_text(outlook.num_trials, outlook.num_epochs)
     line("study", f"{plan.name}{source}: {each}, {settings.sampler}")
     if plan.changes:
         print_changes(plan.changes)

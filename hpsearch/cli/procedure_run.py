@@ -178,10 +178,11 @@ def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -
     if best is not None and trial is not None:
         column = procedure.summaries[-1].metric.column
         head = f"trial {trial.number} of {best['study']}  {column} {value_text(trial.value)}"
-        head += f" after {count_text(best['epochs'], 'epoch')}"
+        head += f" after {count_text(best['epochs'], 'epoch')}" if best["epochs"] is not None else ""
         line("best", f"{head}  {params_text(trial)}")
         others = [
-            f"{summary.study} {value_text(summary.best.value)} after {summary.epochs}"
+            f"{summary.study} {value_text(summary.best.value)}"
+            + (f" after {summary.epochs}" if summary.epochs is not None else "")
             for summary in procedure.summaries
             if summary.best is not None and summary.study != best["study"]
         ]

@@ -79,12 +79,16 @@ def trial_line(event: TrialFinished) -> str:
     if event.state == "COMPLETE":
         head = f"{event.metric.column}: {event.value:f}"
         if event.reason is not None:
-            tail = f"{stop_text(event.reason)} in epoch {event.epoch}, "
+            tail = f"{stop_text(event.reason)}{_where(event)}, "
     elif event.state == "PRUNED":
-        head = f"{'exploded' if event.reason == 'exploded' else f'pruned by {event.reason}'} in epoch {event.epoch}"
+        head = f"{'exploded' if event.reason == 'exploded' else f'pruned by {event.reason}'}{_where(event)}"
     else:
         head = f"failed: {event.reason}"
     return f"{head}, {plain_params(event.params)}, {tail}({event.num_finished} / {event.num_trials})"
+
+
+def _where(event: TrialFinished) -> str:
+    return f" in {event.step_name} {event.epoch}" if event.epoch else ""
 
 
 def plain_params(params: Mapping[str, Any]) -> str:
@@ -99,7 +103,7 @@ def plain_params(params: Mapping[str, Any]) -> str:
 
 
 class TrialBar(TrialProgress):
-    """A bar over epochs of trials, with trials finished, the best so far and how many were pruned."""
+    """A bar over epochs of trials, or over trials that have none; with those finished, the best, how many pruned."""
 
     def __init__(self, estimate: float | None = None, pack: float = 1.0) -> None:
         self._estimate, self._pack = estimate, pack
@@ -115,7 +119,8 @@ class TrialBar(TrialProgress):
             console=terminal,
         )
         self.task: TaskID | None = None
-        self.num_epochs = self.num_pruned = self.num_exploded = 0
+        self.num_epochs: int | None = None
+        self.num_pruned = self.num_exploded = 0
         self.best: float | None = None
         self.metric = ACCURACY
 
@@ -131,8 +136,8 @@ class TrialBar(TrialProgress):
         self.num_pruned, self.num_exploded, self.best = event.num_pruned, event.num_exploded, event.best_value
         self.task = self.progress.add_task(
             f"{event.study:<8}",
-            total=event.num_trials * event.num_epochs,
-            completed=event.num_finished * event.num_epochs,
+            total=event.num_trials * (event.num_epochs or 1),
+            completed=event.num_finished * (event.num_epochs or 1),
             standing=self._standing(event.num_finished, event.num_trials),
         )
         finished = event.num_finished / max(1, event.num_trials)
@@ -141,7 +146,7 @@ class TrialBar(TrialProgress):
             self.note(str(event.learning))
 
     def epoch_finished(self, num_trials: int) -> None:
-        if self.task is not None:
+        if self.task is not None and self.num_epochs is not None:
             self._advance(num_trials)
 
     def trial_finished(self, event: TrialFinished) -> None:
@@ -155,7 +160,10 @@ class TrialBar(TrialProgress):
             self.num_exploded += exploded
         elif event.state == "FAIL":
             self.progress.console.print(f"trial {event.number} failed: {event.reason}")
-        self._advance(max(0, self.num_epochs - event.epoch), trained=False)  # those that will not come
+        if self.num_epochs is None:
+            self._advance(1)
+        else:
+            self._advance(max(0, self.num_epochs - event.epoch), trained=False)  # those that will not come
         self.progress.update(self.task, standing=self._standing(event.num_finished, event.num_trials))
 
     def note(self, text: str) -> None:

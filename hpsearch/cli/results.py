@@ -243,7 +243,7 @@ def boundary(
         return
     rows: list[tuple[Any, ...]] = []
     for verdict in found:
-        flagged = "bold red" if verdict.verdict in ("lower", "upper") else ""
+        flagged = "bold red" if verdict.verdict in ("lower", "upper") and not verdict.at_limit else ""
         position = f"{verdict.position:.2f}" if verdict.position is not None else "-"
         rows.append(
             (

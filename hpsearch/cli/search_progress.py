@@ -147,10 +147,13 @@ class SearchProgress(ProcedureListener):
 def fitted_text(plan: StagePlan, asked: Fitted) -> str:
     """What a stage has been given of what was asked for."""
     settings = plan.settings
-    return (
-        f"to the time ({duration_text(asked.seconds)} for {plan.name}): {settings.trials} of {asked.trials} trials, "
-        f"{settings.epochs} of {asked.epochs} epochs"
+    epochs = (
+        ""
+        if plan.config.objective and settings.epochs == asked.epochs
+        else (f", {settings.epochs} of {asked.epochs} epochs")
     )
+    time = f"({duration_text(asked.seconds)} for {plan.name})"
+    return f"to the time {time}: {settings.trials} of {asked.trials} trials{epochs}"
 
 
 def shorter_text(settled: Settled) -> str:

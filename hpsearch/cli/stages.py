@@ -30,12 +30,14 @@ def coarse(
     skip_checks: SkipChecksOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Search wide and short: many trials of few epochs, rates and regularization drawn log-uniformly.
+    """Search wide and short, over nets on images or, with --objective, over a function of yours; see also `wrap`.
 
-    A new search begins with a few quick checks: initial loss, regularization, 20 images learnt by heart. The same
-    command again goes on where it was stopped.
+    Many trials of few epochs, rates and regularization drawn log-uniformly; over a function, as many trials as the
+    ranges of --space deserve. A search over nets begins with a few quick checks: initial loss, regularization, 20
+    images learnt by heart. The same command again goes on where it was stopped.
 
-    Example: `hpsearch coarse --epochs 5 --space 'lr=log(1e-6,1e-3)'` or, after a check, `hpsearch coarse --from check`
+    Example: `hpsearch coarse --epochs 5 --space 'lr=log(1e-6,1e-3)'` or, after a check, `hpsearch coarse --from check`;
+    `hpsearch coarse --objective train:objective --space 'rate=log(1e-4,1)'`
     """
     with importing():
         from hpsearch.cli.searching import search_coarse
@@ -62,8 +64,8 @@ def fine(
 ) -> None:
     """Narrow the ranges of a study to where its trials did well, and train longer.
 
-    Data, model and training are those of the study, unless a study file is given with -c; its ranges do not count
-    then, only those given with --space.
+    Data, model and training are those of the study, or its function or program, which --trust allows; unless a study
+    file is given with -c. Its ranges do not count then, only those given with --space.
 
     Example: `hpsearch fine --from coarse --trials 50 --epochs 20`
     """

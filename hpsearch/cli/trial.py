@@ -96,12 +96,13 @@ def trial(
         typer.echo(json.dumps(plain(document)))
         return
     _print_facts(evidence, row)
-    print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
+    if not evidence.metric.is_own:
+        print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
     if layers:
         line("updates", updates_line(layers))
-    _print_curves(row, own, evidence.metric)
+    _print_curves(row, own, evidence)
     if table or (table is None and len(own or row.intermediate) <= SHORT):
-        _print_table(row, own, evidence.metric)
+        _print_table(row, own, evidence)
 
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
@@ -114,23 +115,27 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.storage import STRUCTURE
     from hpsearch.wording import value_text
 
-    record, said = trial_record(row), {STRUCTURE}
+    record, said, step = trial_record(row), {STRUCTURE}, evidence.record.step_name
     ending: str = row.state
     if record.reason is not None:
         ending += f", {stop_text(record.reason) if row.state == 'COMPLETE' else record.reason}"
         if record.epoch is not None:
-            ending += f" in epoch {record.epoch}"
+            ending += f" in {step} {record.epoch}"
             said.add(attributes.EPOCH)
         said.add(attributes.REASON)
     if record.cost is not None and record.first_cost is not None:
-        ending += f": cost {record.cost:.4g}, first {record.first_cost:.4g}"
+        cost = evidence.metric.column if evidence.metric.is_own else "cost"
+        ending += f": {cost} {record.cost:.4g}, first {record.first_cost:.4g}"
         said |= {attributes.COST, attributes.FIRST_COST}
     line("trial", f"{row.number} of {evidence.study.name}: {ending}")
     value = value_text(row.value)
-    if record.best_epoch is not None:
-        value += f" at epoch {record.best_epoch}"
+    if evidence.metric.is_own:
+        value += _reported_text(row, record.best_epoch, step)
+        said |= {attributes.BEST_EPOCH, attributes.LAST_VALUE, attributes.LAST_SCORE}
+    elif record.best_epoch is not None:
+        value += f" at {step} {record.best_epoch}"
         said.add(attributes.BEST_EPOCH)
-    if record.last_value is not None:
+    if record.last_value is not None and not evidence.metric.is_own:
         value += f", {value_text(record.last_value)} at the end"
         said |= {attributes.LAST_VALUE, attributes.LAST_SCORE}
     if record.plain_value is not None:
@@ -150,6 +155,18 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:
             line(name, str(other))
+
+
+def _reported_text(row: TrialRow, best: int | None, step: str) -> str:
+    """Where an objective that returns one number, and reports others, reported its best."""
+    from hpsearch.wording import value_text
+
+    if best is None or best not in row.intermediate:
+        return ""
+    reported = row.intermediate[best]
+    if reported == row.value:
+        return f" at {step} {best}"
+    return f" returned; the best that it reported is {value_text(reported)}, at {step} {best}"
 
 
 def print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here: bool) -> None:
@@ -176,11 +193,11 @@ def text_width() -> int:
     return min(console().width, WIDEST) if sys.stdout.isatty() else WIDTH
 
 
-def _print_curves(row: TrialRow, epochs: Sequence[EpochResult], metric: Metric) -> None:
+def _print_curves(row: TrialRow, epochs: Sequence[EpochResult], evidence: StudyTrials) -> None:
     from hpsearch.cli.curves import chart
     from hpsearch.cli.output import console
 
-    here, width = console(), text_width()
+    here, width, metric = console(), text_width(), evidence.metric
 
     def curve(name: str) -> list[tuple[float, float]]:
         return [(epoch.epoch, getattr(epoch, name)) for epoch in epochs]
@@ -193,13 +210,19 @@ def _print_curves(row: TrialRow, epochs: Sequence[EpochResult], metric: Metric) 
             here.print(chart(metric.label.removeprefix("validation "), {"val": curve("val_score")}, width))
     elif row.intermediate:
         steps = [(float(step), value) for step, value in sorted(row.intermediate.items())]
-        here.print(chart("value", {"value": steps}, width, unit="step"))
+        here.print(chart(_own_name(metric), {_own_name(metric): steps}, width, unit=evidence.record.step_name))
 
 
-def _print_table(row: TrialRow, epochs: Sequence[EpochResult], metric: Metric) -> None:
+def _own_name(metric: Metric) -> str:
+    """Of what is known of a trial beside its value, if it is not ours."""
+    return metric.column if metric.is_own else "value"
+
+
+def _print_table(row: TrialRow, epochs: Sequence[EpochResult], evidence: StudyTrials) -> None:
     from hpsearch.cli.output import show_table
     from hpsearch.wording import value_text
 
+    metric = evidence.metric
     if epochs:
         cells = (
             (
@@ -214,4 +237,5 @@ def _print_table(row: TrialRow, epochs: Sequence[EpochResult], metric: Metric) -
         columns = (*COLUMNS[:6], *([metric.column] * metric.is_apart), *COLUMNS[6:])
         show_table(columns, cells, right=frozenset(columns))
     elif row.intermediate:
-        show_table(("step", "value"), ((step, value_text(value)) for step, value in sorted(row.intermediate.items())))
+        rows = ((step, value_text(value)) for step, value in sorted(row.intermediate.items()))
+        show_table((evidence.record.step_name, _own_name(metric)), rows)

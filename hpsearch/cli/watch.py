@@ -23,7 +23,7 @@ from hpsearch.cli.trial import VERDICT_STYLES
 from hpsearch.results import plain
 from hpsearch.space import format_value
 from hpsearch.storage import StorageAwayError, TrialRow
-from hpsearch.wording import count_text, duration_text, value_text
+from hpsearch.wording import count_text, duration_text, trials_text, value_text
 
 FEWEST_ROWS = 3  # of running and of best trials, however low the terminal
 FRAMES = 4  # a second: how soon the page follows a terminal that changes its size
@@ -136,8 +136,7 @@ class Page:
     def _head(self, width: int) -> list[Text]:
         """Counts, progress, speed, explosions: a line each."""
         s = self.snapshot
-        epochs = f" x {count_text(s.num_epochs, 'epoch')}" if s.num_epochs else ""
-        progress = f"{s.num_finished} of {count_text(s.num_trials, 'trial')}{epochs}  "
+        progress = f"{s.num_finished} of {trials_text(s.num_trials, s.num_epochs)}  "
         lines = [_line(s.study, progress, _bar(s, min(width // 3, width - 9 - len(progress))))]
         counts = [f"{s.counts['RUNNING']} running", f"{s.counts['WAITING']} waiting"]
         if s.num_pruned:
@@ -164,30 +163,40 @@ class Page:
         return lines
 
     def _running(self, width: int, num_rows: int) -> Table:
-        s = self.snapshot
-        table = _table("running", s.value_name, width)
-        table.add_column("epoch", justify="right", no_wrap=True, min_width=5)
+        s, curves = self.snapshot, self._has_curves
+        table = _table("running", s.value_name, width, curves=curves)
+        if curves or s.num_epochs:
+            table.add_column(s.step_name, justify="right", no_wrap=True, min_width=5)
         if wide := width >= WIDE:
             table.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=18)
         ends = _ends(s.running[:num_rows], s.best)
         for trial in s.running[:num_rows]:
             epoch = max(trial.intermediate, default=0)
             last = trial.intermediate[epoch] if trial.intermediate else None
-            cells = [*_cells(trial, last, width, ends), f"{epoch}/{s.num_epochs}" if s.num_epochs else str(epoch)]
+            cells = _cells(trial, last, width, ends, curves=curves)
+            if curves or s.num_epochs:
+                cells.append(f"{epoch}/{s.num_epochs}" if s.num_epochs else str(epoch or "-"))
             table.add_row(*_text(cells), *([Text(_short_worker(s.workers.get(trial.number)))] * wide))
         return table
 
     def _best(self, width: int, num_rows: int) -> Table:
         s = self.snapshot
-        table = _table("best", s.value_name, width)
-        if wide := width >= NARROW:
+        table = _table("best", s.value_name, width, curves=self._has_curves)
+        if judged := width >= NARROW and bool(s.diagnoses):
             table.add_column("verdict", no_wrap=True)
         ends = _ends(s.best[:num_rows])
         for trial in s.best[:num_rows]:
             diagnosis = s.diagnoses.get(trial.number)
             verdict = Text(diagnosis.verdict, VERDICT_STYLES[diagnosis.verdict]) if diagnosis else Text("-")
-            table.add_row(*_text(_cells(trial, trial.value, width, ends)), *([verdict] * wide))
+            cells = _cells(trial, trial.value, width, ends, curves=self._has_curves)
+            table.add_row(*_text(cells), *([verdict] * judged))
         return table
+
+    @property
+    def _has_curves(self) -> bool:
+        """Whether trials report anything on their way; some objectives do not."""
+        seen = (*self.snapshot.running, *self.snapshot.best)
+        return not self.snapshot.best or any(trial.intermediate for trial in seen)
 
 
 def _ends(*groups: Sequence[TrialRow]) -> tuple[float, float]:
@@ -196,9 +205,9 @@ def _ends(*groups: Sequence[TrialRow]) -> tuple[float, float]:
     return min(values, default=0.0), max(values, default=1.0)
 
 
-def _cells(trial: TrialRow, value: float | None, width: int, ends: tuple[float, float]) -> list[str]:
+def _cells(trial: TrialRow, value: float | None, width: int, ends: tuple[float, float], *, curves: bool) -> list[str]:
     curve = sparkline(list(trial.intermediate.values()), _curve_width(width), *ends)
-    return [str(trial.number), value_text(value), curve, params_text(trial) or "not drawn yet"]
+    return [str(trial.number), value_text(value), *([curve] * curves), params_text(trial) or "not drawn yet"]
 
 
 def _line(label: str, text: str, rest: Text | None = None) -> Text:
@@ -227,11 +236,12 @@ def _curve_width(width: int) -> int:
     return 24 if width >= 110 else 12 if width >= NARROW else 8
 
 
-def _table(title: str, value_name: str, width: int) -> Table:
+def _table(title: str, value_name: str, width: int, *, curves: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(title, justify="right", no_wrap=True, min_width=7)
     table.add_column(value_name, justify="right", no_wrap=True, min_width=len(value_name))
-    table.add_column("curve", no_wrap=True, min_width=_curve_width(width), style="cyan")
+    if curves:
+        table.add_column("curve", no_wrap=True, min_width=_curve_width(width), style="cyan")
     table.add_column("hyperparameters", no_wrap=True, overflow="ellipsis")
     return table
 

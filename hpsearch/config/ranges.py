@@ -6,6 +6,9 @@ In a study file: `lr = { log = [1e-6, 1e-3] }`, `{ uniform = [a, b] }`, `{ int =
 A range may say when the hyperparameter is searched at all: `{ uniform = [0.5, 0.99], when = { "train.optimizer" =
 "momentum" } }`, with a list for several values; on the command line `uniform(0.5, 0.99) if optimizer=momentum`, with
 commas between values and `and` between keys.
+
+A range of numbers may say what the hyperparameter can be at all, where later ranges may move: `{ uniform = [0, 0.5],
+limits = [0, 1] }`, with "none" for no end; on the command line `uniform(0, 0.5) in [0, 1]`, in front of `if`.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ FORMS = ("log", "uniform", "int", "int_log", "choice")
 
 When: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 """Other keys, each with the values of which it must have one; see `config.conditions`."""
+Limits: TypeAlias = tuple[float | None, float | None]
+"""The lowest and the highest value that a number can have; None where there is no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class FloatRange:
     log: bool = False
     step: float | None = None
     when: When = field(default=(), kw_only=True)
+    limits: Limits = field(default=(None, None), kw_only=True)
 
     def __post_init__(self) -> None:
         _check_ends(self.low, self.high, self.log)
@@ -49,6 +55,7 @@ class IntRange:
     log: bool = False
     step: int = 1
     when: When = field(default=(), kw_only=True)
+    limits: Limits = field(default=(None, None), kw_only=True)
 
     def __post_init__(self) -> None:
         _check_ends(self.low, self.high, self.log)
@@ -102,6 +109,9 @@ def parse_range(name: str, value: Any) -> Range:
     if isinstance(value, dict) and "when" in value:
         form = {key: item for key, item in value.items() if key != "when"}
         return replace(parse_range(name, form), when=_parse_when(name, value["when"]))
+    if isinstance(value, dict) and "limits" in value:
+        form = {key: item for key, item in value.items() if key != "limits"}
+        return _limited(name, parse_range(name, form), value["limits"])
     if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in FORMS:
         raise ConfigError(
             f"space.{name} = {value!r} is not a range.\n"
@@ -125,6 +135,25 @@ def parse_range(name: str, value: Any) -> Range:
         return FloatRange(float(ends[0]), float(ends[1]), log=form == "log")
     except (ConfigError, OverflowError, ValueError) as error:
         raise ConfigError(f"space.{name}: {error}") from None
+
+
+def _limited(name: str, range_: Range, given: Any) -> Range:
+    """The range with what its hyperparameter can be at all."""
+    if isinstance(range_, Choice):
+        raise ConfigError(f"space.{name}: a choice has no limits beyond its values.\nAllowed: limits of a range.")
+    ends = [None if end in ("none", "", None) else end for end in given] if isinstance(given, list | tuple) else []
+    numbers = [end for end in ends if end is not None]
+    if len(ends) != 2 or not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise ConfigError(
+            f"space.{name}: limits = {given!r} is not allowed.\n"
+            'Allowed: [lowest, highest], of which one may be "none", as [0, 1] and [0, "none"].'
+        )
+    low, high = ends
+    if (low is not None and low > range_.low) or (high is not None and high < range_.high):
+        raise ConfigError(
+            f"space.{name}: the range [{range_.low!r}, {range_.high!r}] is not within its limits {_listed(given)}."
+        )
+    return replace(range_, limits=(low, high))
 
 
 def dotted(space: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,8 +186,12 @@ def _parse_when(name: str, given: Any, prefix: str = "") -> When:
     return tuple(clauses)
 
 
+TEXT = r"\s*(\w+)\s*\((.*)\)\s*(?:\bin\s*\[([^\[\]]*)\]\s*)?(?:\bif\b(.*))?"
+"""Form, values, limits, condition."""
+
+
 def _parse_text(name: str, text: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*(?:\bif\b(.*))?", text, re.DOTALL)
+    match = re.fullmatch(TEXT, text, re.DOTALL)
     if not match or match[1] not in FORMS:
         raise ConfigError(
             f"--space {name}={text} is not a range.\n"
@@ -166,8 +199,10 @@ def _parse_text(name: str, text: str) -> dict[str, Any]:
         )
     parsed: dict[str, Any] = {match[1]: parse_list(match[2])}
     if match[3] is not None:
+        parsed["limits"] = [parse_value(end) for end in match[3].split(",")]
+    if match[4] is not None:
         parsed["when"] = {}
-        for clause in re.split(r"\sand\s", match[3]):
+        for clause in re.split(r"\sand\s", match[4]):
             key, sign, values = clause.partition("=")
             if not sign or not values.strip():
                 raise ConfigError(
@@ -216,6 +251,8 @@ def _inline_table(text: str) -> Any:
 def dump_range(range_: Range) -> dict[str, Any]:
     """The form of a study file; `parse_range` reads it back."""
     dumped = _dump_form(range_)
+    if not isinstance(range_, Choice) and range_.limits != (None, None):
+        dumped["limits"] = ["none" if end is None else end for end in range_.limits]
     if range_.when:
         dumped["when"] = {key: thaw(values if len(values) > 1 else _alone(values[0])) for key, values in range_.when}
     return dumped
@@ -238,10 +275,11 @@ def _alone(value: Any) -> Any:
 
 def flag_text(plain: Mapping[str, Any]) -> str:
     """The form of a study file as that of the command line."""
-    [(form, ends)] = ((form, ends) for form, ends in plain.items() if form != "when")
+    [(form, ends)] = ((form, ends) for form, ends in plain.items() if form in FORMS)
+    limits = f" in [{', '.join(map(str, plain['limits']))}]" if "limits" in plain else ""
     when = _parse_when("", plain["when"]) if "when" in plain else ()
     clauses = " and ".join(f"{key}={_listed(values)}" for key, values in when)
-    return f"{form}({_listed(ends)})" + (f" if {clauses}" if clauses else "")
+    return f"{form}({_listed(ends)}){limits}" + (f" if {clauses}" if clauses else "")
 
 
 def _listed(values: Any) -> str:

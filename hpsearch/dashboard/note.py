@@ -11,7 +11,7 @@ from hpsearch.analysis.advice import Advice
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import StageSummary, stage_summary
-from hpsearch.space import format_range, format_value
+from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.wording import count_text
 
 END = "*hpsearch writes what is above; what is below is yours.*"
@@ -38,7 +38,7 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice
     if summary.verdicts:
         rows = [
             f"| {as_markdown(verdict.param)} | {as_markdown(format_range(evidence.ranges[verdict.param]))} "
-            f"| {as_markdown(format_value(verdict.best, verdict.proposed))} | {WORDS[verdict.verdict]} "
+            f"| {as_markdown(format_value(verdict.best, verdict.proposed))} | {_place(verdict)} "
             f"| {as_markdown(format_range(verdict.proposed))} |"
             for verdict in summary.verdicts
         ]
@@ -67,6 +67,10 @@ def joined(note: str, stored: str) -> str:
     _, sign, theirs = stored.partition(END)
     theirs = (theirs if sign else stored).strip()
     return f"{note}\n\n{END}" + (f"\n\n{theirs}" if theirs else "")
+
+
+def _place(verdict: Verdict) -> str:
+    return "at its limit" if verdict.at_limit else WORDS[verdict.verdict]
 
 
 def _counts(summary: StageSummary) -> str:

@@ -6,7 +6,6 @@ from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import direction_of
 from hpsearch.fleet.deaths import News
 from hpsearch.stages.listener import Listener, TrialFinished, standing
-from hpsearch.stages.opening import stored_plan
 from hpsearch.stages.sampler_knowledge import stored_knowledge
 from hpsearch.storage import (
     Database,
@@ -28,7 +27,8 @@ class StageFollower:
 
     def __init__(self, db: Database, study: StudyRow, listener: Listener) -> None:
         self.db, self.study, self.listener = db, study, listener
-        self.metric = stage_record(study).metric(direction_of(study))
+        self.record = stage_record(study)
+        self.metric = self.record.metric(direction_of(study))
         self.known: set[int] = set()
         self.away = False
         self.num_trials = self.num_waiting = self.num_epochs = self._num_last = 0
@@ -36,15 +36,14 @@ class StageFollower:
     def begin(self) -> None:
         """Say how the stage stands."""
         rows = read_trials(self.db, self.study)
-        settings = stored_plan(self.study).settings
-        learning = stored_knowledge(stage_record(self.study).learning)
+        learning = stored_knowledge(self.record.learning)
         finished = [row for row in rows if row.state in FINISHED]
         self.known = {row.number for row in finished}
         self.num_trials = len(rows)
         self.num_waiting = sum(row.state == "WAITING" for row in rows)
         self.num_epochs = self._num_last = count_epochs(self.db, self.study)
         self.listener.stage_started(
-            standing(self.study.name, rows, settings.epochs, learning=learning, metric=self.metric)
+            standing(self.study.name, rows, self.record.num_epochs, learning=learning, metric=self.metric)
         )
 
     def look(self) -> News:
@@ -90,4 +89,5 @@ class StageFollower:
             num_finished=len(self.known),
             num_trials=self.num_trials,
             metric=self.metric,
+            step_name=self.record.step_name,
         )

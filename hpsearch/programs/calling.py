@@ -12,6 +12,7 @@ from hpsearch.config.usercode import UserCodeError
 from hpsearch.errors import HpsearchError
 from hpsearch.programs.messages import Task
 
+MAX_EPOCH = 2**31 - 1  # of an integer column
 Report = Callable[..., None]
 ALLOWED = f"Allowed: def objective(params, report), which returns a number; and by name: {', '.join(GIVEN)}."
 
@@ -39,6 +40,14 @@ def refuse_other_forms(name: str, function: Callable[..., Any]) -> None:
         raise UserCodeError(f"{name} cannot be called as objective(params, report): {error}.\n{ALLOWED}") from None
 
 
+def taken(function: Callable[..., Any]) -> tuple[str, ...]:
+    """What it is given by name: those of GIVEN that it has arguments for."""
+    try:
+        return tuple(_given(function, Task(0)))
+    except (TypeError, ValueError):  # of a builtin: nobody knows
+        return ()
+
+
 def call(name: str, function: Callable[..., Any], task: Task, report: Report) -> float:
     """The value of a trial.
 
@@ -53,6 +62,40 @@ def call(name: str, function: Callable[..., Any], task: Task, report: Report) ->
         return float(value)
     except (TypeError, ValueError):
         raise UserCodeError(f"{name} returned {_shown(value)}, not a number.\n{ALLOWED}") from None
+
+
+def as_value(value: Any) -> float:
+    """What was reported, as a number; nan and inf are such.
+
+    Raises:
+        UserCodeError: it is none.
+    """
+    try:
+        if isinstance(value, bool | str | bytes) or value is None:
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UserCodeError(f"report(value): value = {_shown(value)} is no number.\nAllowed: a number.") from None
+
+
+def as_epoch(epoch: Any) -> int:
+    """Of what was reported: a whole number, also one of numpy's, or 3.0.
+
+    Raises:
+        UserCodeError: it is none, or too small or large.
+    """
+    try:
+        if isinstance(epoch, bool | str | bytes) or int(epoch) != epoch:
+            raise TypeError
+    except (TypeError, ValueError, OverflowError):
+        raise UserCodeError(
+            f"report(value, epoch): epoch = {_shown(epoch)} is no whole number.\nAllowed: 0 to {MAX_EPOCH}, or none."
+        ) from None
+    if not 0 <= epoch <= MAX_EPOCH:
+        raise UserCodeError(
+            f"report(value, epoch): epoch = {_shown(epoch)} is not allowed.\nAllowed: 0 to {MAX_EPOCH}, or none."
+        )
+    return int(epoch)
 
 
 def _given(function: Callable[..., Any], task: Task) -> dict[str, Any]:

@@ -13,20 +13,22 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 
 from hpsearch.config import usercode
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.errors import HpsearchError
 from hpsearch.programs import messages, program
-from hpsearch.programs.calling import Report, TrialEnded, call, refuse_other_forms
+from hpsearch.programs.calling import Report, TrialEnded, as_epoch, as_value, call, refuse_other_forms, taken
 from hpsearch.programs.command import run_command
 from hpsearch.programs.messages import Answer, Broken, Ended, Left, Ready, Reported, Task, Unready, send
+from hpsearch.programs.startable import refuse_unstartable
 
 MAX_TRACEBACK = 4000  # characters, the last ones
 
 
-def main(received: int, sent: int) -> None:
+def main(received: int, sent: int, printed: int) -> None:
     """Be told the objective, and then trials, until nobody tells any more."""
     program.inside = True
     own = os.getpid()
@@ -36,26 +38,28 @@ def main(received: int, sent: int) -> None:
         threading.Thread(target=_listen, args=(lines, inbox), daemon=True).start()
         usercode.trust(*filter(None, first["trusted"].split(",")))
         try:
-            objective = _loaded(ObjectiveConfig.model_validate(first["objective"]))
+            objective, takes = _loaded(ObjectiveConfig.model_validate(first["objective"]))
         except HpsearchError as error:
             send(sent, Unready(str(error)))
             return
-        send(sent, Ready())
+        send(sent, Ready(takes))
         while isinstance(task := inbox.get(), Task):
-            with _printing_to(task.output):
+            with _printing_to(printed):
                 outcome = _run(objective, task, _Reporter(inbox, sent, task))
                 if os.getpid() != own:  # a process that the code has forked, and that came back
                     os._exit(0)
             send(sent, outcome)
 
 
-def _loaded(objective: ObjectiveConfig) -> Callable[[Task, Report], float]:
+def _loaded(objective: ObjectiveConfig) -> tuple[Callable[[Task, Report], float], tuple[str, ...]]:
+    """What is called for a trial, and what it takes by name."""
     name = objective.function
     if name is None:
-        return lambda task, report: run_command(objective, task, report)
+        refuse_unstartable(objective.command)
+        return lambda task, report: run_command(objective, task, report), objective.command_takes()
     function = usercode.load(name)
     refuse_other_forms(name, function)
-    return lambda task, report: call(name, function, task, report)
+    return lambda task, report: call(name, function, task, report), taken(function)
 
 
 def _listen(lines: Iterator[bytes], inbox: queue.SimpleQueue[messages.Message]) -> None:
@@ -70,21 +74,31 @@ class _Reporter:
 
     def __init__(self, inbox: queue.SimpleQueue[messages.Message], sent: int, task: Task) -> None:
         self._inbox, self._sent = inbox, sent
-        self._epoch = max((epoch for epoch, _ in task.earlier), default=0)
+        self._last = max((epoch for epoch, _ in task.earlier), default=0)
+        self._seen: set[int] = set()
+        """Epochs that this attempt has reported; it may go back behind what an earlier one did."""
         self._why = ""
         self._process = os.getpid()
 
     def __call__(self, value: float, epoch: int | None = None) -> None:
         """Tell a value; the epochs count by themselves where none is given: from 1, or on from an earlier attempt.
 
+        Epochs may come in any order; of one that comes a second time, the first value stays, with a warning.
+
         Raises:
             TrialEnded: the trial is to end.
+            UserCodeError: the value is no number, or the epoch no whole one from 0 on.
         """
         if os.getpid() != self._process:  # what the code has forked has no trial
             return
         if not self._why:
-            self._epoch = self._epoch + 1 if epoch is None else int(epoch)
-            send(self._sent, Reported(float(value), self._epoch))
+            number, place = as_value(value), self._last + 1 if epoch is None else as_epoch(epoch)
+            if place in self._seen:  # as Optuna does
+                warnings.warn(f"epoch {place} is reported already; the value {number!r} is ignored", stacklevel=2)
+                return
+            self._seen.add(place)
+            self._last = max(self._seen)
+            send(self._sent, Reported(number, place))
             answer = self._inbox.get()
             self._why = answer.why if isinstance(answer, Answer) else "stopped"
         if self._why:
@@ -112,11 +126,10 @@ def _run(objective: Callable[[Task, Report], float], task: Task, report: _Report
 
 
 @contextlib.contextmanager
-def _printing_to(path: str) -> Iterator[None]:
-    """What is printed meanwhile, by whatever code, goes to the end of a file; without one, nowhere."""
+def _printing_to(target: int) -> Iterator[None]:
+    """What is printed meanwhile, by whatever code, goes to the worker, which keeps it."""
     sys.stdout.flush()
     sys.stderr.flush()
-    target = os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     kept = [os.dup(descriptor) for descriptor in (1, 2)]
     try:
         for descriptor in (1, 2):
@@ -129,8 +142,7 @@ def _printing_to(path: str) -> Iterator[None]:
         for descriptor, before in zip((1, 2), kept, strict=True):
             os.dup2(before, descriptor)
             os.close(before)
-        os.close(target)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

@@ -138,8 +138,8 @@ def _json_of(key: str) -> Reader:
         value = said.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        epoch = next((said[name] for name in EPOCH_KEYS if isinstance(said.get(name), int)), None)
-        return float(value), epoch
+        epochs = (said.get(name) for name in EPOCH_KEYS)
+        return float(value), next((e for e in epochs if isinstance(e, int) and not isinstance(e, bool)), None)
 
     return read
 

@@ -26,12 +26,15 @@ class Task:
     earlier: tuple[tuple[int, float], ...] = ()
     """What an attempt that this one goes on from has reported: epochs and values."""
     output: str = ""
-    """A file for what is printed; what is there stays."""
+    """A file for what is printed, its beginning and its end; what is there stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The user's code is there."""
+
+    takes: tuple[str, ...] = ()
+    """What it is given by name, beside the parameters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.programs import messages
 from hpsearch.programs.messages import Answer, Broken, Ended, Left, Message, Ready, Reported, Task, Unready
+from hpsearch.programs.output import OutputReader
 
 GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL
 START_SECONDS = 120.0  # for the imports of the user's code
@@ -35,8 +36,11 @@ class Program:
         self._objective = objective
         self._process: subprocess.Popen[bytes] | None = None
         self._sent = self._received = -1
+        self._output: OutputReader | None = None
         self._left = b""
         self._events: deque[Message] = deque()
+        self.takes: frozenset[str] = frozenset()
+        """What the code is given by name, as `epochs`; known once it has been started."""
 
     def start(self) -> None:
         """Have the code imported, unless it is.
@@ -55,7 +59,8 @@ class Program:
         until = time.monotonic() + START_SECONDS
         while (left := until - time.monotonic()) > 0:
             match self._next(left):
-                case Ready():
+                case Ready(takes):
+                    self.takes = frozenset(takes)
                     return
                 case Unready(why):
                     self.end()
@@ -68,6 +73,8 @@ class Program:
     def begin(self, task: Task) -> None:
         """Start a trial; `next` tells what becomes of it."""
         self.start()
+        assert self._output is not None
+        self._output.begin(task.output)
         with contextlib.suppress(BrokenPipeError):  # `next` will find out
             messages.send(self._sent, task)
 
@@ -79,6 +86,8 @@ class Program:
     def next(self, seconds: float) -> Reported | Ended | Broken | Left | None:
         """What the trial says within this time; a process that is gone has broken it."""
         found = self._next(seconds)
+        if isinstance(found, Ended | Broken | Left) and self._output is not None:
+            self._output.end()
         return found if isinstance(found, Reported | Ended | Broken | Left) else None
 
     def end(self) -> None:
@@ -107,16 +116,19 @@ class Program:
     def _open(self) -> None:
         received, theirs = os.pipe()
         ours, sent = os.pipe()
+        read, printed = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpsearch.programs.child", str(ours), str(theirs)],
-                pass_fds=(ours, theirs),
+                [sys.executable, "-m", "hpsearch.programs.child", str(ours), str(theirs), str(printed)],
+                pass_fds=(ours, theirs, printed),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         finally:
             os.close(ours)
             os.close(theirs)
+            os.close(printed)
+        self._output = OutputReader(read)
         self._received, self._sent, self._left = received, sent, b""
         first = {"objective": self._objective.model_dump(mode="json"), "trusted": trusted()}
         with contextlib.suppress(BrokenPipeError):
@@ -150,6 +162,9 @@ class Program:
     def _close(self) -> None:
         for descriptor in (self._received, self._sent):
             os.close(descriptor)
+        if self._output is not None:
+            self._output.close()
+            self._output = None
         self._process, self._sent, self._received = None, -1, -1
         self._events.clear()
 

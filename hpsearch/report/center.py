@@ -45,6 +45,7 @@ def center_data(stage: StageData) -> dict[str, Any]:
         "span": [min(flat), max(flat)] if flat else None,
         "scores": _span([t["curves"]["score"][1] for t in trials if "score" in t["curves"]]),
         "valueName": stage.summary.value_name,
+        "hasCurves": any(trial["curves"] for trial in trials),
         "hasLr": any(trial["lr"] is not None for trial in trials),
     }
 

@@ -26,6 +26,12 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: tuple[str, ...] = ()
 
+    def without(self, column: str) -> Table:
+        """The same without one of its columns."""
+        place = self.columns.index(column)
+        columns, *rows = ((*row[:place], *row[place + 1 :]) for row in (self.columns, *self.rows))
+        return Table(columns, tuple(rows), tuple(name for name in self.numbers if name != column))
+
 
 def stage_table(stages: Sequence[StageData]) -> Table:
     """One row per stage."""
@@ -48,8 +54,10 @@ def stage_table(stages: Sequence[StageData]) -> Table:
                 duration_text(seconds) if (seconds := trained_seconds(stage.trials)) else "-",
             )
         )
-    columns = ("stage", "from", "trials", "epochs", "best", "sampler", "pruned", "exploded", "failed", "training")
-    return Table(columns, tuple(rows), ("trials", "epochs", "best", "pruned", "exploded", "failed", "training"))
+    time = "time" if all(stage.summary.metric.is_own for stage in stages) else "training"
+    columns = ("stage", "from", "trials", "epochs", "best", "sampler", "pruned", "exploded", "failed", time)
+    table = Table(columns, tuple(rows), ("trials", "epochs", "best", "pruned", "exploded", "failed", time))
+    return table if any(stage.record.has_epochs for stage in stages) else table.without("epochs")
 
 
 def _open(stage: StageData) -> bool:

@@ -211,6 +211,10 @@ def _stage_context(album: Album, index: int, stage: StageData, opened: str) -> d
 
 
 def _center_note(stage: StageData) -> str:
+    if stage.summary.metric.is_own:
+        if any(trial.intermediate for trial in stage.trials):
+            return f"What every trial reported, {stage.record.step_name} by {stage.record.step_name}, on one scale."
+        return "Every trial, with its value; nothing was reported on the way."
     if not stage.epochs:
         return f"The {stage.summary.value_name} of every trial, step by step, on one scale."
     return "Every trial, epoch by epoch, on one scale: validation in the colour of its verdict, training in grey."

@@ -61,8 +61,9 @@ class StageData:
 
     @property
     def on_boundary(self) -> list[Verdict]:
-        """The parameters whose best value sits on an end of what was searched."""
-        return [verdict for verdict in self.summary.verdicts if verdict.verdict in ("lower", "upper")]
+        """The parameters whose best value sits on an end of what was searched, and might be searched beyond it."""
+        ends = [verdict for verdict in self.summary.verdicts if verdict.verdict in ("lower", "upper")]
+        return [verdict for verdict in ends if not verdict.at_limit]
 
     @property
     def maximize(self) -> bool:

@@ -35,7 +35,7 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
     sentences = [_budget(lineage), *_exploded(lineage)]
     flags = [_boundary(holder.name, verdict) for verdict in holder.on_boundary] if holder else []
     if holder is not None and not flags and holder.summary.verdicts:
-        sentences.append(_inside(holder))
+        sentences += _inside(holder)
     if holder is not None and holder.best is not None and (found := holder.diagnoses.get(holder.best.number)):
         sentences.append(
             f"The best trial, {_named(holder, holder.best.number)}, looks {found.verdict}: {found.advice}."
@@ -124,6 +124,15 @@ def _boundary(stage: str, verdict: Verdict) -> str:
     )
 
 
-def _inside(stage: StageData) -> str:
+def _inside(stage: StageData) -> list[str]:
     params = [verdict.param for verdict in stage.summary.verdicts if verdict.verdict == "inside"]
-    return f"The best of {stage.name} is inside every range that was searched ({', '.join(params)})."
+    held = [
+        f"{verdict.param} at its limit, {format_value(verdict.best, verdict.proposed)}"
+        for verdict in stage.summary.verdicts
+        if verdict.at_limit
+    ]
+    if not params:
+        return [f"The best of {stage.name} has {', '.join(held)}."] if held else []
+    but = f"; {', '.join(held)}" if held else ""
+    every = "every other range" if held else "every range"
+    return [f"The best of {stage.name} is inside {every} that was searched ({', '.join(params)}){but}."]

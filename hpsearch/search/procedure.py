@@ -163,7 +163,9 @@ def _next_seconds(evidence: StudyTrials, seconds: float, settings: Settings) -> 
     """
     stage = settings.study.fine
     last = stored_plan(evidence.study).settings
-    return seconds * stage.trials * stage.epochs * least_share(stage) / (last.trials * last.epochs)
+    has_epochs = evidence.record.has_epochs
+    longer = stage.epochs / last.epochs if has_epochs else 1.0
+    return seconds * stage.trials * longer * least_share(stage, has_epochs=has_epochs) / last.trials
 
 
 def _next_plan(db: Database, evidence: StudyTrials, settings: Settings) -> StagePlan:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
+from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.errors import ConfigError, HpsearchError
 from hpsearch.programs.messages import Broken, Ended, Reported, Task
 from hpsearch.programs.program import Program, UnreadyError
@@ -29,8 +31,9 @@ def call_again(
     run: RunConfig,
     num_seeds: int,
     seed_ended: Callable[[Training], None] | None,
-) -> list[Training]:
-    """Trainings with the stage's seed and those that follow, each in a folder of its own that is removed.
+) -> tuple[list[Training], bool]:
+    """Calls with the stage's seed and those that follow, each in a folder of its own that is removed; and whether the
+    code takes a seed at all.
 
     Raises:
         ConfigError: the code cannot be imported.
@@ -52,14 +55,15 @@ def call_again(
                     checkpoint=folder,
                     output=str(Path(folder) / "output.txt"),
                 )
-                trainings.append(_training(program, task, metric))
+                training = _training(program, objective, task, metric)
+                trainings.append(replace(training, takes_seed="seed" in program.takes))
             if seed_ended is not None:
                 seed_ended(trainings[-1])
     except UnreadyError as error:
         raise ConfigError(str(error)) from None
     finally:
         program.end()
-    return trainings
+    return trainings, "seed" in program.takes
 
 
 def recorded_values(trial: TrialRow) -> list[EpochResult]:
@@ -67,22 +71,23 @@ def recorded_values(trial: TrialRow) -> list[EpochResult]:
     return [EpochResult.of_value(trial.number, epoch, value) for epoch, value in sorted(trial.intermediate.items())]
 
 
-def _training(program: Program, task: Task, metric: Metric) -> Training:
+def _training(program: Program, objective: ObjectiveConfig, task: Task, metric: Metric) -> Training:
     program.begin(task)
     results: list[EpochResult] = []
     while True:
         match program.next(LOOK_SECONDS):
             case Reported(value, epoch):
                 program.answer()
-                if not math.isfinite(value):
+                if objective.has_exploded(value, results[0].val_score if results else value):
                     return _exploded(program, task, results, value, epoch, metric)
                 results.append(EpochResult.of_value(task.number, epoch, value))
             case Ended(value):
                 if not math.isfinite(value):
-                    return _exploded(program, task, results, value, len(results) + 1, metric)
+                    return _exploded(program, task, results, value, results[-1].epoch if results else 0, metric)
                 return Training(task.seed, results, None, {}, metric, value)
             case Broken(reason, trace):
-                raise HpsearchError(f"seed {task.seed}: {reason}.\n{trace}".rstrip())
+                which = f"seed {task.seed}" if "seed" in program.takes else f"trial {task.number}, called again"
+                raise HpsearchError(f"{which}: {reason}.\n{trace}".rstrip())
 
 
 def _exploded(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
@@ -14,21 +17,31 @@ from hpsearch.fleet.processes import ProcessLauncher, start_server
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.runtime import resolve_device
 from hpsearch.search.listener import SearchListener
-from hpsearch.stages.opening import changed_code, open_stage
+from hpsearch.search.program_time import Calls, fitted
+from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.opening import open_stage
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_proposals
-from hpsearch.storage import Database, count_states
+from hpsearch.storage import Database, StudyNotFoundError, StudyRow, count_states, find_study, write_attrs
 from hpsearch.tuning.settling import Settled
+from hpsearch.wording import duration_text
 from hpsearch.worker.program_worker import ProgramWorker
 from hpsearch.worker.stopping import Stop
 
 
 def run_program_stage(
-    db: Database, plan: StagePlan, run: RunConfig, listener: SearchListener, stop: Stop
+    db: Database,
+    plan: StagePlan,
+    run: RunConfig,
+    listener: SearchListener,
+    stop: Stop,
+    until: float | None = None,
 ) -> StudyTrials:
     """Create or resume a stage and work on it until its budget is spent.
+
+    `until`, on `time.monotonic`'s clock, is when a new stage should be over: it gets the trials and epochs that fit.
 
     Raises:
         ConfigError: the code cannot be imported or called as trials are; nothing is written then.
@@ -42,6 +55,9 @@ def run_program_stage(
     plan = as_fitted_before(db, plan)
     program = look_at(plan, listener)
     try:
+        if until is not None and not _is_there(db, plan.name):
+            plan = fitted(db, plan, Calls(objective_of(plan), program, devices[0]), len(devices), until, listener)
+            listener.settled(_settled(plan, run, program))
         return _work(db, plan, run, devices, program, listener, stop)
     finally:
         program.end()
@@ -57,7 +73,7 @@ def _work(
     stop: Stop,
 ) -> StudyTrials:
     """Here, with the program that is there already, or by others, who have their own."""
-    study = open_stage(db, plan, None)
+    study = _noted(db, open_stage(db, plan, None), program)
     for module, (then, now) in changed_code(study).items():
         listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
     counts = count_states(db, study)
@@ -73,6 +89,21 @@ def _work(
         launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
         Fleet(db, study, run, launcher, len(devices), listener, stop).run()
     return read_study(db, plan.name)
+
+
+def _is_there(db: Database, name: str) -> bool:
+    try:
+        find_study(db, name)
+    except StudyNotFoundError:
+        return False
+    return True
+
+
+def _noted(db: Database, study: StudyRow, program: Program) -> StudyRow:
+    """The study, which keeps what its code is given by name."""
+    attrs = {attributes.TAKES: sorted(program.takes)}
+    write_attrs(db, study, attrs)
+    return replace(study, attrs={**study.attrs, **attrs})
 
 
 def look_at(plan: StagePlan, listener: SearchListener) -> Program:
@@ -113,13 +144,28 @@ def devices_of(run: RunConfig) -> tuple[str, ...]:
     return tuple(named[place % len(named)] for place in range(workers))
 
 
-def preview_program_stage(plan: StagePlan, run: RunConfig, listener: SearchListener) -> Settled:
-    """What a stage would do; nobody knows how long that takes."""
-    look_at(plan, listener).end()
-    name = objective_of(plan).name
+def preview_program_stage(
+    plan: StagePlan, run: RunConfig, listener: SearchListener, seconds: float | None = None
+) -> Settled:
+    """What a stage would do; how long that takes is known only where it has a time, so that the code is called."""
+    program, devices = look_at(plan, listener), devices_of(run)
+    try:
+        if seconds is not None:
+            calls, until = Calls(objective_of(plan), program, devices[0]), time.monotonic() + seconds
+            plan = fitted(None, plan, calls, len(devices), until, listener)
+    finally:
+        program.end()
+    return _settled(plan, run, program)
+
+
+def _settled(plan: StagePlan, run: RunConfig, program: Program) -> Settled:
     trials = num_trials(plan.config.space, plan.settings)
+    name = objective_of(plan).name
     unknown = f"nobody knows how long a trial of {name} takes"
-    return Settled(plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown)
+    if plan.fitted is not None:
+        unknown = f"fitted to {duration_text(plan.fitted.seconds)} by a few calls of {name}"
+    settled = Settled(plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown)
+    return replace(settled, has_epochs="epochs" in program.takes)
 
 
 def _run_on_ray(db: Database, plan: StagePlan, run: RunConfig, listener: SearchListener, stop: Stop) -> None:

@@ -21,7 +21,8 @@ from hpsearch.datasets.images import Progress
 from hpsearch.results import EpochResult, plain
 from hpsearch.search.program_rerun import call_again, recorded_values
 from hpsearch.search.stored_trials import Training, begun_trial, images_of, retrain, stored_trial
-from hpsearch.stages.opening import changed_code, stored_plan, versions
+from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.opening import stored_plan, versions
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, read_epochs
 from hpsearch.training.images import as_trained
@@ -67,12 +68,22 @@ class Rerun:
     """Packages that are not those of the stage: (then, now)."""
     metric: Metric = ACCURACY
     """What the values are."""
+    takes_seed: bool = True
+    """Whether the trainings differ by their seed; an objective without one was merely called again."""
+    step_name: str = "epoch"
+    value_then: float | None = None
+    """That of the trial of an objective, recorded."""
 
     @property
     def explosion(self) -> tuple[int, int] | None:
         """Epoch and step at which it exploded this time."""
         explosion = self.trainings[0].explosion
         return (explosion.epoch, explosion.step) if explosion is not None else None
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether all calls gave the same."""
+        return len(self.values) == len(self.trainings) > 1 and len(set(self.values)) == 1
 
     @property
     def values(self) -> list[float]:
@@ -96,6 +107,7 @@ class Rerun:
             "differences": plain(dict(self.comparison.differences)),
             "recorded_explosion": self.recorded_explosion,
             "explosion": self.explosion,
+            "takes_seed": self.takes_seed,
             "seeds": {str(training.seed): training.value for training in self.trainings},
             "mean": float(np.mean(values)) if values else None,
             "std": self.std,
@@ -165,20 +177,33 @@ def _rerun_program(
     trial = begun_trial(evidence, plan, number)
     refuse_untrusted(names_in(plan.config.plain()))
     recorded = recorded_values(trial)
-    trainings = call_again(plan, trial, evidence.metric, run, num_seeds, seed_ended)
+    trainings, takes_seed = call_again(plan, trial, evidence.metric, run, num_seeds, seed_ended)
     epoch = trial_record(trial).epoch
     again = [result for result in trainings[0].results if epoch is None or result.epoch <= epoch]
+    exploded = (epoch or 0, 0) if trial_record(trial).exploded else None
+    comparison = compare(recorded, again) if recorded else _compare_values(trial.value, trainings[0].value)
     return Rerun(
         study=evidence.study.name,
         number=number,
         recorded=recorded,
-        recorded_explosion=trial_record(trial).explosion,
+        recorded_explosion=exploded,
         trainings=tuple(trainings),
-        comparison=compare(recorded, again),
+        comparison=comparison,
         best_gap=best_gap(evidence),
         other_versions=_other_versions(evidence.record.versions) | changed_code(evidence.study),
         metric=evidence.metric,
+        takes_seed=takes_seed,
+        step_name=evidence.record.step_name,
+        value_then=trial.value,
     )
+
+
+def _compare_values(then: float | None, now: float | None) -> Comparison:
+    """Of a trial that reported nothing on its way."""
+    if then is None or now is None:
+        return Comparison("nothing recorded", {}, 0)
+    same = math.isclose(then, now, rel_tol=FIRST_ROUNDING)
+    return Comparison("exact" if then == now else "rounding" if same else "different", {}, 0)
 
 
 def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Comparison:

@@ -30,8 +30,9 @@ from hpsearch.search.checks.gate import check_before_search
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.program_run import preview_program_stage, run_program_stage
 from hpsearch.search.repeated_best import repeat_best
+from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.earlier_trials import counted, read_earlier_trials
-from hpsearch.stages.opening import changed_code, open_stage, stored_precision
+from hpsearch.stages.opening import open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before
@@ -121,7 +122,7 @@ def run_stage(
     """
     listener, stop = listener or SearchListener(), stop or Stop()
     if plan.config.objective is not None:
-        return run_program_stage(db, plan, run, listener, stop)
+        return run_program_stage(db, plan, run, listener, stop, until)
     listener.planned(plan)
     run = _on_this_process_device(run)
     if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
@@ -179,7 +180,7 @@ def preview_stage(
     """
     listener = listener or SearchListener()
     if plan.config.objective is not None and plan.problem is None:
-        return preview_program_stage(plan, run, listener)
+        return preview_program_stage(plan, run, listener, seconds)
     unknown = plan.problem
     if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
         unknown = f"the images of {plan.config.data.source} are not here yet"

@@ -79,6 +79,8 @@ class Training:
     """Weights after the epochs that were asked for, on the CPU; none if it exploded."""
     updates: Mapping[str, float] = field(default_factory=dict)
     """Update ratios of the layers, as `Pack.update_ratios` gives them."""
+    takes_seed: bool = True
+    """Whether it differs from the others by its seed; not all objectives take one."""
 
     @property
     def best(self) -> EpochResult | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hpsearch.config import Choice, Range
+from hpsearch.config import Choice, NumberRange, Range
 from hpsearch.config.ranges import thaw
 from hpsearch.space.interval import Limits, side_of
 from hpsearch.space.narrowing import Narrowing, having, narrow, no_limits
@@ -31,6 +31,8 @@ class Verdict:
     verdict: Literal["inside", "lower", "upper", "single"]
     proposed: Range
     reason: str
+    at_limit: bool = False
+    """Whether that end is the last value that the parameter can have."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON: `proposed` as [low, high], or the list of a choice's values."""
@@ -42,6 +44,7 @@ class Verdict:
             "log": self.log,
             "position": self.position,
             "verdict": self.verdict,
+            "at_limit": self.at_limit,
             "proposed": plain_range(self.proposed),
             "reason": self.reason,
         }
@@ -64,19 +67,20 @@ def boundary_verdicts(
         return []
     best = finished[:1]
     return [
-        _verdict(narrowing, best[0].params[narrowing.param])
+        _verdict(narrowing, best[0].params[narrowing.param], limits(narrowing.param))
         for narrowing in narrow(ranges, observations, direction, limits)
         if having(narrowing.param, narrowing.old, best)
     ]
 
 
-def _verdict(narrowing: Narrowing, best: Any) -> Verdict:
+def _verdict(narrowing: Narrowing, best: Any, limits: Limits) -> Verdict:
     param, old = narrowing.param, narrowing.old
     single = num_values(old) == 1
     if isinstance(old, Choice):
-        verdict: Literal["inside", "single"] = "single" if single else "inside"
-        return Verdict(param, best, None, None, None, None, verdict, narrowing.new, narrowing.reason)
+        which: Literal["inside", "single"] = "single" if single else "inside"
+        return Verdict(param, best, None, None, None, None, which, narrowing.new, narrowing.reason)
     unit = position(on_grid(old), best)
+    verdict = "single" if single else side_of(unit)
     return Verdict(
         param=param,
         best=best,
@@ -84,7 +88,15 @@ def _verdict(narrowing: Narrowing, best: Any) -> Verdict:
         high=old.high,
         log=old.log,
         position=min(1.0, max(0.0, unit)),
-        verdict="single" if single else side_of(unit),
+        verdict=verdict,
         proposed=narrowing.new,
         reason=narrowing.reason,
+        at_limit=_is_at_limit(old, verdict, limits),
     )
+
+
+def _is_at_limit(old: NumberRange, verdict: str, limits: Limits) -> bool:
+    low, high = limits
+    if verdict == "lower":
+        return low is not None and old.low <= low
+    return verdict == "upper" and high is not None and old.high >= high

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from hpsearch.config import IntRange, NumberRange
+from hpsearch.config.ranges import Limits as Limits
 from hpsearch.space.explosions import Edges
 from hpsearch.space.moving import move_past_end
 from hpsearch.space.scale import from_place, grid_value, position, to_place, with_ends
 
-Limits: TypeAlias = tuple[float | None, float | None]
 Side: TypeAlias = Literal["inside", "lower", "upper"]
 
 MIN_PAD = 0.05  # of the old width, on each side of the top

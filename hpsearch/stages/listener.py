@@ -23,7 +23,8 @@ class StageStarted:
     num_finished: int
     num_pruned: int
     num_exploded: int
-    num_epochs: int
+    num_epochs: int | None
+    """Of each trial; None where it has none."""
     best_value: float | None
     engine: str
     width: int
@@ -48,6 +49,8 @@ class TrialFinished:
     num_trials: int
     metric: Metric = ACCURACY
     """What the value is."""
+    step_name: str = "epoch"
+    """Of what the trial ended in: `epoch`, or `step` where it has no epochs."""
 
 
 class Listener:
@@ -75,7 +78,7 @@ class Listener:
 def standing(
     study: str,
     rows: Sequence[TrialRow],
-    num_epochs: int,
+    num_epochs: int | None,
     *,
     engine: str = "",
     width: int = 0,
@@ -103,9 +106,14 @@ def standing(
 
 
 def as_finished(
-    outcome: Outcome, num_finished: int, num_trials: int, num_epochs: int, metric: Metric = ACCURACY
+    outcome: Outcome,
+    num_finished: int,
+    num_trials: int,
+    num_epochs: int,
+    metric: Metric = ACCURACY,
+    step_name: str = "epoch",
 ) -> TrialFinished:
-    """The end of a trial of ours, as listeners hear of it."""
+    """The end of a trial of ours, as listeners hear of it; of so many epochs where it does not say where it ended."""
     record = trial_record(outcome)
     return TrialFinished(
         number=outcome.lease.number,
@@ -117,4 +125,5 @@ def as_finished(
         num_finished=num_finished,
         num_trials=num_trials,
         metric=metric,
+        step_name=step_name,
     )

@@ -14,9 +14,9 @@ from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import structure_key
 from hpsearch.config.study import validate
 from hpsearch.config.usage import unused_ranges
-from hpsearch.config.usercode import names_in, source_hashes
 from hpsearch.datasets.sources import has_test_split
 from hpsearch.errors import RefusedError
+from hpsearch.stages.code_changes import code_hashes
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.stages.training_plan import plan_training
@@ -169,7 +169,7 @@ def stage_attributes(plan: StagePlan, images: ImagesInfo | None) -> dict[str, An
         attributes.FINGERPRINT: plan.fingerprint(fingerprint_of(images)),
         attributes.PROVENANCE: plan.provenance(),
         **dataset,
-        attributes.VERSIONS: {**versions(), **source_hashes(names_in(plan.config.plain()))},
+        attributes.VERSIONS: {**versions(), **code_hashes(plan.config)},
         **plan.own_attributes(),
     }
 
@@ -198,12 +198,6 @@ def versions() -> dict[str, str]:
     packages = ("torch", "torchvision", "optuna", "numpy")
     found = {name: metadata.version(name) for name in packages}
     return {"hpsearch": __version__, "python": platform.python_version(), **found}
-
-
-def changed_code(study: StudyRow) -> dict[str, tuple[str, str]]:
-    """Modules of the user's whose file is not what it was when the stage was made: (then, now); only of loaded ones."""
-    then = {n: v for n, v in stage_record(study).versions.items() if v.startswith("sha256:")}
-    return {name: (then[name], now) for name, now in source_hashes(then).items() if now != then[name]}
 
 
 def stored_plan(study: StudyRow) -> StagePlan:

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.rate_verdicts import pad_for_training
 from hpsearch.analysis.records import StageRecord, stage_record
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import (
+    Choice,
     FloatRange,
     Range,
     Settings,
     StudyConfig,
     canonical_name,
-    hard_limits,
 )
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.study import validate
@@ -25,6 +26,7 @@ from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
+from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import StudyRow
 
@@ -86,8 +88,12 @@ def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Rang
 
 
 def _under_condition(new: Range, like: Range | None) -> Range:
-    """The range, searched under the same condition as another one."""
-    return replace(new, when=like.when) if like is not None and like.when else new
+    """The range, searched under the same condition as another one, and with its limits."""
+    if like is None:
+        return new
+    if not isinstance(like, Choice) and not isinstance(new, Choice):
+        new = replace(new, limits=like.limits)
+    return replace(new, when=like.when)
 
 
 def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
@@ -145,7 +151,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     if not any(observation.value is not None for observation in evidence.observations):
         raise RefusedError(_nothing_finished(evidence))
     own = settings.study.objective is not None
-    limits = _no_limits if own else hard_limits
+    limits = limits_of(evidence.record, own=own)
     changes = {
         change.param: change for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
     }
@@ -178,12 +184,12 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             raise
         problem = str(error)
     notes = tuple(f"{each}, so it is not searched on" for each in unused.values())
+    if own:
+        notes += tuple(
+            f"{name} has changed since {source!r}, whose trials gave the ranges, was begun"
+            for name in changed_code(evidence.study)
+        )
     return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
-
-
-def _no_limits(_name: str) -> tuple[float | None, float | None]:
-    """Nobody knows what a parameter of the user's own can be."""
-    return None, None
 
 
 def stored_space(record: StageRecord) -> dict[str, Range]:

@@ -19,27 +19,31 @@ MIN_TRIALS = 8  # fewer say nothing of where to narrow
 MIN_EPOCHS = 2  # one epoch tells what explodes, the second what learns
 
 
-def fit_to_time(plan: StagePlan, estimate: float, seconds: float) -> StagePlan:
+def fit_to_time(plan: StagePlan, estimate: float, seconds: float, *, has_epochs: bool = True) -> StagePlan:
     """The plan with as many trials and epochs as fit; it says what was asked for where that is more.
 
     Args:
         plan: as asked for.
         estimate: seconds that it would take; in proportion to trials and epochs.
         seconds: that it has.
+        has_epochs: whether fewer epochs take less time, which those do not that nobody is told of.
     """
     settings = plan.settings
-    trials, epochs = fewer(settings, MARGIN * seconds / estimate)
+    trials, epochs = fewer(settings, MARGIN * seconds / estimate, has_epochs=has_epochs)
     if (trials, epochs) == (settings.trials, settings.epochs):
         return plan
     return with_budget(plan, trials, epochs, Fitted(settings.trials, settings.epochs, seconds))
 
 
-def fewer(settings: StageConfig, share: float) -> tuple[int, int]:
+def fewer(settings: StageConfig, share: float, *, has_epochs: bool = True) -> tuple[int, int]:
     """Trials and epochs of a stage that may take this share of its time; never so few that nothing is learnt of it."""
     trials, epochs = settings.trials, settings.epochs
     room = share * trials * epochs
     if share >= 1:
         return trials, epochs
+    if not has_epochs:
+        points = settings.sampler == "grid"
+        return trials if points else max(min(trials, MIN_TRIALS), int(share * trials)), epochs
     if settings.sampler == "grid":  # its points are all of them
         return trials, min(epochs, max(MIN_EPOCHS, int(room / trials)))
     enough = min(trials, ENOUGH_TRIALS)
@@ -51,9 +55,9 @@ def fewer(settings: StageConfig, share: float) -> tuple[int, int]:
     return max(min(trials, MIN_TRIALS), int(room / fewest_epochs)), fewest_epochs
 
 
-def least_share(settings: StageConfig) -> float:
+def least_share(settings: StageConfig, *, has_epochs: bool = True) -> float:
     """Of the time of a stage, what the smallest that `fewer` makes of it takes."""
-    trials, epochs = fewer(settings, 0.0)
+    trials, epochs = fewer(settings, 0.0, has_epochs=has_epochs)
     return trials * epochs / (settings.trials * settings.epochs)
 
 

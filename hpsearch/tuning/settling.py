@@ -64,6 +64,13 @@ class Settled:
     knowledge: SamplerKnowledge | None = None
     share: float = 1.0
     """Of the trials that are still to do."""
+    has_epochs: bool = True
+    """Whether a trial is told a number of epochs; some objectives are not."""
+
+    @property
+    def num_epochs(self) -> int | None:
+        """Of each trial, where it has any."""
+        return self.plan.settings.epochs if self.has_epochs else None
 
     @property
     def precision(self) -> str:
@@ -85,6 +92,7 @@ class Settled:
         tuning = self.tuning
         return {
             "trials": self.num_trials,
+            "epochs": self.num_epochs,
             "packs": self.num_packs,
             "engine": tuning and tuning.engine,
             "width": tuning and tuning.width,

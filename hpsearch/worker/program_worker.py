@@ -20,7 +20,7 @@ from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, goodness
 from hpsearch.runtime import resolve_device
 from hpsearch.stages.earlier_trials import read_earlier_trials
-from hpsearch.stages.listener import Listener, standing
+from hpsearch.stages.listener import Listener, TrialFinished, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.storage import Database, Outcome, StudyRow, read_trials
@@ -57,7 +57,10 @@ class ProgramWorker(StageWorker):
         assert objective is not None, "a stage of our own has no program"
         self.objective: ObjectiveConfig = objective
         self.direction = direction_of(study)
-        self.metric = stage_record(study).metric(self.direction)
+        self.record = stage_record(study)
+        self.metric = self.record.metric(self.direction)
+        self.last_epochs: dict[int, int] = {}
+        """Of trials that are over: what each reported last, 0 where it was nothing."""
         self.checkpoints = NothingResumed()
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
@@ -77,12 +80,22 @@ class ProgramWorker(StageWorker):
         for row in rows:
             self._note_value(row.value if row.state == "COMPLETE" else None)
         self.folders = TrialFolders(db, plan, study, run, self.direction, best_trial(rows, self.direction))
+        self.step_seconds = 0.0
+        """Between two words of the code, when it last said some."""
+        self.fresh: HeldTrial | None = None
+        """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
         self.failures = ProgramFailures(any(row.state == "COMPLETE" for row in rows))
         self.program = program or Program(objective)
         self.device = str(resolve_device(run.device))
         self.started = standing(
-            study.name, rows, plan.settings.epochs, engine="program", width=1, device=self.device, metric=self.metric
+            study.name,
+            rows,
+            self.record.num_epochs,
+            engine="program",
+            width=1,
+            device=self.device,
+            metric=self.metric,
         )
 
     @override
@@ -110,6 +123,7 @@ class ProgramWorker(StageWorker):
     def _run_trial(self, number: int) -> None:
         """One trial to its end, however it ends."""
         trial = self.held[number]
+        self.fresh = None
         self._take_up(trial)
         began = heard = time.monotonic()
         self.program.begin(self._task(trial))
@@ -122,7 +136,7 @@ class ProgramWorker(StageWorker):
                 return
             match event:
                 case Reported():
-                    heard = time.monotonic()
+                    self.step_seconds, heard = time.monotonic() - heard, time.monotonic()
                     tell("first epoch")
                     if (ending := self._hear(trial, event)) is not None:
                         self._leave(str(ending.attrs[attributes.REASON]))
@@ -133,6 +147,9 @@ class ProgramWorker(StageWorker):
                         self.stop.raise_if_requested()
                     self.program.answer()
                 case Ended(value):
+                    if not trial.results:
+                        self.step_seconds = time.monotonic() - began
+                    self.stop.epoch_seconds = self.step_seconds  # of the next one, which begins only if it fits
                     self._complete(trial, value)
                     return
                 case Broken(reason, trace):
@@ -141,7 +158,7 @@ class ProgramWorker(StageWorker):
                 case Left():  # it raised our exception without having been told to
                     self._fail_trial(trial, "TrialEnded was raised by the objective itself", "")
                     return
-            self.stop.epoch_seconds = time.monotonic() - began
+            self.stop.epoch_seconds = max(0.0, self.step_seconds - (time.monotonic() - heard))
             if self.stop.requested is not None:
                 asked_at = asked_at or time.monotonic()
                 if time.monotonic() - asked_at > DRAIN_SECONDS:
@@ -193,25 +210,22 @@ class ProgramWorker(StageWorker):
         """Take in a value; how the trial is to end, None where it goes on."""
         number, value = trial.lease.number, said.value
         first = trial.results[0].val_score if trial.results else value
-        if self._has_exploded(value, first):
+        if self.objective.has_exploded(value, first):
             attrs = TrialRecord(attributes.EXPLODED, said.epoch, cost=value, first_cost=first).as_attributes()
             return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
         result = EpochResult.of_value(number, said.epoch, value)
-        trial.results = [*(each for each in trial.results if each.epoch < said.epoch), result]  # it may have gone back
+        if self.fresh is not trial:  # the first report of this attempt, which may have gone back
+            self.fresh, trial.results = trial, [each for each in trial.results if each.epoch < said.epoch]
+        trial.results = sorted([*trial.results, result], key=lambda each: each.epoch)
         if self.folders.has_checkpoint(number):  # from which another attempt may go on
             write_curve(self.folders.of(number) / CURVE, trial.results)
         self.writer.record([(trial.lease, result)])
         self.listener.measured([result])
-        self.listener.epoch_finished(1)
+        if len(trial.results) <= self.plan.settings.epochs:
+            self.listener.epoch_finished(1)
         if self.mirror is not None and self.mirror.report(number, said.epoch, value):
             return self._outcome(trial, self.plan.settings.pruner)
         return None
-
-    def _has_exploded(self, value: float, first: float) -> bool:
-        if not math.isfinite(value):
-            return True
-        factor = self.objective.explosion
-        return factor is not None and self.direction == "minimize" and value > factor * max(abs(first), 1e-12)
 
     def _outcome(self, trial: HeldTrial, reason: str) -> Outcome:
         """The end of a trial that the pruner stops."""
@@ -244,10 +258,10 @@ class ProgramWorker(StageWorker):
     def _complete(self, trial: HeldTrial, value: float) -> None:
         number = trial.lease.number
         if not math.isfinite(value):
-            epoch = trial.results[-1].epoch if trial.results else 1
+            epoch = trial.results[-1].epoch if trial.results else None
             first = trial.results[0].val_score if trial.results else value
             attrs = TrialRecord(attributes.EXPLODED, epoch, cost=value, first_cost=first).as_attributes()
-            self._end(number, Outcome(trial.lease, "PRUNED", None, attrs, (epoch, value)))
+            self._end(number, Outcome(trial.lease, "PRUNED", None, attrs, (epoch or 1, value)))
             return
         record = TrialRecord(last_value=value, last_acc=math.nan)
         if trial.results:
@@ -268,8 +282,9 @@ class ProgramWorker(StageWorker):
         self.failures.add(reason, self.folders.output(number))
 
     def _finish(self, outcome: Outcome) -> None:
+        trial = self.held.pop(outcome.lease.number)
+        self.last_epochs[trial.lease.number] = trial.results[-1].epoch if trial.results else 0
         self.writer.finish([outcome])
-        del self.held[outcome.lease.number]
         if outcome.state != "COMPLETE":
             self.folders.drop_checkpoint(outcome.lease.number)
 
@@ -278,6 +293,11 @@ class ProgramWorker(StageWorker):
             known = goodness(self.worst, self.direction) if self.worst is not None else math.inf
             if goodness(value, self.direction) < known:
                 self.worst = value
+
+    @override
+    def _event(self, outcome: Outcome, num_finished: int) -> TrialFinished:
+        last = self.last_epochs.pop(outcome.lease.number, 0)
+        return as_finished(outcome, num_finished, self.num_trials, last, self.metric, self.record.step_name)
 
     @override
     def _forget(self, number: int) -> None:

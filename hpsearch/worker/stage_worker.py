@@ -15,7 +15,7 @@ from hpsearch.analysis.records import stage_record
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.phases import phase
-from hpsearch.stages.listener import Listener, StageStarted, as_finished
+from hpsearch.stages.listener import Listener, StageStarted, TrialFinished, as_finished
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import (
@@ -179,5 +179,7 @@ class StageWorker(ABC):
 
     def _tell(self, outcome: Outcome, num_finished: int) -> None:
         self._over(outcome.lease.number)
-        event = as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs, self.metric)
-        self.listener.trial_finished(event)
+        self.listener.trial_finished(self._event(outcome, num_finished))
+
+    def _event(self, outcome: Outcome, num_finished: int) -> TrialFinished:
+        return as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs, self.metric)

@@ -81,11 +81,11 @@ def test_as_dict_is_plain_json():
     lr, hidden = (verdict.as_dict() for verdict in boundary_verdicts(ranges, observations, "maximize"))
     assert lr == {
         "param": "lr", "best": 0.5, "low": 0.0, "high": 1.0, "log": False, "position": 0.5, "verdict": "inside",
-        "proposed": [0.0, 1.0], "reason": "the only finished trial lies at 0.5",
+        "at_limit": False, "proposed": [0.0, 1.0], "reason": "the only finished trial lies at 0.5",
     }  # fmt: skip
     assert hidden == {
         "param": "hidden", "best": [50, 20], "low": None, "high": None, "log": None, "position": None,
-        "verdict": "inside", "proposed": [[50, 20]],
+        "verdict": "inside", "at_limit": False, "proposed": [[50, 20]],
         "reason": "the only finished trial has [50, 20]; dropped: [50]",
     }  # fmt: skip
     assert json.loads(json.dumps(hidden)) == hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -83,9 +84,20 @@ class ObjectiveConfig(Section):
         """The function, or the program with its arguments."""
         return self.function or " ".join(self.command)
 
+    def has_exploded(self, value: float, first: float) -> bool:
+        """Whether a trial ends with this value, which it has reported after its `first` one."""
+        if not math.isfinite(value):
+            return True
+        runs_away = self.explosion is not None and self.direction == "minimize"
+        return runs_away and value > (self.explosion or 0.0) * max(abs(first), 1e-12)
+
     def placeholders(self) -> set[str]:
         """Names in braces that the command has."""
         return {name for word in self.command for name in re.findall(PLACEHOLDER, word)}
+
+    def command_takes(self) -> tuple[str, ...]:
+        """What the command is told beside its parameters."""
+        return tuple(name for name in GIVEN if name in self.placeholders())
 
 
 def refuse_beside(study: Mapping[str, Any], sections: Iterable[str]) -> None:

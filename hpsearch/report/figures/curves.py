@@ -28,6 +28,7 @@ class CurvesInfo:
     number: int
     axis: str
     curves: tuple[Curve, ...]
+    step_name: str = "epoch"
 
 
 def _curves_info(stage: StageData) -> list[CurvesInfo]:
@@ -63,7 +64,8 @@ def _curves_info(stage: StageData) -> list[CurvesInfo]:
     if len(shown) < 2:
         return []
     name = stage.summary.value_name
-    return [CurvesInfo(number, name, (Curve(name, tuple(shown), tuple(shown.values())),))]
+    curve = Curve(name, tuple(shown), tuple(shown.values()))
+    return [CurvesInfo(number, name, (curve,), stage.record.step_name)]
 
 
 def plot_curves(info: CurvesInfo) -> go.Figure:
@@ -82,11 +84,11 @@ def plot_curves(info: CurvesInfo) -> go.Figure:
                 "dash": "solid" if strong else "dot",
             },
             marker={"size": 5},
-            hovertemplate="epoch %{x}: %{y:.4g}",
+            hovertemplate=f"{info.step_name} %{{x}}: %{{y:.4g}}",
         )
     axis = style.as_text(info.axis)
     fig.update_layout(
-        xaxis=style.whole_axis(*_span(info), title={"text": "epoch"}),
+        xaxis=style.whole_axis(*_span(info), title={"text": info.step_name}),
         yaxis={"title": {"text": axis}, "nticks": 6},
         hovermode="x unified",
         showlegend=len(info.curves) > 1,

@@ -81,7 +81,7 @@ def _axis(stage: StageData, param: str) -> Axis:
     range_ = stage.evidence.ranges[param]
     assert isinstance(range_, NumberRange)
     verdict = stage.verdicts.get(param)
-    flagged = verdict.verdict if verdict and verdict.verdict in ("lower", "upper") else None
+    flagged = verdict.verdict if verdict and not verdict.at_limit and verdict.verdict in ("lower", "upper") else None
     return Axis(param, range_.low, range_.high, range_.log, isinstance(range_, IntRange), flagged)
 
 

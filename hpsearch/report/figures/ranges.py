@@ -71,7 +71,7 @@ def _param_info(param: str, stages: Sequence[StageData]) -> RangesInfo:
                 value,
                 text,
                 stage.record.reasons.get(param, "given"),
-                verdict.verdict if verdict else None,
+                verdict.verdict if verdict and not verdict.at_limit else None,
                 rows.get(stage.record.source or ""),
             )
         )

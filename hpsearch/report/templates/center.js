@@ -55,7 +55,9 @@
       const value = make("span", verdict === "exploded" || verdict === "failed" ? { class: "bad" } : {});
       value.textContent = trial.value === null ? verdict : trial.text;
       text.append(name, value);
-      cell.append(picture(trial, verdict), text);
+      if (center.hasCurves) cell.append(picture(trial, verdict));
+      else cell.classList.add("bare");
+      cell.append(text);
       return cell;
     }
 

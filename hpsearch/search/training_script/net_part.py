@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 from torch import nn
@@ -76,7 +77,8 @@ def _draw(model: ModelConfig) -> str:
         case ("xavier-uniform", "", ""):
             return "nn.init.xavier_uniform_(layer.weight)"
         case ("he-avg", "", ""):
-            return "nn.init.xavier_normal_(layer.weight, gain=2**0.5)"
+            gain = math.sqrt(2 / (1 + SLOPE**2) if slope else 2.0)
+            return f"nn.init.xavier_normal_(layer.weight, gain={gain:.6g})"
         case ("lecun", "", ""):
             return 'nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")'
         case ("lecun98", "", ""):
