@@ -11,12 +11,12 @@ from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.errors import ConfigError
 from hpsearch.fleet.fleet import Fleet
 from hpsearch.fleet.processes import ProcessLauncher, start_server
+from hpsearch.programs.given import refuse_workers_elsewhere
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.runtime import resolve_device
 from hpsearch.search.listener import SearchListener
 from hpsearch.stages.opening import changed_code, open_stage
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import Database, count_states
@@ -37,10 +37,13 @@ def run_program_stage(
     """
     listener.planned(plan)
     devices = devices_of(run)
+    if run.fleet == "ray" or len(devices) > 1:
+        where = "a Ray cluster" if run.fleet == "ray" else f"{len(devices)} workers"
+        refuse_workers_elsewhere(objective_of(plan).function, where)
     if len(devices) > 1:
         start_server()
     plan = as_fitted_before(db, plan)
-    program = look_at(plan, listener)
+    program = look_at(plan, listener, devices[0])
     try:
         return _work(db, plan, run, devices, program, listener, stop)
     finally:
@@ -75,7 +78,7 @@ def _work(
     return read_study(db, plan.name)
 
 
-def look_at(plan: StagePlan, listener: SearchListener) -> Program:
+def look_at(plan: StagePlan, listener: SearchListener, device: str = "cpu") -> Program:
     """Have the code imported, in a process of its own, which is to be ended.
 
     Raises:
@@ -90,7 +93,7 @@ def look_at(plan: StagePlan, listener: SearchListener) -> Program:
             "Allowed: 0; hpsearch rerun STUDY N calls a trial again with other seeds."
         )
     listener.checking("the objective")
-    program = Program(objective_of(plan))
+    program = Program(objective_of(plan), device)
     try:
         program.start()
     except UnreadyError as error:
@@ -117,7 +120,7 @@ def preview_program_stage(plan: StagePlan, run: RunConfig, listener: SearchListe
     """What a stage would do; nobody knows how long that takes."""
     look_at(plan, listener).end()
     name = objective_of(plan).name
-    trials = num_trials(plan.config.space, plan.settings)
+    trials = plan.num_trials
     unknown = f"nobody knows how long a trial of {name} takes"
     return Settled(plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown)
 

@@ -143,7 +143,7 @@ class Mirror:
         for trial in sorted(trials, key=lambda row: row.number):
             if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
-            self.adopt(trial.number, trial.params)
+            self._take_up(trial)
             if trial.state == "RUNNING":
                 continue
             for epoch, reported in sorted(trial.intermediate.items()):
@@ -156,6 +156,10 @@ class Mirror:
             self.finish(trial.number, value, exploded=observation.outcome == "exploded")
         while self.first_open in self.ended:
             self.first_open += 1
+
+    def _take_up(self, trial: TrialRow) -> None:
+        """Begin a trial that another worker has begun."""
+        self.adopt(trial.number, trial.params)
 
     def adopt(self, number: int, params: Mapping[str, Any]) -> None:
         """Begin a trial whose hyperparameters are known."""
@@ -174,11 +178,7 @@ class Mirror:
         """Begin a trial with the hyperparameters that the sampler proposes; it knows of those still running."""
         import optuna
 
-        if self._sampler is not None:
-            name, seed, best = self._sampler
-            # No two processes may make the same proposals: each begins with a trial of its own.
-            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
-            self._sampler = None
+        self._choose_sampler(number)
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
         with warnings.catch_warnings(), self.storage.narrowed():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -191,6 +191,13 @@ class Mirror:
                 elif name in self.stand_ins:
                     self._set_param(number, name, self.stand_ins[name])
             return {name: params[name] for name in self.space if name in params}
+
+    def _choose_sampler(self, number: int) -> None:
+        """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own."""
+        if self._sampler is not None:
+            name, seed, best = self._sampler
+            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
+            self._sampler = None
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""
