@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
@@ -75,7 +75,19 @@ def _work(
         program.end()
         launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
         Fleet(db, study, run, launcher, len(devices), listener, stop).run()
-    return read_study(db, plan.name)
+    evidence = read_study(db, plan.name)
+    for key in never_asked_for(plan, evidence.record.called):
+        listener.note(f"{key} was of no use: no call of {objective_of(plan).name} asked for it")
+    return evidence
+
+
+def never_asked_for(plan: StagePlan, called: Collection[str]) -> list[str]:
+    """Keys that say something of parameters which an Optuna objective did not call for."""
+    if not plan.defines:
+        return []
+    keys = {f"space.{name}": name for name in plan.space}
+    keys |= {f"objective.params.{name}": name for name in objective_of(plan).params}
+    return [key for key, name in keys.items() if name not in called]
 
 
 def look_at(plan: StagePlan, listener: SearchListener, device: str = "cpu") -> Program:

@@ -282,6 +282,8 @@ class ProgramWorker(StageWorker):
             record = replace(record, best_epoch=trial.best.epoch, last_value=trial.results[-1].val_score)
         if self.mirror is not None:
             self.mirror.finish(number, value)
+        if self.suggestions is not None and (unasked := self.suggestions.unasked(trial)):
+            self.listener.note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")
         self._note_value(value)
         self.failures.clear()
         self.folders.completed(number, value)

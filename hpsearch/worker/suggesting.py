@@ -67,6 +67,10 @@ class Suggestions:
         except HpsearchError as error:
             return Suggested(wrong=str(error))
 
+    def unasked(self, trial: HeldTrial) -> set[str]:
+        """What the trial was given to try, and its code has not asked for."""
+        return (trial.lease.attrs.get(attributes.ENQUEUED) or {}).keys() - trial.lease.params.keys()
+
     def _value(self, trial: HeldTrial, name: str, called: Range) -> Any:
         first = self._first_call(name, called)
         refuse_other_calls(name, first, called)

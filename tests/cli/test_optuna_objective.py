@@ -1,5 +1,6 @@
 """A search over an Optuna objective as it is, by the commands."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -225,6 +226,35 @@ def test_an_enqueued_value_outside_its_call_costs_that_trial_alone(place):
     first, *others = place.json("export", "outside", "-f", "json")["trials"]
     assert first["attributes"]["reason"].startswith("enqueued rate = 5 is outside the range of the objective's call")
     assert {trial["state"] for trial in others} == {"COMPLETE"}
+
+
+@pytest.mark.slow
+def test_what_is_never_asked_for_is_said(place):
+    search = ("coarse", "--optuna-objective", "mine:heedless", "--name", "typos", "--trials", "2")
+    said = place(*search, "--space", "xx=int(1,2)", "--set", "objective.params.y=1", "--enqueue", "x=0.5,z=1").stderr
+    assert "trial 0 was to try z, which was not asked for" in said
+    assert "space.xx was of no use: no call of mine:heedless asked for it" in said
+    assert "objective.params.y was of no use" in said
+
+
+@pytest.mark.slow
+def test_the_function_of_a_script_is_called_by_several_workers_which_import_it(place):
+    (place.folder / "script.py").write_text(
+        "import hpsearch\n"
+        "def objective(trial):\n"
+        "    return trial.suggest_float('x', 0, 1)\n"
+        "if __name__ == '__main__':\n"
+        "    for workers in (1, 2):\n"
+        "        name, sets = f'script-{workers}', {'run.workers': workers}\n"
+        "        stage = hpsearch.coarse(optuna_objective=objective, trials=6, sets=sets, name=name)\n"
+        "        print([trial.value for trial in stage.trials])\n"
+    )
+    options = {"cwd": place.folder, "env": place.environment, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "script.py"], **options)
+    one, two = done.stdout.splitlines()
+    assert one == two
+    assert len(json.loads(one)) == 6
+    assert place("worker", "script-2", "--trust", "script").returncode == 0
 
 
 @pytest.mark.slow
