@@ -147,11 +147,11 @@ class ProgramWorker(StageWorker):
                         advised = str(ending.attrs[attributes.REASON])  # whether it ends is for the code to say
                         ending = None
                     if ending is not None:
-                        self._leave(str(ending.attrs[attributes.REASON]))
+                        self._leave(str(ending.attrs[attributes.REASON]), trial)
                         self._end(number, ending)
                         return
                     if self.stop.requested is not None:
-                        self._leave("stopped")
+                        self._leave("stopped", trial)
                         self.stop.raise_if_requested()
                     self.program.answer(advised, advice=True)
                 case Ended(value):
@@ -248,13 +248,16 @@ class ProgramWorker(StageWorker):
         attrs = TrialRecord(reason, trial.results[-1].epoch, last_value=values[-1], last_acc=math.nan).as_attributes()
         return Outcome(trial.lease, "PRUNED", best, attrs)
 
-    def _leave(self, why: str) -> None:
+    def _leave(self, why: str, trial: HeldTrial) -> None:
         """Have the code end the trial; its process goes where it does not."""
         self.program.answer(why)
         until = time.monotonic() + LEAVE_SECONDS
         while (left := until - time.monotonic()) > 0:
             event = self.program.next(left)
-            if isinstance(event, Reported):  # it goes on regardless
+            if isinstance(event, Noted):
+                trial.noted[event.name] = event.kept
+                continue
+            if isinstance(event, Reported | Suggest):  # it goes on regardless
                 break
             if event is not None:
                 return

@@ -10,7 +10,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import called_as_plain, called_ranges
 from hpsearch.config import Choice, Range
 from hpsearch.config.ranges import freeze
-from hpsearch.errors import ConfigError, HpsearchError
+from hpsearch.errors import ConfigError
 from hpsearch.programs.messages import Suggest, Suggested
 from hpsearch.space import draw_one, format_range, format_value, holds, range_from_json, searched_range
 from hpsearch.space.scale import choice_index
@@ -64,8 +64,11 @@ class Suggestions:
             if isinstance(called, Choice):
                 return Suggested(choice_index(called, value))
             return Suggested(value)
-        except HpsearchError as error:
+        except ConfigError as error:
             return Suggested(wrong=str(error))
+        except ValueError as error:  # of Optuna's, where [space] replaces some calls and another one has a single value
+            why = str(error).rstrip(".")
+            return Suggested(wrong=f"no value for a call of {said.name!r}: {why}.\nAllowed: calls of one kind.")
 
     def unasked(self, trial: HeldTrial) -> set[str]:
         """What the trial was given to try, and its code has not asked for."""
@@ -81,9 +84,9 @@ class Suggestions:
         allowed = called if is_free else range_
         kept, enqueued = trial.lease.params, trial.lease.attrs.get(attributes.ENQUEUED) or {}
         if name in kept:  # an earlier attempt had it
-            value = (
-                kept[name] if not isinstance(called, Choice) else known_value(f"the kept {name}", called, kept[name])
-            )
+            value = kept[name]
+            if isinstance(called, Choice):
+                known_value(f"the kept {name}", called, value)
         elif name in enqueued:
             value = known_value(f"enqueued {name}", allowed, enqueued[name])
         elif self._mirror is not None and self._plan.settings.sampler != "random":

@@ -45,7 +45,11 @@ def heedless(trial):
     for step in range(3):
         trial.report(x, step)
     if x > 0.9:
-        trial.report(float("nan"), 3)
+        try:
+            trial.report(float("nan"), 3)
+        except optuna.TrialPruned:
+            trial.set_user_attr("late", 1)
+            raise
     if x < 0.1:
         raise optuna.TrialPruned
     return x
@@ -54,6 +58,9 @@ def changes(trial):
     if trial.number:
         return trial.suggest_int("x", 0, 1)
     return trial.suggest_float("x", 0, 1)
+
+def sometimes(trial):
+    return trial.suggest_int("n", 1, 1 if trial.number % 2 else 5)
 
 def bowl(trial):
     x = trial.suggest_float("x", -5, 5)
@@ -178,7 +185,7 @@ def test_pruning_and_explosions_are_those_of_any_objective(place):
     for trial in trials:
         x, reason = trial["params"]["x"], trial["attributes"].get("reason")
         if x > 0.9:
-            assert (trial["state"], reason) == ("PRUNED", "exploded")
+            assert (trial["state"], reason, trial["attributes"]["late"]) == ("PRUNED", "exploded", 1)
         elif x < 0.1:
             assert trial["state"] == "PRUNED"
             assert reason in ("median", "pruned by the objective")
@@ -226,6 +233,15 @@ def test_an_enqueued_value_outside_its_call_costs_that_trial_alone(place):
     first, *others = place.json("export", "outside", "-f", "json")["trials"]
     assert first["attributes"]["reason"].startswith("enqueued rate = 5 is outside the range of the objective's call")
     assert {trial["state"] for trial in others} == {"COMPLETE"}
+
+
+@pytest.mark.slow
+def test_a_call_that_does_not_fit_the_others_fails_its_trial_alone(place):
+    search = ("coarse", "--optuna-objective", "mine:sometimes", "--name", "sometimes", "--sampler", "tpe")
+    place(*search, "--trials", "4", "--space", "n=choice(2,4)")
+    trials = place.json("export", "sometimes", "-f", "json")["trials"]
+    assert [trial["state"] for trial in trials] == ["COMPLETE", "FAIL"] * 2
+    assert "no value for a call of 'n': Cannot set different distribution kind" in trials[1]["attributes"]["reason"]
 
 
 @pytest.mark.slow
