@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -137,8 +138,7 @@ class Program:
             return None
 
         def serve() -> None:
-            from hpsearch.programs.child import main
-
+            main = importlib.import_module("hpsearch.programs.child").main  # which imports us
             for descriptor in not_its_own:
                 os.close(descriptor)
             os.environ.update(self._visible())
