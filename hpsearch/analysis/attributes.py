@@ -20,6 +20,7 @@ LEARNING = "hpsearch.learning"  # what an adaptive sampler knows when it propose
 ROUNDING = "hpsearch.rounding"  # of products and convolutions, where they have fewer digits than the numbers
 FITTED = "hpsearch.fitted"  # what was asked for, of a stage made to fit a time
 TAKES = "hpsearch.takes"  # what an objective is given by name: epochs, seed, ...
+CALLED = "hpsearch.called"  # ranges of an Optuna objective's calls, each as it was named first
 STOP = "hpsearch.stop"  # when all workers were asked to stop, on the database's clock
 REPEATS = "hpsearch.repeats"  # the best trials, trained again with other seeds
 TESTS = "hpsearch.tests"  # each use of the test set
@@ -40,6 +41,7 @@ PLAIN_VALUE = "plain_value"  # train.metric in its best epoch without train.ema,
 FOLDS = "folds"  # of its best epoch, what counts on each fold of cross-validation
 MEASURES = "measures"  # of its best epoch: accuracy, macro_f1, ... , where the weights of all trials are kept
 TRACEBACK = "traceback"
+ENQUEUED = "enqueued"  # what it was given to try, where it was not drawn or proposed
 WEIGHTS = "weights"  # file with the weights of its best epoch, where all are kept
 
 EXPLODED = "exploded"

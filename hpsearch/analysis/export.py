@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.called_limits import replaced_ranges
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
 from hpsearch.config import StudyConfig
@@ -110,6 +111,10 @@ def best_study_file(evidence: StudyTrials) -> str:
     searched = stage if stage in STAGES else None
     try:
         config: StudyConfig = validate(StudyConfig, {"space": evidence.ranges} if stored is None else stored)
+        if config.objective is not None and config.objective.defines:
+            bounds = tuple(sorted(evidence.ranges.keys() - replaced_ranges(evidence.record)))
+            own = config.objective.model_copy(update={"narrowed": bounds})
+            config = config.model_copy(update={"objective": own, "space": {**config.space, **evidence.ranges}})
         config = as_trained(config, searched, best.params) if searched else config.with_params(best.params)
     except ConfigError as error:
         raise ConfigError(f"the best trial of {evidence.study.name!r} is no study file: {error}") from None

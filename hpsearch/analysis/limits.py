@@ -22,7 +22,7 @@ def limits_of(record: StageRecord, *, own: bool) -> Callable[[str], Limits]:
     def limits(name: str) -> Limits:
         ours = (None, None) if own else hard_limits(name)
         low, high = given.get(name, (None, None))
-        return _tighter(max, ours[0], low), _tighter(min, ours[1], high)
+        return tighter(max, ours[0], low), tighter(min, ours[1], high)
 
     return limits
 
@@ -41,5 +41,6 @@ def given_limits(record: StageRecord) -> dict[str, Limits]:
     return found
 
 
-def _tighter(choose: Callable[[float, float], float], one: float | None, other: float | None) -> float | None:
+def tighter(choose: Callable[[float, float], float], one: float | None, other: float | None) -> float | None:
+    """The end that leaves less; None is none."""
     return other if one is None else one if other is None else choose(one, other)

@@ -6,6 +6,8 @@ Any program may have made them: what is missing, or of another type than ours, c
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,9 +18,13 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.kept_ensembles import KeptEnsemble, KeptTraining, kept_ensemble, kept_training
 from hpsearch.analysis.repeats import Repeats, stored_repeats
+from hpsearch.config import Range
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
 from hpsearch.config.schema.objective import GIVEN
+from hpsearch.errors import StorageError
 from hpsearch.results import Direction, Explosion, plain
+from hpsearch.space import range_from_json, range_to_json
+from hpsearch.space.scale import plain_range
 from hpsearch.storage import Outcome, StudyRow, TrialRow
 
 StageKind = Literal["check", "coarse", "fine", "compare", "train"]
@@ -109,6 +115,8 @@ class StageRecord:
     fitted: Fitted | None = None
     takes: frozenset[str] | None = None
     """What an objective is given by name; None where it was not noted, or where the trials train nets."""
+    called: Mapping[str, Range] = field(default_factory=dict)
+    """By parameter, the range that an Optuna objective named first."""
     stop_asked_at: float | None = None
     """On the database's clock."""
     repeats: Repeats | None = None
@@ -247,6 +255,7 @@ class TrialRecord:
 def stage_record(study: StudyRow) -> StageRecord:
     """What is kept with a study."""
     kept = study.attrs
+    called = called_ranges(_as(dict, kept.get(attributes.CALLED)) or {})
     provenance = _as(dict, kept.get(attributes.PROVENANCE)) or {}
     versions = _as(dict, kept.get(attributes.VERSIONS)) or {}
     return StageRecord(
@@ -255,7 +264,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         identity=_as(dict, kept.get(attributes.IDENTITY)),
         fingerprint=_as(str, kept.get(attributes.FINGERPRINT)) or "",
         source=_as(str, provenance.get("from")),
-        ranges=tuple(range_ for row in _list(provenance.get("ranges")) if (range_ := _range(row)) is not None),
+        ranges=_with_called([r for row in _list(provenance.get("ranges")) if (r := _range(row)) is not None], called),
         images=_images(_as(dict, kept.get(attributes.DATASET)) or {}),
         compared=_compared(kept.get(attributes.COMPARISON)),
         versions={name: version for name, version in versions.items() if isinstance(version, str)},
@@ -265,6 +274,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         rounding=_as(str, kept.get(attributes.ROUNDING)),
         fitted=_fitted(kept.get(attributes.FITTED)),
         takes=_given(kept.get(attributes.TAKES)),
+        called=called,
         stop_asked_at=_number(kept.get(attributes.STOP)),
         repeats=stored_repeats(kept.get(attributes.REPEATS)),
         tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
@@ -273,6 +283,20 @@ def stage_record(study: StudyRow) -> StageRecord:
         ),
         ensemble=kept_ensemble(kept.get(attributes.ENSEMBLE)),
     )
+
+
+def called_ranges(kept: Mapping[str, Any]) -> dict[str, Range]:
+    """What `called_as_plain` made of ranges; what is none of that is left out."""
+    found: dict[str, Range] = {}
+    for name, distribution in kept.items():
+        with contextlib.suppress(StorageError):
+            found[name] = range_from_json(json.dumps(distribution))
+    return found
+
+
+def called_as_plain(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """Ranges as Optuna's distributions, as kept with the study."""
+    return {name: json.loads(range_to_json(range_)) for name, range_ in ranges.items()}
 
 
 def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
@@ -322,6 +346,13 @@ def _range(stored: Any) -> KeptRange | None:
         case {"param": str(param), "new": list(new), "reason": str(reason)}:
             return KeptRange(param, _as(list, stored.get("old")), new, reason)
     return None
+
+
+def _with_called(given: list[KeptRange], called: Mapping[str, Range]) -> tuple[KeptRange, ...]:
+    """Ranges that were given, and those that the objective named."""
+    known = {row.param for row in given}
+    others = (KeptRange(n, None, plain_range(r), "of the objective") for n, r in called.items() if n not in known)
+    return (*given, *others)
 
 
 def _images(stored: dict[str, Any]) -> KeptImages:

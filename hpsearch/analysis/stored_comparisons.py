@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hpsearch.analysis import chance
+from hpsearch.analysis.called_limits import defines_its_ranges
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.importance import importances
 from hpsearch.analysis.records import ComparedSearch, StageRecord, stage_record
 from hpsearch.analysis.sampler_comparison import Comparison, Search
-from hpsearch.analysis.study_trials import direction_of
-from hpsearch.config import StudyConfig
+from hpsearch.analysis.study_trials import direction_of, ranges_of
+from hpsearch.config import Range, StudyConfig
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import Metric
 from hpsearch.config.study import validate
@@ -65,7 +66,8 @@ def read_comparison(
         for sampler, repeats in found.items()
     }
     first = stage_record(studies[0])
-    return _comparison(first, first.metric(direction_of(studies[0])), searches, compared, num_repeats)
+    ranges = ranges_of([trial for rows in trials.values() for trial in rows]) if defines_its_ranges(first) else None
+    return _comparison(first, first.metric(direction_of(studies[0])), searches, compared, num_repeats, ranges)
 
 
 def _comparison(
@@ -74,12 +76,17 @@ def _comparison(
     searches: dict[str, list[Search]],
     compared: Sequence[ComparedSearch],
     num_repeats: int | None,
+    called: Mapping[str, Range] | None,
 ) -> Comparison:
     assert first.config is not None, "a search that is compared is a stage of ours"
     config: StudyConfig = validate(StudyConfig, first.config)
     guessing = _guess(metric, first.images, searches)
     conditional = conditions_of(config.for_stage("coarse")).clauses
-    always = {name: range_ for name, range_ in config.space.items() if name not in conditional}
+    ranges = config.space if called is None else called
+    always = {name: range_ for name, range_ in ranges.items() if name not in conditional}
+    if called is not None:  # nobody knows under which conditions it asks for a value
+        begun = [params for runs in searches.values() for search in runs for params in search.params if params]
+        always = {name: range_ for name, range_ in always.items() if all(name in params for params in begun)}
     pooled = [
         (params, guessing if value is None else value)
         for runs in searches.values()
@@ -90,7 +97,7 @@ def _comparison(
     return Comparison(
         name=compared[0].name,
         searches=searches,
-        ranges=config.space,
+        ranges=ranges,
         num_trials=config.coarse.trials,
         num_asked=max(search.trials_asked for search in compared),
         num_epochs=config.coarse.epochs if first.has_epochs else None,

@@ -114,6 +114,8 @@ def ranges_of(trials: Sequence[TrialRow]) -> dict[str, Range]:
 
 
 def _union(one: Range, other: Range) -> Range:
+    if one == other:
+        return one
     match one, other:
         case Choice(), Choice():
             return Choice(tuple(dict.fromkeys([*one.values, *other.values])))

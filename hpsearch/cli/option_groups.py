@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from hpsearch.cli.options import read_settings
+from hpsearch.cli.options import assignments, read_settings
 from hpsearch.config import RunConfig, Settings
 from hpsearch.errors import ConfigError
 from hpsearch.logs import configure_logging
@@ -99,6 +99,10 @@ class Searched(Trained):
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="Search over a function of yours: (params, report) -> value."),
     ] = None
+    optuna_objective: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Search over an Optuna objective as it is: (trial) -> value."),
+    ] = None
     metric: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What decides: train.metric; of an objective, what its value is called."),
@@ -110,13 +114,19 @@ class Searched(Trained):
     @property
     def is_own(self) -> bool:
         """Whether an objective of the user's is named."""
-        return self.objective is not None
+        return self.objective is not None or self.optuna_objective is not None
 
     def flags(self, *stages: str) -> dict[str, Any]:
         """By the keys that they set; the seed also draws the hyperparameters of these stages."""
         seeds = {f"{stage}.seed": self.seed for stage in stages}
-        own = {"objective.function": self.objective, "objective.direction": self.direction}
-        if self.objective is None:
+        if self.objective is not None and self.optuna_objective is not None:
+            raise ConfigError(
+                "--objective and --optuna-objective are two ways to call a function.\nAllowed: one of them."
+            )
+        own = {"objective.function": self.objective or self.optuna_objective, "objective.direction": self.direction}
+        if self.is_own:
+            own["objective.form"] = "optuna" if self.objective is None else "call"
+        else:
             return {**seeds, **own, **super().flags(), "train.metric": self.metric}
         trained = {**super().flags(), "train.seed": None}
         return {**seeds, **own, **trained, "objective.metric": self.metric, "objective.seed": self.seed}
@@ -199,6 +209,15 @@ class StageBudget(Budget):
         int | None,
         typer.Option(min=0, metavar="N", help="At the end, train the N best again, with other seeds: the mean counts."),
     ] = None
+    enqueue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,...", help="Values to try first: lr=0.1,reg=1e-3; one trial. Repeatable."),
+    ] = None
+
+    def flags(self, stage: str) -> dict[str, Any]:
+        """By the keys of a stage that they set."""
+        given = [assignments(text) for text in self.enqueue] if self.enqueue else None
+        return {**super().flags(stage), f"{stage}.enqueue": given}
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from hpsearch.config import Settings, load_settings
+from hpsearch.config.ranges import parse_value
 from hpsearch.config.usercode import trust
+from hpsearch.errors import ConfigError
 from hpsearch.logs import verbosity
 
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
+
+
+def assignments(text: str) -> dict[str, Any]:
+    """`lr=0.1,reg=1e-3` as values by name; a list, as [50, 20], may stand among them.
+
+    Raises:
+        ConfigError: a part has no name, or no value.
+    """
+    found: dict[str, Any] = {}
+    for part in re.split(r",(?![^\[]*\])", text):
+        name, sign, value = part.partition("=")
+        if not (name.strip() and sign and value.strip()):
+            raise ConfigError(f"--enqueue {text} has no value to try.\nAllowed: --enqueue lr=0.1,reg=1e-3.")
+        found[name.strip()] = parse_value(value)
+    return found
 
 
 def read_settings(

@@ -83,6 +83,8 @@ def search_fine(
     stored = None if searched.config else evidence.record.config
     if stored is None and searched.config is None and not output.quiet:
         typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
+    if stored is None and searched.is_own and searched.direction is None and searched.config is None:
+        flags["objective.direction"] = evidence.direction
     settings = settings_of(searched, training, flags, stored=stored)
     plan = plan_fine(evidence, settings, name, strict=not dry_run)
     if dry_run:

@@ -212,7 +212,7 @@ class StudyConfig(Section):
         plain: dict[str, Any] = thaw_all(self.model_dump(mode="json"))
         for section in SEARCHABLE if self.objective is not None else ("objective",):
             del plain[section]
-        for section in (name for name in (*SEARCHABLE, "coarse", "fine") if name in plain):
+        for section in (name for name in (*SEARCHABLE, "objective", "coarse", "fine") if name in plain):
             own: Section = getattr(self, section)
             for key, field in type(own).model_fields.items():
                 if CameLater in field.metadata and getattr(own, key) == field.get_default(call_default_factory=True):

@@ -32,6 +32,8 @@ COMMAND = "command"
 MAX_FRAMES = 4  # of a user's traceback in a message, the innermost ones
 
 _trusted: set[str] = set()
+_in_memory: dict[str, str] = {}
+"""Hashes of functions that have no file of their own, by name."""
 
 
 class UserCodeError(ConfigError):
@@ -188,10 +190,16 @@ def their_frames(error: BaseException) -> str:
     return "".join(_frames(error)).rstrip()
 
 
+def note_hash(name: str, digest: str) -> None:
+    """What tells this function, which has no file of its own, from another one of its name."""
+    _in_memory[name] = digest
+
+
 def source_hashes(names: Iterable[str]) -> dict[str, str]:
     """By module: the start of a hash of its file, so that a change can be noted; only of modules that are loaded."""
-    hashes = {}
-    for module_name in sorted({name.partition(":")[0] for name in names}):
+    names = list(names)
+    hashes = {name: _in_memory[name] for name in names if name in _in_memory}
+    for module_name in sorted({name.partition(":")[0] for name in names if name not in _in_memory}):
         file = getattr(sys.modules.get(module_name), "__file__", None)
         if file and Path(file).is_file():
             hashes[module_name] = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"

@@ -1,1 +1,1 @@
-"""Functions and programs of the user's own that are searched over: called in a process of their own. No Optuna here."""
+"""Functions and programs of the user's own that are searched over: called in a process of their own."""

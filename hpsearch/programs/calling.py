@@ -35,15 +35,15 @@ def refuse_other_forms(name: str, function: Callable[..., Any]) -> None:
     except (TypeError, ValueError):  # of a builtin: nobody knows
         return
     try:
-        signature.bind({}, _nobody, **_given(function, Task(0)))
+        signature.bind({}, _nobody, **given_by_name(function, Task(0)))
     except TypeError as error:
         raise UserCodeError(f"{name} cannot be called as objective(params, report): {error}.\n{ALLOWED}") from None
 
 
-def taken(function: Callable[..., Any]) -> tuple[str, ...]:
-    """What it is given by name: those of GIVEN that it has arguments for."""
+def taken(function: Callable[..., Any], num_first: int = 2) -> tuple[str, ...]:
+    """What it is given by name: those of GIVEN that it has arguments for, behind the first ones."""
     try:
-        return tuple(_given(function, Task(0)))
+        return tuple(given_by_name(function, Task(0), num_first))
     except (TypeError, ValueError):  # of a builtin: nobody knows
         return ()
 
@@ -55,13 +55,21 @@ def call(name: str, function: Callable[..., Any], task: Task, report: Report) ->
         UserCodeError: it is no number.
         BaseException: whatever the function raises.
     """
-    value = function(dict(task.params), report, **_given(function, task))
+    return as_number(name, function(dict(task.params), report, **given_by_name(function, task)), ALLOWED)
+
+
+def as_number(name: str, value: Any, allowed: str) -> float:
+    """What a function returned, as a number.
+
+    Raises:
+        UserCodeError: it is none; `allowed` is what the message ends with.
+    """
     try:
         if isinstance(value, bool) or value is None:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise UserCodeError(f"{name} returned {_shown(value)}, not a number.\n{ALLOWED}") from None
+        raise UserCodeError(f"{name} returned {_shown(value)}, not a number.\n{allowed}") from None
 
 
 def as_value(value: Any) -> float:
@@ -98,8 +106,8 @@ def as_epoch(epoch: Any) -> int:
     return int(epoch)
 
 
-def _given(function: Callable[..., Any], task: Task) -> dict[str, Any]:
-    """What the function wants to know, by the names of its arguments."""
+def given_by_name(function: Callable[..., Any], task: Task, num_first: int = 2) -> dict[str, Any]:
+    """What the function wants to know, by the names of its arguments; the first ones are called otherwise."""
     named: Mapping[str, Any] = inspect.signature(function).parameters
     offered = {
         "epochs": task.epochs,
@@ -108,8 +116,8 @@ def _given(function: Callable[..., Any], task: Task) -> dict[str, Any]:
         "checkpoint": Path(task.checkpoint),
         "trial": task.number,
     }
-    first_two = list(named)[:2]
-    return {name: value for name, value in offered.items() if name in named and name not in first_two}
+    first = list(named)[:num_first]
+    return {name: value for name, value in offered.items() if name in named and name not in first}
 
 
 def _nobody(_value: float, _epoch: int | None = None) -> None:

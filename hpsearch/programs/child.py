@@ -15,14 +15,30 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from hpsearch.config import usercode
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.errors import HpsearchError
 from hpsearch.programs import messages, program
-from hpsearch.programs.calling import Report, TrialEnded, as_epoch, as_value, call, refuse_other_forms, taken
+from hpsearch.programs.calling import TrialEnded, as_epoch, as_value, call, refuse_other_forms, taken
 from hpsearch.programs.command import run_command
-from hpsearch.programs.messages import Answer, Broken, Ended, Left, Ready, Reported, Task, Unready, send
+from hpsearch.programs.given import given
+from hpsearch.programs.messages import (
+    Answer,
+    Broken,
+    Ended,
+    Left,
+    Noted,
+    Pruned,
+    Ready,
+    Reported,
+    Suggest,
+    Suggested,
+    Task,
+    Unready,
+    send,
+)
 from hpsearch.programs.startable import refuse_unstartable
 
 MAX_TRACEBACK = 4000  # characters, the last ones
@@ -51,13 +67,18 @@ def main(received: int, sent: int, printed: int) -> None:
             send(sent, outcome)
 
 
-def _loaded(objective: ObjectiveConfig) -> tuple[Callable[[Task, Report], float], tuple[str, ...]]:
+def _loaded(objective: ObjectiveConfig) -> tuple[Callable[[Task, _Reporter], float], tuple[str, ...]]:
     """What is called for a trial, and what it takes by name."""
     name = objective.function
     if name is None:
         refuse_unstartable(objective.command)
         return lambda task, report: run_command(objective, task, report), objective.command_takes()
-    function = usercode.load(name)
+    function = given(name) or usercode.load(name)
+    if objective.defines:
+        from hpsearch.programs.optuna_trial import call_with_trial, refuse_other_objectives
+
+        refuse_other_objectives(name, function)
+        return lambda task, report: call_with_trial(objective, name, function, task, report), taken(function, 1)
     refuse_other_forms(name, function)
     return lambda task, report: call(name, function, task, report), taken(function)
 
@@ -70,14 +91,14 @@ def _listen(lines: Iterator[bytes], inbox: queue.SimpleQueue[messages.Message]) 
 
 
 class _Reporter:
-    """What the function calls as `report(value, epoch)`."""
+    """What the function calls as `report(value, epoch)`, and all else that it has to say."""
 
     def __init__(self, inbox: queue.SimpleQueue[messages.Message], sent: int, task: Task) -> None:
         self._inbox, self._sent = inbox, sent
         self._last = max((epoch for epoch, _ in task.earlier), default=0)
         self._seen: set[int] = set()
         """Epochs that this attempt has reported; it may go back behind what an earlier one did."""
-        self._why = ""
+        self._why = self.advice = ""
         self._process = os.getpid()
 
     def __call__(self, value: float, epoch: int | None = None) -> None:
@@ -100,9 +121,32 @@ class _Reporter:
             self._last = max(self._seen)
             send(self._sent, Reported(number, place))
             answer = self._inbox.get()
-            self._why = answer.why if isinstance(answer, Answer) else "stopped"
+            why = answer.why if isinstance(answer, Answer) else "stopped"
+            is_advice = isinstance(answer, Answer) and answer.advice
+            self._why, self.advice = ("", why) if is_advice else (why, why)
         if self._why:
             raise TrialEnded(f"the trial is to end: {self._why}")
+
+    def ask(self, name: str, distribution: str) -> Any:
+        """A value of a parameter; see `optuna_trial.Line`."""
+        from hpsearch.programs.optuna_trial import SuggestionError
+
+        if os.getpid() != self._process:
+            raise SuggestionError(
+                f"trial.suggest_... of {name!r} was called in a process that the objective has forked.\n"
+                "Allowed: ask for values first, and fork then."
+            )
+        send(self._sent, Suggest(name, distribution))
+        answer = self._inbox.get()
+        wrong = answer.wrong if isinstance(answer, Suggested) else "the worker has gone"
+        if wrong or not isinstance(answer, Suggested):
+            raise SuggestionError(wrong)
+        return answer.chosen
+
+    def note(self, name: str, kept: Any) -> None:
+        """Keep something with the trial."""
+        if os.getpid() == self._process:
+            send(self._sent, Noted(name, kept))
 
     @property
     def is_over(self) -> bool:
@@ -110,12 +154,16 @@ class _Reporter:
         return bool(self._why)
 
 
-def _run(objective: Callable[[Task, Report], float], task: Task, report: _Reporter) -> Ended | Broken | Left:
+def _run(
+    objective: Callable[[Task, _Reporter], float], task: Task, report: _Reporter
+) -> Ended | Broken | Left | Pruned:
     try:
         value = objective(task, report)
     except BaseException as error:  # sys.exit of a script is no end of ours
         if report.is_over:
             return Left()
+        if (optuna := sys.modules.get("optuna")) is not None and isinstance(error, optuna.TrialPruned):
+            return Pruned()
         cause = error if not isinstance(error, usercode.UserCodeError) or error.__cause__ is None else error.__cause__
         lines = str(cause).strip().splitlines()
         if isinstance(cause, HpsearchError):  # in our words

@@ -27,6 +27,8 @@ class Task:
     """What an attempt that this one goes on from has reported: epochs and values."""
     output: str = ""
     """A file for what is printed, its beginning and its end; what is there stays."""
+    study: str = ""
+    """Its search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,23 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggest:
+    """The code wants a value; it waits for a `Suggested`."""
+
+    name: str
+    distribution: str
+    """Of the call, as Optuna's databases hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What the code keeps with its trial."""
+
+    name: str
+    kept: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The trial's value."""
 
@@ -74,16 +93,36 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned:
+    """The code has ended the trial by itself, as Optuna's objectives do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """To a `Reported`."""
 
     why: str = ""
     """Why the trial is to end; empty: it goes on."""
+    advice: bool = False
+    """Whether that is for the code to decide."""
 
 
-Message = Task | Ready | Unready | Reported | Ended | Broken | Left | Answer
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """To a `Suggest`."""
+
+    chosen: Any = None
+    """The value, of a choice its place among those of the call."""
+    wrong: str = ""
+    """Why there is none; the message is for people."""
+
+
+Event = Reported | Suggest | Noted | Ended | Broken | Left | Pruned
+"""What a trial says."""
+Message = Task | Ready | Unready | Event | Answer | Suggested
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Task, Ready, Unready, Reported, Ended, Broken, Left, Answer)
+    kind.__name__: kind
+    for kind in (Task, Ready, Unready, Reported, Suggest, Noted, Ended, Broken, Left, Pruned, Answer, Suggested)
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -11,11 +12,25 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.programs import messages
-from hpsearch.programs.messages import Answer, Broken, Ended, Left, Message, Ready, Reported, Task, Unready
+from hpsearch.programs.given import ForkedProcess, given
+from hpsearch.programs.messages import (
+    Answer,
+    Broken,
+    Ended,
+    Event,
+    Left,
+    Message,
+    Pruned,
+    Ready,
+    Suggested,
+    Task,
+    Unready,
+)
 from hpsearch.programs.output import OutputReader
 
 GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL
@@ -30,11 +45,12 @@ class Program:
 
     Args:
         objective: what it runs; a function must be trusted by this process.
+        device: of the worker. An Optuna objective, which is not told it, sees that GPU alone.
     """
 
-    def __init__(self, objective: ObjectiveConfig) -> None:
-        self._objective = objective
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, objective: ObjectiveConfig, device: str = "cpu") -> None:
+        self._objective, self._device = objective, device
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._sent = self._received = -1
         self._output: OutputReader | None = None
         self._left = b""
@@ -78,17 +94,22 @@ class Program:
         with contextlib.suppress(BrokenPipeError):  # `next` will find out
             messages.send(self._sent, task)
 
-    def answer(self, why: str = "") -> None:
-        """To a `Reported`: go on; or end, and why."""
+    def answer(self, why: str = "", *, advice: bool = False) -> None:
+        """To a `Reported`: go on; or end, and why; where that is advice, the code decides."""
         with contextlib.suppress(BrokenPipeError):
-            messages.send(self._sent, Answer(why))
+            messages.send(self._sent, Answer(why, advice))
 
-    def next(self, seconds: float) -> Reported | Ended | Broken | Left | None:
+    def suggest(self, suggested: Suggested) -> None:
+        """To a `Suggest`."""
+        with contextlib.suppress(BrokenPipeError):
+            messages.send(self._sent, suggested)
+
+    def next(self, seconds: float) -> Event | None:
         """What the trial says within this time; a process that is gone has broken it."""
         found = self._next(seconds)
-        if isinstance(found, Ended | Broken | Left) and self._output is not None:
+        if isinstance(found, Ended | Broken | Left | Pruned) and self._output is not None:
             self._output.end()
-        return found if isinstance(found, Reported | Ended | Broken | Left) else None
+        return found if isinstance(found, Event) else None
 
     def end(self) -> None:
         """End the process, and all that it has started."""
@@ -118,11 +139,12 @@ class Program:
         ours, sent = os.pipe()
         read, printed = os.pipe()
         try:
-            self._process = subprocess.Popen(
+            self._process = self._forked((received, sent, read), ours, theirs, printed) or subprocess.Popen(
                 [sys.executable, "-m", "hpsearch.programs.child", str(ours), str(theirs), str(printed)],
                 pass_fds=(ours, theirs, printed),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                env={**os.environ, **self._visible()},
             )
         finally:
             os.close(ours)
@@ -133,6 +155,23 @@ class Program:
         first = {"objective": self._objective.model_dump(mode="json"), "trusted": trusted()}
         with contextlib.suppress(BrokenPipeError):
             os.write(sent, json.dumps(first).encode() + b"\n")
+
+    def _forked(self, not_its_own: Sequence[int], received: int, sent: int, printed: int) -> ForkedProcess | None:
+        """A fork of this process, where that has the function; it never comes back here."""
+        if given(self._objective.function) is None:
+            return None
+
+        def serve() -> None:
+            main = importlib.import_module("hpsearch.programs.child").main  # which imports us
+            for descriptor in not_its_own:
+                os.close(descriptor)
+            os.environ.update(self._visible())
+            main(received, sent, printed)
+
+        return ForkedProcess(serve)
+
+    def _visible(self) -> dict[str, str]:
+        return visible(self._device, os.environ) if self._objective.defines else {}
 
     def _next(self, seconds: float) -> Message | None:
         if not self._events:
@@ -167,6 +206,15 @@ class Program:
             self._output = None
         self._process, self._sent, self._received = None, -1, -1
         self._events.clear()
+
+
+def visible(device: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """What makes one GPU the only one; GPUs that are hidden already do not count."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not index:
+        return {}
+    before = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"CUDA_VISIBLE_DEVICES": before[int(index)] if int(index) < len(before) else index}
 
 
 class UnreadyError(Exception):

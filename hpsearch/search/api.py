@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from hpsearch.config.ranges import flag_text
 from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.errors import ConfigError
 from hpsearch.logs import get_logger
-from hpsearch.results import EpochResult
+from hpsearch.programs.given import give
+from hpsearch.results import Direction, EpochResult
 from hpsearch.search.listener import SearchListener
-from hpsearch.search.stage_run import check_devices, open_search, run_stage
+from hpsearch.search.stage_run import open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.opening import keep_stored_ranges
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+ObjectiveLike = Callable[..., Any] | str | None
+Enqueued = Sequence[Mapping[str, Any]] | None
 ConfigLike = StudyConfig | Mapping[str, Any] | str | Path | None
 
 
@@ -82,6 +85,11 @@ class Stage:
 def coarse(
     config: ConfigLike = None,
     *,
+    objective: ObjectiveLike = None,
+    optuna_objective: ObjectiveLike = None,
+    direction: Direction | None = None,
+    metric: str | None = None,
+    enqueue: Enqueued = None,
     name: str = "coarse",
     storage: str | None = None,
     trials: int | None = None,
@@ -96,6 +104,14 @@ def coarse(
 
     Args:
         config: a study file, a StudyConfig, a dict in the form of a study file, or None for the defaults.
+        objective: what is searched over in place of a net: a function of (params, report) that returns a number, or its
+            name, MODULE:FUNCTION. What cannot be imported, a lambda or a notebook's, is called in a fork of this
+            process, by one worker.
+        optuna_objective: or an Optuna objective, a function of (trial), which says its ranges itself; `space` may
+            replace them.
+        direction: of an objective's values: maximize or minimize.
+        metric: what an objective's value is called, or train.metric.
+        enqueue: values to try first, of some hyperparameters or all, as [{"lr": 0.1}]; each is one of the trials.
         name: of the study.
         storage: database URL; the study file's, or sqlite:///studies/hpsearch.db.
         trials: the budget.
@@ -109,7 +125,9 @@ def coarse(
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
-    settings = python_settings(config, _stage_flags("coarse", trials, epochs, sampler, storage, sets), space)
+    own = objective_flags(objective, optuna_objective, direction, metric)
+    flags = _stage_flags("coarse", trials, epochs, sampler, storage, {**own, "coarse.enqueue": enqueue, **(sets or {})})
+    settings = python_settings(config, flags, space)
     db = open_search(settings.run, settings.study)
     tell(settings.notes, listener)
     evidence = run_stage(db, plan_coarse(settings, name), settings.run, listener=listener, checks=not skip_checks)
@@ -120,6 +138,11 @@ def fine(
     source: str = "coarse",
     config: ConfigLike = None,
     *,
+    objective: ObjectiveLike = None,
+    optuna_objective: ObjectiveLike = None,
+    direction: Direction | None = None,
+    metric: str | None = None,
+    enqueue: Enqueued = None,
     name: str | None = None,
     storage: str | None = None,
     trials: int | None = None,
@@ -131,16 +154,21 @@ def fine(
 ) -> Stage:
     """Narrow the study `source` to where its trials did well, and search there with longer trials.
 
-    Arguments and errors as for `coarse`; without `config`, data, model and training are those of the source.
+    Arguments and errors as for `coarse`; without `config`, data, model and training, or the objective, are those of the
+    source. A function that cannot be imported has to be given again.
     """
     db = open_database(python_settings(config, {"run.storage": storage}).run.storage)
     evidence = read_study(db, source)
     stored = evidence.record.config if config is None else None
-    flags = _stage_flags("fine", trials, epochs, sampler, storage, sets)
+    own = objective_flags(objective, optuna_objective, direction, metric)
+    if stored is None and config is None and "objective.function" in own and direction is None:
+        own["objective.direction"] = evidence.direction
+    flags = _stage_flags("fine", trials, epochs, sampler, storage, {**own, "fine.enqueue": enqueue, **(sets or {})})
     settings = python_settings(config, flags, space, stored)
-    plan, _ = keep_stored_ranges(db, plan_fine(evidence, settings, name), settings.ranges_given)
+    plan = plan_fine(evidence, settings, name)
     tell((*settings.notes, *plan.notes), listener)
-    check_devices(settings.run)
+    db = open_search(settings.run, settings.study)  # with our tables, where another program made it
+    plan, _ = keep_stored_ranges(db, plan, settings.ranges_given)
     return Stage(db, run_stage(db, plan, settings.run, listener=listener))
 
 
@@ -216,6 +244,25 @@ def python_settings(
         flags=flags,
         searches=searches,
     )
+
+
+def objective_flags(
+    objective: ObjectiveLike, optuna_objective: ObjectiveLike, direction: str | None, metric: str | None
+) -> dict[str, Any]:
+    """The keys of an objective that is given, as a function or by its name, and what is said of its values.
+
+    Raises:
+        ConfigError: two are given; or one cannot be called.
+    """
+    if objective is not None and optuna_objective is not None:
+        raise ConfigError("objective and optuna_objective are two ways to call a function.\nAllowed: one of them.")
+    function = objective if objective is not None else optuna_objective
+    if function is None:
+        return {"objective.direction": direction, "train.metric": metric}
+    name = function if isinstance(function, str) else give(function)
+    form = "call" if objective is not None else "optuna"
+    own = {"objective.function": name, "objective.form": form}
+    return {**own, "objective.direction": direction, "objective.metric": metric}
 
 
 def _stage_flags(

@@ -26,6 +26,7 @@ from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import read_images, run_stage
 from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.repeat_plan import KIND, RepeatPlan
+from hpsearch.stages.suggestions import refuse_samplers_in_advance
 from hpsearch.stages.validation import validate_plan
 from hpsearch.storage import Database
 from hpsearch.worker.stopping import Stop
@@ -81,7 +82,11 @@ def plan_comparison(
     Raises:
         ConfigError: fewer than two samplers, one that is not known, nothing to search, or no grid fits the budget.
     """
-    if not settings.study.space:
+    own = settings.study.objective
+    if own is not None and own.defines:
+        for sampler in samplers:
+            refuse_samplers_in_advance("samplers", sampler, own.name)
+    elif not settings.study.space:
         raise ConfigError("[space] is empty: nothing to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
     unknown = [sampler for sampler in samplers if sampler not in SAMPLERS]
     if unknown or len(set(samplers)) < max(2, len(samplers)):
@@ -95,7 +100,7 @@ def plan_comparison(
         budget = num_trials(
             study.space, coarse.model_copy(update={"sampler": "grid"}), conditions_of(study.for_stage("coarse"))
         )
-    study = study.model_copy(update={"coarse": coarse.model_copy(update={"trials": budget})})
+    study = study.model_copy(update={"coarse": coarse.model_copy(update={"trials": budget, "enqueue": ()})})
     return ComparisonPlan(name, tuple(samplers), num_repeats, study, coarse.trials)
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from hpsearch.config import RunConfig
+from hpsearch.config import Choice, RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.errors import ConfigError, HpsearchError
-from hpsearch.programs.messages import Broken, Ended, Reported, Task
+from hpsearch.programs.messages import Broken, Ended, Pruned, Reported, Suggest, Suggested, Task
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, Explosion
 from hpsearch.runtime import resolve_device
 from hpsearch.search.program_run import objective_of
 from hpsearch.search.stored_trials import Training
+from hpsearch.space import range_from_json
+from hpsearch.space.scale import choice_index
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import TrialRow
+from hpsearch.worker.suggesting import known_value
 
 LOOK_SECONDS = 0.5
 
@@ -81,6 +85,10 @@ def _training(program: Program, objective: ObjectiveConfig, task: Task, metric: 
                 if objective.has_exploded(value, results[0].val_score if results else value):
                     return _exploded(program, task, results, value, epoch, metric)
                 results.append(EpochResult.of_value(task.number, epoch, value))
+            case Suggest() as call:
+                program.suggest(_again(call, task.params))
+            case Pruned():
+                return Training(task.seed, results, None, {}, metric)
             case Ended(value):
                 if not math.isfinite(value):
                     return _exploded(program, task, results, value, results[-1].epoch if results else 0, metric)
@@ -88,6 +96,21 @@ def _training(program: Program, objective: ObjectiveConfig, task: Task, metric: 
             case Broken(reason, trace):
                 which = f"seed {task.seed}" if "seed" in program.takes else f"trial {task.number}, called again"
                 raise HpsearchError(f"{which}: {reason}.\n{trace}".rstrip())
+
+
+def _again(call: Suggest, params: Mapping[str, Any]) -> Suggested:
+    """The value that a call gave then."""
+    called = range_from_json(call.distribution)
+    try:
+        if call.name not in params:
+            raise ConfigError(
+                f"the objective asks for {call.name!r}, which the trial had no value of: its code, or what it depends "
+                "on, is another now.\nAllowed: the code that the trial was called with."
+            )
+        value = known_value(f"{call.name} of the trial", called, params[call.name])
+    except ConfigError as error:
+        return Suggested(wrong=str(error))
+    return Suggested(choice_index(called, value) if isinstance(called, Choice) else value)
 
 
 def _exploded(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from hpsearch.analysis import attributes
@@ -14,6 +14,7 @@ from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.errors import ConfigError
 from hpsearch.fleet.fleet import Fleet
 from hpsearch.fleet.processes import ProcessLauncher, start_server
+from hpsearch.programs.given import refuse_workers_elsewhere
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.runtime import resolve_device
 from hpsearch.search.listener import SearchListener
@@ -21,7 +22,6 @@ from hpsearch.search.program_time import Calls, fitted
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.opening import open_stage
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow, count_states, find_study, write_attrs
@@ -50,10 +50,13 @@ def run_program_stage(
     """
     listener.planned(plan)
     devices = devices_of(run)
+    if run.fleet == "ray" or len(devices) > 1:
+        where = "a Ray cluster" if run.fleet == "ray" else f"{len(devices)} workers"
+        refuse_workers_elsewhere(objective_of(plan).function, where)
     if len(devices) > 1:
         start_server()
     plan = as_fitted_before(db, plan)
-    program = look_at(plan, listener)
+    program = look_at(plan, listener, devices[0])
     try:
         if until is not None and not _is_there(db, plan.name):
             plan = fitted(db, plan, Calls(objective_of(plan), program, devices[0]), len(devices), until, listener)
@@ -88,7 +91,10 @@ def _work(
         program.end()
         launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
         Fleet(db, study, run, launcher, len(devices), listener, stop).run()
-    return read_study(db, plan.name)
+    evidence = read_study(db, plan.name)
+    for key in never_asked_for(plan, evidence.record.called):
+        listener.note(f"{key} was of no use: no call of {objective_of(plan).name} asked for it")
+    return evidence
 
 
 def _is_there(db: Database, name: str) -> bool:
@@ -106,7 +112,16 @@ def _noted(db: Database, study: StudyRow, program: Program) -> StudyRow:
     return replace(study, attrs={**study.attrs, **attrs})
 
 
-def look_at(plan: StagePlan, listener: SearchListener) -> Program:
+def never_asked_for(plan: StagePlan, called: Collection[str]) -> list[str]:
+    """Keys that say something of parameters which an Optuna objective did not call for."""
+    if not plan.defines:
+        return []
+    keys = {f"space.{name}": name for name in plan.space}
+    keys |= {f"objective.params.{name}": name for name in objective_of(plan).params}
+    return [key for key, name in keys.items() if name not in called]
+
+
+def look_at(plan: StagePlan, listener: SearchListener, device: str = "cpu") -> Program:
     """Have the code imported, in a process of its own, which is to be ended.
 
     Raises:
@@ -121,7 +136,7 @@ def look_at(plan: StagePlan, listener: SearchListener) -> Program:
             "Allowed: 0; hpsearch rerun STUDY N calls a trial again with other seeds."
         )
     listener.checking("the objective")
-    program = Program(objective_of(plan))
+    program = Program(objective_of(plan), device)
     try:
         program.start()
     except UnreadyError as error:
@@ -148,7 +163,8 @@ def preview_program_stage(
     plan: StagePlan, run: RunConfig, listener: SearchListener, seconds: float | None = None
 ) -> Settled:
     """What a stage would do; how long that takes is known only where it has a time, so that the code is called."""
-    program, devices = look_at(plan, listener), devices_of(run)
+    devices = devices_of(run)
+    program = look_at(plan, listener, devices[0])
     try:
         if seconds is not None:
             calls, until = Calls(objective_of(plan), program, devices[0]), time.monotonic() + seconds
@@ -159,8 +175,7 @@ def preview_program_stage(
 
 
 def _settled(plan: StagePlan, run: RunConfig, program: Program) -> Settled:
-    trials = num_trials(plan.config.space, plan.settings)
-    name = objective_of(plan).name
+    trials, name = plan.num_trials, objective_of(plan).name
     unknown = f"nobody knows how long a trial of {name} takes"
     if plan.fitted is not None:
         unknown = f"fitted to {duration_text(plan.fitted.seconds)} by a few calls of {name}"

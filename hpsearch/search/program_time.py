@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.config import Choice
 from hpsearch.config.schema import ObjectiveConfig
-from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task
+from hpsearch.errors import HpsearchError
+from hpsearch.programs.messages import Broken, Ended, Left, Pruned, Reported, Suggest, Suggested, Task
 from hpsearch.programs.program import Program
 from hpsearch.search.listener import SearchListener
+from hpsearch.space import draw_random, range_from_json
+from hpsearch.space.scale import choice_index
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import drawn_params
 from hpsearch.stages.time_budget import fit_to_time
@@ -122,12 +126,24 @@ def _time_call(plan: StagePlan, calls: Calls, number: int, params: Mapping[str, 
                         _end(calls.program)
                         return reported[0] + (epochs - 1) * (reported[1] - reported[0])
                     calls.program.answer()
-                case Ended():
+                case Suggest() as call:
+                    calls.program.suggest(_drawn(call, number))
+                case Ended() | Pruned():
                     return time.monotonic() - begun
                 case Broken() | Left():
                     return None
         calls.program.end()
         return time.monotonic() - begun
+
+
+def _drawn(call: Suggest, seed: int) -> Suggested:
+    """For an Optuna objective, which says its ranges as it runs."""
+    try:
+        range_ = range_from_json(call.distribution)
+    except HpsearchError as error:
+        return Suggested(wrong=str(error))
+    value = draw_random({call.name: range_}, 1, seed)[0][call.name]
+    return Suggested(choice_index(range_, value) if isinstance(range_, Choice) else value)
 
 
 def _end(program: Program) -> None:
@@ -136,8 +152,8 @@ def _end(program: Program) -> None:
     until = time.monotonic() + END_SECONDS
     while (left := until - time.monotonic()) > 0:
         event = program.next(left)
-        if isinstance(event, Ended | Broken | Left):
+        if isinstance(event, Ended | Broken | Left | Pruned):
             return
-        if isinstance(event, Reported):
+        if isinstance(event, Reported | Suggest):
             break
     program.end()

@@ -40,6 +40,11 @@ def draw_random(
     return [conditions.restricted(params) for params in drawn]
 
 
+def draw_one(name: str, range_: Range, trial: int, seed: int) -> Any:
+    """What `draw_random` draws of this parameter for the trial of this number."""
+    return quantile(range_, float(_generator(seed, name).random(trial + 1)[trial]))
+
+
 def draw_qmc(
     ranges: Mapping[str, Range], num_trials: int, seed: int, conditions: Conditions = ALWAYS
 ) -> list[dict[str, Any]]:

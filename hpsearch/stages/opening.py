@@ -12,7 +12,7 @@ from hpsearch.config import StudyConfig, differences
 from hpsearch.config.data_sources import one_spelling
 from hpsearch.config.metric import metric_of
 from hpsearch.config.structure import structure_key
-from hpsearch.config.study import validate
+from hpsearch.config.study import thaw_all, validate
 from hpsearch.config.usage import unused_ranges
 from hpsearch.datasets.sources import has_test_split
 from hpsearch.errors import RefusedError
@@ -144,9 +144,16 @@ def _create(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRo
 
 def _new_trials(plan: StagePlan) -> list[NewTrial]:
     config = plan.trial_config
+    given = [{attributes.ENQUEUED: thaw_all(values)} for values in plan.enqueued]
     return [  # packs are taken by structure
-        NewTrial(params, {STRUCTURE: structure_key(config, params)} if params is not None else {})
-        for params in plan.drawn()
+        NewTrial(
+            params,
+            {
+                **({STRUCTURE: structure_key(config, params)} if params is not None else {}),
+                **(given[number] if number < len(given) else {}),
+            },
+        )
+        for number, params in enumerate(plan.drawn())
     ]
 
 
@@ -233,12 +240,17 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         return plan, []
     old = stored_plan(study)
     searched = set(old.config.space) - unused_ranges(old.config).keys()
-    if old.source != plan.source or ranges_given or searched != set(plan.config.space):
+    if old.source != plan.source or ranges_given or (searched != set(plan.config.space) and not plan.defines):
         return plan, []
-    moved = [name for name, range_ in plan.config.space.items() if old.config.space[name] != range_]
+    moved = [name for name, range_ in plan.config.space.items() if old.config.space.get(name) != range_]
     changes = tuple(
         replace(change, new=old.config.space[change.param], reason=record.reasons.get(change.param, change.reason))
         for change in plan.changes
+        if change.param in old.config.space
     )
-    config = plan.config.model_copy(update={"space": old.config.space})
+    update: dict[str, Any] = {"space": old.config.space}
+    if plan.defines and plan.config.objective is not None and old.config.objective is not None:
+        own = {"narrowed": old.config.objective.narrowed}  # the source may have called for more since
+        update["objective"] = plan.config.objective.model_copy(update=own)
+    config = plan.config.model_copy(update=update)
     return replace(plan, config=config, changes=changes), moved

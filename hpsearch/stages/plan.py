@@ -18,6 +18,7 @@ from hpsearch.config import (
 from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
 from hpsearch.space import Narrowing
+from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.proposals import drawn_params, num_trials
 
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
@@ -66,11 +67,36 @@ class StagePlan:
     @property
     def num_trials(self) -> int:
         """Trials that the stage will have: the budget, or the points of the grid that fits into it."""
-        return num_trials(self.config.space, self.settings, self.conditions)
+        first = len(self.enqueued)
+        if first == self.settings.trials or self.defines or self.settings.sampler != "grid":
+            return self.settings.trials
+        return first + num_trials(self.config.space, self._without(first), self.conditions)
+
+    @property
+    def defines(self) -> bool:
+        """Whether trials say themselves, as they run, what they want values of."""
+        return self.config.objective is not None and self.config.objective.defines
+
+    def _without(self, first: int) -> StageConfig:
+        """The settings of what comes after the first trials; only a grid is another one then."""
+        if self.settings.sampler != "grid" or not first:
+            return self.settings
+        return self.settings.model_copy(update={"trials": self.settings.trials - first, "enqueue": ()})
+
+    @cached_property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """What the first trials were given, by name."""
+        return named_values(self.config, self.kind)[: self.settings.trials]  # a time may have cut them
 
     def drawn(self) -> list[dict[str, Any] | None]:
         """One entry per trial: its hyperparameters, or None where a sampler proposes them later."""
-        return drawn_params(self.config.space, self.settings, self.conditions)
+        if self.defines:
+            return [None] * self.settings.trials
+        first = completed(self.config.space, self.enqueued, self.settings.seed, self.conditions)
+        if len(first) == self.settings.trials:
+            return list(first)
+        rest = drawn_params(self.config.space, self._without(len(first)), self.conditions)
+        return [*first, *(rest if self.settings.sampler == "grid" else rest[len(first) :])]
 
     def own_attributes(self) -> dict[str, Any]:
         """What the study keeps beside that of every stage."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hpsearch.analysis.called_limits import called_limits, replaced_ranges
 from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.rate_verdicts import pad_for_training
 from hpsearch.analysis.records import StageRecord, stage_record
@@ -27,6 +28,7 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import StudyRow
 
@@ -61,13 +63,14 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     if changes:
         space = {**config.space, **{change.param: change.new for change in changes}}
         config = validate(StudyConfig, {**dict(config), "space": space})
-    if not config.space:
+    own = config.objective
+    if not config.space and not (own is not None and own.defines):
         raise ConfigError(
             "[space] is empty: nothing to search.\n"
             "Give a range: --space 'lr=log(1e-6, 1e-3)'; or train with the given values: hpsearch train."
         )
     refuse_unused_ranges(config, config.space)
-    conditions_of(config.for_stage("coarse"))
+    refuse_other_values(config, "coarse", conditions_of(config.for_stage("coarse")))
     return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
 
 
@@ -150,10 +153,16 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         )
     if not any(observation.value is not None for observation in evidence.observations):
         raise RefusedError(_nothing_finished(evidence))
-    own = settings.study.objective is not None
-    limits = limits_of(evidence.record, own=own)
+    objective = settings.study.objective
+    own, defines = objective is not None, objective is not None and objective.defines
+    if objective is not None and objective.direction != evidence.direction:
+        raise ConfigError(
+            f"objective.direction = {objective.direction!r} is not that of {source!r}.\nAllowed: {evidence.direction}."
+        )
+    limits = called_limits(evidence) if defines else limits_of(evidence.record, own=own)
     changes = {
-        change.param: change for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
+        change.param: _whole(change) if defines else change
+        for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
     }
     for param in settings.ranges_removed:
         changes.pop(param, None)
@@ -172,11 +181,14 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             param: _under_condition(range_, searched.get(param)) if param not in settings.ranges_given else range_
             for param, range_ in space.items()
         }
+        if objective is not None and defines:
+            bounds = tuple(sorted(space.keys() - settings.ranges_given - replaced_ranges(evidence.record)))
+            config = config.model_copy(update={"objective": objective.model_copy(update={"narrowed": bounds})})
         config = validate(StudyConfig, {**dict(config), "space": space})
         if unused := unused_ranges(config):
             changes = {param: change for param, change in changes.items() if canonical_name(param) not in unused}
             config = config.model_copy(update={"space": {n: r for n, r in config.space.items() if n not in unused}})
-        conditions_of(config.for_stage("fine"))
+        refuse_other_values(config, "fine", conditions_of(config.for_stage("fine")))
         if not config.space:
             raise ConfigError(f"{source!r} has no parameter left to search: {'; '.join(map(str, unused.values()))}.")
     except ConfigError as error:
@@ -190,6 +202,13 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             for name in changed_code(evidence.study)
         )
     return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+
+
+def _whole(change: Narrowing) -> Narrowing:
+    """Choices of an Optuna objective are its own, and stay."""
+    if not isinstance(change.old, Choice) or change.new == change.old:
+        return change
+    return replace(change, new=change.old, reason=f"{change.reason}; the objective names its choices itself")
 
 
 def stored_space(record: StageRecord) -> dict[str, Range]:

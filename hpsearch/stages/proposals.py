@@ -152,7 +152,7 @@ class Mirror:
         for trial in sorted(trials, key=lambda row: row.number):
             if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
-            self.adopt(trial.number, trial.params)
+            self._take_up(trial)
             if trial.state == "RUNNING":
                 continue
             for epoch, reported in sorted(trial.intermediate.items()):
@@ -165,6 +165,10 @@ class Mirror:
             self.finish(trial.number, value, exploded=observation.outcome == "exploded")
         while self.first_open in self.ended:
             self.first_open += 1
+
+    def _take_up(self, trial: TrialRow) -> None:
+        """Begin a trial that another worker has begun."""
+        self.adopt(trial.number, trial.params)
 
     def adopt(self, number: int, params: Mapping[str, Any]) -> None:
         """Begin a trial whose hyperparameters are known."""
@@ -183,11 +187,7 @@ class Mirror:
         """Begin a trial with the hyperparameters that the sampler proposes; it knows of those still running."""
         import optuna
 
-        if self._sampler is not None:
-            name, seed, best = self._sampler
-            # No two processes may make the same proposals: each begins with a trial of its own.
-            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
-            self._sampler = None
+        self._choose_sampler(number)
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
         with warnings.catch_warnings(), self.storage.narrowed(self._told_of_earlier()):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -222,6 +222,13 @@ class Mirror:
             known.number = known._trial_id = number  # type: ignore[assignment]  # it is none of this study
             told.append(known)
         return told
+
+    def _choose_sampler(self, number: int) -> None:
+        """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own."""
+        if self._sampler is not None:
+            name, seed, best = self._sampler
+            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
+            self._sampler = None
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""

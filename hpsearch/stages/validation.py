@@ -15,6 +15,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
+from hpsearch.stages.suggestions import refuse_samplers_in_advance
 from hpsearch.training.metric_limits import refuse_undefined
 from hpsearch.training.teacher import refuse_missing, taught
 
@@ -69,6 +70,8 @@ def validate_proposals(plan: StagePlan) -> None:
     Raises:
         ConfigError: not so.
     """
+    if plan.defines and plan.config.objective is not None:
+        refuse_samplers_in_advance(f"{plan.kind}.sampler", plan.settings.sampler, plan.config.objective.name)
     if plan.settings.pruner != "none":  # or Optuna would be imported for nothing
         make_pruner(plan.settings)
     if plan.settings.sampler == "gp" and plan.settings.trials > MAX_GP_TRIALS:

@@ -133,6 +133,14 @@ class Queue:
                 connection.execute(sa.insert(trial_params), rows)
         return [replace(lease, params=params) for lease, params in kept]
 
+    def add_params(self, lease: Lease, params: Mapping[str, Any], ranges: Mapping[str, Range]) -> bool:
+        """Write more hyperparameters of a trial that is held; whether it still is."""
+        with self.db.write() as connection:
+            ids = held(connection, self.worker, [lease])
+            rows = param_rows(((trial_id, params) for trial_id in ids.values()), ranges)
+            upsert(connection, trial_params, ["trial_id", "param_name"], rows)
+        return bool(ids)
+
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Hold on for another `lease_seconds`; the leases still held, the lost ones are missing."""
         with self.db.write() as connection:

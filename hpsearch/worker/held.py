@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult, best_epoch
@@ -20,6 +20,8 @@ class HeldTrial:
     lease: Lease
     results: list[EpochResult] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
+    noted: dict[str, Any] = field(default_factory=dict)
+    """What the user's code keeps with it."""
     metric: Metric = ACCURACY
     """What counts."""
 

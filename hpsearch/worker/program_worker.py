@@ -15,7 +15,7 @@ from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.errors import RefusedError
 from hpsearch.phases import phase, tell
-from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task
+from hpsearch.programs.messages import Broken, Ended, Left, Noted, Pruned, Reported, Suggest, Task
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, goodness
 from hpsearch.runtime import resolve_device
@@ -23,16 +23,20 @@ from hpsearch.stages.earlier_trials import read_earlier_trials
 from hpsearch.stages.listener import Listener, TrialFinished, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
+from hpsearch.stages.suggestions import SuggestingMirror
 from hpsearch.storage import Database, Outcome, StudyRow, read_trials
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.noted import of_user
 from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
 from hpsearch.worker.program_failures import ProgramFailures
 from hpsearch.worker.stage_worker import StageWorker
 from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
+from hpsearch.worker.suggesting import Suggestions
 from hpsearch.worker.trial_folders import TrialFolders
 from hpsearch.worker.trial_source import NothingResumed
 
 LOOK_SECONDS = 0.2  # between two looks at leases and stops while the code says nothing
+PRUNED_BY_CODE = "pruned by the objective"  # a reason
 LEAVE_SECONDS = 10.0  # for a trial that was told to end, until its process is ended
 
 
@@ -65,7 +69,17 @@ class ProgramWorker(StageWorker):
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
         self.mirror = None
-        if needs_mirror(plan.settings):
+        self.suggestions: Suggestions | None = None
+        """Of an objective that says its ranges as it runs."""
+        if objective.defines:
+            mirror = (
+                SuggestingMirror(study.name, plan.settings, rows, metric=self.metric)
+                if needs_mirror(plan.settings)
+                else None
+            )
+            self.mirror = mirror
+            self.suggestions = Suggestions(self.queue, plan, mirror, self._insist)
+        elif needs_mirror(plan.settings):
             self.mirror = Mirror(
                 study.name,
                 plan.config.space,
@@ -86,8 +100,8 @@ class ProgramWorker(StageWorker):
         """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
         self.failures = ProgramFailures(any(row.state == "COMPLETE" for row in rows))
-        self.program = program or Program(objective)
         self.device = str(resolve_device(run.device))
+        self.program = program or Program(objective, self.device)
         self.started = standing(
             study.name,
             rows,
@@ -115,7 +129,11 @@ class ProgramWorker(StageWorker):
             if self._goes_on(trial):
                 self.listener.note(f"trial {trial.lease.number} goes on from its checkpoint")
         with phase("trials"):
-            self.source.propose_params(self.held, self.held)
+            if self.suggestions is not None:
+                for trial in self.held.values():
+                    self.suggestions.begin(trial)
+            else:
+                self.source.propose_params(self.held, self.held)
         for number in list(self.held):
             self._run_trial(number)
             self._hear_news()
@@ -128,6 +146,7 @@ class ProgramWorker(StageWorker):
         began = heard = time.monotonic()
         self.program.begin(self._task(trial))
         asked_at: float | None = None
+        advised = ""
         while True:
             event = self.program.next(LOOK_SECONDS)
             self._hear_news()
@@ -135,22 +154,35 @@ class ProgramWorker(StageWorker):
                 self.program.end()
                 return
             match event:
+                case Suggest() if self.suggestions is not None:
+                    self.program.suggest(self.suggestions.answer(trial, event))
+                    heard = time.monotonic()
+                case Noted(name, kept):
+                    trial.noted[name] = kept
                 case Reported():
                     self.step_seconds, heard = time.monotonic() - heard, time.monotonic()
                     tell("first epoch")
-                    if (ending := self._hear(trial, event)) is not None:
-                        self._leave(str(ending.attrs[attributes.REASON]))
+                    ending = self._hear(trial, event)
+                    advised = ""
+                    if ending is not None and self.suggestions is not None and ending.last is None:
+                        advised = str(ending.attrs[attributes.REASON])  # whether it ends is for the code to say
+                        ending = None
+                    if ending is not None:
+                        self._leave(str(ending.attrs[attributes.REASON]), trial)
                         self._end(number, ending)
                         return
                     if self.stop.requested is not None:
-                        self._leave("stopped")
+                        self._leave("stopped", trial)
                         self.stop.raise_if_requested()
-                    self.program.answer()
+                    self.program.answer(advised, advice=True)
                 case Ended(value):
                     if not trial.results:
                         self.step_seconds = time.monotonic() - began
                     self.stop.epoch_seconds = self.step_seconds  # of the next one, which begins only if it fits
                     self._complete(trial, value)
+                    return
+                case Pruned():
+                    self._end(number, self._outcome(trial, advised or PRUNED_BY_CODE))
                     return
                 case Broken(reason, trace):
                     self._fail_trial(trial, reason, trace)
@@ -197,6 +229,7 @@ class ProgramWorker(StageWorker):
         checkpoint.mkdir(parents=True, exist_ok=True)
         return Task(
             number=number,
+            study=self.study.name,
             params={**self.objective.params, **trial.lease.params},
             epochs=self.plan.settings.epochs,
             seed=self.objective.seed,
@@ -230,17 +263,22 @@ class ProgramWorker(StageWorker):
     def _outcome(self, trial: HeldTrial, reason: str) -> Outcome:
         """The end of a trial that the pruner stops."""
         values = [result.val_score for result in trial.results]
+        if not values:
+            return Outcome(trial.lease, "PRUNED", None, TrialRecord(reason).as_attributes())
         best = max(values, key=lambda value: goodness(value, self.direction))
         attrs = TrialRecord(reason, trial.results[-1].epoch, last_value=values[-1], last_acc=math.nan).as_attributes()
         return Outcome(trial.lease, "PRUNED", best, attrs)
 
-    def _leave(self, why: str) -> None:
+    def _leave(self, why: str, trial: HeldTrial) -> None:
         """Have the code end the trial; its process goes where it does not."""
         self.program.answer(why)
         until = time.monotonic() + LEAVE_SECONDS
         while (left := until - time.monotonic()) > 0:
             event = self.program.next(left)
-            if isinstance(event, Reported):  # it goes on regardless
+            if isinstance(event, Noted):
+                trial.noted[event.name] = event.kept
+                continue
+            if isinstance(event, Reported | Suggest):  # it goes on regardless
                 break
             if event is not None:
                 return
@@ -268,6 +306,8 @@ class ProgramWorker(StageWorker):
             record = replace(record, best_epoch=trial.best.epoch, last_value=trial.results[-1].val_score)
         if self.mirror is not None:
             self.mirror.finish(number, value)
+        if self.suggestions is not None and (unasked := self.suggestions.unasked(trial)):
+            self.listener.note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")
         self._note_value(value)
         self.failures.clear()
         self.folders.completed(number, value)
@@ -284,6 +324,7 @@ class ProgramWorker(StageWorker):
     def _finish(self, outcome: Outcome) -> None:
         trial = self.held.pop(outcome.lease.number)
         self.last_epochs[trial.lease.number] = trial.results[-1].epoch if trial.results else 0
+        outcome = replace(outcome, attrs={**of_user(trial.noted), **outcome.attrs})
         self.writer.finish([outcome])
         if outcome.state != "COMPLETE":
             self.folders.drop_checkpoint(outcome.lease.number)

@@ -72,6 +72,13 @@ def test_the_study_file_is_valid(tmp_path):
     assert load_settings(tmp_path / "study.toml").study.data.val == 1000
 
 
+def test_the_python_example_of_own_objectives_runs(tmp_path, monkeypatch, capsys):
+    block = re.findall(r"```python\n(.*?)```", PAGES["own-objective.md"], re.DOTALL)[-1]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {"__name__": "notebook"})
+    assert capsys.readouterr().out.startswith("{'x': 0.")
+
+
 def test_the_python_example_runs(tmp_path, monkeypatch):
     block = re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL)[-1]
     monkeypatch.chdir(tmp_path)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hpsearch.config import Choice
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.config.usercode import trust
-from hpsearch.programs.messages import Broken, Ended, Left, Reported, Task, read, written
+from hpsearch.programs.messages import Broken, Ended, Left, Reported, Suggest, Suggested, Task, read, written
 from hpsearch.programs.program import Program, UnreadyError
+from hpsearch.space import range_from_json
 
 CODE = """
 import os, subprocess, sys, time
@@ -39,6 +41,13 @@ def objective(params, report, checkpoint=None, seed=None, epochs=None):
         return float(seed) + epochs
     return params["x"] * 10
 
+def defined(trial):
+    params = {
+        "x": trial.suggest_float("x", 0.1, 10),
+        "what": trial.suggest_categorical("what", ["well", "child", "raises", "dies", "exits", "hangs"]),
+    }
+    return objective(params, trial.report)
+
 def other(params):
     return 1.0
 """
@@ -62,7 +71,7 @@ print(json.dumps({"epoch": 4, "score": x * 10}), flush=True)
 """
 
 
-@pytest.fixture(params=["function", "command"])
+@pytest.fixture(params=["function", "command", "optuna"])
 def program(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "thecode.py").write_text(CODE)
@@ -70,6 +79,9 @@ def program(request, tmp_path, monkeypatch):
     if request.param == "function":
         trust("thecode")
         objective = ObjectiveConfig(function="thecode:objective")
+    elif request.param == "optuna":
+        trust("thecode")
+        objective = ObjectiveConfig(function="thecode:defined", form="optuna")
     else:
         objective = ObjectiveConfig(command=(sys.executable, "script.py", "{what}", "{x}"), metric="score")
     made = Program(objective)
@@ -77,12 +89,21 @@ def program(request, tmp_path, monkeypatch):
     made.end()
 
 
+def heard(program, params, seconds=30):
+    """What a trial says next, but for what it asks; that is answered."""
+    while isinstance(event := program.next(seconds), Suggest):
+        value, called = params[event.name], range_from_json(event.distribution)
+        program.suggest(Suggested(called.values.index(value) if isinstance(called, Choice) else value))
+    return event
+
+
 def run(program, why_at=None, **params):
     """(reported, end) of a trial; told to end at the epoch `why_at`."""
-    program.begin(Task(3, {"what": "well", "x": 2.0, **params}, output="out.txt"))
+    params = {"what": "well", "x": 2.0, **params}
+    program.begin(Task(3, params, output="out.txt"))
     reported = []
     while True:
-        event = program.next(30)
+        event = heard(program, params)
         if not isinstance(event, Reported):
             return reported, event
         reported.append((event.epoch, event.value))
@@ -124,12 +145,12 @@ def test_a_trial_that_is_told_to_end_leaves(program):
 
 
 def test_a_trial_that_hangs_is_ended_with_all_that_it_has_started(program):
-    program.begin(Task(0, {"what": "child", "x": 1.0}, output="out.txt"))
-    while isinstance(program.next(30), Reported):
+    program.begin(Task(0, child := {"what": "child", "x": 1.0}, output="out.txt"))
+    while isinstance(heard(program, child), Reported):
         program.answer()
-    program.begin(Task(1, {"what": "hangs", "x": 1.0}, output="out.txt"))
+    program.begin(Task(1, hangs := {"what": "hangs", "x": 1.0}, output="out.txt"))
     for _ in range(3):
-        assert isinstance(program.next(30), Reported)
+        assert isinstance(heard(program, hangs), Reported)
         program.answer()
     assert program.next(0.3) is None
     group = program._process.pid
@@ -139,9 +160,9 @@ def test_a_trial_that_hangs_is_ended_with_all_that_it_has_started(program):
 
 
 def test_the_process_ends_with_whoever_started_it(program):
-    program.begin(Task(1, {"what": "hangs", "x": 1.0}, output="out.txt"))
+    program.begin(Task(1, hangs := {"what": "hangs", "x": 1.0}, output="out.txt"))
     for _ in range(3):
-        assert isinstance(program.next(30), Reported)
+        assert isinstance(heard(program, hangs), Reported)
         program.answer()
     group = program._process.pid
     os.close(program._sent)  # as the end of a worker does, whatever ended it

@@ -51,6 +51,19 @@ def other(db, study):
     return Queue(db, study, "second")
 
 
+def test_hyperparameters_are_added_one_by_one_under_the_lease(queue, other, db, study):
+    [lease] = queue.take(1)
+    assert queue.add_params(lease, {"lr": 0.5}, RANGES)
+    assert queue.add_params(lease, {"hidden": (100,)}, RANGES)
+    assert queue.add_params(lease, {"hidden": (100,)}, RANGES)  # as after a connection that broke
+    assert read_trials(db, study)[0].params == {"lr": 0.5, "hidden": (100,)}
+    run_out(db, [lease])
+    [again] = other.take(1)
+    assert (again.number, again.params) == (lease.number, {"lr": 0.5, "hidden": (100,)})
+    assert not queue.add_params(lease, {"lr": 0.1}, RANGES)
+    assert read_trials(db, study)[0].params["lr"] == 0.5
+
+
 def test_what_is_left_is_shared_out_evenly(db):
     study = stage(db, num_trials=20)
     first, second = Queue(db, study, "first"), Queue(db, study, "second")

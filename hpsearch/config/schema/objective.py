@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hpsearch.config.data_sources import FUNCTION, is_user_code
-from hpsearch.config.fields import MAX_SEED, Known, Options, OptionsField, Section
+from hpsearch.config.fields import MAX_SEED, CameLater, Known, Options, OptionsField, Section
 from hpsearch.errors import ConfigError
 
 OBJECTIVE_FORMS = Known((), (FUNCTION,))
@@ -43,6 +43,10 @@ class ObjectiveConfig(Section):
 
     function: Annotated[str | None, AfterValidator(_function), OBJECTIVE_FORMS] = None
     """MODULE:FUNCTION, called with (params, report); see docs/own-code.md."""
+    form: Annotated[Literal["call", "optuna"], CameLater] = "call"
+    """optuna: the function is an Optuna objective, called with a trial, whose calls of suggest_* say the ranges."""
+    narrowed: Annotated[tuple[str, ...], CameLater] = ()
+    """optuna: those of [space] that stay within the ranges of the calls; the others take their place."""
     command: tuple[str, ...] = ()
     """Or a program with its arguments; {lr} stands for a value, {epochs}, {seed}, {checkpoint}, {trial} for those."""
     pattern: Annotated[str | None, AfterValidator(_pattern)] = None
@@ -77,7 +81,14 @@ class ObjectiveConfig(Section):
                 "[objective] has one of function and command.\n"
                 'Allowed: function = "train:objective"; or command = ["python", "train.py", "--lr", "{lr}"].'
             )
+        if self.defines and self.command:
+            raise ConfigError("objective.form = 'optuna' is not for a command.\nAllowed: beside objective.function.")
         return self
+
+    @property
+    def defines(self) -> bool:
+        """Whether it says itself, as it runs, what it wants a value of and from which range."""
+        return self.form == "optuna"
 
     @property
     def name(self) -> str:
@@ -128,11 +139,17 @@ def refuse_objective(objective: ObjectiveConfig | None, command: str) -> None:
 
 
 def refuse_other_names(objective: ObjectiveConfig, space: Mapping[str, Any]) -> None:
-    """Whether a command has a place for each parameter, and a parameter for each place.
+    """Whether a command has a place for each parameter, and a parameter for each place; of a function, conditions.
 
     Raises:
         ConfigError: one is missing.
     """
+    for name, range_ in space.items() if objective.defines else ():
+        if range_.when:
+            raise ConfigError(
+                f"space.{name} has a condition, but {objective.name} says itself when it wants a value of it.\n"
+                f"Allowed: its range alone, or no space.{name}."
+            )
     if not objective.command:
         return
     places = objective.placeholders()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpsearch.config.fields import MAX_SEED, CameLater, Section
+from hpsearch.errors import ConfigError
 
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
 
@@ -30,8 +31,19 @@ class StageConfig(Section):
     """At its end, train so many of the best trials again, with other seeds: the best mean is the winner."""
     repeat_seeds: Annotated[int, CameLater, Field(ge=2, le=30)] = 3
     """Other seeds of each of those."""
+    enqueue: Annotated[tuple[dict[str, Any], ...], CameLater] = ()
+    """Values to try first, of some hyperparameters or all, as [{ lr = 0.1 }]; each is one of the trials."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
+
+    @model_validator(mode="after")
+    def _is_in_budget(self) -> StageConfig:
+        if len(self.enqueue) > self.trials:
+            raise ConfigError(
+                f"enqueue has values for {len(self.enqueue)} trials, and the budget is trials = {self.trials}.\n"
+                f"Allowed: at most {self.trials}, or more trials."
+            )
+        return self
 
     @field_validator("set", mode="before")
     @classmethod

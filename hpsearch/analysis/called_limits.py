@@ -1,0 +1,42 @@
+"""How far the ranges of an Optuna objective can move: it names them itself, as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hpsearch.analysis.limits import limits_of, tighter
+from hpsearch.analysis.records import StageRecord
+from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.config import Choice
+from hpsearch.space import Limits
+
+
+def defines_its_ranges(record: StageRecord) -> bool:
+    """Whether a study of ours searched over an Optuna objective."""
+    form: Any = record.config_value("objective", "form")
+    return isinstance(form, str) and form == "optuna"
+
+
+def called_limits(evidence: StudyTrials) -> Callable[[str], Limits]:
+    """By parameter, the ends that the objective named, and those that the study file says.
+
+    Of those whose ranges were given in place of the objective's, the latter alone.
+    """
+    given = limits_of(evidence.record, own=True)
+    named = {**evidence.ranges, **evidence.record.called}
+    replaced = replaced_ranges(evidence.record)
+
+    def limits(name: str) -> Limits:
+        range_ = named.get(name)
+        if range_ is None or isinstance(range_, Choice) or name in replaced:
+            return given(name)
+        low, high = given(name)
+        return tighter(max, range_.low, low), tighter(min, range_.high, high)
+
+    return limits
+
+
+def replaced_ranges(record: StageRecord) -> set[str]:
+    """The parameters of a stage whose ranges take the place of those that its objective names."""
+    return set(record.config_value("space") or ()) - set(record.config_value("objective", "narrowed") or ())

@@ -1,0 +1,121 @@
+"""Values for trials that say what they want as they run, as Optuna's objectives do: proposed call by call.
+
+Random values are those that a space with the same names and ranges would be drawn: they depend on the seed, the name,
+the range and the number of the trial, and not on the order of the calls. Other samplers propose as they do in Optuna:
+what all trials so far have in common together, the rest each by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from hpsearch.config import Range, StageConfig
+from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.errors import ConfigError
+from hpsearch.space import format_range, to_optuna, to_optuna_value
+from hpsearch.stages.proposals import Mirror, suggest
+from hpsearch.storage import TrialRow
+
+if TYPE_CHECKING:
+    import optuna
+
+NOT_IN_ADVANCE = ("qmc", "grid")  # samplers whose points need all ranges before the first trial
+
+
+class SuggestingMirror(Mirror):
+    """A stage whose trials have the ranges of their calls.
+
+    Args: as of `Mirror`, without a space.
+    """
+
+    def __init__(
+        self, name: str, settings: StageConfig, trials: Sequence[TrialRow], *, metric: Metric = ACCURACY
+    ) -> None:
+        self._begun: dict[int, optuna.Trial] = {}
+        super().__init__(name, {}, settings, trials, metric=metric)
+        if self._sampler is not None:  # CMA-ES cannot start from values that it may not be asked for
+            self._sampler = (*self._sampler[:2], None)
+
+    @override
+    def _take_up(self, trial: TrialRow) -> None:
+        for name, value in trial.params.items():
+            with contextlib.suppress(ValueError):  # of code that has changed meanwhile
+                self.put(trial.number, name, trial.ranges[name], value)
+        self.adopt(trial.number, {})
+
+    def put(self, number: int, name: str, range_: Range, value: Any) -> None:
+        """Give a trial a value that is known."""
+        distribution = to_optuna(range_)
+        self.storage.set_trial_param(number, name, distribution.to_internal_repr(to_optuna_value(value)), distribution)
+
+    def begin(self, number: int) -> None:
+        """Begin a trial; it knows of those still running."""
+        import optuna
+
+        self._choose_sampler(number)
+        self.adopt(number, {})
+        with self._as_proposing():
+            self._begun[number] = optuna.Trial(self.study, number)
+
+    def suggest(self, number: int, name: str, range_: Range) -> Any:
+        """What the sampler proposes for a call of a trial that was begun."""
+        with self._as_proposing():
+            return suggest(self._begun[number], name, range_)
+
+    @contextlib.contextmanager
+    def _as_proposing(self) -> Any:
+        import optuna
+
+        with warnings.catch_warnings(), self.storage.narrowed():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+
+    @override
+    def finish(self, number: int, value: float | None, *, exploded: bool = False) -> None:
+        self._begun.pop(number, None)
+        super().finish(number, value, exploded=exploded)
+
+    @override
+    def fail(self, number: int) -> None:
+        self._begun.pop(number, None)
+        super().fail(number)
+
+
+def refuse_other_calls(name: str, first: Range, called: Range) -> None:
+    """Whether a parameter may be called for with another range than before, by Optuna's rules.
+
+    Raises:
+        ConfigError: its kind or scale has changed, or the choices.
+    """
+    from optuna.distributions import check_distribution_compatibility
+
+    try:
+        check_distribution_compatibility(to_optuna(first), to_optuna(called))
+    except ValueError as error:
+        raise ConfigError(
+            f"trial.suggest_... of {name!r} asks for {format_range(called)}, where {format_range(first)} was asked for "
+            f"before: {str(error).rstrip('.')}.\nAllowed: other ends of numbers; or another name."
+        ) from None
+
+
+def refuse_samplers_in_advance(key: str, sampler: str, objective: str) -> None:
+    """Whether a sampler can propose call by call.
+
+    Raises:
+        ConfigError: its points need all ranges before the first trial.
+    """
+    if sampler in NOT_IN_ADVANCE:
+        raise ConfigError(
+            f"{key} = {sampler!r} needs all ranges before the first trial, which {objective} names as it runs.\n"
+            "Allowed: random, tpe, gp, cmaes."
+        )
+
+
+def fixed_values(params: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
+    """Of objective.params, those that calls get: what has a range is searched."""
+    return {name: value for name, value in params.items() if name not in space}

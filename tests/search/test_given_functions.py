@@ -1,0 +1,123 @@
+"""Objectives that Python gives as functions, and values to try first."""
+
+import optuna
+import pytest
+
+import hpsearch
+from hpsearch.config.schema import RunConfig
+from hpsearch.errors import ConfigError
+from hpsearch.programs import given
+from hpsearch.stages.opening import changed_code
+
+SPACE = {"x": "uniform(0, 1)"}
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_lambda_is_called_in_a_fork_with_what_it_has_closed_over(tmp_path):
+    scale, calls = 10.0, []
+    stage = hpsearch.coarse(
+        objective=lambda params, report: calls.append(1) or params["x"] * scale,
+        space=SPACE,
+        trials=6,
+        enqueue=[{"x": 0.125}],
+        metric="score",
+    )
+    assert [trial.value for trial in stage.trials] == [10 * trial.params["x"] for trial in stage.trials]
+    assert stage.trials[0].params == {"x": 0.125}
+    assert stage.trials[0].attrs["enqueued"] == {"x": 0.125}
+    assert [trial.attrs.get("enqueued") for trial in stage.trials[1:]] == [None] * 5
+    assert (stage.best.value, stage.evidence.metric.name) == (max(t.value for t in stage.trials), "score")
+    assert not calls  # another process
+    assert [verdict.param for verdict in stage.boundary()] == ["x"]
+
+
+def test_an_optuna_objective_is_searched_from_coarse_to_fine():
+    def objective(trial):
+        x = trial.suggest_float("x", -5, 5)
+        trial.report(x, 0)
+        if x > 4:
+            raise optuna.TrialPruned
+        return (x - 2) ** 2 + trial.suggest_int("n", 1, 4)
+
+    stage = hpsearch.coarse(optuna_objective=objective, direction="minimize", trials=14, name="wide")
+    assert {trial.state for trial in stage.trials} <= {"COMPLETE", "PRUNED"}
+    assert stage.config.objective.form == "optuna"
+    fine = hpsearch.fine("wide", optuna_objective=objective, trials=6, enqueue=[{"n": 1}], sampler="random")
+    low, high = fine.config.space["x"].low, fine.config.space["x"].high
+    assert high - low < 10
+    assert all(low <= trial.params["x"] <= high for trial in fine.trials)
+    assert fine.trials[0].params["n"] == 1
+    again = hpsearch.fine("wide", optuna_objective=objective, trials=6, enqueue=[{"n": 1}], sampler="random")
+    assert [trial.params for trial in again.trials] == [trial.params for trial in fine.trials]
+
+
+def test_a_plain_optuna_study_is_gone_on_with_in_its_own_direction():
+    def objective(trial):
+        return (trial.suggest_float("x", -5, 5) - 2) ** 2
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.create_study(study_name="theirs", storage="sqlite:///theirs.db").optimize(objective, n_trials=12)
+    fine = hpsearch.fine("theirs", optuna_objective=objective, trials=4, storage="sqlite:///theirs.db")
+    assert fine.evidence.direction == "minimize"
+    assert all(-5 < trial.params["x"] < 5 for trial in fine.trials)
+
+
+def test_code_that_fails_fails_its_trials_and_a_fork_that_dies_is_made_again():
+    import os
+
+    def objective(params, report):
+        if params["x"] > 0.7:
+            os._exit(3)
+        if params["x"] < 0.3:
+            raise ValueError("too small")
+        return params["x"]
+
+    stage = hpsearch.coarse(objective=objective, space=SPACE, trials=12)
+    for trial in stage.trials:
+        x = trial.params["x"]
+        reason = trial.attrs.get("reason")
+        assert reason == (
+            "its process ended with exit code 3" if x > 0.7 else "ValueError: too small" if x < 0.3 else None
+        )
+    assert len({trial.state for trial in stage.trials}) == 2
+
+
+def test_what_only_this_process_has_is_for_one_worker():
+    with pytest.raises(ConfigError, match=r"lambda_ is a function of this process alone, which 2 workers"):
+        hpsearch.coarse(objective=lambda params, report: 1.0, space=SPACE, sets={"run.workers": 2})
+    with pytest.raises(ConfigError, match=r"objective\(trial\)"):
+        hpsearch.coarse(optuna_objective=lambda: 1.0)
+    with pytest.raises(ConfigError, match="two ways"):
+        hpsearch.coarse(optuna_objective=len, objective=len)
+    with pytest.raises(ConfigError, match=r"an objective of 7 cannot be called"):
+        hpsearch.coarse(objective=7)
+
+
+def test_what_can_be_imported_goes_by_its_name():
+    assert given.give(RunConfig) == "hpsearch.config.schema.run:RunConfig"
+    assert given.given("hpsearch.config.schema.run:RunConfig") is None
+
+
+def test_another_function_of_the_same_name_is_noticed():
+    first = hpsearch.coarse(objective=lambda params, report: 1.0, space=SPACE, trials=1)
+    assert not changed_code(first.evidence.study)
+    name = given.give(lambda params, report: 2.0)
+    assert list(changed_code(first.evidence.study)) == [name]
+
+
+def test_values_to_try_first_are_for_nets_too():
+    stage = hpsearch.coarse(
+        {"data": {"source": "synthetic"}, "model": {"name": "linear"}},
+        trials=3,
+        epochs=1,
+        enqueue=[{"lr": 0.01}, {"lr": 0.02, "reg": 1e-3}],
+        skip_checks=True,
+        sets={"coarse.sampler": "tpe"},
+    )
+    assert stage.trials[0].params["lr"] == 0.01
+    assert stage.trials[1].params == {"lr": 0.02, "reg": 1e-3}
+    assert [trial.state for trial in stage.trials] == ["COMPLETE"] * 3
