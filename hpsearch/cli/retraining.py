@@ -109,11 +109,13 @@ def _print_test(result: FinalTest) -> None:
     line("test_acc", f"{result.mean:.4f}  95% [{low:.4f}, {high:.4f}] (Wilson, {result.num_test} test images)")
     if result.mean_at_threshold is not None:
         line("threshold", _threshold_text(result))
-    if result.view_mean is not None:
+    if result.view_mean is not None and result.view_interval is not None:
+        low, high = result.view_interval
         score = (
             "" if result.metric.is_accuracy else f"; {result.metric.test_column} {value_text(result.view_mean_score)}"
         )
-        line("views", f"{result.views}: test_acc {result.view_mean:.4f}{score}, from the mean probabilities")
+        within = f"  95% [{low:.4f}, {high:.4f}]"
+        line("views", f"{result.views}: test_acc {result.view_mean:.4f}{within}{score}, from the mean probabilities")
     if result.std is not None:
         exploded = len(result.seeds) - len(result.measured)
         line(

@@ -99,7 +99,8 @@ class SearchProgress(ProcedureListener):
             return
         if (fitted := settled.plan.fitted) is not None:
             line("fitted", fitted_text(settled.plan, fitted))
-        if settled.precision == "bfloat16" and settled.tuning is not None:
+        unasked = settled.asked_precision == "auto" and settled.tuning is not None
+        if settled.precision == "bfloat16" and unasked:
             line("note", "products in bfloat16, which is faster here; --set train.precision=float32 for none of it")
         if settled.seconds is not None and settled.seconds > WORTH_SAYING:
             shorter = f"; {self._shorter(settled)}" if settled.plan.fitted is None else ""

@@ -101,6 +101,11 @@ class FinalTest:
         return wilson_interval(self.mean, self.num_test)
 
     @property
+    def view_interval(self) -> tuple[float, float] | None:
+        """The same of the mean accuracy over views; None without them."""
+        return wilson_interval(self.view_mean, self.num_test) if self.view_mean is not None else None
+
+    @property
     def mean_score(self) -> float | None:
         """Of the metric, over seeds; None where it gave no number."""
         scores = self.measured_scores
@@ -135,6 +140,7 @@ class FinalTest:
             "views": self.views,
             "view_accuracies": list(self.view_accuracies),
             "view_mean": self.view_mean,
+            "view_interval": list(self.view_interval) if self.view_interval is not None else None,
             "view_scores": list(self.view_scores),
             "view_score": self.view_mean_score,
         }

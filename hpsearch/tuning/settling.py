@@ -64,6 +64,8 @@ class Settled:
     knowledge: SamplerKnowledge | None = None
     share: float = 1.0
     """Of the trials that are still to do."""
+    asked_precision: str = "auto"
+    """As the study file has it."""
     has_epochs: bool = True
     """Whether a trial is told a number of epochs; some objectives are not."""
 
@@ -152,8 +154,9 @@ def settle(
         ConfigError: a device is not there.
     """
     trials = plan.num_trials
-    is_new = plan.config.train.precision == "auto" and stored_precision is None
-    if plan.config.train.precision == "auto":
+    asked = plan.config.train.precision
+    is_new = asked == "auto" and stored_precision is None
+    if asked == "auto":
         plan = plan.with_precision(stored_precision or "float32")
     if run.fleet == "ray":
         return Settled(plan, run, (), run.threads or 1, trials, unknown="the workers are on other machines")
@@ -182,7 +185,7 @@ def settle(
             plan, tuning = plan.with_precision("bfloat16"), tuning.in_bfloat16()
     width = choose_width(plan.trial_config, data, run, plan.settings, trials)  # not tuned where a sampler learns
     knowledge = knowledge_of(plan.settings, width, workers)
-    return Settled(plan, run, devices, threads, trials, tuning, unknown, knowledge, share)
+    return Settled(plan, run, devices, threads, trials, tuning, unknown, knowledge, share, asked)
 
 
 def _asked_devices(run: RunConfig) -> tuple[str, ...]:

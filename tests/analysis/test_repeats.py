@@ -13,6 +13,7 @@ from hpsearch.analysis.repeats import (
     by_mean,
     curse_text,
     in_order_of_means,
+    interval_of_mean,
     repeated_text,
     stored_repeats,
 )
@@ -39,7 +40,15 @@ def test_the_interval_is_that_of_student(values):
     assert (high - low) / 2 == pytest.approx(half, rel=1e-3, abs=1e-12)
 
 
+def test_of_many_values_it_is_a_little_too_wide():
+    values = [0.5, 0.6] * 50
+    low, high = interval_of_mean(values)
+    half = stats.t.ppf(0.975, 99) * stats.sem(values)
+    assert half < (high - low) / 2 < 1.05 * half
+
+
 def test_one_value_has_no_interval_and_none_no_mean():
+    assert interval_of_mean([0.4]) is None
     assert Repeated(0, 0.5, (0.4,)).interval is None
     assert Repeated(0, 0.5, (), 3).mean is None
     assert Repeated(0, 0.5, (), 3).interval is None

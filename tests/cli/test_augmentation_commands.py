@@ -1,5 +1,7 @@
 """data.augment by the commands: searched, looked at, reported, tested with views, with relative paths."""
 
+import re
+
 import numpy as np
 from PIL import Image
 from test_image_folders import photographs
@@ -32,7 +34,10 @@ def test_a_strength_is_searched_and_its_best_net_tested_with_views(hpsearch):
     assert tested["views"] == "flip"
     assert 0 <= tested["view_mean"] <= 1
     shown = hpsearch("test", "coarse", "--views", "ten-crop").stdout
-    assert "views    ten-crop: test_acc" in shown
+    low, high = tested["view_interval"]
+    assert low <= tested["view_mean"] <= high
+    views = r"^views    ten-crop: test_acc \d\.\d{4}  95% \[\d\.\d{4}, \d\.\d{4}\], from"
+    assert re.search(views, shown, re.MULTILINE)
     assert shown.index("test_acc") < shown.index("views ")
     assert "views" not in hpsearch.json("test", "coarse")
     refused = hpsearch("test", "coarse", "--views", "five", code=2)

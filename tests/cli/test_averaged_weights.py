@@ -1,5 +1,8 @@
 """train.ema and train.accumulate by the front door: the averages are what counts, and the plain value stands beside."""
 
+import re
+from statistics import fmean
+
 import pytest
 
 TINY = """
@@ -35,3 +38,18 @@ def test_averages_are_measured_and_kept_and_the_plain_value_is_shown(hpsearch):
     assert f", {plain:.4f} without averaging" in hpsearch("trial", "coarse", averaged[0]["number"]).stdout
     refused = hpsearch("coarse", "--set", "train.accumulate=0", "--name", "none", code=2)
     assert "train.accumulate" in refused.stderr
+
+
+def test_a_training_says_what_averaging_gains_over_the_weights_themselves(hpsearch):
+    (hpsearch.folder / "tiny.toml").write_text(TINY)
+    averaged = ("train", "-c", "tiny.toml", "--set", "train.ema=0.9", "--seeds", "3", "--epochs", "2")
+    said = hpsearch(*averaged).stdout
+    document = hpsearch.json(*averaged)
+    gain = fmean(run["plain_value"] - run["value"] for run in document["runs"])  # of a loss less is better
+    word = "better" if gain > 0 else "worse"
+    [found] = re.findall(r"^ema +averaged weights are (.*) than those themselves in the same epoch (.*)$", said, re.M)
+    assert found[0] == f"{abs(gain):.4f} {word}"
+    assert re.fullmatch(r"\[[+-]\d\.\d+, [+-]\d\.\d+\] over 3 seeds", found[1])
+    low, high = document["interval"]
+    assert f"{document['mean']:.4f} [{low:.4f}, {high:.4f}], std" in said
+    assert (low + high) / 2 == pytest.approx(document["mean"])

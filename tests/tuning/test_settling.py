@@ -10,6 +10,7 @@ import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.cli.output import outlook_lines
+from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search import stage_run
@@ -253,6 +254,14 @@ def test_of_two_that_measure_differently_the_first_to_create_the_stage_wins(sear
     monkeypatch.setattr(stage_run, "stored_precision", not_there_yet)
     assert search(db, "auto") == first
     assert len(calls) == 2
+
+
+def test_bfloat16_that_was_asked_for_is_not_said_to_be_faster(tiny, takes, capsys):
+    takes(5, 1.4)
+    for wanted, is_noted in (("auto", True), ("bfloat16", False)):
+        plan, data, run = prepared(tiny, train__precision=wanted, run__workers=1)
+        SearchProgress(quiet=False, as_json=False).settled(settle(plan, data, run))
+        assert ("faster here" in capsys.readouterr().out) == is_noted
 
 
 @pytest.mark.parametrize("wanted", ["auto", "float32"])

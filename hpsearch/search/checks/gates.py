@@ -68,7 +68,7 @@ def check_data(data: TrainingData) -> Finding:
     x_NCHW, _ = data.train_sample()
     mean, std = float(x_NCHW.mean()), float(x_NCHW.std(correction=0))
     per_class = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
-    text = f"{sum(counts):,} images, {per_class} in each of {len(counts)} classes, mean {mean:.2f}, std {std:.2f}"
+    text = f"{sum(counts):,} images, {per_class} in each of {len(counts)} classes, mean {mean:z.2f}, std {std:.2f}"
     measured = {
         "images": sum(counts),
         "classes": len(counts),
