@@ -17,6 +17,7 @@ from hpsearch.config.usercode import UserCodeError, blame, load
 from hpsearch.models.initialization import weight_names
 
 
+@torch.inference_mode(mode=False)  # or nothing would have a gradient where nets are asked for answers
 def build_user_net(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
     """The net that the user's `function(shape, num_classes, **options)` makes, tried on two images.
 

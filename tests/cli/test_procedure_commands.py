@@ -223,6 +223,7 @@ def test_the_help_has_an_example(hpsearch, command):
 
 
 def test_two_trials_of_one_value_are_no_lead():
-    assert "which of them is first is luck" in _meaning(0.0, 0.0, "{:.4f}".format)
-    assert "less than seeds move" in _meaning(0.02, 0.01, "{:.4f}".format)
-    assert "more than twice" in _meaning(0.0, 0.01, "{:.4f}".format)
+    assert "which of them is first is luck" in _meaning(0.0, 0.0, "{:.4f}".format, "seeds")
+    assert "less than seeds move" in _meaning(0.02, 0.01, "{:.4f}".format, "seeds")
+    assert "more than twice" in _meaning(0.001, 0.01, "{:.4f}".format, "seeds")
+    assert "seeds move nothing" in _meaning(0.0, 0.01, "{:.4f}".format, "seeds")

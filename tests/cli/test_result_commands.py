@@ -19,7 +19,7 @@ def test_boundary_as_json_has_the_documented_keys(searched):
     result = searched.json("boundary", "coarse")
     assert result["study"] == "coarse"
     for row in result["parameters"]:
-        keys = {"param", "best", "low", "high", "log", "position", "verdict", "proposed", "reason"}
+        keys = {"param", "best", "low", "high", "log", "position", "verdict", "at_limit", "proposed", "reason"}
         assert set(row) == keys
         assert row["verdict"] in {"inside", "lower", "upper", "single"}
         assert 0 <= row["position"] <= 1

@@ -7,7 +7,7 @@ import hpsearch
 from hpsearch.config.schema import RunConfig
 from hpsearch.errors import ConfigError
 from hpsearch.programs import given
-from hpsearch.stages.opening import changed_code
+from hpsearch.stages.code_changes import changed_code
 
 SPACE = {"x": "uniform(0, 1)"}
 

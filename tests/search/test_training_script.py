@@ -314,7 +314,9 @@ def test_a_step_of_the_users_is_refused(tmp_path, monkeypatch):
         "from torch.nn.functional import cross_entropy\n"
         "def step(model, batch, params):\n    return cross_entropy(model(batch[0]), batch[1])\n"
     )
-    with pytest.raises(ConfigError, match=r"train\.step = 'scriptsteps:step' takes the place of the loss.*\nAllowed: "):
+    with pytest.raises(
+        ConfigError, match=r"train\.step = 'scriptsteps:step', which takes .* is not written.*\nAllowed: "
+    ):
         Searched(tmp_path, train__step="scriptsteps:step")
 
 

@@ -62,4 +62,5 @@ def assert_kept(settings, trial):
     assert trial.intermediate[epoch] == trial.value == max(trial.intermediate.values())
     assert trial.value not in [trial.intermediate[before] for before in range(1, epoch)]  # the earliest among equals
     del metadata["images"]  # what was done to them, see tests/search/test_weights_folder.py
+    del metadata["update_ratios"]  # of each layer, see tests/training/test_layer_ratios.py
     assert metadata == {"trial": str(trial.number), "epoch": str(epoch), "val_acc": repr(trial.value)}
