@@ -71,6 +71,9 @@ class Trained(OptionGroup):
         str | None, typer.Option(help="digits, cifar10, folder:PATH, csv:PATH, npz:PATH, ... See: hpsearch data list.")
     ] = None
     model: Annotated[str | None, typer.Option(help="linear, mlp, lenet, convnet, vgg, resnet, MODULE:FUNCTION.")] = None
+    trainer: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="A loss of yours in place of ours: train.step.")
+    ] = None
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: train.batch_size=50. Repeatable."),
@@ -79,7 +82,12 @@ class Trained(OptionGroup):
 
     def flags(self) -> dict[str, Any]:
         """By the keys that they set."""
-        return {"train.seed": self.seed, "data.source": self.data, "model.name": self.model}
+        return {
+            "train.seed": self.seed,
+            "data.source": self.data,
+            "model.name": self.model,
+            "train.step": self.trainer,
+        }
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def test_the_example_of_an_own_loss_runs(tmp_path):
     (tmp_path / "losses.py").write_text(losses)
     ranges = ["--space", "train.step_options.alpha=log(1e-3,10)"]
     for command in (
-        ["coarse", "--model", "losses:TwoHeads", "--set", "train.step=losses:step", *ranges],
+        ["coarse", "--model", "losses:TwoHeads", "--trainer", "losses:step", *ranges],
         ["fine", "--from", "coarse", "--trust", "losses"],
     ):
         arguments = [sys.executable, "-m", "hpsearch", *command, "--trials", "3", "--epochs", "1"]
