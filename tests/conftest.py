@@ -17,12 +17,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """Of `-n auto`: half as many more than cores, as a third of the time is waiting for processes and databases."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
-
-
 @pytest.fixture(autouse=True)
 def _denormals_are_numbers_again():
     """Whatever trains here sets its process to flush denormals; hypothesis, rightly, refuses to draw floats then."""
