@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, dashboard, engines, heads, objective, quality, scaling, throughput
+from benchmarks import chaos, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
 from hpsearch.errors import HpsearchError
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "peers": comparison.main,
     "quality": quality.main,
     "scaling": scaling.main,
+    "surfaces": surfaces.main,
     "throughput": throughput.main,
 }
 

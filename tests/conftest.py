@@ -18,11 +18,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def _denormals_are_numbers_again():
-    """Whatever trains here sets its process to flush denormals; hypothesis, rightly, refuses to draw floats then."""
+def _as_if_nothing_had_trained():
+    """Whatever trains here sets its process to flush denormals, and hypothesis, rightly, refuses to draw floats then.
+
+    It also sets torch's threads, which then wait for each other in all tests to come: each core has a process of tests.
+    """
     yield
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_flush_denormal(False)
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
