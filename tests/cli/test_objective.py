@@ -47,9 +47,9 @@ def saved(params, report, checkpoint):
     Path("began.txt").open("a").write(f"{params['rate']} {len(done)}\\n")
     while len(done) < 6:
         done.append(params["rate"] * (len(done) + 1))
+        report(sum(done), len(done))  # first: what is saved is not reported again
         state.with_suffix(".new").write_text(json.dumps(done))
         state.with_suffix(".new").replace(state)
-        report(sum(done), len(done))
         time.sleep(float(os.environ.get("STEP", "0")))
     return sum(done)
 """
