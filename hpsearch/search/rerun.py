@@ -6,6 +6,7 @@ Writes nothing to the study.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,7 +94,7 @@ class Rerun:
     @property
     def std(self) -> float | None:
         """Of the values over seeds (n - 1); None below two."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+        return statistics.stdev(self.values) if len(self.values) > 1 else None  # exactly 0 of equal ones
 
     def as_dict(self) -> dict[str, Any]:
         """The rerun as JSON."""
