@@ -46,6 +46,7 @@ SEARCHED = ("coarse", "fine")  # kinds of stages that are decided upon
 ENDLESS = 1000  # stages: an advice is no loop that must end somewhere
 NEARLY = 0.9  # of the trials ended: what all of them say will not change any more
 GOOD = 0.9  # of the way from guessing to perfect: from there on, a search has done what it was begun for
+FEW_EPOCHS, LONGER_EPOCHS = 3, 10  # of a stage that a time cut short: fewer say nothing of a net's limits; then what
 RATES = {"lr too low": "higher", "lr too high": "lower", "dead": "lower", "exploded": "lower"}  # by verdict
 
 
@@ -247,6 +248,9 @@ def _settled(
     if way := RATES.get(diagnosis.verdict):
         text = f"{best} looks {diagnosis.verdict} ({reached}): search {way} rates"
         remedy = other_rates(config, way)
+    elif found.epochs is not None and found.epochs < FEW_EPOCHS:
+        text = f"{best} trained {found.epochs} epochs, too few to say what holds it back ({reached}): train longer"
+        return _or_test(Advice(text, tuple(fine_command(last.study, last.code, epochs=LONGER_EPOCHS))), test, value)
     elif (remedy := convolutions(config, shape)) is not None:
         text = f"{best} is as good as a net without convolutions gets here ({reached})"
     elif diagnosis.verdict == "overfitting":
@@ -288,10 +292,11 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
         words = rerun_command(found.study, found.best.number, found.code)
         seeds = ", with other seeds" if "seed" in (found.takes or ()) else ": call it again"
         return Advice(f"see how much of the best was luck{seeds}", tuple(words))
+    own = sum(stage.num_tests for stage in stages)
     used = stages[-1].num_family_tests
-    if used is None:
-        used = sum(stage.num_tests for stage in stages)
-    if used:
+    if used and not own:
+        return Advice("another search has used these test images: a look now chooses between the two")
+    if used or own:
         return Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
     if found.images.has_test is False:
         return Advice("these images have no test split: keep some aside for the final measurement")

@@ -116,13 +116,8 @@ def _print_test(result: FinalTest) -> None:
         )
         within = f"  95% [{low:.4f}, {high:.4f}]"
         line("views", f"{result.views}: test_acc {result.view_mean:.4f}{within}{score}, from the mean probabilities")
-    if result.std is not None:
-        exploded = len(result.seeds) - len(result.measured)
-        line(
-            "seeds",
-            f"{len(result.seeds)}: std {result.std:.4f}, from {min(result.measured):.4f} to {max(result.measured):.4f}"
-            + (f"; {exploded} exploded" if exploded else ""),
-        )
+    if len(result.seeds) > 1:
+        line("seeds", _seeds_text(result), "red" if len(result.measured) < len(result.seeds) else "")
     others = {name: value for name, value in result.measures.items() if name not in ("accuracy", result.metric.name)}
     line("measures", measures_text(others))
     names, per_class = result.class_names, result.per_class
@@ -147,6 +142,18 @@ def _print_test(result: FinalTest) -> None:
             "an accuracy that anything was chosen by is too high",
             "red",
         )
+
+
+def _seeds_text(result: FinalTest) -> str:
+    """How far seeds are apart, and how many exploded, of which the accuracy says nothing."""
+    exploded = len(result.seeds) - len(result.measured)
+    spread = f"{len(result.seeds)}: "
+    if result.std is not None:
+        spread += f"std {result.std:.4f}, from {min(result.measured):.4f} to {max(result.measured):.4f}"
+    if not exploded:
+        return spread
+    said = f"{exploded} exploded, and the values are those of {len(result.measured)} that did not: lower train.lr"
+    return f"{spread}{'; ' if result.std is not None else ''}{said}"
 
 
 def _threshold_text(result: FinalTest) -> str:

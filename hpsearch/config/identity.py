@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hpsearch.config.beginnings import NO_WEIGHTS
+from hpsearch.config.file_hash import file_hash
 from hpsearch.config.library_recipes import recipe
 from hpsearch.config.net_folder import folder_hash
 from hpsearch.errors import ConfigError
 
 WEIGHTS = "model.weights"
-CHUNK = 2**20  # bytes hashed in one go
 
 
 def identified(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,19 +49,9 @@ def content_hash(path: str) -> str:
     """
     file = Path(path).expanduser()
     try:
-        stat = file.stat()
-        return _hash(file.absolute(), stat.st_mtime_ns, stat.st_size)
+        return f"sha256:{file_hash(file).hex()[:32]}"
     except OSError as error:
         raise ConfigError(
             f"model.weights = {path!r} cannot be read: {error.strerror}: {file.absolute()}.\n"
             "Allowed: a file of weights; a relative path starts at the working folder."
         ) from None
-
-
-@lru_cache
-def _hash(file: Path, _changed: int, _size: int) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()[:32]}"

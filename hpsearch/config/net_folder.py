@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hpsearch.config.file_hash import file_hash
 from hpsearch.errors import ConfigError
 
 WEIGHTS, DESCRIPTION, SCRIPT = "weights.safetensors", "model.toml", "predict.py"
 ENSEMBLE = "ensemble.toml"  # in the place of model.toml; it names the files of weights
 MEAN, STD = "normalization.mean", "normalization.std"  # among the weights
-CHUNK = 2**20  # bytes hashed in one go
 WRITES = "a folder that best --weights or ensemble --weights wrote; a relative path starts at the working folder"
 
 
@@ -56,17 +55,7 @@ def folder_hash(key: str, folder: str) -> str:
     digest = hashlib.sha256()
     try:
         for file in (description, *weights_files(description, said)):
-            stat = file.stat()
-            digest.update(_hash(file.absolute(), stat.st_mtime_ns, stat.st_size))
+            digest.update(file_hash(file))
     except (OSError, KeyError, TypeError) as error:
         raise ConfigError(f"{key} = {folder!r} is not whole: {error!r}.\nAllowed: {WRITES}.") from None
     return f"sha256:{digest.hexdigest()[:32]}"
-
-
-@lru_cache
-def _hash(file: Path, _changed: int, _size: int) -> bytes:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return digest.digest()

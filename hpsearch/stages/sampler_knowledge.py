@@ -40,7 +40,9 @@ class SamplerKnowledge:
     def __str__(self) -> str:
         """As in `tpe proposes 17 at a time, up to 33 not yet finished; it learns from all that are`."""
         lag = {None: ", more in other workers", 0: ""}.get(self.lag, f", up to {self.lag} not yet finished")
-        source = "all that are" if self.newest is None else f"the best {self.best} and the newest {self.newest:,}"
+        source = "all that are" if self.lag else "all that have ended"
+        if self.newest is not None:
+            source = f"the best {self.best} and the newest {self.newest:,}"
         if self.sampler == "cmaes":
             source = "its last generation"
         before = "".join(f", and from {count:,} of {study}" for study, count in self.earlier.items())

@@ -78,7 +78,16 @@ def test_a_use_by_a_relative_counts_too():
     assert what_next([*earlier, replace(last, num_family_tests=1)], HEALTHY).command is None
     trained = stage(0.95, "train", "train", None)
     assert what_next([trained], HEALTHY).other_command == "hpsearch test train"
-    assert "has been used" in what_next([replace(trained, num_family_tests=2)], HEALTHY).other_text
+    assert "another search has used" in what_next([replace(trained, num_family_tests=2)], HEALTHY).other_text
+
+
+def test_two_epochs_say_nothing_of_what_a_net_can_reach():
+    """As a search that was cut to fit a minute trains: a larger net is no answer to that."""
+    short = [replace(each, epochs=2) for each in settled(0.41)]
+    advice = what_next(short, found("underfitting"))
+    assert "trained 2 epochs, too few" in advice.text
+    assert "--epochs 10" in str(advice.command)
+    assert "too few" not in what_next(settled(0.41), found("underfitting")).text
 
 
 @pytest.mark.parametrize("value", [0.95, 0.41])

@@ -113,6 +113,20 @@ def test_a_study_over_a_function_gives_a_call_of_it(hpsearch):
     assert run_script(hpsearch).splitlines()[-1] == f"value: {value!r}"
 
 
+def test_a_study_over_an_optuna_objective_gives_a_call_of_it(hpsearch):
+    (hpsearch.folder / "work.py").write_text(
+        "def objective(trial, epochs):\n"
+        "    kind = trial.suggest_categorical('kind', ['plain', 'double'])\n"
+        "    rate = trial.suggest_float('rate', 1, 2)\n"
+        "    trial.report(rate, 1)\n"
+        "    return rate * (2 if kind == 'double' else 1) * epochs\n"
+    )
+    hpsearch("coarse", "--optuna-objective", "work:objective", "--trials", "3", "--epochs", "2", "-q")
+    (hpsearch.folder / "train_best.py").write_text(hpsearch("best", "-f", "py").stdout)
+    value = json.loads(hpsearch("best", "--json").stdout)["value"]
+    assert run_script(hpsearch).splitlines()[-1] == f"value: {value!r}"
+
+
 def test_a_study_over_a_program_gives_a_call_of_it(hpsearch):
     (hpsearch.folder / "work.py").write_text("import sys; print('{\"value\": %s}' % (float(sys.argv[1]) * 2))")
     study = (

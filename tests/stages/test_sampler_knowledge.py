@@ -24,7 +24,7 @@ from hpsearch.storage import find_study
         ("tpe", 100, 17, 2, "tpe proposes 17 at a time, up to 33 not yet finished; it learns from all that are"),
         ("tpe", 5000, 17, 1, "up to 16 not yet finished; it learns from the best 25 and the newest 500"),
         ("tpe", 100, 17, None, "17 at a time, more in other workers; it learns"),
-        ("tpe", 100, 1, 1, "tpe proposes 1 at a time; it learns from all that are"),
+        ("tpe", 100, 1, 1, "tpe proposes 1 at a time; it learns from all that have ended"),
         ("gp", 20, 17, 2, "gp proposes 17 at a time, up to 19 not yet finished"),  # there are no more
         ("cmaes", 100, 5, 1, "it learns from its last generation"),
     ],

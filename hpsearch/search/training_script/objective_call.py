@@ -34,6 +34,7 @@ def objective_script(evidence: StudyTrials, best: TrialRow) -> str:
         function=function,
         command=filled_in(objective, task),
         params=dict(task.params),
+        defines=objective.defines,
         task=task,
     )
     return f"{written.text}\n"
