@@ -10,6 +10,7 @@ the oldest of what a sampler learns from, they weigh least where age counts (TPE
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +23,15 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import Choice, Range, canonical_name
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
+from hpsearch.results import Direction, goodness
 from hpsearch.space.scale import choice_index
+from hpsearch.stages.sampler_knowledge import ADAPTIVE, NUM_BEST, NUM_NEWEST
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow
 
 if TYPE_CHECKING:
     from hpsearch.stages.plan import StagePlan
 
+MOST_OF_GP = 100  # a Gaussian process takes 15 s a proposal at 1,000 trials
 MIN_PAIRS = 3  # trials of the stage that say what further epochs give; before, values are told as they are
 SEARCHES = ("coarse", "fine")
 
@@ -54,14 +58,35 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
 
     Only of stages that measured the same on the same images with the same kind of net: others say little of it.
     """
-    if plan.kind != "fine" or plan.source is None or getattr(plan.settings, "forget", False):
+    settings = plan.settings
+    if (
+        plan.kind != "fine"
+        or plan.source is None
+        or settings.sampler not in ADAPTIVE
+        or getattr(settings, "forget", False)
+    ):
         return []
     try:
         chain = read_lineage(db, read_study(db, plan.source))
     except (StudyNotFoundError, ConfigError):  # it was deleted since
         return []
     own = stage_record(study)
-    return [trial for stage in chain if is_alike(stage.record, own) for trial in trials_inside(stage, plan.space)]
+    found = [trial for stage in chain if is_alike(stage.record, own) for trial in trials_inside(stage, plan.space)]
+    return bounded(found, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
+
+
+def bounded(earlier: Sequence[EarlierTrial], direction: Direction, most: int) -> list[EarlierTrial]:
+    """The best NUM_BEST and the newest of the others, in their order: a proposal takes the longer the more they are."""
+    if len(earlier) <= most:
+        return list(earlier)
+    places = range(len(earlier))
+    best = sorted(places, key=lambda place: -_goodness(earlier[place], direction))[:NUM_BEST]
+    others = [place for place in places if place not in best][-(most - NUM_BEST) :]
+    return [earlier[place] for place in sorted({*best, *others})]
+
+
+def _goodness(trial: EarlierTrial, direction: Direction) -> float:
+    return -math.inf if trial.value is None else goodness(trial.value, direction)
 
 
 def is_alike(earlier: StageRecord, own: StageRecord) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.study_trials import best_trial, observe
@@ -203,14 +204,20 @@ class Mirror:
 
     def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The trials of the stages before, with the values that they would have here."""
+        for known, trial in zip(self._frozen_earlier, self._earlier, strict=True):
+            if trial.value is not None:
+                known.value = trial.value + self._shift.of(trial.epochs)
+        return self._frozen_earlier
+
+    @cached_property
+    def _frozen_earlier(self) -> list[optuna.trial.FrozenTrial]:
+        """The same with the values that they had."""
         import optuna
 
-        told = []
+        frozen = []
         for number, trial in zip(as_numbers(self._earlier), self._earlier, strict=True):
             value = trial.value
-            if value is not None:
-                value += self._shift.of(trial.epochs)
-            elif self.tells_explosions_as_complete:
+            if value is None and self.tells_explosions_as_complete:
                 value = self.exploded_value
             params = {**self.stand_ins, **trial.params}
             known = optuna.trial.create_trial(
@@ -220,8 +227,8 @@ class Mirror:
                 distributions={name: self.distributions[name] for name in params},
             )
             known.number = known._trial_id = number  # type: ignore[assignment]  # it is none of this study
-            told.append(known)
-        return told
+            frozen.append(known)
+        return frozen
 
     def _choose_sampler(self, number: int) -> None:
         """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpsearch.config import StageConfig
 
+ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers that learn from finished trials
 NUM_BEST = 25  # trials of which TPE makes its picture of the best, at most
 NUM_NEWEST = 500  # of those that it learns from beside them, see `windowed_storage`
 
@@ -64,7 +65,7 @@ def knowledge_of(
         workers: that propose; None if only this one is known of.
         earlier: trials of stages before that it learns from, by study.
     """
-    if settings.sampler not in ("tpe", "gp", "cmaes"):
+    if settings.sampler not in ADAPTIVE:
         return None
     lag = None if workers is None else max(0, min(width * workers, settings.trials) - 1)
     if settings.trials <= NUM_NEWEST:

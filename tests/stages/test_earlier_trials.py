@@ -16,6 +16,7 @@ from hpsearch.stages.earlier_trials import (
     LearnedShift,
     as_numbers,
     best_until,
+    bounded,
     counted,
     trials_inside,
 )
@@ -79,6 +80,16 @@ class TestWhichTrials:
         numbers = as_numbers([EarlierTrial("coarse", 3, {}, 0.5)] * count)
         assert all(-1 < number < 0 for number in numbers)
         assert numbers == sorted(set(numbers))
+
+
+class TestHowMany:
+    def test_the_best_and_the_newest_in_their_order(self):
+        known = [EarlierTrial("coarse", 3, {}, 1.0 - i / 100) for i in range(100)]
+        known[50] = EarlierTrial("coarse", 3, {}, None)
+        kept = bounded(known, "maximize", 40)
+        assert kept == [*known[:25], *known[-15:]]
+        assert bounded(known, "minimize", 40) == known[-40:]
+        assert bounded(known, "maximize", 100) == known
 
 
 class TestLearnedShift:
