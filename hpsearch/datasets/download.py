@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def fetch_file(urls: Sequence[str], path: Path, md5: str, source: str, progress:
             return
         except (OSError, http.client.HTTPException, _WrongContentError) as error:
             failures.append(f"{urlsplit(url).hostname}: {error}")
+            if isinstance(error, urllib.error.HTTPError):  # it holds the connection
+                error.close()
     raise DataError(
         f"{path.name} could not be downloaded from {'; '.join(failures)}.\n"
         f"Run `hpsearch data fetch {source}` where there is a network, or put the file at {path}."

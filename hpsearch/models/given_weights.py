@@ -6,6 +6,7 @@ Nothing in a file is run: safetensors, or what `torch.load(weights_only=True)` t
 from __future__ import annotations
 
 import sys
+import urllib.error
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,6 +152,8 @@ def _fetched(config: ModelConfig, shape: tuple[int, int, int]) -> Mapping[str, T
     except ConfigError:
         raise
     except Exception as error:  # of urllib, sockets, hashes, the hub: of any kind
+        if isinstance(error, urllib.error.HTTPError):  # it holds the connection
+            error.close()
         found = recipe(config.name)
         reason = str(error).partition("\n")[0] or type(error).__name__
         folder = Path(torch.hub.get_dir()) / "checkpoints"

@@ -82,6 +82,7 @@ def test_without_a_network_the_address_and_the_way_out_are_said(served, monkeypa
     assert "cannot be fetched: HTTP Error 404" in first
     assert "model.weights = 'FILE'" in second
     assert "checkpoints" in second
+    assert caught.value.__cause__.closed  # or the connection would stay open until it is collected
 
 
 def test_files_of_all_kinds_are_read_and_what_is_around_them_is_said(tmp_path, state, monkeypatch):
