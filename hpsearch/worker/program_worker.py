@@ -220,8 +220,13 @@ class ProgramWorker(StageWorker):
 
     def _goes_on(self, trial: HeldTrial) -> bool:
         """Whether there is a checkpoint that the code may know of."""
-        knows = self.objective.function is not None or "checkpoint" in self.objective.placeholders()
-        return knows and trial.lease.attempt > 1 and self.folders.has_checkpoint(trial.lease.number)
+        has = self._keeps_checkpoints and self.folders.has_checkpoint(trial.lease.number)
+        return has and trial.lease.attempt > 1
+
+    @property
+    def _keeps_checkpoints(self) -> bool:
+        """Whether the code is told of a folder from which another attempt may go on."""
+        return "checkpoint" in self.program.takes
 
     def _task(self, trial: HeldTrial) -> Task:
         number = trial.lease.number
@@ -250,7 +255,7 @@ class ProgramWorker(StageWorker):
         if self.fresh is not trial:  # the first report of this attempt, which may have gone back
             self.fresh, trial.results = trial, [each for each in trial.results if each.epoch < said.epoch]
         trial.results = sorted([*trial.results, result], key=lambda each: each.epoch)
-        if self.folders.has_checkpoint(number):  # from which another attempt may go on
+        if self._keeps_checkpoints:  # before the answer: what it saves next counts on this
             write_curve(self.folders.of(number) / CURVE, trial.results)
         self.writer.record([(trial.lease, result)])
         self.listener.measured([result])

@@ -52,6 +52,16 @@ def saved(params, report, checkpoint):
         state.with_suffix(".new").replace(state)
         time.sleep(float(os.environ.get("STEP", "0")))
     return sum(done)
+
+def falls(params, report, checkpoint):
+    state = checkpoint / "done"
+    if not state.exists():
+        report(1.0)
+        state.write_text("1")
+        os.kill(os.getppid(), 9)  # the worker has heard of it, and nothing else
+        time.sleep(600)
+    report(2.0)
+    return 2.0
 """
 
 SCRIPT = """
@@ -243,6 +253,14 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     assert [line for line in began.read_text().splitlines() if not line.endswith(" 0")]  # some went on
     curves = [[t["intermediate"] for t in place.json("export", name)["trials"]] for name in ("whole", "killed")]
     assert curves[0] == curves[1]  # those of earlier attempts, too
+
+
+@pytest.mark.slow
+def test_what_was_answered_before_a_first_checkpoint_survives_a_kill(place):
+    search = ("coarse", "--objective", "mine:falls", *RATE, "--trials", "1", "--name", "falls")
+    place(*search, code=-signal.SIGKILL)
+    place(*search)
+    assert place.json("export", "falls")["trials"][0]["intermediate"] == {"1": 1.0, "2": 2.0}
 
 
 @pytest.mark.slow
