@@ -17,7 +17,7 @@ from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.results import EpochResult
 from hpsearch.space.scale import to_unit
-from hpsearch.storage import Database, StudyRow, TrialRow, read_epochs, read_trials
+from hpsearch.storage import Database, StudyRow, TrialRow, is_paused, read_epochs, read_trials
 from hpsearch.storage.activity import Activity, read_activity
 from hpsearch.storage.rows import STATES, State
 
@@ -52,6 +52,8 @@ class Snapshot:
     epochs_per_second: float | None
     seconds_left: float | None
     step_name: str = "epoch"  # or step, where trials have no epochs
+    num_paused: int = 0  # trials that wait at a rung; RUNNING, but in nobody's hands
+    work: tuple[int, int] | None = None  # epochs that are done, and the budget, where that is one in epochs
 
     @property
     def num_trials(self) -> int:
@@ -66,7 +68,7 @@ class Snapshot:
     @property
     def abandoned(self) -> bool:
         """Whether trials are left and nobody works on them now."""
-        return not self.done and self.counts["RUNNING"] == self.num_silent
+        return not self.done and self.counts["RUNNING"] - self.num_paused == self.num_silent
 
     @property
     def done(self) -> bool:
@@ -84,6 +86,9 @@ class Snapshot:
             "pruned": self.num_pruned,
             "exploded": self.num_exploded,
             "exploded_over_lr": list(self.exploded_over_lr),
+            "paused": self.num_paused,
+            "epochs_done": self.work[0] if self.work is not None else None,
+            "epochs_budget": self.work[1] if self.work is not None else None,
             "running": [trial_as_dict(t) | {"worker": self.workers.get(t.number)} for t in self.running],
             "best": [
                 trial_as_dict(t) | {"verdict": self.diagnoses[t.number].verdict if t.number in self.diagnoses else None}
@@ -126,9 +131,10 @@ class Watcher:
         activity = read_activity(self.db, self.study)
         self._read_finished(activity)
         counts: Counter[State] = Counter(row.state for row in activity)
-        running = read_trials(self.db, self.study, states=["RUNNING"]) if counts["RUNNING"] else []
+        begun = read_trials(self.db, self.study, states=["RUNNING"]) if counts["RUNNING"] else []
+        running = [trial for trial in begun if not is_paused(trial.attrs)]
         best = self._best()
-        speed = self._speed(now, running)
+        speed = self._speed(now, begun)
         lr_range, exploded_over_lr = self._explosions()
         return Snapshot(
             study=self.study.name,
@@ -142,6 +148,8 @@ class Watcher:
             exploded_over_lr=exploded_over_lr,
             lr_range=lr_range,
             running=tuple(running),
+            num_paused=len(begun) - len(running),
+            work=self._work(),
             workers={row.number: row.worker for row in activity if row.worker},
             num_silent=sum(row.silent for row in activity),
             best=best,
@@ -197,12 +205,19 @@ class Watcher:
         self, num_waiting: int, running: list[TrialRow], speed: tuple[float | None, float | None]
     ) -> float | None:
         trials_per_second, epochs_per_second = speed
+        if (work := self._work()) is not None:
+            return (work[1] - work[0]) / epochs_per_second if epochs_per_second else None
         num_epochs = self.record.num_epochs
         if num_epochs is None or not self._finished:
             return (num_waiting + len(running)) / trials_per_second if trials_per_second else None
         usual = self._num_epochs_finished / len(self._finished)  # explosions end early
         left = num_waiting * usual + sum(max(0, num_epochs - len(trial.intermediate)) for trial in running)
         return left / epochs_per_second if epochs_per_second else None
+
+    def _work(self) -> tuple[int, int] | None:
+        """Epochs done, as of this look, and the budget, if it is one in epochs."""
+        budget = self.record.config_value(self.record.kind or "", "epochs_budget")
+        return (min(budget, self._past[-1][2]), budget) if isinstance(budget, int) else None
 
     def _smoothly(self, now: float, left: float | None) -> float | None:
         """What is left falls with the clock, and moves a little when epochs have ended.

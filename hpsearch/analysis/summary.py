@@ -89,6 +89,8 @@ class StageSummary:
     """What an objective is given by name; None where that is not known."""
     repeated: tuple[Repeated, ...] = ()
     """The best trials, as they did with other seeds, the best mean first."""
+    spent: tuple[int, int | None] | None = None
+    """Epochs that its trials have trained, and the budget of them if there is one; of a stage that counts by them."""
     num_tests: int = 0
     """Uses of the test set."""
     num_family_tests: int | None = None
@@ -129,6 +131,8 @@ class StageSummary:
             "from": self.source,
             "trials": self.num_trials,
             "epochs": self.epochs,
+            "epochs_trained": self.spent[0] if self.spent is not None else None,
+            "epochs_budget": self.spent[1] if self.spent is not None else None,
             "metric": self.metric.name,
             "states": dict(self.counts),
             "pruned": self.num_pruned,
@@ -178,9 +182,19 @@ def stage_summary(
         metric=evidence.metric,
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
+        spent=_spent(evidence),
         takes=record.takes,
         repeated=tuple(evidence.repeated),
     )
+
+
+def _spent(evidence: StudyTrials) -> tuple[int, int | None] | None:
+    """Epochs, of a stage with rungs or a budget of them; one in which a trial exploded is one."""
+    record = evidence.record
+    budget = record.config_value(record.kind or "", "epochs_budget")
+    if budget is None and record.config_value(record.kind or "", "halving") in (None, "none"):
+        return None
+    return sum(len(trial.intermediate) for trial in evidence.trials), budget if isinstance(budget, int) else None
 
 
 def _count_failures(evidence: StudyTrials) -> dict[str, int]:

@@ -217,13 +217,29 @@ class StageBudget(Budget):
         int | None,
         typer.Option(min=0, metavar="N", help="At the end, train the N best again, with other seeds: the mean counts."),
     ] = None
+    halving: Annotated[
+        str | None, typer.Option(metavar="HOW", help="At epochs' ends, stop or promote the best: none, stop, promote.")
+    ] = None
+    epochs_budget: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Exactly so many epochs over all trials, of which as many as fit."),
+    ] = None
     enqueue: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,...", help="Values to try first: lr=0.1,reg=1e-3; one trial. Repeatable."),
     ] = None
 
     def flags(self, stage: str) -> dict[str, Any]:
-        """By the keys of a stage that they set."""
+        """By the keys of a stage that they set.
+
+        Raises:
+            ConfigError: there are two budgets.
+        """
+        if self.trials is not None and self.epochs_budget is not None:
+            raise ConfigError(
+                f"--trials {self.trials} and --epochs-budget {self.epochs_budget} are two budgets.\n"
+                "Allowed: one of them."
+            )
         given = [assignments(text) for text in self.enqueue] if self.enqueue else None
         return {**super().flags(stage), f"{stage}.enqueue": given}
 

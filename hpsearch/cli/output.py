@@ -22,6 +22,7 @@ from hpsearch.wording import count_text, duration_text, trials_text, value_text
 if TYPE_CHECKING:
     from hpsearch.analysis.advice import Advice
     from hpsearch.analysis.summary import StageSummary
+    from hpsearch.config import StageConfig
     from hpsearch.space import Narrowing, Verdict
     from hpsearch.stages.plan import StagePlan
     from hpsearch.storage import TrialRow
@@ -108,6 +109,8 @@ def verdict_text(verdict: Verdict) -> Text:
 def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
     parts = [f"{summary.num_finished} of {trials_text(summary.num_trials, summary.epochs)}"]
+    if summary.spent is not None:
+        parts = [f"{count_text(summary.num_finished, 'trial')} of up to {count_text(summary.epochs or 0, 'epoch')}"]
     others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
@@ -117,7 +120,9 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     if summary.seconds is not None:
         parts.append(duration_text(summary.seconds))
     line(summary.study, " · ".join(parts))
-    if summary.num_finished == summary.num_trials:
+    if summary.spent is not None:
+        line("budget", spent_text(summary))
+    elif summary.num_finished == summary.num_trials:
         line("budget", f"spent: {summary.num_trials} of {count_text(summary.num_trials, 'trial')}")
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
@@ -135,6 +140,14 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("test", f"the test set has been used {count_text(summary.num_tests, 'time')} for this stage")
     if advice is not None:
         print_advice(advice)
+
+
+def spent_text(summary: StageSummary) -> str:
+    """What a stage that counts by epochs has spent: `spent: 300 of 300 epochs, by 83 trials`."""
+    spent, budget = summary.spent or (0, None)
+    done = "spent: " if summary.num_finished == summary.num_trials else ""
+    of = count_text(spent, "epoch") if budget is None else f"{spent} of {count_text(budget, 'epoch')}"
+    return f"{done}{of}, by {count_text(summary.num_finished, 'trial')}"
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
@@ -171,6 +184,9 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     settings = plan.settings
     source = f" from {plan.source}" if plan.source else ""
     each = trials_text(outlook.num_trials, outlook.num_epochs)
+    if settings.epochs_budget is not None:
+        most = count_text(settings.epochs, "epoch")
+        each = f"{count_text(settings.epochs_budget, 'epoch')}, as many trials as fit, each of up to {most}"
     line("study", f"{plan.name}{source}: {each}, {settings.sampler}")
     if plan.changes:
         print_changes(plan.changes)
@@ -180,6 +196,8 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     for name in plan.config.space:
         if when := plan.conditions.clauses.get(name, ()):
             line("only", f"{name} where {' and '.join(f'{key} is {_either(values)}' for key, values in when)}")
+    if settings.halving != "none":
+        line("rungs", rungs_text(settings, outlook.num_trials))
     for label, text in outlook_lines(outlook):
         line(label, text)
     if settings.repeat_best:
@@ -190,6 +208,19 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
             "note",
             f"the largest balanced grid within {count_text(settings.trials, 'trial')} has {outlook.num_trials} points",
         )
+
+
+def rungs_text(settings: StageConfig, num_trials: int) -> str:
+    """`after 1 and 3 epochs the best 1 in 3 is promoted; about 63 epochs in all`."""
+    from hpsearch.stages.halving import Halving
+
+    halving = Halving.of(settings)
+    *most, last = map(str, halving.rungs)
+    epochs = f"{', '.join(most)} and {last}" if most else last
+    what = "is promoted, the others wait" if settings.halving == "promote" else "goes on, the others end"
+    cost = halving.expected_epochs(num_trials)
+    total = "" if settings.epochs_budget is not None else f"; about {count_text(cost, 'epoch')} in all"
+    return f"after {epochs} {'epoch' if epochs == '1' else 'epochs'} the best 1 in {settings.reduction} {what}{total}"
 
 
 def _either(values: tuple[Any, ...]) -> str:
@@ -207,9 +238,12 @@ def outlook_lines(outlook: Settled) -> list[tuple[str, str]]:
     where = f"on {outlook.devices[0]}, {how}, {each} with {_number(tuning.threads, 'thread')}"
     step = f"{duration_text(tuning.step)} a step for {_number(tuning.width, 'trial')}, engine {tuning.engine}"
     rank = f", the best of {tuning.num_compared} ways" if tuning.num_compared > 1 else ""
+    packs = count_text(outlook.num_packs, "pack")
+    if outlook.plan.settings.has_rungs:
+        packs = "packs"  # as many as the rungs leave
     lines = [
         *proposals,
-        ("packs", f"{count_text(outlook.num_packs, 'pack')} of {_number(tuning.width, 'trial')} {where}"),
+        ("packs", f"{packs} of {_number(tuning.width, 'trial')} {where}"),
         ("time", f"about {duration_text(outlook.seconds or 0.0)}"),
         ("measured", f"{step}{rank}"),
     ]

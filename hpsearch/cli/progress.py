@@ -59,10 +59,13 @@ class TrialLines(TrialProgress):
 
     def stage_started(self, event: StageStarted) -> None:
         if event.num_finished:
-            next_ = "going on" if event.num_finished < event.num_trials else "nothing is left to do"
-            self.note(
-                f"{event.study}: {event.num_finished} of {count_text(event.num_trials, 'trial')} are finished; {next_}"
-            )
+            done, total = event.work or (event.num_finished, event.num_trials or 0)
+            next_ = "going on" if done < total else "nothing is left to do"
+            if event.num_trials is not None:
+                how = f"{event.num_finished} of {count_text(event.num_trials, 'trial')} are finished"
+            else:
+                how = f"{done} of {count_text(total, 'epoch')} are trained"
+            self.note(f"{event.study}: {how}; {next_}")
         if event.learning is not None:
             self.note(str(event.learning))
 
@@ -84,7 +87,11 @@ def trial_line(event: TrialFinished) -> str:
         head = f"{'exploded' if event.reason == 'exploded' else f'pruned by {event.reason}'}{_where(event)}"
     else:
         head = f"failed: {event.reason}"
-    return f"{head}, {plain_params(event.params)}, {tail}({event.num_finished} / {event.num_trials})"
+    return f"{head}, {plain_params(event.params)}, {tail}({_count(event)})"
+
+
+def _count(event: TrialFinished) -> str:
+    return f"{event.num_finished}" if event.num_trials is None else f"{event.num_finished} / {event.num_trials}"
 
 
 def _where(event: TrialFinished) -> str:
@@ -119,6 +126,7 @@ class TrialBar(TrialProgress):
             console=terminal,
         )
         self.task: TaskID | None = None
+        self._has_work = False  # epochs are counted, so that none is missing where a trial ends
         self.num_epochs: int | None = None
         self.num_pruned = self.num_exploded = 0
         self.best: float | None = None
@@ -134,14 +142,18 @@ class TrialBar(TrialProgress):
     def stage_started(self, event: StageStarted) -> None:
         self.num_epochs, self.metric = event.num_epochs, event.metric
         self.num_pruned, self.num_exploded, self.best = event.num_pruned, event.num_exploded, event.best_value
+        self._has_work = event.work is not None
+        done, total = event.work or (
+            event.num_finished * (event.num_epochs or 1),
+            (event.num_trials or 0) * (event.num_epochs or 1),
+        )
         self.task = self.progress.add_task(
             f"{event.study:<8}",
-            total=event.num_trials * (event.num_epochs or 1),
-            completed=event.num_finished * (event.num_epochs or 1),
+            total=total,
+            completed=done,
             standing=self._standing(event.num_finished, event.num_trials),
         )
-        finished = event.num_finished / max(1, event.num_trials)
-        self._left = TimeLeft(time.monotonic(), finished, self._estimate, self._pack)
+        self._left = TimeLeft(time.monotonic(), min(1.0, done / max(1, total)), self._estimate, self._pack)
         if event.learning is not None:
             self.note(str(event.learning))
 
@@ -162,7 +174,7 @@ class TrialBar(TrialProgress):
             self.progress.console.print(f"trial {event.number} failed: {event.reason}")
         if self.num_epochs is None:
             self._advance(1)
-        else:
+        elif not self._has_work:
             self._advance(max(0, self.num_epochs - event.epoch), trained=False)  # those that will not come
         self.progress.update(self.task, standing=self._standing(event.num_finished, event.num_trials))
 
@@ -178,8 +190,8 @@ class TrialBar(TrialProgress):
             skipped = 0.0 if trained else num_epochs / task.total
             self._left.advance(min(1.0, task.completed / task.total), time.monotonic(), skipped)
 
-    def _standing(self, num_finished: int, num_trials: int) -> str:
-        parts = [f"{num_finished}/{num_trials}"]
+    def _standing(self, num_finished: int, num_trials: int | None) -> str:
+        parts = [f"{num_finished}/{num_trials}" if num_trials is not None else f"{num_finished} ended"]
         if self.best is not None:
             best = f"{self.best:.3f}" if self.metric.is_accuracy else f"{self.metric.column} {value_text(self.best)}"
             parts.append(f"best {best}")

@@ -161,9 +161,11 @@ def shorter_text(settled: Settled) -> str:
     """How the search of a command is made shorter, with numbers that fit it."""
     settings = settled.plan.settings
     ways = []
-    if settings.trials > 10:
+    if settings.epochs_budget is not None:
+        ways.append(f"--epochs-budget {max(1, settings.epochs_budget // 4)}")
+    elif settings.trials > 10:
         ways.append(f"--trials {max(10, settings.trials // 4)}")
-    if settings.epochs > 2:
+    if settings.epochs > 2 and settings.epochs_budget is None:
         ways.append(f"--epochs {max(2, settings.epochs // 2)}")
     if settled.plan.config.data.limit is None:
         ways.append("--set data.limit=N for fewer images")

@@ -31,7 +31,7 @@ class Page:
     """
 
     def __init__(self, event: StageStarted, first_seed: int, estimate: float | None) -> None:
-        self.study, self.num_runs, self.num_epochs = event.study, event.num_trials, event.num_epochs or 1
+        self.study, self.num_runs, self.num_epochs = event.study, event.num_trials or 0, event.num_epochs or 1
         self.first_seed, self._estimate, self.metric = first_seed, estimate, event.metric
         self.runs: dict[int, dict[int, EpochResult]] = {}
         """By number of the trial and by epoch."""

@@ -84,8 +84,13 @@ def snapshot_line(snapshot: Snapshot) -> str:
     """`coarse: 412 of 2000 trials, 96 running, 103 exploded, best 0.9757 (trial 54), ...`."""
     parts = [
         f"{snapshot.num_finished} of {count_text(snapshot.num_trials, 'trial')}",
-        f"{snapshot.counts['RUNNING']} running",
+        f"{snapshot.counts['RUNNING'] - snapshot.num_paused} running",
     ]
+    if snapshot.work is not None:
+        done, budget = snapshot.work
+        parts[0] = f"{done} of {count_text(budget, 'epoch')}, {count_text(snapshot.num_finished, 'trial')} ended"
+    if snapshot.num_paused:
+        parts.append(f"{snapshot.num_paused} waiting at rungs")
     if snapshot.num_pruned:
         parts.append(f"{snapshot.num_pruned} pruned")
     if snapshot.num_exploded:
@@ -137,8 +142,14 @@ class Page:
         """Counts, progress, speed, explosions: a line each."""
         s = self.snapshot
         progress = f"{s.num_finished} of {trials_text(s.num_trials, s.num_epochs)}  "
+        if s.work is not None:
+            progress = f"{s.work[0]} of {count_text(s.work[1], 'epoch')}  "
         lines = [_line(s.study, progress, _bar(s, min(width // 3, width - 9 - len(progress))))]
-        counts = [f"{s.counts['RUNNING']} running", f"{s.counts['WAITING']} waiting"]
+        counts = [f"{s.counts['RUNNING'] - s.num_paused} running", f"{s.counts['WAITING']} waiting"]
+        if s.num_paused:
+            counts.append(f"{s.num_paused} at rungs")
+        if s.work is not None:  # as many trials as fit
+            counts[1] = f"{s.num_finished} ended"
         if s.num_pruned:
             counts.append(f"{s.num_pruned} pruned")
         if s.counts["FAIL"]:
@@ -218,6 +229,9 @@ def _bar(snapshot: Snapshot, width: int) -> Text:
     """Finished, running and waiting trials, readable without colour."""
     total = max(1, snapshot.num_trials)
     finished = width * snapshot.num_finished // total
+    if snapshot.work is not None:
+        done, budget = snapshot.work
+        return Text.assemble(("█" * (width * done // budget), "green"), ("░" * (width - width * done // budget), "dim"))
     running = min(width - finished, -(-width * snapshot.counts["RUNNING"] // total))
     rest = width - finished - running
     return Text.assemble(("█" * finished, "green"), ("▒" * running, "cyan"), ("░" * rest, "dim"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import direction_of
 from hpsearch.fleet.deaths import News
-from hpsearch.stages.listener import Listener, TrialFinished, standing
+from hpsearch.stages.halving import Halving
+from hpsearch.stages.listener import Listener, TrialFinished, shown_trials, standing
 from hpsearch.stages.sampler_knowledge import stored_knowledge
 from hpsearch.storage import (
     Database,
@@ -31,7 +32,9 @@ class StageFollower:
         self.metric = self.record.metric(direction_of(study))
         self.known: set[int] = set()
         self.away = False
-        self.num_trials = self.num_waiting = self.num_epochs = self._num_last = 0
+        self.halving = Halving.kept(self.record, direction_of(study))
+        self.num_trials: int | None = 0
+        self.num_waiting = self.num_epochs = self._num_last = 0
 
     def begin(self) -> None:
         """Say how the stage stands."""
@@ -39,11 +42,18 @@ class StageFollower:
         learning = stored_knowledge(self.record.learning)
         finished = [row for row in rows if row.state in FINISHED]
         self.known = {row.number for row in finished}
-        self.num_trials = len(rows)
+        self.num_trials = shown_trials(len(rows), self.halving)
         self.num_waiting = sum(row.state == "WAITING" for row in rows)
         self.num_epochs = self._num_last = count_epochs(self.db, self.study)
         self.listener.stage_started(
-            standing(self.study.name, rows, self.record.num_epochs, learning=learning, metric=self.metric)
+            standing(
+                self.study.name,
+                rows,
+                self.record.num_epochs,
+                learning=learning,
+                metric=self.metric,
+                halving=self.halving,
+            )
         )
 
     def look(self) -> News:

@@ -32,6 +32,7 @@ from hpsearch.search.program_run import preview_program_stage, run_program_stage
 from hpsearch.search.repeated_best import repeat_best
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.earlier_trials import counted, read_earlier_trials
+from hpsearch.stages.halving import Halving
 from hpsearch.stages.opening import open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_knowledge import knowledge_of
@@ -41,6 +42,7 @@ from hpsearch.storage import (
     Database,
     StudyNotFoundError,
     StudyRow,
+    count_epochs,
     count_states,
     find_study,
     open_database,
@@ -139,7 +141,7 @@ def run_stage(
     if report is not None:
         listener.checked(report)
         report.refuse_if_failed()
-    share = _share_left(db, plan.name)
+    share = _share_left(db, plan)
     seconds = until - time.monotonic() if until is not None and share is None else None
     with phase("settled"):
         settled = settle(
@@ -215,12 +217,16 @@ def _on_this_process_device(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"device": run.devices[0]}) if len(run.devices) == 1 else run
 
 
-def _share_left(db: Database, name: str) -> float | None:
-    """Of the trials of a stage, those still to do; None where there is no such stage yet."""
+def _share_left(db: Database, plan: StagePlan) -> float | None:
+    """Of the trials of a stage, or of its epochs, those still to do; None where there is no such stage yet."""
     try:
-        counts = count_states(db, find_study(db, name))
+        study = find_study(db, plan.name)
+        counts = count_states(db, study)
     except StudyNotFoundError:
         return None
+    if plan.settings.has_rungs:
+        total = Halving.of(plan.settings).expected_epochs(plan.num_trials)
+        return max(0.0, 1 - count_epochs(db, study) / total)
     return (counts["WAITING"] + counts["RUNNING"]) / max(1, sum(counts.values()))
 
 

@@ -10,6 +10,7 @@ from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
+from hpsearch.stages.halving import Halving
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge
 from hpsearch.storage import Outcome, TrialRow
 
@@ -19,7 +20,8 @@ class StageStarted:
     """A stage begins or goes on."""
 
     study: str
-    num_trials: int
+    num_trials: int | None
+    """None where a budget in epochs has as many as fit."""
     num_finished: int
     num_pruned: int
     num_exploded: int
@@ -33,6 +35,8 @@ class StageStarted:
     """What an adaptive sampler knows when it proposes."""
     metric: Metric = ACCURACY
     """What the values of its trials are."""
+    work: tuple[int, int] | None = None
+    """Epochs that are done, and all of them, where they are not those of the trials times their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class TrialFinished:
     reason: str | None
     epoch: int
     num_finished: int
-    num_trials: int
+    num_trials: int | None
+    """None where a budget in epochs has as many as fit."""
     metric: Metric = ACCURACY
     """What the value is."""
     step_name: str = "epoch"
@@ -85,13 +90,15 @@ def standing(
     device: str = "",
     learning: SamplerKnowledge | None = None,
     metric: Metric = ACCURACY,
+    halving: Halving | None = None,
 ) -> StageStarted:
     """How a stage of ours stands when work on it begins or goes on."""
     direction = metric.direction
     best = best_trial(rows, direction)
+    done = sum(len(row.intermediate) for row in rows)
     return StageStarted(
         study=study,
-        num_trials=len(rows),
+        num_trials=shown_trials(len(rows), halving),
         num_finished=sum(row.state not in ("WAITING", "RUNNING") for row in rows),
         num_pruned=num_pruned(rows, direction),
         num_exploded=sum(observe(row, direction).outcome == "exploded" for row in rows),
@@ -102,13 +109,19 @@ def standing(
         device=device,
         learning=learning,
         metric=metric,
+        work=(done, halving.expected_epochs(len(rows))) if halving is not None else None,
     )
+
+
+def shown_trials(num_trials: int, halving: Halving | None) -> int | None:
+    """How many a stage has; None where nobody knows, as it has as many as fit into its epochs."""
+    return None if halving is not None and halving.budget is not None else num_trials
 
 
 def as_finished(
     outcome: Outcome,
     num_finished: int,
-    num_trials: int,
+    num_trials: int | None,
     num_epochs: int,
     metric: Metric = ACCURACY,
     step_name: str = "epoch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -19,6 +20,7 @@ from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
 from hpsearch.space import Narrowing
 from hpsearch.stages.enqueued import completed, named_values
+from hpsearch.stages.halving import Halving
 from hpsearch.stages.proposals import drawn_params, num_trials
 
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
@@ -71,6 +73,16 @@ class StagePlan:
         if first == self.settings.trials or self.defines or self.settings.sampler != "grid":
             return self.settings.trials
         return first + num_trials(self.config.space, self._without(first), self.conditions)
+
+    @property
+    def num_whole_trials(self) -> int:
+        """Trials that took as many epochs as the stage, if each went through all of them: rungs and budgets end some.
+
+        What is stopped by a pruner, explodes or gets no better counts as whole: nobody knows how many these are.
+        """
+        if not self.settings.has_rungs:
+            return self.num_trials
+        return math.ceil(Halving.of(self.settings).expected_epochs(self.num_trials) / self.settings.epochs)
 
     @property
     def defines(self) -> bool:
@@ -152,6 +164,9 @@ class StagePlan:
             "epochs": settings.epochs,
             "sampler": settings.sampler,
             "pruner": settings.pruner,
+            "halving": settings.halving,
+            "epochs_budget": settings.epochs_budget,
+            "epochs_expected": Halving.of(settings).expected_epochs(self.num_trials),
             "ranges": self.ranges(),
             "fitted_from": self.fitted and self.fitted.as_dict(),
             "problem": self.problem,

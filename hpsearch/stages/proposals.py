@@ -27,7 +27,7 @@ from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, 
 from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
 from hpsearch.stages.pruners import make_pruner as make_pruner
-from hpsearch.storage import State, TrialRow
+from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
 if TYPE_CHECKING:
     import optuna
@@ -119,6 +119,8 @@ class Mirror:
         self.best_value: float | None = None
         """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
+        self.paused: dict[int, int] = {}
+        """Trials that wait at rungs, with the epochs that they have done."""
         self.first_open = 0
         """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
         self._create_all(trials)
@@ -153,11 +155,17 @@ class Mirror:
         for trial in sorted(trials, key=lambda row: row.number):
             if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
+            waits_at = stop_of(trial.attrs) if trial.state == "RUNNING" and is_paused(trial.attrs) else None
+            if waits_at is not None and self.paused.get(trial.number) == waits_at:
+                continue
             self._take_up(trial)
-            if trial.state == "RUNNING":
+            if trial.state == "RUNNING" and waits_at is None:
                 continue
             for epoch, reported in sorted(trial.intermediate.items()):
                 self.report(trial.number, epoch, reported)
+            if waits_at is not None:
+                self.pause(trial.number, waits_at)
+                continue
             if trial.state == "FAIL":
                 self.fail(trial.number)
                 continue
@@ -175,6 +183,8 @@ class Mirror:
         """Begin a trial whose hyperparameters are known."""
         import optuna
 
+        if self.paused.pop(number, None) is not None:
+            self.storage.reopen(number)
         for name, value in {**self.stand_ins, **params}.items():
             self._set_param(number, name, value)
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
@@ -256,6 +266,13 @@ class Mirror:
             self.study.tell(number, value)
         else:
             self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+
+    def pause(self, number: int, epoch: int) -> None:
+        """A trial waits after this epoch: samplers learn of it as of one that was pruned, until it is adopted again."""
+        import optuna
+
+        self.paused[number] = epoch
+        self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int) -> None:
         """End a trial whose code raised: samplers do not learn from it."""

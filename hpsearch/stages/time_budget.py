@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from hpsearch.analysis.records import Fitted, stage_record
 from hpsearch.config import StageConfig
+from hpsearch.errors import ConfigError
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, StudyNotFoundError, find_study
 
@@ -27,8 +28,16 @@ def fit_to_time(plan: StagePlan, estimate: float, seconds: float, *, has_epochs:
         estimate: seconds that it would take; in proportion to trials and epochs.
         seconds: that it has.
         has_epochs: whether fewer epochs take less time, which those do not that nobody is told of.
+
+    Raises:
+        ConfigError: its budget is in epochs, and exact.
     """
     settings = plan.settings
+    if settings.epochs_budget is not None:
+        raise ConfigError(
+            f"{plan.kind}.epochs_budget = {settings.epochs_budget} is exact, so it is not made to fit a time.\n"
+            "Allowed: one of them; trials in place of epochs_budget are cut to fit a time."
+        )
     trials, epochs = fewer(settings, MARGIN * seconds / estimate, has_epochs=has_epochs)
     if (trials, epochs) == (settings.trials, settings.epochs):
         return plan
@@ -63,7 +72,8 @@ def least_share(settings: StageConfig, *, has_epochs: bool = True) -> float:
 
 def with_budget(plan: StagePlan, trials: int, epochs: int, fitted: Fitted) -> StagePlan:
     """The same stage with another number of trials and epochs than were asked for."""
-    settings = plan.settings.model_copy(update={"trials": trials, "epochs": epochs})
+    fewest = min(plan.settings.min_epochs, max(1, epochs - 1))  # a rung is before the end
+    settings = plan.settings.model_copy(update={"trials": trials, "epochs": epochs, "min_epochs": fewest})
     return replace(plan, config=plan.config.model_copy(update={plan.kind: settings}), fitted=fitted)
 
 

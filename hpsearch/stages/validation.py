@@ -15,6 +15,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import make_pruner
+from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.stages.suggestions import refuse_samplers_in_advance
 from hpsearch.training.metric_limits import refuse_undefined
 from hpsearch.training.teacher import refuse_missing, taught
@@ -74,8 +75,28 @@ def validate_proposals(plan: StagePlan) -> None:
         refuse_samplers_in_advance(f"{plan.kind}.sampler", plan.settings.sampler, plan.config.objective.name)
     if plan.settings.pruner != "none":  # or Optuna would be imported for nothing
         make_pruner(plan.settings)
+    _validate_rungs(plan)
     if plan.settings.sampler == "gp" and plan.settings.trials > MAX_GP_TRIALS:
         raise ConfigError(
             f"{plan.kind}.trials = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000)."
             f"\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
+        )
+
+
+def _validate_rungs(plan: StagePlan) -> None:
+    settings, own = plan.settings, plan.config.objective
+    if settings.has_rungs and isinstance(plan, RepeatPlan):
+        raise ConfigError(
+            "a comparison gives every sampler the same trials, with all their epochs: no halving, no epochs_budget.\n"
+            "Allowed: --set coarse.halving=none, and trials in place of epochs_budget."
+        )
+    if own is not None and settings.halving == "promote":
+        raise ConfigError(
+            f"{plan.kind}.halving = 'promote' goes on from our own checkpoints, and {own.name} keeps its own.\n"
+            "Allowed: stop, which ends a trial through the answer to its report; or none."
+        )
+    if own is not None and settings.epochs_budget is not None:
+        raise ConfigError(
+            f"{plan.kind}.epochs_budget = {settings.epochs_budget} counts epochs that we train, and not those of "
+            f"{own.name}.\nAllowed: trials, which are counted exactly."
         )

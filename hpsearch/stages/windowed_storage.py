@@ -18,6 +18,7 @@ a Gaussian process is limited to fewer trials than the window holds. Pruners see
 from __future__ import annotations
 
 import bisect
+import copy
 import heapq
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -72,6 +73,17 @@ class WindowedStorage(InMemoryStorage):
             bisect.insort(self._best, (rank(value, trial.intermediate_values, self._direction), number))
             del self._best[NUM_BEST:]
         return changed
+
+    def reopen(self, number: int) -> None:
+        """A trial that was pruned goes on: it runs again, with what it has reported."""
+        with self._lock:
+            trial = copy.copy(self._get_trial(number))
+            trial.state, trial.values, trial.datetime_complete = TrialState.RUNNING, None, None
+            self._set_trial(number, trial)
+        self._best = [(known, other) for known, other in self._best if other != number]
+        if number in self._newest:
+            self._newest.remove(number)
+        self._running.add(number)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

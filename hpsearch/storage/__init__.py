@@ -5,6 +5,16 @@ leases and epochs. Nothing here imports Optuna, except to make the schema of a n
 """
 
 from hpsearch.errors import StorageError, StudyNotFoundError
+from hpsearch.storage.choosing import (
+    RUNG,
+    Closing,
+    GoingOn,
+    QueuedTrial,
+    RungQueue,
+    earlier_attempts,
+    is_paused,
+    stop_of,
+)
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
 from hpsearch.storage.leases import STRUCTURE, Lease
@@ -27,12 +37,17 @@ from hpsearch.storage.workers import is_dead, new_worker_id
 
 __all__ = [
     "LEASE_SECONDS",
+    "RUNG",
     "STRUCTURE",
+    "Closing",
     "Database",
+    "GoingOn",
     "Lease",
     "NewTrial",
     "Outcome",
     "Queue",
+    "QueuedTrial",
+    "RungQueue",
     "Standing",
     "State",
     "StorageAwayError",
@@ -48,15 +63,18 @@ __all__ = [
     "count_exploded",
     "count_states",
     "create_stage",
+    "earlier_attempts",
     "find_study",
     "init_storage",
     "is_dead",
+    "is_paused",
     "list_studies",
     "new_worker_id",
     "open_database",
     "read_epochs",
     "read_overview",
     "read_trials",
+    "stop_of",
     "upgrade_storage",
     "write_attrs",
 ]

@@ -114,12 +114,17 @@ class Queue:
             if not ids:
                 return []
             forget(connection, ids)
-            connection.execute(
-                sa.update(trials).where(trials.c.trial_id.in_(ids)).values(state="RUNNING", datetime_start=_utc_now())
-            )
-            rows = [{"trial_id": x.trial_id, "worker": self.worker, "attempt": x.attempt} for x in leases]
-            upsert(connection, hpsearch_leases, ["trial_id"], rows, expires_at=self._expiry)
-            params, attrs = _read_params(connection, ids), _read_attrs(connection, ids)
+            return self._lease(connection, leases, utc_now())
+
+    def _lease(self, connection: sa.Connection, leases: Sequence[Lease], started: Any) -> list[Lease]:
+        """Make these this worker's, with what is known of their trials, by number."""
+        ids = [lease.trial_id for lease in leases]
+        connection.execute(
+            sa.update(trials).where(trials.c.trial_id.in_(ids)).values(state="RUNNING", datetime_start=started)
+        )
+        rows = [{"trial_id": x.trial_id, "worker": self.worker, "attempt": x.attempt} for x in leases]
+        upsert(connection, hpsearch_leases, ["trial_id"], rows, expires_at=self._expiry)
+        params, attrs = _read_params(connection, ids), _read_attrs(connection, ids)
         full = [replace(lease, params=params[lease.trial_id], attrs=attrs[lease.trial_id]) for lease in leases]
         return sorted(full, key=lambda lease: lease.number)
 
@@ -188,7 +193,7 @@ class Queue:
                 ids = [outcome.lease.trial_id for outcome in ending if outcome.state == state]
                 if ids:
                     ended = sa.update(trials).where(trials.c.trial_id.in_(ids))
-                    connection.execute(ended.values(state=state, datetime_complete=_utc_now()))
+                    connection.execute(ended.values(state=state, datetime_complete=utc_now()))
                     extend(connection, ids, None)
         return [outcome.lease for outcome in outcomes if outcome.lease not in states]
 
@@ -266,5 +271,6 @@ def _value_row(outcome: Outcome) -> dict[str, Any]:
     return {"trial_id": outcome.lease.trial_id, "objective": 0, "value": outcome.value, "value_type": "FINITE"}
 
 
-def _utc_now() -> datetime:
+def utc_now() -> datetime:
+    """As Optuna keeps times: without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)

@@ -73,8 +73,7 @@ def workload(plan: StagePlan, data: TrainingData, workers: int = 1) -> Workload:
     num_folds = len(data.folds)
     num_evaluated = num_folds * (min(MAX_SAMPLE, data.num_train) + len(data.y_val_N))
     num_batches = num_folds * data.num_batches(plan.trial_config.train.batch_size)
-    trials = plan.num_trials
-    return Workload(trials, plan.settings.epochs, num_batches, num_evaluated, workers)
+    return Workload(plan.num_whole_trials, plan.settings.epochs, num_batches, num_evaluated, workers)
 
 
 def time_default(

@@ -87,7 +87,7 @@ class Settled:
     @property
     def num_packs(self) -> int | None:
         """Packs of the stage, where none of them splits by structure."""
-        return -(-self.num_trials // self.tuning.width) if self.tuning is not None else None
+        return -(-self.plan.num_whole_trials // self.tuning.width) if self.tuning is not None else None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -254,7 +254,7 @@ def _tune(
     bfloat16: bool,
 ) -> Tuning:
     work = workload(plan, data, workers)
-    width = choose_width(plan.trial_config, data, run, plan.settings, work.num_trials, workers)
+    width = choose_width(plan.trial_config, data, run, plan.settings, plan.num_trials, workers)
     timings = [known.scaled(width / known.width)]
     if why_not_compared(plan, data, run, workers, share) is not None:
         return choose(timings, work, threads)

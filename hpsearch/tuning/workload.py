@@ -15,7 +15,7 @@ from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_by
 CPU_PARAMETERS = 32 * 160_000
 MAX_WIDTH_ON_CPU = 32
 MAX_WIDTH_ON_ACCELERATOR = 128
-MIN_ROUNDS = 6  # samplers and pruners learn from finished packs, so they need some of them
+MIN_ROUNDS = 6  # samplers and pruners learn from finished packs, so they need some of them; rungs, too
 
 
 def choose_width(
@@ -44,7 +44,7 @@ def choose_width(
         if (free := free_bytes(data.x_val_NCHW.device)) is not None:
             taken = trial_bytes(model, shape, largest(config), data.x_val_NCHW) * len(data.folds)
             width = max(1, min(width, int(SHARE * free / taken)))
-    if needs_mirror(settings):
+    if needs_mirror(settings) or settings.halving != "none":
         return balanced(num_trials, min(width, math.ceil(num_trials / MIN_ROUNDS)))
     return balanced(num_trials, width, workers)
 
@@ -59,4 +59,4 @@ def arithmetic(plan: StagePlan, data: TrainingData) -> float:
     """Floating-point operations of the stage: forward, and the gradients of weights and inputs as much again each."""
     trained, shape = data.trained_net(plan.trial_config.model)
     operations = 6.0 * num_multiplications(build(trained, shape, data.num_classes), shape)
-    return operations * data.num_train * len(data.folds) * plan.settings.epochs * plan.settings.trials
+    return operations * data.num_train * len(data.folds) * plan.settings.epochs * plan.num_whole_trials

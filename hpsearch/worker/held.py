@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult, best_epoch
-from hpsearch.storage import Lease
+from hpsearch.storage import Lease, earlier_attempts
 
 if TYPE_CHECKING:
     from hpsearch.training.checkpoints import Checkpoint
@@ -22,8 +22,17 @@ class HeldTrial:
     checkpoint: Checkpoint | None = None
     noted: dict[str, Any] = field(default_factory=dict)
     """What the user's code keeps with it."""
+    until: int | None = None
+    """The epoch after which it asks whether it may go on; None where it trains to its end."""
+    ends_here: bool = False
+    """Whether it ends where it stands, with its value."""
     metric: Metric = ACCURACY
     """What counts."""
+
+    @property
+    def attempts(self) -> int:
+        """Since it began, or was promoted, this one included."""
+        return self.lease.attempt - earlier_attempts(self.lease.attrs)
 
     @property
     def best(self) -> EpochResult:

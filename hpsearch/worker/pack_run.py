@@ -24,6 +24,7 @@ from hpsearch.training.folds import TrainedPack, make_pack
 from hpsearch.training.snapshot import Snapshot
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.rungs import Rungs
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.writer import Writer
 
@@ -82,6 +83,7 @@ class PackRun:
         more: takes at most so many trials more into `held` and gives their numbers, none if none wait; for a pack
             that refills.
         exploded_value: what a trial that explodes has instead of a value.
+        rungs: what is decided where trials ask whether they may go on; None where they do not.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class PackRun:
         after_epoch: Callable[[], None],
         more: Callable[[int], Sequence[int]] = lambda _num: (),
         exploded_value: float = EXPLODED_VALUE,
+        rungs: Rungs | None = None,
     ) -> None:
+        self.rungs = rungs
         self.pack, self.held, self.pruner, self.keep = pack, held, pruner, keep
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
         self.checkpoint_seconds = checkpoint_seconds
@@ -115,6 +119,7 @@ class PackRun:
         Raises:
             Stopped: a stop was asked for; the live trials have checkpoints of the last whole epoch.
         """
+        self._ask_at_stops()  # those of a worker that died there
         while not self.pack.done:
             start = time.monotonic()
             with phase("training"):
@@ -125,6 +130,7 @@ class PackRun:
             self.listener.measured(report.results)
             self._finish_exploded(report.explosions)
             self._end_before_time(report.results)
+            self._ask_at_stops()
             self._refill()
             self.listener.epoch_finished(len(report.results) + len(report.explosions))
             self.after_epoch()
@@ -152,6 +158,7 @@ class PackRun:
         if numbers := self.more(self.pack.num_vacant):
             self.pack.admit(*_begun(numbers, self.held))
             self._take_up(numbers)
+            self._ask_at_stops()
         else:
             self.pack.close()
 
@@ -196,26 +203,73 @@ class PackRun:
             direction = self.pack.metric.direction
             early = [number for number, values in curves.items() if stopped_early(values, patience, direction)]
         self._complete_before_time(early, attributes.STOPPED_EARLY)
-        self._prune([number for number in stopped if number not in early])
+        if mirror is not None:
+            self._prune(
+                [n for n in stopped if n not in early], self.pruner, self.pack.metric.goodness(mirror.best_value)
+            )
 
-    def _prune(self, numbers: Sequence[int]) -> None:
-        """End trials that the pruner stops. One that is better than all that are COMPLETE ends COMPLETE itself.
+    def _ask_at_stops(self) -> None:
+        """Trials that have come to a rung, or to where a budget ends, go on, wait there, or end."""
+        if self.rungs is None:
+            return
+        here = {
+            number: trial for number in self.pack.numbers if (trial := self.held.get(number)) and self._stops(number)
+        }
+        why = {number: self.rungs.halving.why_ended(self.pack.epochs_of(number)) for number in here}
+        for number in [number for number, trial in here.items() if trial.ends_here]:
+            del here[number]
+            self._complete_before_time([number], why[number])
+        if not here:
+            return
+        if self.rungs.pauses:
+            self._pause(list(here), why)
+            return
+        decided = self.rungs.go_on(here)
+        self.forget([number for number in here if number not in decided.kept])
+        for number, until in decided.until.items():
+            here[number].until = until
+        for reason in set(why.values()):
+            ending = [n for n in decided.kept if n not in decided.until and why[n] == reason]
+            self._prune(ending, reason, decided.best)
 
-        Optuna, and all that shows its studies, looks for the best trial among those alone.
+    def _stops(self, number: int) -> bool:
+        trial, done = self.held[number], self.pack.epochs_of(number)
+        return trial.until is not None and trial.until <= done < self.pack.num_epochs
+
+    def _pause(self, numbers: Sequence[int], why: Mapping[int, str]) -> None:
+        """Let trials wait for whoever promotes them, and goes on with them from their checkpoints."""
+        assert self.rungs is not None
+        endings = []
+        for number in numbers:
+            trial = self.held.pop(number)
+            checkpoint = Checkpoint(self.pack.snapshot(number), list(trial.results))
+            self.checkpointer.save(number, checkpoint)
+            endings.append((trial.lease, checkpoint.snapshot.epoch, _ending(trial, why[number]).as_attributes()))
+            if self.mirror:
+                self.mirror.pause(number, checkpoint.snapshot.epoch)
+        self.pack.drop(numbers)
+        self.rungs.pause(endings, self.writer, self.checkpointer)
+
+    def _prune(self, numbers: Sequence[int], reason: str, best: float) -> None:
+        """End trials that are stopped. One that is better than all that are COMPLETE ends COMPLETE itself.
+
+        Optuna, and all that shows its studies, looks for the best trial among those alone; `best` is the goodness of
+        theirs.
         """
-        if not numbers or self.mirror is None:
+        if not numbers:
             return
         goodness = self.pack.metric.goodness
         first = max(numbers, key=lambda number: (goodness(self.held[number].value), -number))
-        if goodness(self.held[first].value) > goodness(self.mirror.best_value):
-            self._complete_before_time([first], self.pruner)
+        if goodness(self.held[first].value) > best:
+            self._complete_before_time([first], reason)
             numbers = [number for number in numbers if number != first]
         outcomes = []
         for number in numbers:
             trial = self.held[number]
-            attrs = _ending(trial, self.pruner).as_attributes()
+            attrs = _ending(trial, reason).as_attributes()
             outcomes.append(Outcome(trial.lease, "PRUNED", _number(trial.value), attrs))
-            self.mirror.finish(number, None)
+            if self.mirror:
+                self.mirror.finish(number, None)
         self.end(outcomes)
         self.pack.drop(numbers)
 

@@ -8,28 +8,35 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.study_trials import direction_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.phases import phase
+from hpsearch.stages.halving import Halving
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished, as_finished
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import (
     Database,
+    Lease,
     Outcome,
     Queue,
+    RungQueue,
     StorageAwayError,
     StudyRow,
     find_study,
     new_worker_id,
+    read_trials,
 )
 from hpsearch.worker import spool
 from hpsearch.worker.database_waits import Answer, insist
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.rung_source import RungSource
+from hpsearch.worker.rungs import Rungs
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.trial_source import Resumed, TrialSource
 from hpsearch.worker.writer import Lost, Writer, Written
@@ -54,8 +61,8 @@ class StageWorker(ABC):
     width: int
     """Most trials in hand."""
     metric: Metric
-    num_trials: int
-    """Of the stage."""
+    num_trials: int | None
+    """Of the stage; None where it has as many as fit."""
     mirror: Mirror | None
     """What sampler and pruner see; None if nothing is proposed."""
     checkpoints: Resumed
@@ -73,7 +80,14 @@ class StageWorker(ABC):
     ) -> None:
         self.db, self.study, self.plan, self.run_config = db, study, plan, run
         self.listener, self.stop = listener or Listener(), stop or Stop()
-        self.queue = Queue(db, study, new_worker_id(), run.lease_seconds)
+        worker = new_worker_id()
+        self.rungs: Rungs | None = None
+        """What is decided where trials ask whether they may go on; None where they do not."""
+        self.queue = Queue(db, study, worker, run.lease_seconds)
+        if plan.settings.has_rungs:
+            queue = RungQueue(db, study, worker, run.lease_seconds)
+            halving = Halving.of(plan.settings, direction_of(study))
+            self.queue, self.rungs = queue, Rungs(queue, halving, self._insist, self._wait_until_written)
         self.spool_folder = Path(run.artifact_dir) / "spool"
         self.held: dict[int, HeldTrial] = {}
         self.on_tick: Callable[[], None] = lambda: None
@@ -114,8 +128,11 @@ class StageWorker(ABC):
                 "but the times shown of trials may be wrong"
             )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
-        self.source = TrialSource(
-            self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist, self.metric
+        source = self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist, self.metric
+        self.source = (
+            RungSource(*source, rungs=self.rungs, closed=self._tell_closed)
+            if self.rungs is not None
+            else TrialSource(*source)
         )
         patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
@@ -138,11 +155,14 @@ class StageWorker(ABC):
             if self.held:
                 self._train_held()
                 continue
-            while not self.writer.wait(STOP_SECONDS):  # the database may be away
-                self.stop.raise_if_requested()
+            self._wait_until_written()
             self._hear_news()
             if not self._insist(self.source.wait_for_others):
                 return
+
+    def _wait_until_written(self) -> None:
+        while not self.writer.wait(STOP_SECONDS):  # the database may be away
+            self.stop.raise_if_requested()
 
     def _tick(self) -> None:
         """Whether somebody asked all workers of the stage to stop since this one began."""
@@ -180,6 +200,14 @@ class StageWorker(ABC):
     def _tell(self, outcome: Outcome, num_finished: int) -> None:
         self._over(outcome.lease.number)
         self.listener.trial_finished(self._event(outcome, num_finished))
+
+    def _tell_closed(self, numbers: Collection[int]) -> None:
+        """The stage is over: trials that waited at rungs have ended with it."""
+        rows = self._insist(lambda: read_trials(self.db, self.study))
+        ended = [row for row in rows if row.number in numbers]
+        for place, row in enumerate(ended, start=len(rows) - len(ended) + 1):
+            lease = Lease(row.trial_id, row.number, 0, row.params)
+            self._tell(Outcome(lease, "PRUNED", row.value, row.attrs), place)
 
     def _event(self, outcome: Outcome, num_finished: int) -> TrialFinished:
         return as_finished(outcome, num_finished, self.num_trials, self.plan.settings.epochs, self.metric)

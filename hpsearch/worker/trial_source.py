@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ from hpsearch.config.structure import group
 from hpsearch.results import TrialSpec
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import BEGUN, Mirror, needs_mirror
-from hpsearch.storage import Queue, read_trials
+from hpsearch.storage import Lease, Queue, read_trials, stop_of
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.writer import Writer
 
@@ -62,16 +62,22 @@ class TrialSource:
         self._queue, self._writer, self._checkpoints = queue, writer, checkpoints
         self._plan, self._mirror, self._insist = plan, mirror, insist
         # Where sampler or pruner learn from packs, these are as wide as was said.
-        self._even_out = None if needs_mirror(plan.settings) else plan.settings.epochs
+        self._even_out = None if needs_mirror(plan.settings) or plan.settings.has_rungs else plan.settings.epochs
 
     def take_trials(self, held: dict[int, HeldTrial], width: int) -> None:
         """Put the next trials into `held`, as many as a pack has; none if none wait.
 
         Those that were begun before come with the checkpoints from which they go on.
         """
-        leases = self._insist(lambda: self._queue.take(width, self._even_out))
+        self._hold(held, self._lease(width))
+
+    def _lease(self, width: int) -> Sequence[Lease]:
+        leases: list[Lease] = self._insist(lambda: self._queue.take(width, self._even_out))
+        return leases
+
+    def _hold(self, held: dict[int, HeldTrial], leases: Sequence[Lease]) -> None:
         # At once: whatever happens, they are given back.
-        held |= {lease.number: HeldTrial(lease, metric=self._metric) for lease in leases}
+        held |= {lease.number: HeldTrial(lease, until=stop_of(lease.attrs), metric=self._metric) for lease in leases}
         self._writer.hold(leases)
         for lease in leases:
             if lease.attempt > 1:

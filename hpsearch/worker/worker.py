@@ -20,7 +20,7 @@ from hpsearch.errors import HpsearchError, RefusedError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase
 from hpsearch.stages.earlier_trials import counted, read_earlier_trials
-from hpsearch.stages.listener import Listener, standing
+from hpsearch.stages.listener import Listener, shown_trials, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.stages.sampler_knowledge import knowledge_of
@@ -95,7 +95,8 @@ class Worker(StageWorker):
         )
         self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
         rows = self._insist(lambda: read_trials(db, study))
-        self.num_trials = len(rows)
+        halving = self.rungs.halving if self.rungs is not None else None
+        self.num_trials = shown_trials(len(rows), halving)
         self.mirror: Mirror | None = None
         earlier = self._insist(lambda: read_earlier_trials(db, study, plan))
         if needs_mirror(plan.settings):
@@ -109,7 +110,7 @@ class Worker(StageWorker):
                 conditions=plan.conditions,
                 earlier=earlier,
             )
-        self.width = choose_width(plan.trial_config, data, run, plan.settings, self.num_trials)
+        self.width = choose_width(plan.trial_config, data, run, plan.settings, len(rows))
         self.one_structure = all(map(is_vector, plan.config.space))
         self.images = {images_key(plan.trial_config): data}
         self.failures = Failures(plan.config.space)
@@ -123,6 +124,7 @@ class Worker(StageWorker):
             device=str(data.x_train_NCHW.device),
             learning=knowledge_of(plan.settings, self.width, workers, counted(earlier)),
             metric=self.metric,
+            halving=halving,
         )
 
     @override
@@ -175,6 +177,7 @@ class Worker(StageWorker):
                 after_epoch=self._hear_news,
                 more=partial(self._more, numbers),
                 exploded_value=self.exploded_value,
+                rungs=self.rungs,
             )
             run.complete(run.run())
             self.failures.clear()
@@ -211,7 +214,7 @@ class Worker(StageWorker):
 
     def _poisoned(self, numbers: Sequence[int], error: Exception) -> None:
         """The process is lost, its trials are not: they go to another one, unless they did this before."""
-        again = [n for n in numbers if n in self.held and self.held[n].lease.attempt >= MAX_POISONED]
+        again = [n for n in numbers if n in self.held and self.held[n].attempts >= MAX_POISONED]
         self._fail(again, error, self.plan.trial_config)
         raise PoisonedDeviceError.by(error) from error
 

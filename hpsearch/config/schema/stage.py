@@ -25,6 +25,14 @@ class StageConfig(Section):
     """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
     pruner_options: dict[str, Any] = Field(default_factory=dict)
     """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
+    halving: Annotated[Literal["none", "stop", "promote"], CameLater] = "none"
+    """Successive halving at epoch ends: stop ends what is not among the best 1/reduction, promote pauses it."""
+    reduction: Annotated[int, CameLater, Field(ge=2)] = 3
+    """Of the trials at a rung, one in so many goes on; the next rung is after so many times the epochs."""
+    min_epochs: Annotated[int, CameLater, Field(ge=1)] = 1
+    """Epochs until the first rung."""
+    epochs_budget: Annotated[int | None, CameLater, Field(ge=1)] = None
+    """Epochs that all trials together train, exact; there are as many trials as fit then, whatever `trials` says."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws the hyperparameters."""
     repeat_best: Annotated[int, CameLater, Field(ge=0)] = 0
@@ -35,6 +43,44 @@ class StageConfig(Section):
     """Values to try first, of some hyperparameters or all, as [{ lr = 0.1 }]; each is one of the trials."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
+
+    @property
+    def has_rungs(self) -> bool:
+        """Whether trials ask at epochs' ends whether they may go on."""
+        return self.halving != "none" or self.epochs_budget is not None
+
+    @model_validator(mode="after")
+    def _has_as_many_trials_as_fit(self) -> StageConfig:
+        """A trial takes an epoch at least, so no more than this ever begin. The rest is dropped at the end."""
+        if self.epochs_budget is not None:
+            if self.sampler == "grid":
+                raise ConfigError(
+                    f"epochs_budget = {self.epochs_budget} ends before a grid's points are through.\n"
+                    "Allowed: another sampler, or sampler = 'grid' with trials in place of epochs_budget."
+                )
+            if self.repeat_best:
+                raise ConfigError(
+                    f"repeat_best = {self.repeat_best} trains more than epochs_budget = {self.epochs_budget}.\n"
+                    "Allowed: one of them."
+                )
+            object.__setattr__(self, "trials", self.epochs_budget)
+        return self
+
+    @model_validator(mode="after")
+    def _is_judged_once(self) -> StageConfig:
+        if self.halving == "none":
+            return self
+        if self.pruner != "none":
+            raise ConfigError(
+                f"halving = {self.halving!r} and pruner = {self.pruner!r} both end trials at epochs' ends.\n"
+                "Allowed: one of them, the other none."
+            )
+        if self.min_epochs >= self.epochs:
+            raise ConfigError(
+                f"min_epochs = {self.min_epochs} leaves no rung before the end, at epochs = {self.epochs}.\n"
+                f"Allowed: min_epochs below {self.epochs}, or more epochs, or halving = 'none'."
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_in_budget(self) -> StageConfig:

@@ -1,0 +1,308 @@
+"""A queue whose trials train until an epoch, and are asked there: who goes on is chosen from how all of them stand.
+
+    state      lease (worker, attempt, expires_at)   attribute RUNG                   got there by
+    WAITING    none                                  none                             create_stage: new
+    RUNNING    (w, a, t)                             until u, not paused              take_chosen: may train until u
+    WAITING    (none, a, none)                       until u, not paused              release: w's reservation stays
+    RUNNING    (none, a, none)                       until = the epochs done, paused  pause: waits to be promoted
+
+Choosing and closing are one transaction each, in which the study's row is locked: no two workers choose at a time, so
+epochs are reserved once. All else goes as in any queue. Attempts count on when a trial is promoted, as they fence off
+earlier workers; how many of them there were before the pause is kept, so that those since can be told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from hpsearch.results import Direction, goodness
+from hpsearch.storage.leases import STRUCTURE, Lease, extend, forget, held
+from hpsearch.storage.queue import Queue, utc_now
+from hpsearch.storage.rows import attr_rows, from_stored
+from hpsearch.storage.tables import (
+    hpsearch_leases,
+    studies,
+    trial_intermediate_values,
+    trial_params,
+    trial_user_attributes,
+    trial_values,
+    trials,
+    upsert,
+)
+
+RUNG = "rung"  # the attribute of a trial that says until when it may train, and whether it waits there
+
+Standing = Literal["new", "free", "held", "paused", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedTrial:
+    """How a trial stands, for those who choose.
+
+    `new`: nobody has begun it; `free`: begun, and given back or left behind; `held`: in a worker's hands; `paused`:
+    waits to be promoted; `ended`, or another program's.
+    """
+
+    trial_id: int
+    number: int
+    state: Standing
+    structure: str | None = None
+    until: int | None = None
+    """The epoch until which it may train; None where nobody has said so."""
+    values: Mapping[int, float] = field(default_factory=dict)
+    """By epoch."""
+    value: float | None = None
+    is_complete: bool = False
+    ending: Mapping[str, Any] = field(default_factory=dict)
+    """Of one that is paused: the attributes that it has if it ends there."""
+    earlier: int = 0
+    """Attempts before its last pause."""
+
+    @property
+    def done(self) -> int:
+        """Epochs that it has reported."""
+        return max(self.values, default=0)
+
+    @property
+    def reserved(self) -> int:
+        """Epochs that are trained, or will be."""
+        if self.state in ("free", "held"):
+            return max(self.until or 0, self.done)
+        return self.done
+
+    def best(self, direction: Direction) -> float:
+        """Goodness of its best finite value so far; -inf without one."""
+        values = [goodness(value, direction) for value in self.values.values() if math.isfinite(value)]
+        return max(values, default=-math.inf)
+
+
+Chooser = Callable[[Sequence[QueuedTrial]], Mapping[int, int]]
+"""From how all trials stand to some of their numbers, each with the epoch until which it may train."""
+
+
+def earlier_attempts(attrs: Mapping[str, Any]) -> int:
+    """Of a trial with these attributes: attempts before it was promoted, which no failure ended."""
+    return int(attrs.get(RUNG, {}).get("earlier", 0))
+
+
+def stop_of(attrs: Mapping[str, Any]) -> int | None:
+    """The epoch until which a trial with these attributes may train."""
+    until = attrs.get(RUNG, {}).get("until")
+    return None if until is None else int(until)
+
+
+def is_paused(attrs: Mapping[str, Any]) -> bool:
+    """Whether a trial with these attributes, which is RUNNING, waits to be promoted."""
+    return bool(attrs.get(RUNG, {}).get("paused", False))
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """What was decided of trials at their stops."""
+
+    until: Mapping[int, int]
+    """By number of those that go on."""
+    kept: Collection[int]
+    """Numbers of those that are still this worker's, whether they go on or not."""
+    best: float
+    """Goodness of the best complete trial; -inf without one."""
+
+
+class RungQueue(Queue):
+    """One worker's view of a study whose trials are asked at rungs."""
+
+    def take_chosen(self, choose: Chooser) -> list[Lease]:
+        """Lease the trials that `choose` names; their attributes say until when they may train.
+
+        What an earlier attempt recorded is removed, but not of a trial that is promoted.
+        """
+        with self.db.write() as connection:
+            return self._take(connection, self._chosen(connection, choose))
+
+    def go_on(self, leases: Sequence[Lease], choose: Chooser, direction: Direction) -> GoingOn:
+        """Ask `choose` which of these trials, at their stops, may train on; reserve it, and renew their leases."""
+        with self.db.write() as connection:
+            self._lock_study(connection)
+            kept = {lease.number: lease for lease in held(connection, self.worker, leases)}
+            standing = self._read_all(connection)
+            until = {number: stop for number, stop in choose(standing).items() if number in kept}
+            _write_rungs(
+                connection,
+                {
+                    kept[number].trial_id: {"until": stop, "earlier": earlier_attempts(kept[number].attrs)}
+                    for number, stop in until.items()
+                },
+            )
+            extend(connection, [lease.trial_id for lease in kept.values()], self._expiry)
+        complete = [goodness(trial.value, direction) for trial in standing if trial.is_complete]
+        return GoingOn(until, kept.keys(), max(complete, default=-math.inf))
+
+    def pause(self, endings: Sequence[tuple[Lease, int, Mapping[str, Any]]]) -> None:
+        """Let trials wait after the epochs that they have done, with the attributes for the case that they end there.
+
+        A second time changes nothing.
+        """
+        with self.db.write() as connection:
+            ids = held(connection, self.worker, [lease for lease, _, _ in endings])
+            rungs = {
+                ids[lease]: {"until": epoch, "paused": True, "earlier": lease.attempt, "ending": dict(ending)}
+                for lease, epoch, ending in endings
+                if lease in ids
+            }
+            gone = sa.update(hpsearch_leases).where(hpsearch_leases.c.trial_id.in_(list(rungs)))
+            connection.execute(gone.values(worker=None, expires_at=None))
+            _write_rungs(connection, rungs)
+
+    def close(
+        self, choose: Chooser, keep: Callable[[Sequence[QueuedTrial]], int | None], direction: Direction
+    ) -> Closing:
+        """End the stage if nobody has anything left to train: those that wait are PRUNED, those never begun go.
+
+        First, the trial that `keep` names is leased once more, to be ended by whoever gets it, from where it stands.
+        """
+        with self.db.write() as connection:
+            self._lock_study(connection)
+            standing = self._read_all(connection)
+            if any(trial.state in ("free", "held") for trial in standing) or choose(standing):
+                return Closing(is_over=False)
+            if (number := keep(standing)) is not None:
+                chosen = {number: next(trial.done for trial in standing if trial.number == number)}
+                return Closing(is_over=False, last=self._take(connection, (standing, chosen)))
+            paused = [trial for trial in standing if trial.state == "paused"]
+            self._end(connection, paused, direction)
+            unbegun = [trial.trial_id for trial in standing if trial.state == "new"]
+            for table in (trial_params, trial_user_attributes, trials):
+                connection.execute(sa.delete(table).where(table.c.trial_id.in_(unbegun)))
+        return Closing(is_over=True, ended=[trial.number for trial in paused])
+
+    def _end(self, connection: sa.Connection, paused: Sequence[QueuedTrial], direction: Direction) -> None:
+        ids = [trial.trial_id for trial in paused]
+        values = [
+            {"trial_id": trial.trial_id, "objective": 0, "value": best, "value_type": "FINITE"}
+            for trial in paused
+            if math.isfinite(best := trial.best(direction) * (1 if direction == "maximize" else -1))
+        ]
+        upsert(connection, trial_values, ["trial_id", "objective"], values)
+        attrs = [{"trial_id": trial.trial_id, **row} for trial in paused for row in attr_rows(trial.ending)]
+        upsert(connection, trial_user_attributes, ["trial_id", "key"], attrs)
+        _write_rungs(connection, {t.trial_id: {"until": t.done, "earlier": t.earlier} for t in paused})
+        ended = sa.update(trials).where(trials.c.trial_id.in_(ids))
+        connection.execute(ended.values(state="PRUNED", datetime_complete=utc_now()))
+
+    def _chosen(self, connection: sa.Connection, choose: Chooser) -> tuple[Sequence[QueuedTrial], Mapping[int, int]]:
+        self._lock_study(connection)
+        standing = self._read_all(connection)
+        return standing, choose(standing)
+
+    def _take(self, connection: sa.Connection, found: tuple[Sequence[QueuedTrial], Mapping[int, int]]) -> list[Lease]:
+        standing, chosen = found
+        wanted = {trial.trial_id: trial for trial in standing if trial.number in chosen}
+        leases = self._lock(connection, wanted)
+        if not leases:
+            return []
+        rungs = {x: {"until": chosen[x.number], "earlier": wanted[x.trial_id].earlier} for x in leases}
+        _write_rungs(connection, {lease.trial_id: rung for lease, rung in rungs.items()})
+        forget(connection, [x.trial_id for x in leases if wanted[x.trial_id].state != "paused"])
+        return self._lease(connection, leases, sa.func.coalesce(trials.c.datetime_start, utc_now()))
+
+    def _lock_study(self, connection: sa.Connection) -> None:
+        """Nobody else chooses until the end of the transaction. On SQLite, nobody else writes anyway."""
+        study = sa.select(studies.c.study_id).where(studies.c.study_id == self.study.study_id)
+        connection.execute(study.with_for_update(key_share=True))
+
+    def _lock(self, connection: sa.Connection, wanted: Mapping[int, QueuedTrial]) -> list[Lease]:
+        """Lock those trials that are still as they were, with their next attempts."""
+        rows = sa.select(trials.c.trial_id).where(trials.c.trial_id.in_(list(wanted))).order_by(trials.c.trial_id)
+        ids = [*connection.scalars(rows.with_for_update(key_share=True, skip_locked=True))]
+        now = {trial.trial_id: trial for trial in self._read_standing(connection, trials.c.trial_id.in_(ids))}
+        attempts = sa.select(hpsearch_leases.c.trial_id, hpsearch_leases.c.attempt)
+        leased = connection.execute(attempts.where(hpsearch_leases.c.trial_id.in_(ids)))
+        begun = {row.trial_id: row.attempt for row in leased}
+        return [
+            Lease(trial_id, wanted[trial_id].number, begun.get(trial_id, 0) + 1)
+            for trial_id in ids
+            if now[trial_id].state == wanted[trial_id].state
+        ]
+
+    def _read_all(self, connection: sa.Connection) -> list[QueuedTrial]:
+        """All trials of the study, by number."""
+        of_study = trials.c.study_id == self.study.study_id
+        found = self._read_standing(connection, of_study)
+        v = trial_intermediate_values.c
+        query = sa.select(v.trial_id, v.step, v.intermediate_value, v.intermediate_value_type)
+        values: defaultdict[int, dict[int, float]] = defaultdict(dict)
+        for trial_id, step, value, kind in connection.execute(
+            query.join(trials, trials.c.trial_id == v.trial_id).where(of_study)
+        ):
+            values[trial_id][step] = from_stored(value, kind)
+        return [replace(trial, values=values[trial.trial_id]) for trial in found]
+
+    def _read_standing(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[QueuedTrial]:
+        """Trials by number, without what they have reported."""
+        structure, rung, lease = trial_user_attributes.alias(), trial_user_attributes.alias(), hpsearch_leases
+        query = (
+            sa.select(
+                trials.c.trial_id,
+                trials.c.number,
+                trials.c.state,
+                lease.c.worker,
+                lease.c.attempt,
+                (lease.c.expires_at < self.db.now).label("expired"),
+                structure.c.value_json.label("structure"),
+                rung.c.value_json.label("rung"),
+                trial_values.c.value,
+            )
+            .outerjoin_from(trials, lease, lease.c.trial_id == trials.c.trial_id)
+            .outerjoin(structure, (structure.c.trial_id == trials.c.trial_id) & (structure.c.key == STRUCTURE))
+            .outerjoin(rung, (rung.c.trial_id == trials.c.trial_id) & (rung.c.key == RUNG))
+            .outerjoin(trial_values, (trial_values.c.trial_id == trials.c.trial_id) & (trial_values.c.objective == 0))
+            .where(where)
+            .order_by(trials.c.number)
+        )
+        return [_queued(row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What came of closing a stage."""
+
+    is_over: bool
+    """Whether nothing is left to do."""
+    ended: Sequence[int] = ()
+    """Numbers of the trials that waited and were ended."""
+    last: Sequence[Lease] = ()
+    """A trial to be ended by this worker, from where it stands."""
+
+
+def _queued(row: sa.Row[Any]) -> QueuedTrial:
+    kept = {RUNG: json.loads(row.rung)} if row.rung is not None else {}
+    state: Standing = "ended"  # or another program's
+    if row.state == "WAITING":
+        state = "free" if row.attempt else "new"
+    elif row.state == "RUNNING" and row.worker is not None:
+        state = "free" if row.expired else "held"
+    elif row.state == "RUNNING" and row.attempt and is_paused(kept):
+        state = "paused"
+    return QueuedTrial(
+        row.trial_id,
+        row.number,
+        state,
+        row.structure,
+        stop_of(kept),
+        value=row.value,
+        is_complete=row.state == "COMPLETE",
+        ending=kept.get(RUNG, {}).get("ending", {}),
+        earlier=earlier_attempts(kept),
+    )
+
+
+def _write_rungs(connection: sa.Connection, rungs: Mapping[int, Mapping[str, Any]]) -> None:
+    rows = [{"trial_id": trial_id, **row} for trial_id, rung in rungs.items() for row in attr_rows({RUNG: rung})]
+    upsert(connection, trial_user_attributes, ["trial_id", "key"], rows)
