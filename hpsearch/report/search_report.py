@@ -31,6 +31,7 @@ from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, pl
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
 from hpsearch.report.figures.repeats import _repeats_info, plot_repeats
+from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
 from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.inside import inside_section
 from hpsearch.report.mistakes import mistakes_section
@@ -231,6 +232,8 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
         note = f"{curse_text(repeats.repeated, repeats.metric)}."
         note = f"{note[0].upper()}{note[1:]} The winner is the trial with the best mean."
         again.append(album.add(f"{name}-repeats", plot_repeats(repeats), "The best trials with other seeds", note))
+    if (rungs := _rungs_info(stage)) is not None:
+        again.append(album.add(f"{name}-rungs", plot_rungs(rungs), "What was stopped when", rungs_note(rungs)))
     if (importance := _importance_info(stage)).shares:
         note = "Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."
         second.append(album.add(f"{name}-importance", plot_importance(importance), "What matters", note))

@@ -141,7 +141,8 @@ class Halving:
         best = {rung: set(self.best_at(rung, trials)) for rung in self.rungs}
         going: dict[int, int] = {}
         for trial in sorted(here, key=lambda each: (-self._value_at(each.done, each), each.number)):
-            if trial.done in best and trial.number not in best[trial.done]:
+            asked_at = trial.until if trial.until is not None else trial.done  # a program may have reported beyond it
+            if asked_at in best and trial.number not in best[asked_at]:
                 continue
             cost = int(min(self.next_stop(trial.done) - trial.done, left))
             if cost >= 1:

@@ -263,7 +263,19 @@ class ProgramWorker(StageWorker):
             self.listener.epoch_finished(1)
         if self.mirror is not None and self.mirror.report(number, said.epoch, value):
             return self._outcome(trial, self.plan.settings.pruner)
-        return None
+        return self._ask(trial, said.epoch)
+
+    def _ask(self, trial: HeldTrial, epoch: int) -> Outcome | None:
+        """Of a trial that has come to a rung: how it is to end, None where it goes on."""
+        if self.rungs is None or trial.until is None or not trial.until <= epoch < self.plan.settings.epochs:
+            return None
+        number, rung = trial.lease.number, trial.until
+        decided = self.rungs.go_on({number: trial})
+        if number in decided.until:
+            trial.until = decided.until[number]
+        elif number in decided.kept:
+            return self._outcome(trial, self.rungs.halving.why_ended(rung))
+        return None  # another worker's now, which will be heard
 
     def _outcome(self, trial: HeldTrial, reason: str) -> Outcome:
         """The end of a trial that the pruner stops."""

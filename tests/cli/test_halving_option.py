@@ -1,0 +1,61 @@
+"""--halving and --epochs-budget, by the commands: nets, objectives, what is said of epochs, and what is refused."""
+
+import pytest
+
+OWN = """
+def bowl(params, report, epochs):
+    for epoch in range(1, epochs + 1):
+        report(params["rate"] - 0.5 / epoch, epoch)
+    return params["rate"]
+"""
+OBJECTIVE = ("coarse", "--objective", "mine:bowl", "--space", "rate=uniform(0,1)", "--epochs", "9")
+
+
+@pytest.fixture
+def own(hpsearch):
+    (hpsearch.folder / "mine.py").write_text(OWN)
+    return hpsearch
+
+
+def test_a_stage_says_what_it_spends_in_epochs(hpsearch, tiny_study):
+    (hpsearch.folder / "tiny.toml").write_text(tiny_study)
+    flags = ("coarse", "-c", "tiny.toml", "--halving", "promote", "--epochs", "9", "--epochs-budget", "40")
+    plan = hpsearch(*flags, "--dry-run").stdout
+    assert "coarse: 40 epochs, as many trials as fit, each of up to 9 epochs" in plan
+    assert "after 1 and 3 epochs the best 1 in 3 is promoted" in plan
+    done = hpsearch(*flags, "--workers", "1")
+    num = len(done.stdout.split("boundary")[0].splitlines()) - 4
+    assert f"spent: 40 of 40 epochs, by {num} trials" in done.stdout
+    assert "pruned by halving in epoch 1" in done.stdout
+    found = hpsearch.json("export", "coarse", "-f", "json")["trials"]
+    assert sum(len(trial["intermediate"]) for trial in found) == 40
+    assert f"spent: 40 of 40 epochs, by {num} trials" in hpsearch(*flags).stdout  # nothing is left to do
+
+
+def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
+    own(*OBJECTIVE, "--trials", "12", "--halving", "stop")
+    trials = own.json("export", "coarse", "-f", "json")["trials"]
+    ends = {len(trial["intermediate"]) for trial in trials if trial["attributes"].get("reason") == "halving"}
+    assert 1 in ends
+    assert ends <= {1, 3}
+    whole = [trial for trial in trials if trial["state"] == "COMPLETE"]
+    assert max(trial["params"]["rate"] for trial in trials) == max(trial["value"] for trial in whole)
+    assert len(whole) < 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--halving", "promote"), ["coarse.halving = 'promote'", "mine:bowl", "stop"]),
+        (("--epochs-budget", "40"), ["coarse.epochs_budget = 40", "mine:bowl", "trials"]),
+        (("--epochs-budget", "40", "--trials", "9"), ["--trials 9", "--epochs-budget 40"]),
+        (("--halving", "stop", "--pruner", "median"), ["halving = 'stop'", "pruner = 'median'"]),
+        (("--halving", "best"), ["coarse.halving", "best", "promote"]),
+    ],
+)
+def test_what_cannot_be_is_refused_in_two_lines(own, flags, words):
+    said = own(*OBJECTIVE, *flags, code=2).stderr.strip()
+    assert len(said.splitlines()) == 2
+    for word in words:
+        assert word in said
+    assert not (own.folder / "studies" / "studies.db").exists() or own.json("status") == []

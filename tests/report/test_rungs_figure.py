@@ -1,0 +1,67 @@
+"""The figure of rungs: what was stopped when, and what became of those that went on."""
+
+import pytest
+
+from hpsearch.analysis import attributes
+from hpsearch.config import FloatRange
+from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
+from hpsearch.report.stage import read_stage
+from hpsearch.results import EpochResult
+from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
+
+CURVES = {  # by number: what was reported, and how it ended
+    0: ([0.5, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.9], "COMPLETE", None),
+    1: ([0.7, 0.7, 0.5], "PRUNED", "halving"),
+    2: ([0.1], "PRUNED", "halving"),
+    3: ([0.3], "PRUNED", "halving"),
+    4: ([0.6, 0.0], "PRUNED", attributes.EXPLODED),
+}
+
+
+def stage_of(tmp_path, **coarse):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": 9, **coarse}}}
+    trials = [NewTrial({"lr": 0.1}) for _ in CURVES]
+    study = create_stage(db, "coarse", "maximize", attrs, {"lr": FloatRange(1e-3, 1.0, log=True)}, trials)
+    queue = Queue(db, study, "host/1/x")
+    for lease in queue.take(len(CURVES)):
+        curve, state, reason = CURVES[lease.number]
+        results = [EpochResult(lease.number, e, 1, 1, v, 1, v, 1e-3, 0.1) for e, v in enumerate(curve, start=1)]
+        queue.record([(lease, result) for result in results])
+        ended = {attributes.REASON: reason, attributes.EPOCH: len(curve)} if reason else {}
+        queue.finish([Outcome(lease, state, max(curve), ended)])
+    return read_stage(db, "coarse")
+
+
+def test_each_trial_has_its_value_at_the_rungs_and_at_its_end(tmp_path):
+    info = _rungs_info(stage_of(tmp_path, halving="promote"))
+    lines = {line.number: line for line in info.lines}
+    assert lines.keys() == {0, 1, 2, 3}  # one exploded
+    assert (lines[0].epochs, lines[0].values, lines[0].stopped) == ((1, 3, 9), (0.5, 0.6, 0.9), False)
+    assert (lines[1].epochs, lines[1].values, lines[1].stopped) == ((1, 3), (0.7, 0.7), True)
+    assert lines[2].stopped
+    assert lines[0].text.startswith("trial 0: 0.5000 after 1 epoch, 0.6000 after 3 epochs, 0.9000 after 9 epochs")
+
+
+def test_rungs_say_how_many_went_on_and_where_the_best_stood(tmp_path):
+    info = _rungs_info(stage_of(tmp_path, halving="stop"))
+    first, second = info.rungs
+    assert (first.epoch, first.num_come, first.num_on, first.least, first.rank_of_best) == (1, 4, 2, 0.5, 2)
+    assert (second.epoch, second.num_come, second.num_on, second.least, second.rank_of_best) == (3, 2, 1, 0.6, 2)
+    note = rungs_note(info)
+    assert note.startswith("After 1 epoch: 2 of 4 went on; after 3 epochs: 1 of 2 went on.")
+    assert "Trial 0, the best in the end, was number 2 of 4 after 1 epoch, number 2 of 2 after 3 epochs." in note
+
+
+def test_the_figure_has_a_cross_for_each_that_was_stopped(tmp_path):
+    figure = plot_rungs(_rungs_info(stage_of(tmp_path, halving="stop")))
+    (stopped,) = [trace for trace in figure.data if trace.name == "stopped"]
+    assert stopped.marker.symbol == "x"
+    assert list(zip(stopped.x, stopped.y, strict=True)) == [(3, 0.7), (1, 0.1), (1, 0.3)]
+    assert [list(trace.x) for trace in figure.data if trace.mode == "lines"] == [[1, 3, 9], [1, 3]]
+    assert list(figure.layout.xaxis.tickvals) == [1, 3, 9]
+
+
+@pytest.mark.parametrize("coarse", [{}, {"epochs_budget": 30}])
+def test_a_stage_without_rungs_has_no_figure(tmp_path, coarse):
+    assert _rungs_info(stage_of(tmp_path, **coarse)) is None
