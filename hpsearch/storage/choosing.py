@@ -112,7 +112,7 @@ class GoingOn:
     kept: Collection[int]
     """Numbers of those that are still this worker's, whether they go on or not."""
     best: float
-    """Goodness of the best complete trial; -inf without one."""
+    """Goodness of the best value of a trial that is complete, or trains on; -inf without one."""
 
 
 class RungQueue(Queue):
@@ -141,8 +141,11 @@ class RungQueue(Queue):
                 },
             )
             extend(connection, [lease.trial_id for lease in kept.values()], self._expiry)
-        complete = [goodness(trial.value, direction) for trial in standing if trial.is_complete]
-        return GoingOn(until, kept.keys(), max(complete, default=-math.inf))
+        asking = {lease.number for lease in leases}
+        on = [t for t in standing if t.state == "held" and (t.number in until or t.number not in asking)]
+        values = [goodness(trial.value, direction) for trial in standing if trial.is_complete]
+        values += [trial.best(direction) for trial in on]
+        return GoingOn(until, kept.keys(), max(values, default=-math.inf))
 
     def pause(self, endings: Sequence[tuple[Lease, int, Mapping[str, Any]]]) -> None:
         """Let trials wait after the epochs that they have done, with the attributes for the case that they end there.

@@ -204,9 +204,9 @@ class PackRun:
             early = [number for number, values in curves.items() if stopped_early(values, patience, direction)]
         self._complete_before_time(early, attributes.STOPPED_EARLY)
         if mirror is not None:
-            self._prune(
-                [n for n in stopped if n not in early], self.pruner, self.pack.metric.goodness(mirror.best_value)
-            )
+            stopped = [number for number in stopped if number not in early]
+            best = self.pack.metric.goodness(mirror.best_value)
+            self._prune(stopped, dict.fromkeys(stopped, self.pruner), best)
 
     def _ask_at_stops(self) -> None:
         """Trials that have come to a rung, or to where a budget ends, go on, wait there, or end."""
@@ -228,9 +228,8 @@ class PackRun:
         self.forget([number for number in here if number not in decided.kept])
         for number, until in decided.until.items():
             here[number].until = until
-        for reason in set(why.values()):
-            ending = [n for n in decided.kept if n not in decided.until and why[n] == reason]
-            self._prune(ending, reason, decided.best)
+        # The best at a rung always goes on, and no value gets worse: so what ends here is seldom the best of the stage.
+        self._prune([number for number in decided.kept if number not in decided.until], why, decided.best)
 
     def _stops(self, number: int) -> bool:
         trial, done = self.held[number], self.pack.epochs_of(number)
@@ -250,7 +249,7 @@ class PackRun:
         self.pack.drop(numbers)
         self.rungs.pause(endings, self.writer, self.checkpointer)
 
-    def _prune(self, numbers: Sequence[int], reason: str, best: float) -> None:
+    def _prune(self, numbers: Sequence[int], why: Mapping[int, str], best: float) -> None:
         """End trials that are stopped. One that is better than all that are COMPLETE ends COMPLETE itself.
 
         Optuna, and all that shows its studies, looks for the best trial among those alone; `best` is the goodness of
@@ -261,12 +260,12 @@ class PackRun:
         goodness = self.pack.metric.goodness
         first = max(numbers, key=lambda number: (goodness(self.held[number].value), -number))
         if goodness(self.held[first].value) > best:
-            self._complete_before_time([first], reason)
+            self._complete_before_time([first], why[first])
             numbers = [number for number in numbers if number != first]
         outcomes = []
         for number in numbers:
             trial = self.held[number]
-            attrs = _ending(trial, reason).as_attributes()
+            attrs = _ending(trial, why[number]).as_attributes()
             outcomes.append(Outcome(trial.lease, "PRUNED", _number(trial.value), attrs))
             if self.mirror:
                 self.mirror.finish(number, None)
