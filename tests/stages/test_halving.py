@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpsearch.config import StageConfig
+from hpsearch.analysis.records import StageRecord
+from hpsearch.config import StageConfig, StudyConfig
+from hpsearch.errors import ConfigError
 from hpsearch.stages.halving import HALVED, SPENT, Halving, best_paused
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.storage import QueuedTrial
 
 PROMOTE = Halving("promote", epochs=9)
@@ -237,3 +241,32 @@ def test_what_does_not_go_together_is_refused_by_name(given_, words):
 def test_a_budget_has_trials_as_many_as_may_fit():
     assert StageConfig(epochs_budget=30, trials=7).trials == 30
     assert not StageConfig(trials=7).has_rungs
+
+
+def test_a_stage_made_to_fit_a_time_keeps_a_rung():
+    plan = StagePlan("coarse", "coarse", StudyConfig(coarse={"epochs": 20, "min_epochs": 4, "halving": "stop"}))
+    fitted = fit_to_time(plan, estimate=100.0, seconds=2.0)
+    assert fitted.settings.epochs == 2
+    assert StageConfig(**fitted.settings.model_dump()).min_epochs == 1
+
+
+def test_an_exact_budget_is_not_made_to_fit_a_time():
+    plan = StagePlan("coarse", "coarse", StudyConfig(coarse={"epochs_budget": 30}))
+    with pytest.raises(ConfigError, match=r"coarse\.epochs_budget = 30") as refused:
+        fit_to_time(plan, estimate=100.0, seconds=2.0)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_stage_says_how_much_it_trains():
+    plan = StagePlan("coarse", "coarse", StudyConfig(coarse={"epochs": 9, "trials": 30, "halving": "stop"}))
+    assert plan.num_whole_trials == 8  # 68 epochs
+    assert plan.as_dict()["epochs_expected"] == 68
+    whole = StagePlan("coarse", "coarse", StudyConfig(coarse={"epochs": 9, "trials": 30}))
+    assert whole.num_whole_trials == 30
+    assert whole.as_dict()["epochs_expected"] == 270
+
+
+def test_a_kept_stage_has_the_rules_that_it_was_made_with():
+    record = StageRecord(kind="fine", config={"fine": {"epochs": 20, "halving": "stop", "reduction": 4}})
+    assert Halving.kept(record, "minimize") == Halving("stop", 20, 1, 4, None, "minimize")
+    assert Halving.kept(StageRecord(kind="fine", config={"fine": {"epochs": 20}}), "minimize") is None

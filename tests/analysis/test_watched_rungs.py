@@ -1,0 +1,32 @@
+"""A stage with rungs as those see it who watch: trials that wait are in nobody's hands, and epochs are counted."""
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.snapshots import Watcher
+from hpsearch.analysis.study_trials import read_study
+from hpsearch.analysis.summary import stage_summary
+from hpsearch.cli.output import spent_text
+from hpsearch.cli.watch import snapshot_line
+from hpsearch.config import FloatRange
+from hpsearch.results import EpochResult
+from hpsearch.storage import NewTrial, RungQueue, create_stage, open_database
+
+SPACE = {"lr": FloatRange(1e-3, 1.0, log=True)}
+
+
+def test_what_waits_at_a_rung_is_told_apart_from_what_runs(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    config = {"coarse": {"epochs": 9, "halving": "promote", "epochs_budget": 20}}
+    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: config}
+    study = create_stage(db, "coarse", "maximize", attrs, SPACE, [NewTrial({"lr": 0.1}) for _ in range(20)])
+    queue = RungQueue(db, study, "host/1/x")
+    leases = queue.take_chosen(lambda _standing: {0: 1, 1: 1, 2: 1})
+    queue.record([(lease, EpochResult(lease.number, 1, 1, 1, 0.5, 1, 0.5, 1e-3, 0.1)) for lease in leases])
+    queue.pause([(lease, 1, {}) for lease in leases[:2]])
+    snapshot = Watcher(db, study).look()
+    assert (snapshot.num_paused, snapshot.work, [t.number for t in snapshot.running]) == (2, (3, 20), [2])
+    assert not snapshot.abandoned
+    assert snapshot_line(snapshot) == "coarse: 3 of 20 epochs, 0 trials ended, 1 running, 2 waiting at rungs"
+    summary = stage_summary(read_study(db, "coarse"))
+    assert spent_text(summary) == "3 of 20 epochs, by 0 trials"
+    queue.pause([(leases[2], 1, {})])
+    assert Watcher(db, study).look().abandoned
