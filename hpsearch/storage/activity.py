@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
+from hpsearch.storage.choosing import RUNG, earlier_attempts
 from hpsearch.storage.database import Database
 from hpsearch.storage.rows import State, StudyRow
-from hpsearch.storage.tables import hpsearch_leases, trials
+from hpsearch.storage.tables import hpsearch_leases, trial_user_attributes, trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class WorkerActivity:
 
 
 def read_activity(db: Database, study: StudyRow) -> list[Activity]:
-    """One row per trial, by number; a single statement, which keeps no writer waiting."""
+    """One row per trial, by number; two short statements, which keep no writer waiting."""
     leases = hpsearch_leases.c
     columns: list[sa.ColumnElement[Any]] = [sa.null(), sa.null(), sa.null()]
     query: sa.Select[Any] = sa.select(trials.c.trial_id, trials.c.number, trials.c.state)
@@ -62,9 +64,19 @@ def read_activity(db: Database, study: StudyRow) -> list[Activity]:
     query = query.add_columns(*columns)
     if own:
         query = query.outerjoin_from(trials, hpsearch_leases, leases.trial_id == trials.c.trial_id)
+    a = trial_user_attributes.c
+    promoted = sa.select(a.trial_id, a.value_json).join(trials, trials.c.trial_id == a.trial_id)
+    of_study = trials.c.study_id == study.study_id
     with db.read() as connection:
-        rows = connection.execute(query.where(trials.c.study_id == study.study_id).order_by(trials.c.number))
-        return [Activity(*row) for row in rows]
+        rows = [Activity(*row) for row in connection.execute(query.where(of_study).order_by(trials.c.number))]
+        rungs = connection.execute(promoted.where(of_study, a.key == RUNG))
+        earlier = {trial_id: earlier_attempts({RUNG: json.loads(text)}) for trial_id, text in rungs}
+    return [_since_promoted(row, earlier.get(row.trial_id, 0)) for row in rows]
+
+
+def _since_promoted(row: Activity, earlier: int) -> Activity:
+    """A promotion begins a new attempt, which no failure has made necessary."""
+    return replace(row, attempt=max(1, row.attempt - earlier)) if earlier and row.attempt is not None else row
 
 
 def workers_of(activity: Sequence[Activity]) -> list[WorkerActivity]:

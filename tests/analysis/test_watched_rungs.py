@@ -9,6 +9,7 @@ from hpsearch.cli.watch import snapshot_line
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
 from hpsearch.storage import NewTrial, RungQueue, create_stage, open_database
+from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
 SPACE = {"lr": FloatRange(1e-3, 1.0, log=True)}
 
@@ -30,3 +31,17 @@ def test_what_waits_at_a_rung_is_told_apart_from_what_runs(tmp_path):
     assert spent_text(summary) == "3 of 20 epochs, by 0 trials"
     queue.pause([(leases[2], 1, {})])
     assert Watcher(db, study).look().abandoned
+
+
+def test_a_promotion_is_not_shown_as_another_attempt(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    study = create_stage(db, "coarse", "maximize", {}, SPACE, [NewTrial({"lr": 0.1}) for _ in range(2)])
+    queue = RungQueue(db, study, "host/1/x")
+    leases = queue.take_chosen(lambda _standing: {0: 1, 1: 1})
+    queue.pause([(lease, 1, {}) for lease in leases])
+    queue.take_chosen(lambda _standing: {0: 3})
+    assert num_taken_again(read_activity(db, study)) == 0
+    assert workers_of(read_activity(db, study))[0].attempts == {0: 1}
+    queue.release(queue.take_chosen(lambda _standing: {1: 3}))
+    queue.take_chosen(lambda _standing: {1: 3})
+    assert num_taken_again(read_activity(db, study)) == 1
