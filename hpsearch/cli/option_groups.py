@@ -229,6 +229,16 @@ class StageBudget(Budget):
 
 
 @dataclass(frozen=True)
+class KeptBudget(StageBudget):
+    """The same of nets, whose states can be kept."""
+
+    keep_top: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Keep the states of the N best trials, for fine --continue-top."),
+    ] = None
+
+
+@dataclass(frozen=True)
 class Storage(OptionGroup):
     """Where studies are."""
 

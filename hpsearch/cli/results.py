@@ -161,6 +161,7 @@ def best(
 
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.repeats import repeated_text
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
@@ -197,6 +198,8 @@ def best(
         if said := folds_text(found):
             line("folds", said)
         line("params", params_text(found))
+        if (origin := origin_of(found.attrs)) is not None:
+            line("origin", str(origin))
         if measures := evidence.measures_of(found):
             line("measures", measures_text(measures))
     if files and not output.quiet:

@@ -102,6 +102,8 @@ def _print_test(result: FinalTest) -> None:
         f"{result.number} of {result.study}: {result.metric.column} {value_text(result.value)},"
         f" {plain_params(result.params)}",
     )
+    if result.origin is not None:
+        line("origin", f"{result.origin}; here it is trained from its first epoch")
     line("trained", f"{_epochs_text(result)} on {result.num_train} {images} images; {_weights_text(result)}")
     if not result.metric.is_accuracy:
         line(result.metric.test_column, _score_text(result))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 from typing_extensions import override
@@ -69,13 +71,11 @@ def search_fine(
     name: str | None,
     renames: list[str],
     *,
-    forget: bool,
+    own: Mapping[str, Any],
     dry_run: bool,
 ) -> None:
-    """`hpsearch fine`."""
-    flags = {**budget.flags("fine"), **searched.flags("fine")}
-    if forget:
-        flags["fine.forget"] = True
+    """`hpsearch fine`; `own` are its own flags, by the keys that they set."""
+    flags = {**budget.flags("fine"), **searched.flags("fine"), **own}
     run = settings_of(searched, training, {}).run if searched.config else settings_of(Searched(), training, {}).run
     check_devices(run)
     db = open_database(run.storage)

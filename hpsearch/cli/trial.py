@@ -108,6 +108,7 @@ def trial(
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
     from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.cli.output import line, stop_text
@@ -152,6 +153,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         line("folds", spread)
         said.add(attributes.FOLDS)
     line("params", params_text(row))
+    if (origin := origin_of(row.attrs)) is not None:
+        line("origin", str(origin))
+        said.add(attributes.CONTINUED)
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:
             line(name, str(other))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.config.metric import Metric, measures_text
 from hpsearch.errors import HpsearchError
@@ -146,6 +147,9 @@ def provenance(stage: StageData) -> dict[str, Any]:
     for row in record.ranges:
         old = f"{_ends(row.old)} → " if row.old else ""
         rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))
+    for trial in stage.trials:
+        if (origin := origin_of(trial.attrs)) is not None:
+            rows.append((f"trial {trial.number}", str(origin)))
     if record.trained_here:
         shape = " × ".join(map(str, record.images.shape or ()))
         images = f"{shape}, {record.images.num_classes} classes, fingerprint {record.images.fingerprint}"

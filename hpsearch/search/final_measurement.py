@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import TEST_IMAGES, family_of, num_tests, num_uses_of_images
+from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
@@ -149,6 +150,7 @@ def final_test(
         study=study,
         number=stored.trial.number,
         params=stored.trial.params,
+        origin=origin_of(stored.trial.attrs),
         val_acc=stored.trial.value if metric.is_accuracy else trial_record(stored.trial).best_acc,
         epochs=epochs,
         trained_epochs=tuple(trained),

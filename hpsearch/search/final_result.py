@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpsearch.analysis.origins import Origin
 from hpsearch.config.metric import ACCURACY, Metric
 
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
@@ -61,6 +62,8 @@ class FinalTest:
     """
     scores_at_threshold: tuple[float | None, ...] = ()
     """By seed, of the test images by the metric, with these thresholds."""
+    origin: Origin | None = None
+    """Where the trial began, if with another one's state. What is measured was trained from its first epoch."""
     views: str | None = None
     """Of each test image, over which probabilities were averaged for the numbers below; all others are without."""
     view_accuracies: tuple[float | None, ...] = ()
@@ -155,6 +158,7 @@ class FinalTest:
             "score": self.mean_score,
             "score_std": self.std_score,
             "measures": dict(self.measures),
+            "origin": self.origin.as_dict() if self.origin is not None else None,
             **self._of_thresholds(),
             "val_acc": self.val_acc,
             "epochs": self.epochs,

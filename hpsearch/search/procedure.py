@@ -20,6 +20,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.search.api import ConfigLike, Stage, python_settings, tell
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import open_search, read_images, run_stage
+from hpsearch.stages.continued import refuse_unkept
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -152,7 +153,12 @@ def run_procedure(
 
 
 def first_plan(settings: Settings, name: str | None) -> StagePlan:
-    """The coarse stage of the procedure of this name."""
+    """The coarse stage of the procedure of this name.
+
+    Raises:
+        ConfigError: as `plan_coarse`, and where the stage after it could not begin.
+    """
+    refuse_unkept(settings.study)
     return plan_coarse(settings, f"{name}-coarse" if name else "coarse")
 
 

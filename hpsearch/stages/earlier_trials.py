@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.lineage import read_lineage
@@ -71,8 +71,15 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
     except (StudyNotFoundError, ConfigError):  # it was deleted since
         return []
     own = stage_record(study)
-    found = [trial for stage in chain if is_alike(stage.record, own) for trial in trials_inside(stage, plan.space)]
+    going_on = {(each.origin.study, each.origin.trial) for each in plan.continued}  # they are trials of this stage
+    told = [_without(stage, going_on) for stage in chain if is_alike(stage.record, own)]
+    found = [trial for stage in told for trial in trials_inside(stage, plan.space)]
     return bounded(found, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
+
+
+def _without(stage: StudyTrials, left_out: Collection[tuple[str, int]]) -> StudyTrials:
+    """A stage but for some trials, by its name and their numbers."""
+    return replace(stage, observations=[o for o in stage.observations if (stage.study.name, o.number) not in left_out])
 
 
 def bounded(earlier: Sequence[EarlierTrial], direction: Direction, most: int) -> list[EarlierTrial]:

@@ -28,6 +28,7 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import StudyRow
@@ -201,7 +202,13 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             f"{name} has changed since {source!r}, whose trials gave the ranges, was begun"
             for name in changed_code(evidence.study)
         )
-    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+    chosen: tuple[Continued, ...] = ()
+    if problem is None and config.fine.continue_top:
+        config = with_precision_of(evidence.record, config)
+        chosen, said = choose_continued(evidence, config)
+        notes += tuple(said)
+    plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+    return replace(plan, chosen=chosen)
 
 
 def _whole(change: Narrowing) -> Narrowing:
