@@ -25,7 +25,7 @@ from hpsearch.report.ensembles import ensembles
 from hpsearch.report.figures.curves import _curves_info, plot_curves
 from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
 from hpsearch.report.figures.gap import _gap_info, plot_gap
-from hpsearch.report.figures.importance import _importance_info, plot_importance
+from hpsearch.report.figures.importance import _importance_info, importance_text, plot_importance
 from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_filters, plot_sparsity
 from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, plot_landscape
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
@@ -232,7 +232,7 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
         note = f"{note[0].upper()}{note[1:]} The winner is the trial with the best mean."
         again.append(album.add(f"{name}-repeats", plot_repeats(repeats), "The best trials with other seeds", note))
     if (importance := _importance_info(stage)).shares:
-        note = "Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."
+        note = importance_text(importance)
         second.append(album.add(f"{name}-importance", plot_importance(importance), "What matters", note))
     else:
         second.append(Shown(None, "What matters", importance.note))
