@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpsearch.analysis.origins import Origin, origin_of
+from hpsearch.analysis.origins import origin_of
 from hpsearch.results import Direction
 from hpsearch.storage import Lease
 from hpsearch.training.checkpoints import Checkpoint, Checkpoints
+
+OUR_FOLDER = re.compile(r"[\w-]+")  # a database may name others, which are not read
 
 
 class Continuing:
@@ -32,9 +35,10 @@ class Continuing:
             lease: of the trial.
             num_epochs: to which it is trained; a state that is no earlier is of no use.
         """
-        if (origin := origin_of(lease.attrs)) is None or origin.epoch >= num_epochs:
+        origin = origin_of(lease.attrs)
+        if origin is None or origin.epoch >= num_epochs or not OUR_FOLDER.fullmatch(origin.states):
             return None
-        states = Checkpoints(self._root, _name(origin), needs_best=self._needs_best, direction=self._direction)
+        states = Checkpoints(self._root, origin.states, needs_best=self._needs_best, direction=self._direction)
         found = states.load(origin.trial)
         if found is None or found.snapshot.epoch != origin.epoch:
             self._note(
@@ -46,8 +50,3 @@ class Continuing:
         own = replace(best, number=lease.number) if best is not None else None
         results = [replace(result, number=lease.number) for result in found.results]
         return Checkpoint(replace(found.snapshot, best=own), results)
-
-
-def _name(origin: Origin) -> str:
-    """Of the folder; one that names another place is none that we made."""
-    return Path(origin.states).name
