@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from interpreted_kernels import interpreted
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 from small_updates import OPTIMIZERS, SIZES, TOLERANCES, assert_alike, everything, make_gradients, make_updated, run
 
 from hpsearch.results import TrialSpec
@@ -187,7 +187,7 @@ def test_packs_train_as_a_plain_loop_does(in_one_pass, engine, optimizer):
     for each in (pack, resumed):
         (*_, last) = each.run_epoch().results
         for number in (0, 2):
-            plain = PlainTrial(config.with_params(params[number]), data).run()
+            plain = trained(config.with_params(params[number]), data)
             for name, tensor in each.state(number, "last").items():
                 torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
         assert last.cost == pytest.approx(plain.epochs[-1][0], rel=1e-9)
