@@ -7,9 +7,10 @@ import pytest
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.config.usercode import UserCodeError, trust
+from hpsearch.programs.gpus import visible
 from hpsearch.programs.messages import Broken, Ended, Left, Noted, Pruned, Reported, Suggest, Suggested, Task
 from hpsearch.programs.optuna_trial import refuse_other_objectives
-from hpsearch.programs.program import Program, visible
+from hpsearch.programs.program import Program
 from hpsearch.space import range_from_json
 
 CODE = """
