@@ -293,7 +293,8 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
         seeds = ", with other seeds" if "seed" in (found.takes or ()) else ": call it again"
         return Advice(f"see how much of the best was luck{seeds}", tuple(words))
     own = sum(stage.num_tests for stage in stages)
-    used = stages[-1].num_family_tests
+    uses = stages[-1].uses
+    used = uses is not None and uses.num > 0
     if used and not own:
         return Advice("another search has used these test images: a look now chooses between the two")
     if used or own:

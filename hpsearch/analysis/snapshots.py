@@ -17,7 +17,7 @@ from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.results import EpochResult
 from hpsearch.space.scale import to_unit
-from hpsearch.storage import Database, StudyRow, TrialRow, read_epochs, read_trials
+from hpsearch.storage import Database, StudyRow, TrialRow, is_dead, read_epochs, read_trials
 from hpsearch.storage.activity import Activity, read_activity
 from hpsearch.storage.rows import STATES, State
 
@@ -45,13 +45,14 @@ class Snapshot:
     lr_range: FloatRange | IntRange | None
     running: tuple[TrialRow, ...]
     workers: Mapping[int, str]  # by trial number
-    num_silent: int  # running trials whose worker has let its lease run out
+    num_silent: int  # running trials whose worker is dead, or has let its lease run out
     best: tuple[TrialRow, ...]
     diagnoses: Mapping[int, Diagnosis]  # of the best
     trials_per_minute: float | None
     epochs_per_second: float | None
     seconds_left: float | None
     step_name: str = "epoch"  # or step, where trials have no epochs
+    dead: frozenset[str] = frozenset()  # workers whose process is gone from this machine
 
     @property
     def num_trials(self) -> int:
@@ -84,7 +85,11 @@ class Snapshot:
             "pruned": self.num_pruned,
             "exploded": self.num_exploded,
             "exploded_over_lr": list(self.exploded_over_lr),
-            "running": [trial_as_dict(t) | {"worker": self.workers.get(t.number)} for t in self.running],
+            "running": [
+                trial_as_dict(t)
+                | {"worker": self.workers.get(t.number), "dead": self.workers.get(t.number) in self.dead}
+                for t in self.running
+            ],
             "best": [
                 trial_as_dict(t) | {"verdict": self.diagnoses[t.number].verdict if t.number in self.diagnoses else None}
                 for t in self.best
@@ -143,6 +148,7 @@ class Watcher:
             lr_range=lr_range,
             running=tuple(running),
             workers={row.number: row.worker for row in activity if row.worker},
+            dead=frozenset(row.worker for row in activity if row.worker and is_dead(row.worker)),
             num_silent=sum(row.silent for row in activity),
             best=best,
             diagnoses=self._diagnoses(best),

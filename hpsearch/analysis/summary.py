@@ -15,6 +15,7 @@ from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
@@ -90,9 +91,9 @@ class StageSummary:
     repeated: tuple[Repeated, ...] = ()
     """The best trials, as they did with other seeds, the best mean first."""
     num_tests: int = 0
-    """Uses of the test set."""
-    num_family_tests: int | None = None
-    """The same of all searches whose test images are these; None where that was not looked at."""
+    """Uses of the test set that are kept with it."""
+    uses: TestImageUses | None = None
+    """Of the test images, by all searches; None where that was not looked at."""
 
     @property
     def num_complete(self) -> int:
@@ -142,6 +143,7 @@ class StageSummary:
             "learning": dict(self.learning) if self.learning is not None else None,
             "rounding": self.rounding,
             "seconds": round(self.seconds, 3) if self.seconds is not None else None,
+            **({"test_images_uses": self.uses.num} if self.uses is not None else {}),
         }
 
 

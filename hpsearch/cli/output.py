@@ -132,8 +132,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("best", "none: no trial finished", "red")
     else:
         line("best", "none yet: no trial has finished")
-    if summary.num_tests:
-        line("test", f"the test set has been used {count_text(summary.num_tests, 'time')} for this stage")
+    if summary.uses is not None and summary.uses.num:
+        line("test", summary.uses.count_text)
     if advice is not None:
         print_advice(advice)
 

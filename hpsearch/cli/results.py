@@ -71,20 +71,25 @@ def status(
         return
 
     from collections import Counter
+    from dataclasses import replace
 
     from hpsearch.analysis import attributes
     from hpsearch.analysis.lineage import advise
     from hpsearch.analysis.records import stage_record
     from hpsearch.analysis.summary import stage_summary
+    from hpsearch.analysis.uses_of_test_images import count_uses
     from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table
-    from hpsearch.storage import count_exploded, read_epochs, read_overview
+    from hpsearch.storage import count_exploded, list_studies, read_epochs, read_overview
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
     if study is not None:
         db = open_storage(storage.storage)
         evidence = gather_latest(db, study)
-        summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
+        summary = replace(
+            stage_summary(evidence, epochs=read_epochs(db, evidence.study)),
+            uses=count_uses([evidence.study], list_studies(db)),
+        )
         activity = read_activity(db, evidence.study)
         workers, again = workers_of(activity), num_taken_again(activity)
         advice = advise(db, evidence).at(storage_flag(read_settings(storage=storage.storage).run.storage))

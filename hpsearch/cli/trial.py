@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,8 +54,7 @@ def trial(
     Example: `hpsearch trial coarse` or `hpsearch trial coarse 61 --table`
     """
 
-    from hpsearch.analysis.diagnosis import diagnose_study
-    from hpsearch.analysis.inside import dead_note
+    from hpsearch.analysis.diagnosis import diagnose_study, with_dead_units
     from hpsearch.analysis.layer_updates import judge_updates, updates_line
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
@@ -79,8 +77,8 @@ def trial(
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     epochs = read_epochs(db, evidence.study, [number])
     diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
-    if diagnosis is not None and (dead := dead_note(read_silent_units(evidence.study, row))) is not None:
-        diagnosis = replace(diagnosis, notes=(*diagnosis.notes, dead))
+    if diagnosis is not None:
+        diagnosis = with_dead_units(diagnosis, read_silent_units(evidence.study, row))
     own = epochs.get(number, [])
     layers = judge_updates(read_update_ratios(evidence.study, row), [epoch.lr for epoch in own])
     if output.as_json:
@@ -182,7 +180,7 @@ def print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here:
             line("verdict", "none: hpsearch did not train it, so there are no losses to judge by")
         return
     so_far = " so far" if row.state == "RUNNING" else ""
-    line("verdict", f"{diagnosis.verdict}{so_far}", VERDICT_STYLES[diagnosis.verdict])
+    line("verdict", f"{diagnosis.said}{so_far}", VERDICT_STYLES[diagnosis.verdict])
     for label, text in (("advice", diagnosis.advice), *(("note", note) for note in diagnosis.notes)):
         room = text_width() - LABEL if sys.stdout.isatty() else len(text) + 1  # in a pipe, a line stays a line
         for part in textwrap.wrap(text, room):

@@ -39,6 +39,7 @@ from hpsearch.programs.messages import (
     Unready,
     send,
 )
+from hpsearch.programs.objective_forms import refuse_other_objectives
 from hpsearch.programs.startable import refuse_unstartable
 
 MAX_TRACEBACK = 4000  # characters, the last ones
@@ -75,9 +76,9 @@ def _loaded(objective: ObjectiveConfig) -> tuple[Callable[[Task, _Reporter], flo
         return lambda task, report: run_command(objective, task, report), objective.command_takes()
     function = given(name) or usercode.load(name)
     if objective.defines:
-        from hpsearch.programs.optuna_trial import call_with_trial, refuse_other_objectives
+        from hpsearch.programs.optuna_trial import call_with_trial
 
-        refuse_other_objectives(name, function)
+        refuse_other_objectives(f"objective.function = {name!r}", function)
         return lambda task, report: call_with_trial(objective, name, function, task, report), taken(function, 1)
     refuse_other_forms(name, function)
     return lambda task, report: call(name, function, task, report), taken(function)

@@ -10,9 +10,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.lineage import advise, family_of
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.repeats import curse_text
+from hpsearch.analysis.uses_of_test_images import family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
 from hpsearch.errors import ConfigError, HpsearchError
@@ -87,7 +88,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
     comparisons = history.comparisons(db, album) if not names else []
     checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
     averaged = ensembles(drawn)
-    tests = history.tests(drawn)
+    tests = history.tests(drawn, list_studies(db))
     html = render_page(
         "report.html",
         title=_title(drawn),

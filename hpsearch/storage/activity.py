@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hpsearch.storage.database import Database
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.tables import hpsearch_leases, trials
+from hpsearch.storage.workers import is_dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class Activity:
 
     @property
     def silent(self) -> bool:
-        """Whether the worker's lease has run out: it is gone, or away."""
-        return self.seconds_left is not None and self.seconds_left < 0
+        """Whether the worker's lease has run out, or its process is gone from this machine."""
+        ran_out = self.seconds_left is not None and self.seconds_left < 0
+        return ran_out or (self.worker is not None and is_dead(self.worker))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,15 @@ class WorkerActivity:
     attempts: dict[int, int]  # by trial number
     seconds_left: float
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is gone from this machine, whatever its lease says; False where that cannot be known."""
+        return is_dead(self.worker)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
         attempts = {str(number): attempt for number, attempt in self.attempts.items()}
-        return {"worker": self.worker, "attempts": attempts, "lease_seconds": self.seconds_left}
+        return {"worker": self.worker, "attempts": attempts, "lease_seconds": self.seconds_left, "dead": self.is_dead}
 
 
 def read_activity(db: Database, study: StudyRow) -> list[Activity]:
