@@ -27,6 +27,7 @@ from hpsearch.analysis.commands import (
 )
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
+from hpsearch.analysis.few_images import few_images_text
 from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import (
     Remedy,
@@ -194,6 +195,8 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
             return Advice(text)
         if swung := num_swung(config, last.exploded):
             text += f", or lower train.reg: lr x train.reg was 1 or more in {swung}, and explodes by itself"
+        if few := few_images_text(config, last.images.num_train):
+            text += f"; but {few}"
         return _try(text, rates_below(config, last.exploded), config, taken)
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))

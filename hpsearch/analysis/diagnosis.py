@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from hpsearch.analysis.few_images import few_images_text
 from hpsearch.analysis.inside import dead_finding, dead_note
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import best_trial, direction_of
@@ -134,7 +135,12 @@ def diagnose_study(
     if record.images.num_classes is None:
         return {}
     metric = record.metric(direction_of(study))
-    return diagnose_trials(trials, epochs, record.images.num_classes, record.images.largest_share, metric)
+    found = diagnose_trials(trials, epochs, record.images.num_classes, record.images.largest_share, metric)
+    for trial in trials:
+        few = few_images_text(record.config, record.images.num_train, trial.params)
+        if few is not None and trial.number in found and found[trial.number].verdict == "exploded":
+            found[trial.number] = Diagnosis("exploded", f"{EXPLODED_ADVICE}; but {few}", ())
+    return found
 
 
 def diagnose_trials(

@@ -366,6 +366,7 @@ def _images(stored: dict[str, Any]) -> KeptImages:
     return KeptImages(
         num_classes=_as(int, stored.get("classes")),
         num_val=_as(int, stored.get("val")),
+        num_train=_as(int, stored.get("train")),
         largest_share=_number(stored.get("largest")),
         shape=shape,
         fingerprint=_as(str, stored.get("fingerprint")),
