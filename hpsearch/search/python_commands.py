@@ -21,6 +21,7 @@ from hpsearch.search.ensemble_folder import FILES, write_ensemble
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.python_settings import (
     ConfigLike,
+    Enqueued,
     ObjectiveLike,
     objective_flags,
     python_settings,
@@ -82,6 +83,7 @@ def compare(
     optuna_objective: ObjectiveLike = None,
     direction: Direction | None = None,
     metric: str | None = None,
+    enqueue: Enqueued = None,
     samplers: Sequence[str] = ("random", "grid"),
     repeats: int = 10,
     name: str = "compare",
@@ -99,6 +101,7 @@ def compare(
 
     Args:
         config, objective, optuna_objective, direction, metric: as for `coarse`.
+        enqueue: values that each search tries first, as for `coarse`.
         samplers: two or more of random, grid, qmc, tpe, gp, cmaes.
         repeats: searches of each sampler, with seeds of their own.
         name: of the comparison.
@@ -110,7 +113,7 @@ def compare(
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
     own = objective_flags(objective, optuna_objective, direction, metric)
-    budget = {"coarse.trials": trials, "coarse.epochs": epochs}
+    budget = {"coarse.trials": trials, "coarse.epochs": epochs, "coarse.enqueue": enqueue}
     settings = python_settings(config, {**own, **budget, "run.storage": storage, **(sets or {})}, space)
     plan = plan_comparison(settings, samplers, repeats, name)
     db = open_search(settings.run, settings.study)
