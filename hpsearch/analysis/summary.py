@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpsearch.analysis.called_limits import called_limits, defines_its_ranges
+from hpsearch.analysis.called_limits import called_limits, defines_its_ranges, with_whole_choices
 from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
@@ -28,8 +28,10 @@ def verdicts(evidence: StudyTrials) -> list[Verdict]:
     """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
     if evidence.record.is_training:
         return []
-    defines = defines_its_ranges(evidence.record)
-    limits = called_limits(evidence) if defines else limits_of(evidence.record, own=evidence.metric.is_own)
+    if defines_its_ranges(evidence.record):
+        limits, amended = called_limits(evidence), with_whole_choices
+        return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended)
+    limits = limits_of(evidence.record, own=evidence.metric.is_own)
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits)
 
 

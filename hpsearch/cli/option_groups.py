@@ -210,13 +210,9 @@ class Budget(OptionGroup):
 
 
 @dataclass(frozen=True)
-class StageBudget(Budget):
-    """How much a stage trains, who proposes, and what is done at its end."""
+class BudgetFromValues(Budget):
+    """How much a stage trains, what it tries first, and who proposes the rest."""
 
-    repeat_best: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="At the end, train the N best again, with other seeds: the mean counts."),
-    ] = None
     enqueue: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,...", help="Values to try first: lr=0.1,reg=1e-3; one trial. Repeatable."),
@@ -226,6 +222,16 @@ class StageBudget(Budget):
         """By the keys of a stage that they set."""
         given = [assignments(text) for text in self.enqueue] if self.enqueue else None
         return {**super().flags(stage), f"{stage}.enqueue": given}
+
+
+@dataclass(frozen=True)
+class StageBudget(BudgetFromValues):
+    """How much a stage trains, who proposes, and what is done at its end."""
+
+    repeat_best: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="At the end, train the N best again, with other seeds: the mean counts."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,10 @@ class ProgramWorker(StageWorker):
         self.mirror = None
         self.suggestions: Suggestions | None = None
         """Of an objective that says its ranges as it runs."""
+        earlier = self._insist(lambda: read_earlier_trials(db, study, plan))
         if objective.defines:
             mirror = (
-                SuggestingMirror(study.name, plan.settings, rows, metric=self.metric)
+                SuggestingMirror(study.name, plan.settings, rows, metric=self.metric, earlier=earlier)
                 if needs_mirror(plan.settings)
                 else None
             )
@@ -87,7 +88,7 @@ class ProgramWorker(StageWorker):
                 rows,
                 metric=self.metric,
                 conditions=plan.conditions,
-                earlier=self._insist(lambda: read_earlier_trials(db, study, plan)),
+                earlier=earlier,
             )
         self.worst: float | None = None
         """Value so far: what samplers that need one are told of an explosion."""
