@@ -208,7 +208,8 @@ def _whole(change: Narrowing) -> Narrowing:
     """Choices of an Optuna objective are its own, and stay."""
     if not isinstance(change.old, Choice) or change.new == change.old:
         return change
-    return replace(change, new=change.old, reason=f"{change.reason}; the objective names its choices itself")
+    found = change.reason.partition("; dropped: ")[0]  # nothing is
+    return replace(change, new=change.old, reason=f"{found}; all stay, as the objective names its choices itself")
 
 
 def stored_space(record: StageRecord) -> dict[str, Range]:
