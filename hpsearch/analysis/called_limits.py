@@ -47,4 +47,5 @@ def with_whole_choices(change: Narrowing) -> Narrowing:
     """Choices of an Optuna objective are its own, and stay, whichever were the best."""
     if not isinstance(change.old, Choice) or change.new == change.old:
         return change
-    return replace(change, new=change.old, reason=f"{change.reason}; the objective names its choices itself")
+    found = change.reason.partition("; dropped: ")[0]  # nothing is
+    return replace(change, new=change.old, reason=f"{found}; all stay, as the objective names its choices itself")

@@ -11,6 +11,7 @@ import typer
 
 from hpsearch.cli.opening import open_storage
 from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hpsearch.analysis.study_trials import StudyTrials
     from hpsearch.config.metric import Metric
     from hpsearch.results import EpochResult
-    from hpsearch.storage import TrialRow
+    from hpsearch.storage import Database, TrialRow
 
 SHORT = 12  # epochs; a longer table needs --table
 WIDTH = 80  # columns where there is no terminal
@@ -81,12 +82,14 @@ def trial(
         diagnosis = with_dead_units(diagnosis, read_silent_units(evidence.study, row))
     own = epochs.get(number, [])
     layers = judge_updates(read_update_ratios(evidence.study, row), [epoch.lr for epoch in own])
+    printed = _output_file(db, evidence, number)
     if output.as_json:
         document = {
             "study": study,
             "metric": evidence.metric.name,
             **trial_as_dict(row),
             "measures": evidence.measures_of(row),
+            "output": printed,
             "epochs": [epoch.as_point() for epoch in own],
             "layer_updates": [layer.as_dict() for layer in layers],
             "diagnosis": diagnosis.as_dict() if diagnosis else None,
@@ -94,6 +97,8 @@ def trial(
         typer.echo(json.dumps(plain(document)))
         return
     _print_facts(evidence, row)
+    if printed is not None:
+        line("output", printed)
     if not evidence.metric.is_own:
         print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
     if layers:
@@ -101,6 +106,17 @@ def trial(
     _print_curves(row, own, evidence)
     if table or (table is None and len(own or row.intermediate) <= SHORT):
         _print_table(row, own, evidence)
+
+
+def _output_file(db: Database, evidence: StudyTrials, number: int) -> str | None:
+    """What the code of a trial printed, a file, where this machine has it."""
+    if not evidence.metric.is_own:
+        return None
+    from hpsearch.worker.trial_folders import OUTPUT, folder_of_stage
+
+    stage = folder_of_stage(read_settings().run.artifact_dir, db, evidence.study, evidence.record.fingerprint)
+    file = stage / str(number) / OUTPUT
+    return str(file) if file.is_file() else None
 
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -297,6 +298,10 @@ def test_any_program_is_searched_by_what_it_prints(place):
     place(*follow.split()[2:], "--trials", "4")
     trial = place.json("export", "wrapped")["trials"][0]
     assert list(trial["intermediate"]) == ["1", "2"]
+    printed = next(line for line in place("trial", "wrapped", 0).stdout.splitlines() if line.startswith("output"))
+    output = Path(place.folder / printed.split(maxsplit=1)[1])
+    assert str(output) == str(place.folder / place.json("trial", "wrapped", 0)["output"])
+    assert "epoch 1 val_acc=" in output.read_text()
     assert trial["value"] == max(trial["intermediate"].values())
     assert "a program (command:x" in place("fine", "--from", "wrapped", "--name", "no", code=3).stderr
     said = place("wrap", "--metric", "acc=[0-9.]+", *flags[:2], "--name", "no", *words, code=2).stderr
