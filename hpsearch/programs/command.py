@@ -36,6 +36,10 @@ Reader = Callable[[str], Found | None]
 """Finds a value in a line."""
 
 
+class KilledError(UserCodeError):
+    """Somebody else killed the program, as the system does where memory runs out."""
+
+
 def filled_in(objective: ObjectiveConfig, task: Task) -> list[str]:
     """The command with the values of a trial in place of their names."""
     values = {**task.params, **_of_trial(task)}
@@ -78,7 +82,8 @@ def run_command(objective: ObjectiveConfig, task: Task, report: Report) -> float
             _end(process)
     if code:
         tail = "\n".join(said).rstrip()
-        raise UserCodeError(f"the program ended with {_ending(code)}.\n{tail}".rstrip())
+        ending = KilledError if code == -signal.SIGKILL else UserCodeError
+        raise ending(f"the program ended with {_ending(code)}.\n{tail}".rstrip())
     numbers = [value for value in values if goodness(value, objective.direction) > -float("inf")]
     if not numbers:
         raise UserCodeError(f"the program gave no value.\n{_wanted(objective)}")

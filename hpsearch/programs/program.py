@@ -194,7 +194,7 @@ class Program:
                 return
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._close()
-            self._events.append(Broken(f"its process ended with {how}"))
+            self._events.append(Broken(f"its process ended with {how}", killed=code == -signal.SIGKILL))
             return
         *lines, self._left = (self._left + chunk).split(b"\n")
         self._events += [messages.read(line) for line in lines]

@@ -54,6 +54,16 @@ def saved(params, report, checkpoint):
         time.sleep(float(os.environ.get("STEP", "0")))
     return sum(done)
 
+def killed(params, report, checkpoint):
+    state = checkpoint / "done"
+    done = int(state.read_text()) if state.exists() else 0
+    for epoch in range(done + 1, 4):
+        report(float(epoch), epoch)
+        state.write_text(str(epoch))
+        if epoch < 3 or params["always"] == "yes":
+            os.kill(os.getpid(), 9)  # as the system does where memory runs out
+    return 3.0
+
 def falls(params, report, checkpoint):
     state = checkpoint / "done"
     if not state.exists():
@@ -254,6 +264,17 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     assert [line for line in began.read_text().splitlines() if not line.endswith(" 0")]  # some went on
     curves = [[t["intermediate"] for t in place.json("export", name)["trials"]] for name in ("whole", "killed")]
     assert curves[0] == curves[1]  # those of earlier attempts, too
+
+
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(place):
+    search = ("coarse", "--objective", "mine:killed", "--trials", "2", "--workers", "1", "--sampler", "grid")
+    said = place(*search, "--space", "always=choice(no,yes)", "--name", "oom")
+    whole, given_up = sorted(place.json("export", "oom")["trials"], key=lambda trial: trial["state"])
+    assert (whole["state"], whole["value"]) == ("COMPLETE", 3.0)
+    assert whole["intermediate"] == {"1": 1.0, "2": 2.0, "3": 3.0}
+    assert (given_up["state"], given_up["params"]["always"]) == ("FAIL", "yes")
+    assert given_up["attributes"]["reason"] == "its process ended with signal 9"
+    assert "its process ended with signal 9; it goes on from its checkpoint" in said.stdout + said.stderr
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from hpsearch.cli.wrapping import value_of
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.config.usercode import UserCodeError
-from hpsearch.programs.command import filled_in, run_command
+from hpsearch.programs.command import KilledError, filled_in, run_command
 from hpsearch.programs.messages import Task
 
 
@@ -61,6 +61,12 @@ def test_the_best_of_what_is_printed_is_the_value(lines, keys, best, reported, c
 def test_a_program_without_a_value_has_failed(objective, said, capfd):
     with pytest.raises(UserCodeError, match=said):
         values(objective)
+
+
+def test_a_program_that_is_killed_is_told_from_one_that_fails(capfd):
+    killed = "import os; os.kill(os.getpid(), 9)"
+    with pytest.raises(KilledError, match="signal 9"):
+        values(ObjectiveConfig(command=(sys.executable, "-c", killed)))
 
 
 def test_a_file_that_the_program_writes_is_read_instead(tmp_path, capfd):
