@@ -1,8 +1,9 @@
 """hpsearch: hyperparameter search for PyTorch image classifiers, from coarse to fine.
 
-`train`, `coarse`, `fine` and `run` are the commands of the same names, `load` reads a study; `Objective` is the trainer
-as an Optuna objective; `TrialEnded` ends a trial of a function of yours; `trust` allows code of yours that only the
-database names. They are imported when first used, so that `import hpsearch` stays cheap.
+`check`, `train`, `coarse`, `fine`, `run`, `compare` and `ensemble` are the commands of the same names; `studies` lists
+what is in a storage, and `load` reads one; `Objective` is the trainer as an Optuna objective; `TrialEnded` ends a trial
+of a function of yours; `trust` allows code of yours that only the database names. They are imported when first used, so
+that `import hpsearch` stays cheap.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hpsearch.search.api import Stage, coarse, fine, load, train
     from hpsearch.search.objective import Objective
     from hpsearch.search.procedure import Procedure, run
+    from hpsearch.search.python_commands import check, compare, ensemble, studies
 
 __all__ = [
     "Objective",
@@ -24,10 +26,14 @@ __all__ = [
     "Stage",
     "TrialEnded",
     "__version__",
+    "check",
     "coarse",
+    "compare",
+    "ensemble",
     "fine",
     "load",
     "run",
+    "studies",
     "train",
     "trust",
 ]
@@ -37,10 +43,14 @@ _HOMES = {
     "Procedure": "search.procedure",
     "Stage": "search.api",
     "TrialEnded": "programs.calling",
+    "check": "search.python_commands",
     "coarse": "search.api",
+    "compare": "search.python_commands",
+    "ensemble": "search.python_commands",
     "fine": "search.api",
     "load": "search.api",
     "run": "search.procedure",
+    "studies": "search.python_commands",
     "train": "search.api",
     "trust": "config.usercode",
 }

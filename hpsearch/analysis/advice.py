@@ -27,6 +27,7 @@ from hpsearch.analysis.commands import (
 )
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
+from hpsearch.analysis.few_images import few_images_text
 from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import (
     Remedy,
@@ -194,6 +195,8 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
             return Advice(text)
         if swung := num_swung(config, last.exploded):
             text += f", or lower train.reg: lr x train.reg was 1 or more in {swung}, and explodes by itself"
+        if few := few_images_text(config, last.images.num_train):
+            text += f"; but {few}"
         return _try(text, rates_below(config, last.exploded), config, taken)
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
@@ -293,7 +296,8 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
         seeds = ", with other seeds" if "seed" in (found.takes or ()) else ": call it again"
         return Advice(f"see how much of the best was luck{seeds}", tuple(words))
     own = sum(stage.num_tests for stage in stages)
-    used = stages[-1].num_family_tests
+    uses = stages[-1].uses
+    used = uses is not None and uses.num > 0
     if used and not own:
         return Advice("another search has used these test images: a look now chooses between the two")
     if used or own:

@@ -42,6 +42,7 @@ FOLDS = "folds"  # of its best epoch, what counts on each fold of cross-validati
 MEASURES = "measures"  # of its best epoch: accuracy, macro_f1, ... , where the weights of all trials are kept
 TRACEBACK = "traceback"
 ENQUEUED = "enqueued"  # what it was given to try, where it was not drawn or proposed
+CONTINUED = "continued"  # which trial of an earlier stage goes on here, from which epoch, and where its state is
 WEIGHTS = "weights"  # file with the weights of its best epoch, where all are kept
 
 EXPLODED = "exploded"

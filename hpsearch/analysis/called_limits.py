@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hpsearch.analysis.limits import limits_of, tighter
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import Choice
-from hpsearch.space import Limits
+from hpsearch.space import Limits, Narrowing
 
 
 def defines_its_ranges(record: StageRecord) -> bool:
@@ -40,3 +41,11 @@ def called_limits(evidence: StudyTrials) -> Callable[[str], Limits]:
 def replaced_ranges(record: StageRecord) -> set[str]:
     """The parameters of a stage whose ranges take the place of those that its objective names."""
     return set(record.config_value("space") or ()) - set(record.config_value("objective", "narrowed") or ())
+
+
+def with_whole_choices(change: Narrowing) -> Narrowing:
+    """Choices of an Optuna objective are its own, and stay, whichever were the best."""
+    if not isinstance(change.old, Choice) or change.new == change.old:
+        return change
+    found = change.reason.partition("; dropped: ")[0]  # nothing is
+    return replace(change, new=change.old, reason=f"{found}; all stay, as the objective names its choices itself")

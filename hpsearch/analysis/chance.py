@@ -27,6 +27,7 @@ class KeptImages:
     fingerprint: str | None = None
     has_test: bool | None = None
     """Whether there is a test split beside them."""
+    num_train: int | None = None
 
     @property
     def chance(self) -> float | None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from hpsearch.analysis.few_images import few_images_text
+from hpsearch.analysis.inside import dead_finding, dead_note
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import best_trial, direction_of
 from hpsearch.analysis.trial_curves import BARELY, FAR, HEALTHY_RATIO, Curves
@@ -40,10 +42,18 @@ class Diagnosis:
     """Whether what counts was still getting better at the end."""
     cause: Cause | None = None
     """What of the values held back a trial that underfits, if it was one of them."""
+    but_for: str | None = None
+    """What else is wrong with a healthy trial: `12 dead units`."""
+
+    @property
+    def said(self) -> str:
+        """The verdict, `healthy but for 12 dead units`."""
+        return self.verdict if self.but_for is None else f"{self.verdict} but for {self.but_for}"
 
     def as_dict(self) -> dict[str, Any]:
         """The words as JSON."""
-        return {"verdict": self.verdict, "advice": self.advice, "notes": list(self.notes)}
+        but_for = {"but_for": self.but_for} if self.but_for is not None else {}
+        return {"verdict": self.verdict, **but_for, "advice": self.advice, "notes": list(self.notes)}
 
 
 def diagnose(
@@ -78,6 +88,27 @@ def diagnose(
     return Diagnosis(verdict, advice, _notes(curves), curves.train_acc[-1], curves.still_rises, cause)
 
 
+def with_dead_units(diagnosis: Diagnosis, shares: Mapping[str, Sequence[float]]) -> Diagnosis:
+    """The same, where the net has dead units: of a healthy trial in the verdict itself, of others in a note.
+
+    Args:
+        diagnosis: of the curves.
+        shares: by layer, the share of images for which each unit is 0.
+    """
+    found = dead_finding(shares)
+    if found is None:
+        return diagnosis
+    if diagnosis.verdict != "healthy":
+        return replace(diagnosis, notes=(*diagnosis.notes, str(dead_note(shares))))
+    number = sum(share >= 1 for units in shares.values() for share in units)
+    return replace(
+        diagnosis,
+        but_for=count_text(number, "dead unit"),
+        advice=found.advice or f"{diagnosis.advice}: nets learn well with so few dead units",
+        notes=(*diagnosis.notes, f"dead units: {found.text}"),
+    )
+
+
 def _verdict(curves: Curves, best_val_acc: float | None) -> VerdictName:
     if curves.says_the_same and not curves.crushed:
         return "dead"
@@ -104,7 +135,12 @@ def diagnose_study(
     if record.images.num_classes is None:
         return {}
     metric = record.metric(direction_of(study))
-    return diagnose_trials(trials, epochs, record.images.num_classes, record.images.largest_share, metric)
+    found = diagnose_trials(trials, epochs, record.images.num_classes, record.images.largest_share, metric)
+    for trial in trials:
+        few = few_images_text(record.config, record.images.num_train, trial.params)
+        if few is not None and trial.number in found and found[trial.number].verdict == "exploded":
+            found[trial.number] = Diagnosis("exploded", f"{EXPLODED_ADVICE}; but {few}", ())
+    return found
 
 
 def diagnose_trials(

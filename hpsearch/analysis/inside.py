@@ -71,15 +71,21 @@ def dead_note(shares: Mapping[str, Sequence[float]]) -> str | None:
     Args:
         shares: by layer, the share of images for which each unit is 0.
     """
+    found = dead_finding(shares)
+    if found is None:
+        return None
+    return f"dead units: {found.text}{f': {found.advice}' if found.advice else ''}"
+
+
+def dead_finding(shares: Mapping[str, Sequence[float]]) -> InsideFinding | None:
+    """The same as a finding; None where no unit is dead."""
     layers = [
         LayerShares(name, len(units), sum(share >= 1 for share in units))
         for name, units in shares.items()
         if len(units)
     ]
     found = dead_units(layers)
-    if found is None or found.text.startswith("none"):
-        return None
-    return f"dead units: {found.text}{f': {found.advice}' if found.advice else ''}"
+    return None if found is None or found.text.startswith("none") else found
 
 
 def look_inside(

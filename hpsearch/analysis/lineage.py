@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hpsearch.analysis.advice import SEARCHED, Advice, search_so_far, what_next
@@ -13,11 +12,11 @@ from hpsearch.analysis.earlier_searches import coarse_of, instead
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
+from hpsearch.analysis.uses_of_test_images import count_uses, family_of
 from hpsearch.errors import ConfigError
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow, list_studies, read_epochs
 from hpsearch.storage.activity import read_activity
 
-TEST_IMAGES = "images"  # in a use of the test set: their fingerprint
 MAX_CHAIN = 10  # stages that are looked at, the last ones
 
 
@@ -35,54 +34,6 @@ def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
     return chain
 
 
-def family_of(study: StudyRow, studies: Iterable[StudyRow]) -> list[StudyRow]:
-    """Those of all `studies` that descend from the same first stage, that one first. Pure.
-
-    They were chosen by looking at each other.
-    """
-    rows = {row.name: row for row in (study, *studies)}
-
-    def root(row: StudyRow) -> str:
-        seen = {row.name}
-        while (source := stage_record(row).source) in rows and source not in seen:
-            seen.add(source)
-            if stage_record(rows[source]).kind == "check":  # it chose nothing but a range
-                break
-            row = rows[source]
-        return row.name
-
-    first = root(study)
-    return [rows[first], *(row for other, row in rows.items() if other != first and root(row) == first)]
-
-
-def num_tests(family: Iterable[StudyRow]) -> int:
-    """How often such stages have used the test set."""
-    return sum(len(stage_record(study).tests) for study in family)
-
-
-def num_uses_of_images(study: StudyRow, studies: Iterable[StudyRow], test_images: str | None = None) -> int:
-    """How often all `studies` together have used the test set of one of them. Pure.
-
-    Whatever the searches are called, and whether they descend from each other, they were chosen by the same images. A
-    use counts where its test images were these, or those of another use that counts; where an older version did not
-    keep which they were, if the images that were trained on are the same.
-
-    Args:
-        study: whose test set it is.
-        studies: all there are.
-        test_images: their fingerprint, where they have been read.
-    """
-    rows = list(studies)
-    related = {row.name for row in family_of(study, rows)}
-    if (trained_on := stage_record(study).images.fingerprint) is not None:
-        related |= {row.name for row in rows if stage_record(row).images.fingerprint == trained_on}
-    uses = [(row.name in related, use) for row in rows for use in stage_record(row).tests]
-    known = {use.get(TEST_IMAGES) for counts, use in uses if counts} | {test_images}
-    known.discard(None)
-    counted = [use for counts, use in uses if counts or use.get(TEST_IMAGES) in known]
-    return len({json.dumps(use, sort_keys=True, default=str) for use in counted})  # an ensemble's is kept with several
-
-
 def is_at_work(db: Database, study: StudyRow) -> bool:
     """Whether a worker holds a trial of this study and has not fallen silent."""
     return any(row.state == "RUNNING" and not row.silent for row in read_activity(db, study))
@@ -95,7 +46,7 @@ def advise(
     chain = read_lineage(db, evidence)
     studies = list_studies(db)
     summaries = [stage_summary(each) for each in chain]
-    summaries[-1] = replace(summaries[-1], num_family_tests=num_uses_of_images(evidence.study, studies))
+    summaries[-1] = replace(summaries[-1], uses=count_uses([evidence.study], studies))
     found = best_stage(search_so_far(summaries))
     diagnosis = None
     if found is not None and found.best is not None:

@@ -102,6 +102,8 @@ class StageRecord:
     source: str | None = None
     """The study whose trials gave the ranges."""
     ranges: tuple[KeptRange, ...] = ()
+    continued: tuple[Mapping[str, Any], ...] = ()
+    """Trials of the source that go on here: each with its origin and its hyperparameters."""
     images: KeptImages = field(default_factory=KeptImages)
     compared: ComparedSearch | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -265,6 +267,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         fingerprint=_as(str, kept.get(attributes.FINGERPRINT)) or "",
         source=_as(str, provenance.get("from")),
         ranges=_with_called([r for row in _list(provenance.get("ranges")) if (r := _range(row)) is not None], called),
+        continued=tuple(each for each in _list(provenance.get("continued")) if isinstance(each, dict)),
         images=_images(_as(dict, kept.get(attributes.DATASET)) or {}),
         compared=_compared(kept.get(attributes.COMPARISON)),
         versions={name: version for name, version in versions.items() if isinstance(version, str)},
@@ -363,6 +366,7 @@ def _images(stored: dict[str, Any]) -> KeptImages:
     return KeptImages(
         num_classes=_as(int, stored.get("classes")),
         num_val=_as(int, stored.get("val")),
+        num_train=_as(int, stored.get("train")),
         largest_share=_number(stored.get("largest")),
         shape=shape,
         fingerprint=_as(str, stored.get("fingerprint")),

@@ -61,8 +61,8 @@ def notes(comparison: Comparison) -> list[str]:
     found = []
     if comparison.num_asked > comparison.num_trials:
         found.append(
-            f"{count_text(comparison.num_asked, 'trial')} were asked for; the largest balanced grid within them has "
-            f"{comparison.num_trials} points, so every sampler got {comparison.num_trials}."
+            f"{count_text(comparison.num_asked, 'trial')} were asked for; the largest balanced grid within them leaves "
+            f"{comparison.num_trials}, so every sampler got {comparison.num_trials}."
         )
     if len(comparison.repeats) < comparison.num_planned:
         found.append(f"{len(comparison.repeats)} of {count_text(comparison.num_planned, 'repeat')} are finished.")

@@ -17,7 +17,7 @@ from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.results import EpochResult
 from hpsearch.space.scale import to_unit
-from hpsearch.storage import Database, StudyRow, TrialRow, is_paused, read_epochs, read_trials
+from hpsearch.storage import Database, StudyRow, TrialRow, is_dead, is_paused, read_epochs, read_trials
 from hpsearch.storage.activity import Activity, read_activity
 from hpsearch.storage.rows import STATES, State
 
@@ -45,7 +45,7 @@ class Snapshot:
     lr_range: FloatRange | IntRange | None
     running: tuple[TrialRow, ...]
     workers: Mapping[int, str]  # by trial number
-    num_silent: int  # running trials whose worker has let its lease run out
+    num_silent: int  # running trials whose worker is dead, or has let its lease run out
     best: tuple[TrialRow, ...]
     diagnoses: Mapping[int, Diagnosis]  # of the best
     trials_per_minute: float | None
@@ -54,6 +54,7 @@ class Snapshot:
     step_name: str = "epoch"  # or step, where trials have no epochs
     num_paused: int = 0  # trials that wait at a rung; RUNNING, but in nobody's hands
     work: tuple[int, int] | None = None  # epochs that are done, and the budget, where that is one in epochs
+    dead: frozenset[str] = frozenset()  # workers whose process is gone from this machine
 
     @property
     def num_trials(self) -> int:
@@ -89,7 +90,11 @@ class Snapshot:
             "paused": self.num_paused,
             "epochs_done": self.work[0] if self.work is not None else None,
             "epochs_budget": self.work[1] if self.work is not None else None,
-            "running": [trial_as_dict(t) | {"worker": self.workers.get(t.number)} for t in self.running],
+            "running": [
+                trial_as_dict(t)
+                | {"worker": self.workers.get(t.number), "dead": self.workers.get(t.number) in self.dead}
+                for t in self.running
+            ],
             "best": [
                 trial_as_dict(t) | {"verdict": self.diagnoses[t.number].verdict if t.number in self.diagnoses else None}
                 for t in self.best
@@ -151,6 +156,7 @@ class Watcher:
             num_paused=len(begun) - len(running),
             work=self._work(),
             workers={row.number: row.worker for row in activity if row.worker},
+            dead=frozenset(row.worker for row in activity if row.worker and is_dead(row.worker)),
             num_silent=sum(row.silent for row in activity),
             best=best,
             diagnoses=self._diagnoses(best),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpsearch.analysis.called_limits import called_limits, defines_its_ranges
+from hpsearch.analysis.called_limits import called_limits, defines_its_ranges, with_whole_choices
 from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
@@ -15,6 +15,7 @@ from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
@@ -27,8 +28,10 @@ def verdicts(evidence: StudyTrials) -> list[Verdict]:
     """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
     if evidence.record.is_training:
         return []
-    defines = defines_its_ranges(evidence.record)
-    limits = called_limits(evidence) if defines else limits_of(evidence.record, own=evidence.metric.is_own)
+    if defines_its_ranges(evidence.record):
+        limits, amended = called_limits(evidence), with_whole_choices
+        return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended)
+    limits = limits_of(evidence.record, own=evidence.metric.is_own)
     return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits)
 
 
@@ -92,9 +95,9 @@ class StageSummary:
     spent: tuple[int, int | None] | None = None
     """Epochs that its trials have trained, and the budget of them if there is one; of a stage that counts by them."""
     num_tests: int = 0
-    """Uses of the test set."""
-    num_family_tests: int | None = None
-    """The same of all searches whose test images are these; None where that was not looked at."""
+    """Uses of the test set that are kept with it."""
+    uses: TestImageUses | None = None
+    """Of the test images, by all searches; None where that was not looked at."""
 
     @property
     def num_complete(self) -> int:
@@ -146,6 +149,7 @@ class StageSummary:
             "learning": dict(self.learning) if self.learning is not None else None,
             "rounding": self.rounding,
             "seconds": round(self.seconds, 3) if self.seconds is not None else None,
+            **({"test_images_uses": self.uses.num} if self.uses is not None else {}),
         }
 
 

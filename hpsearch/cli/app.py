@@ -25,10 +25,12 @@ from hpsearch.cli import (
     trial,
     wrapping,
 )
+from hpsearch.cli.usage_errors import Commands
 from hpsearch.version import __version__
 
 app = typer.Typer(
     name="hpsearch",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpsearch.cli.option_groups import Budget, Output, Searched, Training, settings_of, with_groups
+from hpsearch.cli.option_groups import BudgetFromValues, Output, Searched, Training, settings_of, with_groups
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import DryRunOption, NameOption
 from hpsearch.errors import ConfigError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @with_groups
 def compare(
-    budget: Budget,
+    budget: BudgetFromValues,
     searched: Searched,
     training: Training,
     output: Output,
@@ -162,5 +162,5 @@ def _show_plan(plan: ComparisonPlan, settings: Settings, output: Output) -> None
     if plan.num_asked != plan.settings.trials:
         line(
             "note",
-            f"the largest balanced grid within {count_text(plan.num_asked, 'trial')} has {plan.settings.trials} points",
+            f"the largest balanced grid within {count_text(plan.num_asked, 'trial')} leaves {plan.settings.trials}",
         )

@@ -208,16 +208,8 @@ def _print_test(result: Ensemble, test: Measured) -> None:
     line("test", f"{column} {values}, {num_images} test images")
     line("gain", _gain(result, test))
     line("measures", measures_text(test.measures))
-    for family, number in result.num_uses.items():
-        if number > 1:
-            line(
-                "note",
-                f"this is use {number} of the test set for all that descends from {family}: "
-                "what anything was chosen by is too high",
-                "red",
-            )
-    if result.num_image_uses > max(result.num_uses.values(), default=0):
-        line("note", f"this is use {result.num_image_uses} of these test images by any search here", "red")
+    if result.uses.num > 1:
+        line("note", f"this is {result.uses.use_text}: what anything was chosen by is too high", "red")
 
 
 def next_words(result: Ensemble, run: RunConfig) -> tuple[str, list[str]]:

@@ -20,6 +20,12 @@ def print_workers(workers: Sequence[WorkerActivity], taken_again: int) -> None:
             for number, attempt in worker.attempts.items()
         )
         lease = f"lease {worker.seconds_left:.0f} s" if worker.seconds_left >= 0 else "silent: its lease has run out"
-        line("worker", plain_line(f"{host} pid {rest.partition('/')[0]}  trials {numbers}  {lease}"))
+        if worker.is_dead:
+            lease = "dead: its process is gone, and the next worker takes its trials up"
+        line(
+            "worker",
+            plain_line(f"{host} pid {rest.partition('/')[0]}  trials {numbers}  {lease}"),
+            "red" if worker.is_dead else "",
+        )
     if taken_again:
         line("again", f"{taken_again} trials were taken up more than once: a worker died, stopped or was silent")

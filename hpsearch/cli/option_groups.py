@@ -210,7 +210,22 @@ class Budget(OptionGroup):
 
 
 @dataclass(frozen=True)
-class StageBudget(Budget):
+class BudgetFromValues(Budget):
+    """How much a stage trains, what it tries first, and who proposes the rest."""
+
+    enqueue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,...", help="Values to try first: lr=0.1,reg=1e-3; one trial. Repeatable."),
+    ] = None
+
+    def flags(self, stage: str) -> dict[str, Any]:
+        """By the keys of a stage that they set."""
+        given = [assignments(text) for text in self.enqueue] if self.enqueue else None
+        return {**super().flags(stage), f"{stage}.enqueue": given}
+
+
+@dataclass(frozen=True)
+class StageBudget(BudgetFromValues):
     """How much a stage trains, who proposes, and what is done at its end."""
 
     repeat_best: Annotated[
@@ -224,10 +239,6 @@ class StageBudget(Budget):
         int | None,
         typer.Option(min=1, metavar="N", help="Exactly so many epochs over all trials, of which as many as fit."),
     ] = None
-    enqueue: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE,...", help="Values to try first: lr=0.1,reg=1e-3; one trial. Repeatable."),
-    ] = None
 
     def flags(self, stage: str) -> dict[str, Any]:
         """By the keys of a stage that they set.
@@ -240,8 +251,17 @@ class StageBudget(Budget):
                 f"--trials {self.trials} and --epochs-budget {self.epochs_budget} are two budgets.\n"
                 "Allowed: one of them."
             )
-        given = [assignments(text) for text in self.enqueue] if self.enqueue else None
-        return {**super().flags(stage), f"{stage}.enqueue": given}
+        return super().flags(stage)
+
+
+@dataclass(frozen=True)
+class KeptBudget(StageBudget):
+    """The same of nets, whose states can be kept."""
+
+    keep_top: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Keep the states of the N best trials, for fine --continue-top."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from hpsearch.analysis.folds import folds_text
+from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
@@ -136,8 +137,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("best", "none: no trial finished", "red")
     else:
         line("best", "none yet: no trial has finished")
-    if summary.num_tests:
-        line("test", f"the test set has been used {count_text(summary.num_tests, 'time')} for this stage")
+    if summary.uses is not None and summary.uses.num:
+        line("test", summary.uses.count_text)
     if advice is not None:
         print_advice(advice)
 
@@ -152,6 +153,8 @@ def spent_text(summary: StageSummary) -> str:
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
     line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    if (origin := origin_of(best.attrs)) is not None:
+        line("origin", str(origin))
     for each in summary.repeated:
         line("again", repeated_text(each, summary.metric))
     if summary.repeated:
@@ -198,6 +201,8 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
             line("only", f"{name} where {' and '.join(f'{key} is {_either(values)}' for key, values in when)}")
     if settings.halving != "none":
         line("rungs", rungs_text(settings, outlook.num_trials))
+    for trial in plan.continued:
+        line("goes on", f"trial {trial.origin.trial} of {trial.origin.study} from epoch {trial.origin.epoch}")
     for label, text in outlook_lines(outlook):
         line(label, text)
     if settings.repeat_best:

@@ -25,8 +25,9 @@ from hpsearch.cli.output import console, stop_text
 from hpsearch.cli.time_left import TimeLeft
 from hpsearch.config.metric import ACCURACY
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
-from hpsearch.wording import count_text, value_text
+from hpsearch.wording import SMALL, count_text, value_text
 
+LARGE = 1e6  # of values, in the line of a trial
 WIDE = 100  # columns of a terminal from which on the bar has its full length
 
 
@@ -80,7 +81,7 @@ def trial_line(event: TrialFinished) -> str:
     """A finished trial as the lectures print it."""
     tail = ""
     if event.state == "COMPLETE":
-        head = f"{event.metric.column}: {event.value:f}"
+        head = f"{event.metric.column}: {_number(event.value)}"
         if event.reason is not None:
             tail = f"{stop_text(event.reason)}{_where(event)}, "
     elif event.state == "PRUNED":
@@ -92,6 +93,13 @@ def trial_line(event: TrialFinished) -> str:
 
 def _count(event: TrialFinished) -> str:
     return f"{event.num_finished}" if event.num_trials is None else f"{event.num_finished} / {event.num_trials}"
+
+
+def _number(value: float | None) -> str:
+    """Six digits behind the point, unless they would not say what it is: an objective's values may be of any size."""
+    if value is None:
+        return "-"
+    return f"{value:f}" if value == 0 or SMALL <= abs(value) < LARGE else f"{value:e}"
 
 
 def _where(event: TrialFinished) -> str:

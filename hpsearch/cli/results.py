@@ -70,21 +70,24 @@ def status(
         follow(Watcher(db, find_latest(db, study)), interval, as_json=output.as_json)
         return
 
-    from collections import Counter
+    from dataclasses import replace
 
-    from hpsearch.analysis import attributes
     from hpsearch.analysis.lineage import advise
-    from hpsearch.analysis.records import stage_record
+    from hpsearch.analysis.study_list import listed_studies
     from hpsearch.analysis.summary import stage_summary
+    from hpsearch.analysis.uses_of_test_images import count_uses
     from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table
-    from hpsearch.storage import count_exploded, read_epochs, read_overview
+    from hpsearch.storage import list_studies, read_epochs
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
     if study is not None:
         db = open_storage(storage.storage)
         evidence = gather_latest(db, study)
-        summary = stage_summary(evidence, epochs=read_epochs(db, evidence.study))
+        summary = replace(
+            stage_summary(evidence, epochs=read_epochs(db, evidence.study)),
+            uses=count_uses([evidence.study], list_studies(db)),
+        )
         activity = read_activity(db, evidence.study)
         workers, again = workers_of(activity), num_taken_again(activity)
         advice = advise(db, evidence).at(storage_flag(read_settings(storage=storage.storage).run.storage))
@@ -96,35 +99,15 @@ def status(
             if not output.quiet:
                 print_workers(workers, again)
         return
-    rows: list[dict[str, Any]] = []
-    db = open_storage(storage.storage)
-    exploded = count_exploded(db, attributes.REASON, attributes.EXPLODED)
-    for row in read_overview(db):
-        record, total = stage_record(row.study), sum(row.counts.values())
-        runaway = exploded.get(row.study.study_id, Counter())
-        rows.append(
-            {
-                "study": row.study.name,
-                "stage": record.kind,
-                "from": record.source,
-                "trials": total,
-                "finished": total - row.counts.get("WAITING", 0) - row.counts.get("RUNNING", 0),
-                "running": row.counts.get("RUNNING", 0),
-                "pruned": row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
-                "exploded": sum(runaway.values()),
-                "failed": row.counts.get("FAIL", 0),
-                "best": row.best,
-                "metric": record.metric("maximize").name,
-                "of": record.value_name,
-            }
-        )
+    listed = listed_studies(open_storage(storage.storage))
     if output.as_json:
-        typer.echo(json.dumps([{key: value for key, value in row.items() if key != "of"} for row in rows]))
+        typer.echo(json.dumps([each.as_dict() for each in listed]))
         return
     columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "exploded", "failed", "best")
+    rows = [(each.as_dict(), each.value_name) for each in listed]
     cells = (
-        (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]), row["of"])
-        for row in rows
+        (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]), value_name)
+        for row, value_name in rows
     )
     show_table((*columns, "of"), cells, right=frozenset(columns[3:]))
 
@@ -161,6 +144,7 @@ def best(
 
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.repeats import repeated_text
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
@@ -197,6 +181,8 @@ def best(
         if said := folds_text(found):
             line("folds", said)
         line("params", params_text(found))
+        if (origin := origin_of(found.attrs)) is not None:
+            line("origin", str(origin))
         if measures := evidence.measures_of(found):
             line("measures", measures_text(measures))
     if files and not output.quiet:

@@ -102,6 +102,8 @@ def _print_test(result: FinalTest) -> None:
         f"{result.number} of {result.study}: {result.metric.column} {value_text(result.value)},"
         f" {plain_params(result.params)}",
     )
+    if result.origin is not None:
+        line("origin", f"{result.origin}; here it is trained from its first epoch")
     line("trained", f"{_epochs_text(result)} on {result.num_train} {images} images; {_weights_text(result)}")
     if not result.metric.is_accuracy:
         line(result.metric.test_column, _score_text(result))
@@ -132,16 +134,8 @@ def _print_test(result: FinalTest) -> None:
         ranked = sorted((a, name) for a, name in zip(per_class, names, strict=True) if a is not None)
         line("worst", " · ".join(f"{name} {accuracy:.3f}" for accuracy, name in ranked[:5]))
         line("best", " · ".join(f"{name} {accuracy:.3f}" for accuracy, name in ranked[:-6:-1]))
-    if result.num_image_uses > 1:
-        more = result.num_image_uses > result.num_family_uses
-        of_images = f", use {result.num_image_uses} of these images by any search here" if more else ""
-        line(
-            "note",
-            f"this is use {result.num_uses} of the test set for {result.study}, and use {result.num_family_uses} for "
-            f"all that descends from {result.family}{of_images}: "
-            "an accuracy that anything was chosen by is too high",
-            "red",
-        )
+    if result.uses.num > 1:
+        line("note", f"this is {result.uses.use_text}: an accuracy that anything was chosen by is too high", "red")
 
 
 def _seeds_text(result: FinalTest) -> str:

@@ -137,12 +137,16 @@ class SearchProgress(ProcedureListener):
             return
         if summary.best is not None or decision.ending != "time":
             print_stage(summary)
-        line("go on" if decision.go_on else "stop", decision.reason)
+        line(DECIDED.get(decision.ending, "stop"), decision.reason)
 
     def _close(self) -> None:
         """End whatever is drawn now."""
         self._open.close()
         self._trials, self._reading, self._checking = None, None, None
+
+
+DECIDED = {None: "go on", "time": "so far", "stages": "so far"}
+"""The word for how a decision ends the procedure: a limit of this call's is no reason for the search to stop."""
 
 
 def fitted_text(plan: StagePlan, asked: Fitted) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 from typing_extensions import override
 
+from hpsearch.analysis.advice import SEARCHED
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
-from hpsearch.cli.output import document_alone, print_plan, print_stage
+from hpsearch.cli.output import document_alone, line, print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.config import Settings
@@ -69,13 +72,11 @@ def search_fine(
     name: str | None,
     renames: list[str],
     *,
-    forget: bool,
+    own: Mapping[str, Any],
     dry_run: bool,
 ) -> None:
-    """`hpsearch fine`."""
-    flags = {**budget.flags("fine"), **searched.flags("fine")}
-    if forget:
-        flags["fine.forget"] = True
+    """`hpsearch fine`; `own` are its own flags, by the keys that they set."""
+    flags = {**budget.flags("fine"), **searched.flags("fine"), **own}
     run = settings_of(searched, training, {}).run if searched.config else settings_of(Searched(), training, {}).run
     check_devices(run)
     db = open_database(run.storage)
@@ -102,6 +103,9 @@ def search_fine(
         _run(db, plan, settings, output)
     except KeyboardInterrupt as stop:
         raise stopped(stop) from None
+
+
+MORE = "more trials: the same command with --name NAME and another --seed; a study keeps the budget that it began with"
 
 
 class _Remembering(SearchProgress):
@@ -135,6 +139,8 @@ def _show_stage(
         typer.echo(json.dumps({**summary.as_dict(), **found, **advice.as_dict()}))
     else:
         print_stage(summary, None if output.quiet else advice)
+        if not output.quiet and summary.stage in SEARCHED and summary.num_finished == summary.num_trials:
+            line("more", MORE)
     if summary.counts.get("FAIL", 0) == summary.num_trials:
         raise typer.Exit(code=1)
 

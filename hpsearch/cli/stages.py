@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, with_groups
+from hpsearch.cli.option_groups import KeptBudget, Output, Searched, Training, with_groups
 
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]
@@ -16,7 +16,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan and
 
 @with_groups
 def coarse(
-    budget: StageBudget,
+    budget: KeptBudget,
     searched: Searched,
     training: Training,
     output: Output,
@@ -48,7 +48,7 @@ def coarse(
 @with_groups
 def fine(
     source: Annotated[str, typer.Option("--from", metavar="STUDY", help="The study to narrow: any in the storage.")],
-    budget: StageBudget,
+    budget: KeptBudget,
     searched: Searched,
     training: Training,
     output: Output,
@@ -60,6 +60,10 @@ def fine(
     forget: Annotated[
         bool, typer.Option("--forget", help="Begin without what the trials of the stages before say.")
     ] = False,
+    continue_top: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="K", help="The K best trials go on from their kept states; trials of the budget."),
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Narrow the ranges of a study to where its trials did well, and train longer.
@@ -72,4 +76,5 @@ def fine(
     with importing():
         from hpsearch.cli.searching import search_fine
 
-    search_fine(source, budget, searched, training, output, name, rename or [], forget=forget, dry_run=dry_run)
+    own = {"fine.forget": True if forget else None, "fine.continue_top": continue_top}
+    search_fine(source, budget, searched, training, output, name, rename or [], own=own, dry_run=dry_run)

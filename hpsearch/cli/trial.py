@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpsearch.cli.opening import open_storage
 from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.options import read_settings
 from hpsearch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hpsearch.analysis.study_trials import StudyTrials
     from hpsearch.config.metric import Metric
     from hpsearch.results import EpochResult
-    from hpsearch.storage import TrialRow
+    from hpsearch.storage import Database, TrialRow
 
 SHORT = 12  # epochs; a longer table needs --table
 WIDTH = 80  # columns where there is no terminal
@@ -55,8 +55,7 @@ def trial(
     Example: `hpsearch trial coarse` or `hpsearch trial coarse 61 --table`
     """
 
-    from hpsearch.analysis.diagnosis import diagnose_study
-    from hpsearch.analysis.inside import dead_note
+    from hpsearch.analysis.diagnosis import diagnose_study, with_dead_units
     from hpsearch.analysis.layer_updates import judge_updates, updates_line
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
@@ -79,16 +78,18 @@ def trial(
         raise ConfigError(f"{study!r} has no trial {number}.\nAllowed: 0 ... {len(evidence.trials) - 1}.")
     epochs = read_epochs(db, evidence.study, [number])
     diagnosis = diagnose_study(evidence.study, evidence.trials, epochs).get(number)
-    if diagnosis is not None and (dead := dead_note(read_silent_units(evidence.study, row))) is not None:
-        diagnosis = replace(diagnosis, notes=(*diagnosis.notes, dead))
+    if diagnosis is not None:
+        diagnosis = with_dead_units(diagnosis, read_silent_units(evidence.study, row))
     own = epochs.get(number, [])
     layers = judge_updates(read_update_ratios(evidence.study, row), [epoch.lr for epoch in own])
+    printed = _output_file(db, evidence, number)
     if output.as_json:
         document = {
             "study": study,
             "metric": evidence.metric.name,
             **trial_as_dict(row),
             "measures": evidence.measures_of(row),
+            "output": printed,
             "epochs": [epoch.as_point() for epoch in own],
             "layer_updates": [layer.as_dict() for layer in layers],
             "diagnosis": diagnosis.as_dict() if diagnosis else None,
@@ -96,6 +97,8 @@ def trial(
         typer.echo(json.dumps(plain(document)))
         return
     _print_facts(evidence, row)
+    if printed is not None:
+        line("output", printed)
     if not evidence.metric.is_own:
         print_diagnosis(diagnosis, row, trained_here=evidence.record.trained_here)
     if layers:
@@ -105,9 +108,21 @@ def trial(
         _print_table(row, own, evidence)
 
 
+def _output_file(db: Database, evidence: StudyTrials, number: int) -> str | None:
+    """What the code of a trial printed, a file, where this machine has it."""
+    if not evidence.metric.is_own:
+        return None
+    from hpsearch.worker.trial_folders import OUTPUT, folder_of_stage
+
+    stage = folder_of_stage(read_settings().run.artifact_dir, db, evidence.study, evidence.record.fingerprint)
+    file = stage / str(number) / OUTPUT
+    return str(file) if file.is_file() else None
+
+
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
     from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.cli.output import line, stop_text
@@ -152,6 +167,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         line("folds", spread)
         said.add(attributes.FOLDS)
     line("params", params_text(row))
+    if (origin := origin_of(row.attrs)) is not None:
+        line("origin", str(origin))
+        said.add(attributes.CONTINUED)
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:
             line(name, str(other))
@@ -178,7 +196,7 @@ def print_diagnosis(diagnosis: Diagnosis | None, row: TrialRow, *, trained_here:
             line("verdict", "none: hpsearch did not train it, so there are no losses to judge by")
         return
     so_far = " so far" if row.state == "RUNNING" else ""
-    line("verdict", f"{diagnosis.verdict}{so_far}", VERDICT_STYLES[diagnosis.verdict])
+    line("verdict", f"{diagnosis.said}{so_far}", VERDICT_STYLES[diagnosis.verdict])
     for label, text in (("advice", diagnosis.advice), *(("note", note) for note in diagnosis.notes)):
         room = text_width() - LABEL if sys.stdout.isatty() else len(text) + 1  # in a pipe, a line stays a line
         for part in textwrap.wrap(text, room):

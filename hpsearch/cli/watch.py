@@ -187,7 +187,9 @@ class Page:
             cells = _cells(trial, last, width, ends, curves=curves)
             if curves or s.num_epochs:
                 cells.append(f"{epoch}/{s.num_epochs}" if s.num_epochs else str(epoch or "-"))
-            table.add_row(*_text(cells), *([Text(_short_worker(s.workers.get(trial.number)))] * wide))
+            worker = s.workers.get(trial.number)
+            said = Text("dead", "red") if worker in s.dead else Text(_short_worker(worker))
+            table.add_row(*_text(cells), *([said] * wide))
         return table
 
     def _best(self, width: int, num_rows: int) -> Table:

@@ -31,8 +31,9 @@ def wrap(
     """Search over any program: each trial starts it with other values, and reads what it prints.
 
     The value of a trial is the best that its program says; a program that ends with another exit code than 0 has
-    failed. {epochs}, {seed}, {device}, {trial} and {checkpoint}, a folder that stays through kills, can stand among its
-    words, too. A worker's GPU is the only one that its programs see.
+    failed. A bar that is drawn over and over gives its last value; `(?P<epoch>[0-9]+)` in REGEX is its epoch. {epochs},
+    {seed}, {device}, {trial} and {checkpoint}, a folder that stays through kills, can stand among its words, too. A
+    worker's GPU is the only one that its programs see.
 
     Example: `hpsearch wrap --space 'lr=log(1e-5,1)' --metric 'val_acc=([0-9.]+)' -- python train.py --lr {lr}`
     """
@@ -52,7 +53,8 @@ def wrap(
 
 
 def value_of(metric: str) -> tuple[str, str | None]:
-    """What the value is called, and the pattern of its lines, if it is one: with a group in parentheses."""
+    """What the value is called, and the pattern of its lines, if it is one: with a group in parentheses, and at most
+    another one, of the epoch."""
     if "(" not in metric:
         if re.search(r"[\[\]*+?^$|=]", metric):
             raise ConfigError(
@@ -60,5 +62,9 @@ def value_of(metric: str) -> tuple[str, str | None]:
                 r"Allowed: a regular expression with one, as 'val_acc=([0-9.]+)'; or a name in lines of JSON."
             )
         return metric, None
+    if "(?P<epoch>" in metric:  # the word in front of the other group
+        before = re.sub(r"\(\?P<epoch>[^()]*\)", " ", metric).partition("(")[0]
+        words = re.findall(r"[A-Za-z_][\w-]*", re.sub(r"\\.", " ", before))
+        return words[-1].strip("-_") or "value" if words else "value", metric
     named = re.match(r"[A-Za-z_][\w-]*", metric.lstrip("\\b^"))
     return (named[0].strip("-_") or "value") if named else "value", metric

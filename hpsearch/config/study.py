@@ -121,6 +121,18 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _states_are_ours(self) -> StudyConfig:
+        asked = {"coarse.keep_top": self.coarse.keep_top, "fine.keep_top": self.fine.keep_top}
+        asked |= {"fine.continue_top": self.fine.continue_top}
+        for key, number in asked.items():
+            if number and self.objective is not None:
+                raise ConfigError(
+                    f"{key} = {number}: the state of a trial of an [objective] is its own.\n"
+                    f"Allowed: {key} = 0; the best values can be tried again with --enqueue NAME=VALUE,..."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _losses_compare(self) -> StudyConfig:
         by_loss = self.objective is None and any(self.for_stage(s).train.metric == "loss" for s in ("coarse", "fine"))
         if by_loss and "train.loss" in self.space:

@@ -134,7 +134,7 @@ def load(name: str) -> Callable[..., Any]:
         own = sorted(key for key, value in vars(module).items() if callable(value) and _defines(module_name, value))
         close = difflib.get_close_matches(attribute, own, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        found = "is no function" if hasattr(module, attribute) else "is not there"
+        found = f"is a {type(function).__name__}, no function," if hasattr(module, attribute) else "is not there"
         raise UserCodeError(
             f"{name}: {attribute!r} {found} in {getattr(module, '__file__', None) or module_name}.{hint}\n"
             f"It defines: {', '.join(own) or 'nothing to call'}."

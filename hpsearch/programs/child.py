@@ -22,7 +22,7 @@ from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.errors import HpsearchError
 from hpsearch.programs import messages, program
 from hpsearch.programs.calling import TrialEnded, as_epoch, as_value, call, refuse_other_forms, taken
-from hpsearch.programs.command import run_command
+from hpsearch.programs.command import KilledError, run_command
 from hpsearch.programs.given import given
 from hpsearch.programs.messages import (
     Answer,
@@ -39,6 +39,7 @@ from hpsearch.programs.messages import (
     Unready,
     send,
 )
+from hpsearch.programs.objective_forms import refuse_other_objectives
 from hpsearch.programs.startable import refuse_unstartable
 
 MAX_TRACEBACK = 4000  # characters, the last ones
@@ -75,9 +76,9 @@ def _loaded(objective: ObjectiveConfig) -> tuple[Callable[[Task, _Reporter], flo
         return lambda task, report: run_command(objective, task, report), objective.command_takes()
     function = given(name) or usercode.load(name)
     if objective.defines:
-        from hpsearch.programs.optuna_trial import call_with_trial, refuse_other_objectives
+        from hpsearch.programs.optuna_trial import call_with_trial
 
-        refuse_other_objectives(name, function)
+        refuse_other_objectives(f"objective.function = {name!r}", function)
         return lambda task, report: call_with_trial(objective, name, function, task, report), taken(function, 1)
     refuse_other_forms(name, function)
     return lambda task, report: call(name, function, task, report), taken(function)
@@ -167,7 +168,7 @@ def _run(
         cause = error if not isinstance(error, usercode.UserCodeError) or error.__cause__ is None else error.__cause__
         lines = str(cause).strip().splitlines()
         if isinstance(cause, HpsearchError):  # in our words
-            return Broken(lines[0].rstrip("."), "\n".join(lines[1:]))
+            return Broken(lines[0].rstrip("."), "\n".join(lines[1:]), isinstance(cause, KilledError))
         said = f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
         return Broken(said, "".join(traceback.format_exception(cause))[-MAX_TRACEBACK:])
     return Left() if report.is_over else Ended(value)

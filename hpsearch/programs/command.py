@@ -12,28 +12,32 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from hpsearch.config.schema.objective import PLACEHOLDER, ObjectiveConfig
+from hpsearch.config.schema.objective import EPOCH, PLACEHOLDER, ObjectiveConfig
 from hpsearch.config.usercode import UserCodeError
 from hpsearch.programs.calling import Report
+from hpsearch.programs.gpus import visible
 from hpsearch.programs.messages import Task
+from hpsearch.programs.redrawn import Found, Printed, last_states
 from hpsearch.results import goodness
 
 POLL_SECONDS = 0.2  # between two looks into a file, or whether the program is over
 COMPARED = 2**16  # bytes by which a file that is appended to is told from one that is written anew
 GRACE_SECONDS = 2.0  # from SIGTERM to SIGKILL
 LAST_LINES = 5  # of a failed program's output, in a message
+LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r(?!\Z))")  # behind a return at the end may come a new line
 EPOCH_KEYS = ("epoch", "step")  # of a line of JSON
 
 
-class Reader(Protocol):
-    """Finds a value in a line."""
+Reader = Callable[[str], Found | None]
+"""Finds a value in a line."""
 
-    def __call__(self, line: str) -> tuple[float, int | None] | None:
-        """The value and its epoch, None where the line does not say it; or None."""
+
+class KilledError(UserCodeError):
+    """Somebody else killed the program, as the system does where memory runs out."""
 
 
 def filled_in(objective: ObjectiveConfig, task: Task) -> list[str]:
@@ -54,7 +58,7 @@ def run_command(objective: ObjectiveConfig, task: Task, report: Report) -> float
         TrialEnded: `report` says so; the program has ended then.
     """
     words = filled_in(objective, task)
-    environment = {**os.environ, **_visible(task.device)}
+    environment = {**os.environ, **visible(task.device, os.environ)}
     read, values = _reader(objective), [value for _, value in task.earlier]
     watched = _file(objective, task)
     before = watched.read_bytes() if watched is not None and watched.exists() else b""
@@ -70,18 +74,16 @@ def run_command(objective: ObjectiveConfig, task: Task, report: Report) -> float
     with process:
         try:
             lines = _lines(process) if watched is None else _lines_of_file(watched, before, process, said)
-            for line in lines:
-                if watched is None:
-                    said[:] = [*said, line][-LAST_LINES:]
-                if (found := read(line)) is not None:
-                    values.append(found[0])
-                    report(*found)
+            for found in last_states(lines if watched is not None else _remembered(lines, said), read):
+                values.append(found[0])
+                report(*found)
             code = process.wait()
         finally:
             _end(process)
     if code:
         tail = "\n".join(said).rstrip()
-        raise UserCodeError(f"the program ended with {_ending(code)}.\n{tail}".rstrip())
+        ending = KilledError if code == -signal.SIGKILL else UserCodeError
+        raise ending(f"the program ended with {_ending(code)}.\n{tail}".rstrip())
     numbers = [value for value in values if goodness(value, objective.direction) > -float("inf")]
     if not numbers:
         raise UserCodeError(f"the program gave no value.\n{_wanted(objective)}")
@@ -89,7 +91,8 @@ def run_command(objective: ObjectiveConfig, task: Task, report: Report) -> float
 
 
 def _of_trial(task: Task) -> dict[str, Any]:
-    named = {"epochs": task.epochs, "seed": task.seed, "device": task.device}
+    device = "cuda:0" if task.device.startswith("cuda") else task.device  # a worker's GPU is the only one that it sees
+    named = {"epochs": task.epochs, "seed": task.seed, "device": device}
     return {**named, "checkpoint": task.checkpoint, "trial": task.number}
 
 
@@ -102,12 +105,6 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _visible(device: str) -> dict[str, str]:
-    """A worker's GPU is the only one that its program sees."""
-    kind, _, index = device.partition(":")
-    return {"CUDA_VISIBLE_DEVICES": index or "0"} if kind == "cuda" else {}
-
-
 def _reader(objective: ObjectiveConfig) -> Reader:
     if objective.pattern is not None:
         return _matching(re.compile(objective.pattern))
@@ -115,19 +112,23 @@ def _reader(objective: ObjectiveConfig) -> Reader:
 
 
 def _matching(pattern: re.Pattern[str]) -> Reader:
-    def read(line: str) -> tuple[float, int | None] | None:
+    epoch_place = pattern.groupindex.get(EPOCH)
+    value_place = next(place for place in range(1, pattern.groups + 1) if place != epoch_place)
+
+    def read(line: str) -> Found | None:
         found = pattern.search(line)
-        if found is None or found[1] is None:
+        if found is None or found[value_place] is None:
             return None
+        epoch = found[epoch_place] if epoch_place is not None else None
         with contextlib.suppress(ValueError):
-            return float(found[1]), None
+            return float(found[value_place]), int(epoch) if epoch is not None else None
         return None
 
     return read
 
 
 def _json_of(key: str) -> Reader:
-    def read(line: str) -> tuple[float, int | None] | None:
+    def read(line: str) -> Found | None:
         text = line.strip()
         if not text.startswith("{"):
             return None
@@ -144,8 +145,18 @@ def _json_of(key: str) -> Reader:
     return read
 
 
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """What the program prints, passed on as it comes. A bar that is drawn over and over is many lines.
+def _remembered(printed: Iterator[Printed], said: list[str]) -> Iterator[Printed]:
+    """The same; `said` has the last lines, each as it was drawn last."""
+    is_redrawn = False
+    for each in printed:
+        if each.text:
+            said[:] = [*(said[:-1] if is_redrawn else said), each.text][-LAST_LINES:]
+        is_redrawn = each.is_redrawn and bool(each.text or is_redrawn)
+        yield each
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[Printed]:
+    """What the program prints, passed on as it comes.
 
     It is over when the program is: what it has left behind may hold its output open.
     """
@@ -160,18 +171,21 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
         if not (chunk := os.read(output, 2**16)):
             break
         _pass_on(chunk)
-        *whole, left = re.split(rb"[\r\n]", left + chunk)
-        yield from (line.decode(errors="replace") for line in whole if line)
+        data, place = left + chunk, 0
+        for found in LINE.finditer(data):
+            yield Printed(found[1].decode(errors="replace"), is_redrawn=found[2] == b"\r")
+            place = found.end()
+        left = data[place:]
     if left:
-        yield left.decode(errors="replace")
+        yield Printed(left.decode(errors="replace"))
 
 
-def _lines_of_file(path: Path, before: bytes, process: subprocess.Popen[bytes], said: list[str]) -> Iterator[str]:
+def _lines_of_file(path: Path, before: bytes, process: subprocess.Popen[bytes], said: list[str]) -> Iterator[Printed]:
     """What the program writes to a file that was `before`; what it prints is passed on."""
 
     def pass_on() -> None:
-        for line in _lines(process):
-            said[:] = [*said, line][-LAST_LINES:]
+        for _ in _remembered(_lines(process), said):
+            pass
 
     printing = threading.Thread(target=pass_on, daemon=True)
     printing.start()
@@ -186,11 +200,11 @@ def _lines_of_file(path: Path, before: bytes, process: subprocess.Popen[bytes], 
                 file.seek(place)
                 *whole, left = (left + file.read()).split(b"\n")
                 place = file.tell()
-            yield from (line.decode(errors="replace") for line in whole)
+            yield from (Printed(line.decode(errors="replace")) for line in whole)
         if not is_over:
             time.sleep(POLL_SECONDS)
     if left:
-        yield left.decode(errors="replace")
+        yield Printed(left.decode(errors="replace"))
     printing.join(POLL_SECONDS)
 
 

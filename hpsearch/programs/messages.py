@@ -85,6 +85,8 @@ class Broken:
     reason: str
     """In one line."""
     traceback: str = ""
+    killed: bool = False
+    """Whether its process was killed from outside, as where memory ran out: nothing that the code raised."""
 
 
 @dataclass(frozen=True, slots=True)

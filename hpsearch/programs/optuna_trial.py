@@ -6,7 +6,6 @@ value, its pruner says what the worker answered to the last report, and its stor
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,14 +19,12 @@ from typing_extensions import override
 
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.config.ranges import freeze
-from hpsearch.config.schema.objective import GIVEN, ObjectiveConfig
-from hpsearch.config.usercode import UserCodeError
+from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.errors import HpsearchError
 from hpsearch.programs.calling import TrialEnded, as_number, given_by_name
 from hpsearch.programs.messages import Task
+from hpsearch.programs.objective_forms import ALLOWED
 from hpsearch.space import range_to_json
-
-ALLOWED = f"Allowed: def objective(trial), an Optuna objective, which returns a number; by name: {', '.join(GIVEN)}."
 
 
 class SuggestionError(HpsearchError, ValueError):
@@ -56,22 +53,6 @@ class Line(Protocol):
 
     def note(self, name: str, kept: Any) -> None:
         """Keep something with the trial."""
-
-
-def refuse_other_objectives(name: str, function: Callable[..., Any]) -> None:
-    """Whether it can be called with a trial.
-
-    Raises:
-        UserCodeError: it takes no argument, or others that nobody gives.
-    """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of a builtin: nobody knows
-        return
-    try:
-        signature.bind(None, **given_by_name(function, Task(0), 1))
-    except TypeError as error:
-        raise UserCodeError(f"{name} cannot be called as objective(trial): {error}.\n{ALLOWED}") from None
 
 
 def call_with_trial(

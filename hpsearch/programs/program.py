@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.config.usercode import trusted
 from hpsearch.programs import messages
 from hpsearch.programs.given import ForkedProcess, given
+from hpsearch.programs.gpus import visible
 from hpsearch.programs.messages import (
     Answer,
     Broken,
@@ -193,7 +194,7 @@ class Program:
                 return
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._close()
-            self._events.append(Broken(f"its process ended with {how}"))
+            self._events.append(Broken(f"its process ended with {how}", killed=code == -signal.SIGKILL))
             return
         *lines, self._left = (self._left + chunk).split(b"\n")
         self._events += [messages.read(line) for line in lines]
@@ -206,15 +207,6 @@ class Program:
             self._output = None
         self._process, self._sent, self._received = None, -1, -1
         self._events.clear()
-
-
-def visible(device: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What makes one GPU the only one; GPUs that are hidden already do not count."""
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or not index:
-        return {}
-    before = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return {"CUDA_VISIBLE_DEVICES": before[int(index)] if int(index) < len(before) else index}
 
 
 class UnreadyError(Exception):

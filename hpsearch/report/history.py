@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.study_trials import params_text
+from hpsearch.analysis.uses_of_test_images import place_of_use, uses_of_images
 from hpsearch.config.metric import Metric, measures_text
 from hpsearch.errors import HpsearchError
 from hpsearch.report.album import Album
 from hpsearch.report.stage import StageData, trained_seconds
 from hpsearch.search.checks.findings import CheckReport
-from hpsearch.storage import Database
+from hpsearch.storage import Database, StudyRow
 from hpsearch.wording import duration_text, value_text
 
 MEASURES = "test measures"  # a column of words, which may take several lines
@@ -64,13 +66,15 @@ def _open(stage: StageData) -> bool:
     return stage.summary.num_finished < stage.summary.num_trials
 
 
-def tests(stages: Sequence[StageData]) -> Table | None:
-    """Each use of the test set by any of the stages; None without any."""
+def tests(stages: Sequence[StageData], studies: Sequence[StudyRow]) -> Table | None:
+    """Each use of the test set by any of the stages, and which of its images' uses by all `studies` it is; None
+    without any."""
     rows = []
     others = any(not stage.summary.metric.is_accuracy for stage in stages if stage.record.tests)
     for stage in stages:
         metric = stage.summary.metric
-        for number, use in enumerate(stage.record.tests, start=1):
+        of_images = uses_of_images(stage.evidence.study, studies)
+        for use in stage.record.tests:
             low, high = use.get("interval") or (None, None)
             rows.append(
                 (
@@ -83,15 +87,15 @@ def tests(stages: Sequence[StageData]) -> Table | None:
                     str(use.get("num_test", "-")),
                     _measures(metric, use),
                     str(len(use.get("seeds") or ()) or "-"),
-                    str(number),
+                    str(place_of_use(use, of_images) or "-"),
                     str(use.get("time", "-"))[:16].replace("T", " "),
                 )
             )
     columns = (
         "stage", "trial", *(["chosen by: validation → test"] * others), "val_acc", "test_acc", "95% interval",
-        "images", MEASURES, "seeds", "use", "when (UTC)",
+        "images", MEASURES, "seeds", "use of the images", "when (UTC)",
     )  # fmt: skip
-    rows.sort(key=lambda row: row[-1])  # searches take turns
+    rows.sort(key=lambda row: (row[-1], row[-2].zfill(6)))  # searches take turns
     return Table(columns, tuple(rows), tuple(c for c in columns[1:] if c != MEASURES)) if rows else None
 
 
@@ -146,6 +150,9 @@ def provenance(stage: StageData) -> dict[str, Any]:
     for row in record.ranges:
         old = f"{_ends(row.old)} → " if row.old else ""
         rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))
+    for trial in stage.trials:
+        if (origin := origin_of(trial.attrs)) is not None:
+            rows.append((f"trial {trial.number}", str(origin)))
     if record.trained_here:
         shape = " × ".join(map(str, record.images.shape or ()))
         images = f"{shape}, {record.images.num_classes} classes, fingerprint {record.images.fingerprint}"

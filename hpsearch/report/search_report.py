@@ -10,9 +10,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.lineage import advise, family_of
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.repeats import curse_text
+from hpsearch.analysis.uses_of_test_images import family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
 from hpsearch.errors import ConfigError, HpsearchError
@@ -25,7 +26,7 @@ from hpsearch.report.ensembles import ensembles
 from hpsearch.report.figures.curves import _curves_info, plot_curves
 from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
 from hpsearch.report.figures.gap import _gap_info, plot_gap
-from hpsearch.report.figures.importance import _importance_info, plot_importance
+from hpsearch.report.figures.importance import _importance_info, importance_text, plot_importance
 from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_filters, plot_sparsity
 from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, plot_landscape
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
@@ -88,7 +89,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
     comparisons = history.comparisons(db, album) if not names else []
     checks = history.checks([*stages, *([] if names else _check_studies(db, stages))])
     averaged = ensembles(drawn)
-    tests = history.tests(drawn)
+    tests = history.tests(drawn, list_studies(db))
     html = render_page(
         "report.html",
         title=_title(drawn),
@@ -235,7 +236,7 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
     if (rungs := _rungs_info(stage)) is not None:
         again.append(album.add(f"{name}-rungs", plot_rungs(rungs), "What was stopped when", rungs_note(rungs)))
     if (importance := _importance_info(stage)).shares:
-        note = "Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."
+        note = importance_text(importance)
         second.append(album.add(f"{name}-importance", plot_importance(importance), "What matters", note))
     else:
         second.append(Shown(None, "What matters", importance.note))

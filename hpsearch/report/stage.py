@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
-from hpsearch.analysis.importance import importances
+from hpsearch.analysis.importance import chance_shares, importances
 from hpsearch.analysis.lineage import MAX_CHAIN
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
-from hpsearch.config import FloatRange, IntRange
+from hpsearch.config import FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 from hpsearch.space import Verdict
@@ -84,13 +85,25 @@ class StageData:
     @cached_property
     def importances(self) -> dict[str, float]:
         """Share of each parameter in what makes a trial good, largest first; empty where it cannot be told."""
+        told = self._told
+        return importances(*told) if told is not None else {}
+
+    @cached_property
+    def chance_shares(self) -> dict[str, float]:
+        """What of `importances` each parameter would reach by chance, in one search of twenty."""
+        told = self._told
+        return chance_shares(*told) if told is not None else {}
+
+    @property
+    def _told(self) -> tuple[dict[str, Range], list[Mapping[str, Any]], list[float]] | None:
+        """Ranges, hyperparameters and values, higher being better, of enough finished trials to tell what matters."""
         finished = [o for o in self.evidence.observations if o.outcome == "complete" and o.value is not None]
         finished = [o for o in finished if math.isfinite(o.value or 0.0)]
         ranges = {n: r for n, r in self.evidence.ranges.items() if all(n in o.params for o in finished)}
         if len(finished) < MIN_TRIALS or len(ranges) < 2:
-            return {}
+            return None
         sign = 1.0 if self.maximize else -1.0
-        return importances(ranges, [o.params for o in finished], [sign * (o.value or 0.0) for o in finished])
+        return ranges, [o.params for o in finished], [sign * (o.value or 0.0) for o in finished]
 
     @property
     def main_params(self) -> list[str]:

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary, verdicts
-from hpsearch.config import Settings, StudyConfig, load_settings
-from hpsearch.config.ranges import flag_text
+from hpsearch.config import StudyConfig, load_settings
 from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.errors import ConfigError
-from hpsearch.logs import get_logger
-from hpsearch.programs.given import give
 from hpsearch.results import Direction, EpochResult
 from hpsearch.search.listener import SearchListener
+from hpsearch.search.python_settings import (
+    ConfigLike,
+    Enqueued,
+    ObjectiveLike,
+    objective_flags,
+    python_settings,
+    tell,
+)
 from hpsearch.search.stage_run import open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.training_plan import plan_training
-from hpsearch.storage import Database, TrialRow, open_database, read_epochs
+from hpsearch.storage import Database, TrialRow, find_study, open_database, read_epochs
 
 if TYPE_CHECKING:
     import optuna
-
-log = get_logger(__name__)
-
-ObjectiveLike = Callable[..., Any] | str | None
-Enqueued = Sequence[Mapping[str, Any]] | None
-ConfigLike = StudyConfig | Mapping[str, Any] | str | Path | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ def coarse(
     direction: Direction | None = None,
     metric: str | None = None,
     enqueue: Enqueued = None,
+    source: str | None = None,
     name: str = "coarse",
     storage: str | None = None,
     trials: int | None = None,
@@ -112,13 +112,16 @@ def coarse(
         direction: of an objective's values: maximize or minimize.
         metric: what an objective's value is called, or train.metric.
         enqueue: values to try first, of some hyperparameters or all, as [{"lr": 0.1}]; each is one of the trials.
+        source: a study made by `check`, to take the range of lr from, or by `train`, to search around its values; and
+            the config, where none is given.
         name: of the study.
         storage: database URL; the study file's, or sqlite:///studies/hpsearch.db.
         trials: the budget.
         epochs: of each trial.
         sampler: random, qmc, grid, tpe, gp or cmaes.
         sets: other keys by dotted path, as {"train.batch_size": 50}.
-        space: ranges that replace or join those of the config, as {"lr": "log(1e-6, 1e-3)"} or {"reg": "none"}.
+        space: ranges that replace or join those of the config, as {"lr": "log(1e-6, 1e-3)"}, {"lr": {"log": [1e-6,
+            1e-3]}} or a distribution of Optuna's without a step; {"reg": "none"} takes one out.
         listener: hears of each finished trial.
         skip_checks: search even where the net cannot learn 20 images by heart, or the like.
 
@@ -127,10 +130,15 @@ def coarse(
     """
     own = objective_flags(objective, optuna_objective, direction, metric)
     flags = _stage_flags("coarse", trials, epochs, sampler, storage, {**own, "coarse.enqueue": enqueue, **(sets or {})})
-    settings = python_settings(config, flags, space)
+    begun, stored = None, None
+    if source is not None:
+        begun = find_study(open_database(python_settings(config, {"run.storage": storage}).run.storage), source)
+        stored = stage_record(begun).config if config is None else None
+    settings = python_settings(config, flags, space, stored)
+    plan = plan_coarse(settings, name, begun)
     db = open_search(settings.run, settings.study)
     tell(settings.notes, listener)
-    evidence = run_stage(db, plan_coarse(settings, name), settings.run, listener=listener, checks=not skip_checks)
+    evidence = run_stage(db, plan, settings.run, listener=listener, checks=not skip_checks)
     return Stage(db, evidence)
 
 
@@ -217,54 +225,6 @@ def load(name: str, storage: str | None = None) -> Stage:
     return Stage(db, read_study(db, name))
 
 
-def python_settings(
-    config: ConfigLike,
-    flags: Mapping[str, Any] | None = None,
-    space: Mapping[str, Any] | None = None,
-    stored: Mapping[str, Any] | None = None,
-    *,
-    searches: bool = True,
-) -> Settings:
-    """Whatever form of config a caller in Python has, as settings; the environment is not read.
-
-    A file or dict is the caller's, who vouches for the code that it names; the rest may come from the database.
-
-    Args:
-        config: a study file, a StudyConfig, a dict in the form of a study file, or None for the defaults.
-        flags: values by dotted path; None means not given.
-        space: ranges that replace or join those of the config.
-        stored: the config of a study in the storage, where none is given.
-        searches: see `load_settings`.
-    """
-    return load_settings(
-        config if isinstance(config, str | Path) else None,
-        document=config if isinstance(config, Mapping) else None,
-        stored=config.plain() if isinstance(config, StudyConfig) else stored,
-        spaces=_range_flags(space or {}),
-        flags=flags,
-        searches=searches,
-    )
-
-
-def objective_flags(
-    objective: ObjectiveLike, optuna_objective: ObjectiveLike, direction: str | None, metric: str | None
-) -> dict[str, Any]:
-    """The keys of an objective that is given, as a function or by its name, and what is said of its values.
-
-    Raises:
-        ConfigError: two are given; or one cannot be called.
-    """
-    if objective is not None and optuna_objective is not None:
-        raise ConfigError("objective and optuna_objective are two ways to call a function.\nAllowed: one of them.")
-    function = objective if objective is not None else optuna_objective
-    if function is None:
-        return {"objective.direction": direction, "train.metric": metric}
-    name = function if isinstance(function, str) else give(function)
-    form = "call" if objective is not None else "optuna"
-    own = {"objective.function": name, "objective.form": form}
-    return {**own, "objective.direction": direction, "objective.metric": metric}
-
-
 def _stage_flags(
     kind: str,
     trials: int | None,
@@ -275,16 +235,3 @@ def _stage_flags(
 ) -> dict[str, Any]:
     given = {f"{kind}.trials": trials, f"{kind}.epochs": epochs, f"{kind}.sampler": sampler, "run.storage": storage}
     return {**given, **(sets or {})}
-
-
-def _range_flags(space: Mapping[str, Any]) -> Sequence[str]:
-    return [f"{name}={value if isinstance(value, str) else flag_text(value)}" for name, value in space.items()]
-
-
-def tell(notes: Iterable[str], listener: SearchListener | None) -> None:
-    """What was given and does nothing: to the listener, or into the log."""
-    for note in notes:
-        if listener is not None:
-            listener.note(note)
-        else:
-            log.warning(note)

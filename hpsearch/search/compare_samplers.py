@@ -24,6 +24,7 @@ from hpsearch.config.schema import SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import read_images, run_stage
+from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.repeat_plan import KIND, RepeatPlan
 from hpsearch.stages.suggestions import refuse_samplers_in_advance
@@ -95,12 +96,13 @@ def plan_comparison(
             f"Allowed: two or more different ones of {', '.join(SAMPLERS)}."
         )
     study, coarse = settings.study, settings.study.coarse
-    budget = coarse.trials
-    if "grid" in samplers:
-        budget = num_trials(
-            study.space, coarse.model_copy(update={"sampler": "grid"}), conditions_of(study.for_stage("coarse"))
-        )
-    study = study.model_copy(update={"coarse": coarse.model_copy(update={"trials": budget, "enqueue": ()})})
+    conditions = conditions_of(study.for_stage("coarse"))
+    refuse_other_values(study, "coarse", conditions)
+    budget, first = coarse.trials, len(coarse.enqueue)
+    if "grid" in samplers and first < budget:
+        grid = coarse.model_copy(update={"sampler": "grid", "trials": budget - first, "enqueue": ()})
+        budget = first + num_trials(study.space, grid, conditions)
+    study = study.model_copy(update={"coarse": coarse.model_copy(update={"trials": budget})})
     return ComparisonPlan(name, tuple(samplers), num_repeats, study, coarse.trials)
 
 

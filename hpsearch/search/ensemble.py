@@ -19,9 +19,9 @@ import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.kept_ensembles import KeptMember
-from hpsearch.analysis.lineage import TEST_IMAGES, family_of, num_tests, num_uses_of_images
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
+from hpsearch.analysis.uses_of_test_images import TEST_IMAGES, TestImageUses, count_uses, family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError, RefusedError
@@ -32,7 +32,7 @@ from hpsearch.search.ensemble_members import Member, Wanted, is_kept
 from hpsearch.search.ensemble_selection import Array, averaged, greedy_weights
 from hpsearch.search.final_result import wilson_interval
 from hpsearch.search.paired_difference import Difference, log_probabilities, measured, paired_difference
-from hpsearch.storage import Database, find_study, list_studies, write_attrs
+from hpsearch.storage import Database, StudyRow, find_study, list_studies, write_attrs
 from hpsearch.training.metrics import all_measures
 
 
@@ -96,10 +96,8 @@ class Ensemble:
     """Whether those of each training are averaged; its best epoch, if it is none of them, is only compared with."""
     val: Measured
     test: Measured | None = None
-    num_uses: Mapping[str, int] = field(default_factory=dict)
-    """Of the test set, this one included, by what all descends from: the name of a first stage."""
-    num_image_uses: int = 0
-    """The same by any search that looks at these test images."""
+    uses: TestImageUses = field(default_factory=TestImageUses)
+    """Of these test images, this one included; none where it did not look at them."""
     exploded: tuple[Wanted, ...] = ()
     """Trainings that gave no net."""
 
@@ -123,8 +121,8 @@ class Ensemble:
             "members": [member.kept().as_dict() for member in self.members],
             "validation": self.val.as_dict(),
             "test": self.test.as_dict() if self.test is not None else None,
-            "uses": dict(self.num_uses),
-            "images_use": self.num_image_uses,
+            "uses": dict(self.uses.by_family),
+            "images_use": self.uses.num,
             "exploded": [wanted.text for wanted in self.exploded],
         }
 
@@ -266,17 +264,15 @@ def _with_use(db: Database, result: Ensemble, test_images: str) -> Ensemble:
         "time": _now(),
         TEST_IMAGES: test_images,
     }
-    uses: dict[str, int] = {}
     studies = list_studies(db)
-    of_images = num_uses_of_images(find_study(db, result.studies[0]), studies, test_images) + 1
-    for name in result.studies:
-        study = find_study(db, name)
-        family = family_of(study, studies)
-        if family[0].name not in uses:
-            uses[family[0].name] = num_tests(family) + 1
-            write_attrs(db, study, {attributes.TESTS: [*stage_record(study).tests, plain(use)]})
-    return replace(result, num_uses=uses, num_image_uses=of_images)
+    keeping: dict[str, StudyRow] = {}
+    for study in (find_study(db, name) for name in result.studies):
+        keeping.setdefault(family_of(study, studies)[0].name, study)
+    uses = count_uses([*keeping.values()], studies, test_images).with_next
+    for study in keeping.values():
+        write_attrs(db, study, {attributes.TESTS: [*stage_record(study).tests, plain(use)]})
+    return replace(result, uses=uses)
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

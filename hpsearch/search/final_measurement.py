@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.lineage import TEST_IMAGES, family_of, num_tests, num_uses_of_images
+from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
+from hpsearch.analysis.uses_of_test_images import TEST_IMAGES, count_uses
 from hpsearch.config import RunConfig
 from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import METRICS, Metric
@@ -143,12 +144,11 @@ def final_test(
         raise RefusedError(
             f"trial {stored.trial.number} of {study!r} exploded with every seed: {', '.join(map(str, seeds))}."
         )
-    studies = list_studies(db)
-    family = family_of(stored.study, studies)
     result = FinalTest(
         study=study,
         number=stored.trial.number,
         params=stored.trial.params,
+        origin=origin_of(stored.trial.attrs),
         val_acc=stored.trial.value if metric.is_accuracy else trial_record(stored.trial).best_acc,
         epochs=epochs,
         trained_epochs=tuple(trained),
@@ -160,10 +160,7 @@ def final_test(
         seeds=seeds,
         accuracies=tuple(accuracies),
         confusion=confusion,
-        num_uses=num_tests([find_study(db, study)]) + 1,
-        num_family_uses=num_tests(family) + 1,
-        family=family[0].name,
-        num_image_uses=num_uses_of_images(stored.study, studies, which[0]) + 1,
+        uses=count_uses([find_study(db, study)], list_studies(db), which[0]).with_next,
         test_images=which[0],
         metric=metric,
         value=stored.trial.value,
@@ -222,5 +219,5 @@ def _keep(db: Database, stored: StoredTrial, result: FinalTest) -> None:
     if len(result.class_names) > MAX_CLASSES_STORED:
         for name in ("confusion", "per_class", "classes"):
             del use[name]
-    use["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+    use["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     write_attrs(db, stored.study, {attributes.TESTS: [*small, use]})

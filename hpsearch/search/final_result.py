@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hpsearch.analysis.origins import Origin
+from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config.metric import ACCURACY, Metric
 
 Z_95 = 1.959964  # standard normal quantile of a two-sided interval of 95%
@@ -37,14 +39,8 @@ class FinalTest:
     accuracies: tuple[float | None, ...]
     """By seed; None where the training exploded."""
     confusion: np.ndarray[Any, np.dtype[np.int64]]
-    num_uses: int
-    """Of the test set for this stage, this one included."""
-    num_family_uses: int
-    """The same for all stages that descend from the same first one."""
-    family: str
-    """That first stage."""
-    num_image_uses: int = 1
-    """The same for all searches that look at these test images, whatever they are called."""
+    uses: TestImageUses
+    """Of these test images, this one included."""
     test_images: str = ""
     """Fingerprint of the test images as they were loaded."""
     metric: Metric = ACCURACY
@@ -61,6 +57,8 @@ class FinalTest:
     """
     scores_at_threshold: tuple[float | None, ...] = ()
     """By seed, of the test images by the metric, with these thresholds."""
+    origin: Origin | None = None
+    """Where the trial began, if with another one's state. What is measured was trained from its first epoch."""
     views: str | None = None
     """Of each test image, over which probabilities were averaged for the numbers below; all others are without."""
     view_accuracies: tuple[float | None, ...] = ()
@@ -136,6 +134,7 @@ class FinalTest:
 
     def as_dict(self) -> dict[str, Any]:
         """The test as JSON."""
+        [(family, family_use)] = self.uses.by_family.items()
         of_views = {
             "views": self.views,
             "view_accuracies": list(self.view_accuracies),
@@ -155,6 +154,7 @@ class FinalTest:
             "score": self.mean_score,
             "score_std": self.std_score,
             "measures": dict(self.measures),
+            "origin": self.origin.as_dict() if self.origin is not None else None,
             **self._of_thresholds(),
             "val_acc": self.val_acc,
             "epochs": self.epochs,
@@ -172,10 +172,10 @@ class FinalTest:
             "classes": list(self.class_names),
             "per_class": self.per_class,
             "confusion": self.confusion.tolist(),
-            "use": self.num_uses,
-            "family": self.family,
-            "family_use": self.num_family_uses,
-            "images_use": self.num_image_uses,
+            "use": self.uses.by_stage[self.study],
+            "family": family,
+            "family_use": family_use,
+            "images_use": self.uses.num,
         }
 
     def _of_thresholds(self) -> dict[str, Any]:

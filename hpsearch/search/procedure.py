@@ -17,9 +17,19 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, best_or_refuse, stage_summary
 from hpsearch.config import DataConfig, Settings
 from hpsearch.datasets.device import TrainingData
-from hpsearch.search.api import ConfigLike, Stage, python_settings, tell
+from hpsearch.results import Direction
+from hpsearch.search.api import Stage
 from hpsearch.search.listener import SearchListener
+from hpsearch.search.python_settings import (
+    ConfigLike,
+    Enqueued,
+    ObjectiveLike,
+    objective_flags,
+    python_settings,
+    tell,
+)
 from hpsearch.search.stage_run import open_search, read_images, run_stage
+from hpsearch.stages.continued import refuse_unkept
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -63,6 +73,11 @@ class Procedure:
 def run(
     config: ConfigLike = None,
     *,
+    objective: ObjectiveLike = None,
+    optuna_objective: ObjectiveLike = None,
+    direction: Direction | None = None,
+    metric: str | None = None,
+    enqueue: Enqueued = None,
     name: str | None = None,
     storage: str | None = None,
     gain: float | None = None,
@@ -75,8 +90,15 @@ def run(
 ) -> Procedure:
     """Search coarse, then fine until the best is inside every range and stops improving, or go on with that.
 
+    Each fine stage narrows the ranges to where trials did well, and moves those on whose end the best lies.
+
     Args:
         config: a study file, a StudyConfig, a dict in the form of a study file, or None for the defaults.
+        objective: what is searched over in place of a net, as for `coarse`; all stages call it.
+        optuna_objective: or an Optuna objective, as for `coarse`.
+        direction: of an objective's values: maximize or minimize.
+        metric: what an objective's value is called, or train.metric.
+        enqueue: values that the coarse stage tries first.
         name: what the stages' names begin with: NAME-coarse, NAME-fine, NAME-fine-2.
         storage: database URL; the study file's, or sqlite:///studies/hpsearch.db.
         gain: of the metric, as val_acc; a stage that gains less is the last one. See `Limits`.
@@ -84,13 +106,15 @@ def run(
         seconds: of wall clock. A stage is left at the end of the epoch in which they are over; the same call goes on.
         checks: see before the coarse stage that the net can learn at all.
         sets: other keys by dotted path, as {"coarse.trials": 50}.
-        space: ranges of the coarse stage that replace or join those of the config.
+        space: ranges of the coarse stage that replace or join those of the config, in any form that `coarse` takes.
         listener: hears of each stage, decision and finished trial.
 
     Raises:
         ConfigError, DataError, RefusedError, StorageError: as the command.
     """
-    settings = python_settings(config, {"run.storage": storage, **(sets or {})}, space)
+    own = objective_flags(objective, optuna_objective, direction, metric)
+    flags = {**own, "coarse.enqueue": enqueue, "run.storage": storage, **(sets or {})}
+    settings = python_settings(config, flags, space)
     db = open_search(settings.run, settings.study)
     tell(settings.notes, listener)
     limits = Limits(gain, max_stages, seconds)
@@ -152,7 +176,12 @@ def run_procedure(
 
 
 def first_plan(settings: Settings, name: str | None) -> StagePlan:
-    """The coarse stage of the procedure of this name."""
+    """The coarse stage of the procedure of this name.
+
+    Raises:
+        ConfigError: as `plan_coarse`, and where the stage after it could not begin.
+    """
+    refuse_unkept(settings.study)
     return plan_coarse(settings, f"{name}-coarse" if name else "coarse")
 
 

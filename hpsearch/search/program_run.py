@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
@@ -20,8 +21,10 @@ from hpsearch.runtime import resolve_device
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.program_time import Calls, fitted
 from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.earlier_trials import counted, read_earlier_trials
 from hpsearch.stages.opening import open_stage
 from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.sampler_knowledge import ADAPTIVE, knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow, count_states, find_study, write_attrs
@@ -76,7 +79,7 @@ def _work(
     stop: Stop,
 ) -> StudyTrials:
     """Here, with the program that is there already, or by others, who have their own."""
-    study = _noted(db, open_stage(db, plan, None), program)
+    study = _noted(db, open_stage(db, plan, None), plan, None if run.fleet == "ray" else len(devices), program)
     for module, (then, now) in changed_code(study).items():
         listener.note(f"{module} has changed since {study.name!r} was begun ({then} -> {now}); trials mix both")
     counts = count_states(db, study)
@@ -105,9 +108,14 @@ def _is_there(db: Database, name: str) -> bool:
     return True
 
 
-def _noted(db: Database, study: StudyRow, program: Program) -> StudyRow:
-    """The study, which keeps what its code is given by name."""
-    attrs = {attributes.TAKES: sorted(program.takes)}
+def _noted(db: Database, study: StudyRow, plan: StagePlan, workers: int | None, program: Program) -> StudyRow:
+    """The study, which keeps what its code is given by name, and what its sampler learns from."""
+    attrs: dict[str, Any] = {attributes.TAKES: sorted(program.takes)}
+    study = replace(study, attrs={**study.attrs, **attrs})
+    if plan.settings.sampler in ADAPTIVE:
+        knowledge = knowledge_of(plan.settings, 1, workers, counted(read_earlier_trials(db, study, plan)))
+        assert knowledge is not None
+        attrs[attributes.LEARNING] = knowledge.as_dict()
     write_attrs(db, study, attrs)
     return replace(study, attrs={**study.attrs, **attrs})
 

@@ -55,19 +55,20 @@ def boundary_verdicts(
     observations: Sequence[Observation],
     direction: Direction,
     limits: Callable[[str], Limits] = no_limits,
+    amended: Callable[[Narrowing], Narrowing] = lambda narrowing: narrowing,
 ) -> list[Verdict]:
     """One verdict per parameter that the best trial has; none where no trial finished with a finite value.
 
     What the best trial does without, as a momentum beside plain sgd, says nothing of where the best lies.
 
-    `proposed` and `reason` are those of `narrow`, whose arguments these are.
+    `proposed` and `reason` are those of `narrow`, whose arguments the first four are, as `amended` by the caller.
     """
     finished = rank(observations, "complete", direction)
     if not finished:
         return []
     best = finished[:1]
     return [
-        _verdict(narrowing, best[0].params[narrowing.param], limits(narrowing.param))
+        _verdict(amended(narrowing), best[0].params[narrowing.param], limits(narrowing.param))
         for narrowing in narrow(ranges, observations, direction, limits)
         if having(narrowing.param, narrowing.old, best)
     ]

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.lineage import read_lineage
@@ -24,6 +24,7 @@ from hpsearch.config import Choice, Range, canonical_name
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
 from hpsearch.results import Direction, goodness
+from hpsearch.space import holds, searched_range
 from hpsearch.space.scale import choice_index
 from hpsearch.stages.sampler_knowledge import ADAPTIVE, NUM_BEST, NUM_NEWEST
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow
@@ -42,15 +43,17 @@ class EarlierTrial:
 
     Attributes:
         study: of which it is.
-        epochs: that its stage trained.
+        epochs: that its stage trained; None where trials are not told a number: those of this stage get as many.
         params: its hyperparameters, those of the stage alone.
         value: what it reached in these epochs; None where it exploded.
+        ranges: of an Optuna objective, which says them as it runs: those that this stage draws the same calls from.
     """
 
     study: str
-    epochs: int
+    epochs: int | None
     params: Mapping[str, Any]
     value: float | None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[EarlierTrial]:
@@ -71,8 +74,19 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
     except (StudyNotFoundError, ConfigError):  # it was deleted since
         return []
     own = stage_record(study)
-    found = [trial for stage in chain if is_alike(stage.record, own) for trial in trials_inside(stage, plan.space)]
+    going_on = {(each.origin.study, each.origin.trial) for each in plan.continued}  # they are trials of this stage
+    alike = [_without(stage, going_on) for stage in chain if is_alike(stage.record, own)]
+    objective = plan.config.objective
+    if objective is not None and objective.defines:
+        found = [t for stage in alike for t in called_trials_inside(stage, plan.space, objective.narrowed)]
+    else:
+        found = [t for stage in alike for t in trials_inside(stage, plan.space)]
     return bounded(found, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
+
+
+def _without(stage: StudyTrials, left_out: Collection[tuple[str, int]]) -> StudyTrials:
+    """A stage but for some trials, by its name and their numbers."""
+    return replace(stage, observations=[o for o in stage.observations if (stage.study.name, o.number) not in left_out])
 
 
 def bounded(earlier: Sequence[EarlierTrial], direction: Direction, most: int) -> list[EarlierTrial]:
@@ -106,7 +120,6 @@ def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[Earlie
 
     One of a conditional range may be missing.
     """
-    epochs = stage.record.config_value(str(stage.record.kind), "epochs")
     found = []
     for seen in stage.observations:
         if seen.outcome == "pruned":
@@ -115,7 +128,34 @@ def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[Earlie
         params = {name: named[name] for name in space if name in named}
         missing = [name for name in space if name not in params and not space[name].when]
         if not missing and all(is_inside(space[name], value) for name, value in params.items()):
-            found.append(EarlierTrial(stage.study.name, int(epochs or 0), params, seen.value))
+            found.append(EarlierTrial(stage.study.name, stage.record.num_epochs, params, seen.value))
+    return found
+
+
+def called_trials_inside(
+    stage: StudyTrials, space: Mapping[str, Range], narrowed: Collection[str]
+) -> list[EarlierTrial]:
+    """The same of an Optuna objective, whose trials have what their calls asked for. Pure.
+
+    Args:
+        stage: an earlier one.
+        space: what this stage says of the ranges of some parameters; others have the ranges of their calls.
+        narrowed: those that bound the range of a call; the others take its place.
+    """
+    called = {**stage.ranges, **stage.record.called}
+    found = []
+    for seen in stage.observations:
+        if seen.outcome == "pruned" or not seen.params:
+            continue
+        try:
+            ranges = {
+                name: searched_range(name, called[name], space.get(name), narrows=name in narrowed)
+                for name in seen.params
+            }
+        except ConfigError:  # what takes the place of a call does not fit it; its trials will say so
+            continue
+        if all(holds(range_, seen.params[name]) for name, range_ in ranges.items()):
+            found.append(EarlierTrial(stage.study.name, stage.record.num_epochs, dict(seen.params), seen.value, ranges))
     return found
 
 
@@ -144,12 +184,12 @@ class LearnedShift:
     """How much higher a trial ends than it stood after fewer epochs: learnt from trials that were trained further.
 
     Args:
-        epochs: fewer ones, of the stages before.
+        epochs: fewer ones, of the stages before; None of those that have as many as this one.
         metric: what is measured.
     """
 
-    def __init__(self, epochs: Iterable[int], metric: Metric) -> None:
-        self._gains: dict[int, list[float]] = {few: [] for few in epochs}
+    def __init__(self, epochs: Iterable[int | None], metric: Metric) -> None:
+        self._gains: dict[int, list[float]] = {few: [] for few in epochs if few is not None}
         self._metric = metric
 
     def learn(self, intermediate: Mapping[int, float], value: float) -> None:
@@ -159,8 +199,10 @@ class LearnedShift:
             if early is not None and max(intermediate) > few:
                 gains.append(value - early)
 
-    def of(self, epochs: int) -> float:
+    def of(self, epochs: int | None) -> float:
         """To be added to the value of a trial of so many epochs; 0 until enough is known."""
+        if epochs is None:
+            return 0.0
         gains = self._gains[epochs]
         return statistics.median(gains) if len(gains) >= MIN_PAIRS else 0.0
 

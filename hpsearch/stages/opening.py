@@ -17,6 +17,7 @@ from hpsearch.config.usage import unused_ranges
 from hpsearch.datasets.sources import has_test_split
 from hpsearch.errors import RefusedError
 from hpsearch.stages.code_changes import code_hashes
+from hpsearch.stages.continued import refuse_other_images, stored_continued
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.stages.training_plan import plan_training
@@ -137,6 +138,7 @@ def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo | None) 
 
 
 def _create(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRow:
+    refuse_other_images(db, plan, fingerprint_of(images))
     objective = plan.config.objective
     direction = metric_of(plan.config.train.metric).direction if objective is None else objective.direction
     return create_stage(db, plan.name, direction, stage_attributes(plan, images), plan.space, _new_trials(plan))
@@ -144,7 +146,8 @@ def _create(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRo
 
 def _new_trials(plan: StagePlan) -> list[NewTrial]:
     config = plan.trial_config
-    given = [{attributes.ENQUEUED: thaw_all(values)} for values in plan.enqueued]
+    given: list[dict[str, Any]] = [{attributes.ENQUEUED: thaw_all(values)} for values in plan.enqueued]
+    given += [{attributes.CONTINUED: each.origin.as_dict()} for each in plan.continued]
     return [  # packs are taken by structure
         NewTrial(
             params,
@@ -222,7 +225,7 @@ def stored_plan(study: StudyRow) -> StagePlan:
         return plan_training(config, study.name, last - first + 1)
     if record.compared is not None:
         return RepeatPlan.stored(study.name, config, record.compared)
-    return StagePlan(study.name, record.kind, config, record.source)
+    return StagePlan(study.name, record.kind, config, record.source, chosen=stored_continued(record))
 
 
 def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[str]) -> tuple[StagePlan, list[str]]:
@@ -253,4 +256,4 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         own = {"narrowed": old.config.objective.narrowed}  # the source may have called for more since
         update["objective"] = plan.config.objective.model_copy(update=own)
     config = plan.config.model_copy(update=update)
-    return replace(plan, config=config, changes=changes), moved
+    return replace(plan, config=config, changes=changes, chosen=old.chosen), moved

@@ -19,6 +19,7 @@ from hpsearch.config import (
 from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
 from hpsearch.space import Narrowing
+from hpsearch.stages.continued import Continued
 from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.halving import Halving
 from hpsearch.stages.proposals import drawn_params, num_trials
@@ -45,6 +46,8 @@ class StagePlan:
     """What became of parameters that are not searched on: a sentence for each."""
     fitted: Fitted | None = None
     """What was asked for, where the stage has fewer trials or epochs to fit a time."""
+    chosen: tuple[Continued, ...] = ()
+    """Trials of the source that were chosen to go on here."""
 
     @property
     def settings(self) -> StageConfig:
@@ -69,7 +72,7 @@ class StagePlan:
     @property
     def num_trials(self) -> int:
         """Trials that the stage will have: the budget, or the points of the grid that fits into it."""
-        first = len(self.enqueued)
+        first = len(self.enqueued) + len(self.continued)
         if first == self.settings.trials or self.defines or self.settings.sampler != "grid":
             return self.settings.trials
         return first + num_trials(self.config.space, self._without(first), self.conditions)
@@ -100,13 +103,20 @@ class StagePlan:
         """What the first trials were given, by name."""
         return named_values(self.config, self.kind)[: self.settings.trials]  # a time may have cut them
 
+    @cached_property
+    def continued(self) -> tuple[Continued, ...]:
+        """The trials of the source that go on here, after what is enqueued; fewer where a time cut trials or epochs."""
+        longer = [each for each in self.chosen if each.origin.epoch < self.settings.epochs]
+        return tuple(longer[: self.settings.trials - len(self.enqueued)])
+
     def drawn(self) -> list[dict[str, Any] | None]:
         """One entry per trial: its hyperparameters, or None where a sampler proposes them later."""
         if self.defines:
             return [None] * self.settings.trials
-        first = completed(self.config.space, self.enqueued, self.settings.seed, self.conditions)
+        enqueued = completed(self.config.space, self.enqueued, self.settings.seed, self.conditions)
+        first = [*enqueued, *(dict(each.params) for each in self.continued)]
         if len(first) == self.settings.trials:
-            return list(first)
+            return [*first]
         rest = drawn_params(self.config.space, self._without(len(first)), self.conditions)
         return [*first, *(rest if self.settings.sampler == "grid" else rest[len(first) :])]
 
@@ -152,7 +162,8 @@ class StagePlan:
 
     def provenance(self) -> dict[str, Any]:
         """Where each range came from, as stored with the study."""
-        return {"from": self.source, "ranges": self.ranges()}
+        going_on = {"continued": [each.as_dict() for each in self.continued]} if self.continued else {}
+        return {"from": self.source, "ranges": self.ranges(), **going_on}
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -168,6 +179,7 @@ class StagePlan:
             "epochs_budget": settings.epochs_budget,
             "epochs_expected": Halving.of(settings).expected_epochs(self.num_trials),
             "ranges": self.ranges(),
+            "continued": [each.as_dict() for each in self.continued],
             "fitted_from": self.fitted and self.fitted.as_dict(),
             "problem": self.problem,
         }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from hpsearch.analysis.called_limits import called_limits, replaced_ranges
+from hpsearch.analysis.called_limits import called_limits, replaced_ranges, with_whole_choices
 from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.rate_verdicts import pad_for_training
 from hpsearch.analysis.records import StageRecord, stage_record
@@ -28,6 +28,7 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.code_changes import changed_code
+from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import StudyRow
@@ -161,7 +162,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         )
     limits = called_limits(evidence) if defines else limits_of(evidence.record, own=own)
     changes = {
-        change.param: _whole(change) if defines else change
+        change.param: with_whole_choices(change) if defines else change
         for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
     }
     for param in settings.ranges_removed:
@@ -201,14 +202,13 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             f"{name} has changed since {source!r}, whose trials gave the ranges, was begun"
             for name in changed_code(evidence.study)
         )
-    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
-
-
-def _whole(change: Narrowing) -> Narrowing:
-    """Choices of an Optuna objective are its own, and stay."""
-    if not isinstance(change.old, Choice) or change.new == change.old:
-        return change
-    return replace(change, new=change.old, reason=f"{change.reason}; the objective names its choices itself")
+    chosen: tuple[Continued, ...] = ()
+    if problem is None and config.fine.continue_top:
+        config = with_precision_of(evidence.record, config)
+        chosen, said = choose_continued(evidence, config)
+        notes += tuple(said)
+    plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+    return replace(plan, chosen=chosen)
 
 
 def stored_space(record: StageRecord) -> dict[str, Range]:

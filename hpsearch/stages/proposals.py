@@ -234,7 +234,10 @@ class Mirror:
                 state=optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE,
                 value=value,
                 params={name: to_optuna_value(of) for name, of in params.items()},
-                distributions={name: self.distributions[name] for name in params},
+                distributions={
+                    name: to_optuna(trial.ranges[name]) if name in trial.ranges else self.distributions[name]
+                    for name in params
+                },
             )
             known.number = known._trial_id = number  # type: ignore[assignment]  # it is none of this study
             frozen.append(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from typing_extensions import override
@@ -12,6 +13,7 @@ from hpsearch.analysis.records import ComparedSearch
 from hpsearch.config import StageConfig, StudyConfig
 from hpsearch.config.identity import identified
 from hpsearch.space.shifted_grid import draw_shifted_grid
+from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.plan import StagePlan
 
 KIND: Literal["compare"] = "compare"
@@ -62,11 +64,20 @@ class RepeatPlan(StagePlan):
         sections = {section: plain[section] for section in ("data", "model", "train", "space", "coarse")}
         return {"stage": KIND, "from": None, "images": data_fingerprint, **sections}
 
+    @cached_property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """See StagePlan: those of [coarse], in each search."""
+        return named_values(self.config, "coarse")[: self.settings.trials]
+
     def drawn(self) -> list[dict[str, Any] | None]:
         """See StagePlan; the grid is moved by this repeat's offset."""
-        if self.sampler == "grid":
-            return list(draw_shifted_grid(self.config.space, self.settings.trials, self.settings.seed, self.conditions))
-        return super().drawn()
+        if self.sampler != "grid":
+            return super().drawn()
+        first = completed(self.config.space, self.enqueued, self.settings.seed, self.conditions)
+        if len(first) == self.settings.trials:
+            return list(first)
+        num_points = self.settings.trials - len(first)
+        return [*first, *draw_shifted_grid(self.config.space, num_points, self.settings.seed, self.conditions)]
 
     @override
     def own_attributes(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Random values are those that a space with the same names and ranges would be drawn: they depend on the seed, the name,
 the range and the number of the trial, and not on the order of the calls. Other samplers propose as they do in Optuna:
-what all trials so far have in common together, the rest each by itself.
+what all trials so far have in common together, the rest each by itself. They know the trials of the stages before, too,
+as those of any stage do (`stages.earlier_trials`), with the ranges from which this stage draws the same calls.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hpsearch.config import Range, StageConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.errors import ConfigError
 from hpsearch.space import format_range, to_optuna, to_optuna_value
+from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.proposals import Mirror, suggest
 from hpsearch.storage import TrialRow
 
@@ -34,12 +36,25 @@ class SuggestingMirror(Mirror):
     """
 
     def __init__(
-        self, name: str, settings: StageConfig, trials: Sequence[TrialRow], *, metric: Metric = ACCURACY
+        self,
+        name: str,
+        settings: StageConfig,
+        trials: Sequence[TrialRow],
+        *,
+        metric: Metric = ACCURACY,
+        earlier: Sequence[EarlierTrial] = (),
     ) -> None:
         self._begun: dict[int, optuna.Trial] = {}
-        super().__init__(name, {}, settings, trials, metric=metric)
-        if self._sampler is not None:  # CMA-ES cannot start from values that it may not be asked for
-            self._sampler = (*self._sampler[:2], None)
+        self._named = (settings.sampler, settings.seed)
+        super().__init__(name, {}, settings, trials, metric=metric, earlier=earlier)
+        # CMA-ES searches what all trials that it knows have in common, and starts from one of them; of those of this
+        # stage none may be there yet.
+        if self._sampler is not None:
+            self._sampler = (*self._sampler[:2], self._best_params(()))
+        self._earlier_ranges: dict[str, set[Range]] = {}
+        for trial in earlier:
+            for param, range_ in trial.ranges.items():
+                self._earlier_ranges.setdefault(param, set()).add(range_)
 
     @override
     def _take_up(self, trial: TrialRow) -> None:
@@ -55,23 +70,38 @@ class SuggestingMirror(Mirror):
 
     def begin(self, number: int) -> None:
         """Begin a trial; it knows of those still running."""
-        import optuna
-
         self._choose_sampler(number)
         self.adopt(number, {})
-        with self._as_proposing():
-            self._begun[number] = optuna.Trial(self.study, number)
+        self._begin_again(number)
 
     def suggest(self, number: int, name: str, range_: Range) -> Any:
         """What the sampler proposes for a call of a trial that was begun."""
+        if any(not _go_together(known, range_) for known in self._earlier_ranges.get(name, ())):
+            self._forget_earlier(number)  # of other choices, or another scale, Optuna takes none
         with self._as_proposing():
             return suggest(self._begun[number], name, range_)
+
+    def _forget_earlier(self, number: int) -> None:
+        """With a sampler that never knew them: theirs remember the ranges that all trials had in common."""
+        self._earlier, self._earlier_ranges = (), {}
+        self.__dict__.pop("_frozen_earlier", None)
+        self.study._thread_local.cached_all_trials = None  # what the study keeps of all trials from ask to tell
+        self._sampler = (*self._named, None)
+        self._choose_sampler(number)
+        self._begin_again(number)
+
+    def _begin_again(self, number: int) -> None:
+        """With what is known now; values that the trial has been given stay."""
+        import optuna
+
+        with self._as_proposing():
+            self._begun[number] = optuna.Trial(self.study, number)
 
     @contextlib.contextmanager
     def _as_proposing(self) -> Any:
         import optuna
 
-        with warnings.catch_warnings(), self.storage.narrowed():
+        with warnings.catch_warnings(), self.storage.narrowed(self._told_of_earlier()):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
 
@@ -86,16 +116,28 @@ class SuggestingMirror(Mirror):
         super().fail(number)
 
 
+def _check(first: Range, called: Range) -> None:
+    from optuna.distributions import check_distribution_compatibility
+
+    check_distribution_compatibility(to_optuna(first), to_optuna(called))
+
+
+def _go_together(first: Range, called: Range) -> bool:
+    try:
+        _check(first, called)
+    except ValueError:
+        return False
+    return True
+
+
 def refuse_other_calls(name: str, first: Range, called: Range) -> None:
     """Whether a parameter may be called for with another range than before, by Optuna's rules.
 
     Raises:
         ConfigError: its kind or scale has changed, or the choices.
     """
-    from optuna.distributions import check_distribution_compatibility
-
     try:
-        check_distribution_compatibility(to_optuna(first), to_optuna(called))
+        _check(first, called)
     except ValueError as error:
         raise ConfigError(
             f"trial.suggest_... of {name!r} asks for {format_range(called)}, where {format_range(first)} was asked for "

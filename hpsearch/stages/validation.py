@@ -8,6 +8,7 @@ from hpsearch.config import Choice, StudyConfig, is_vector
 from hpsearch.config.losses import CROSS_ENTROPY
 from hpsearch.config.metric import metric_of
 from hpsearch.config.net_names import has_given_weights
+from hpsearch.config.schema.stage import FineConfig
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.own_augmentation import refuse_unfit
@@ -89,6 +90,11 @@ def _validate_rungs(plan: StagePlan) -> None:
         raise ConfigError(
             "a comparison gives every sampler the same trials, with all their epochs: no halving, no epochs_budget.\n"
             "Allowed: --set coarse.halving=none, and trials in place of epochs_budget."
+        )
+    if settings.has_rungs and isinstance(settings, FineConfig) and settings.continue_top:
+        raise ConfigError(
+            f"{plan.kind}.continue_top = {settings.continue_top} begins with epochs of another stage, "
+            "which are not counted here.\nAllowed: continue_top = 0, or halving = 'none' without epochs_budget."
         )
     if own is not None and settings.halving == "promote":
         raise ConfigError(

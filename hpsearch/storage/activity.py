@@ -13,6 +13,7 @@ from hpsearch.storage.choosing import RUNG, earlier_attempts
 from hpsearch.storage.database import Database
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.tables import hpsearch_leases, trial_user_attributes, trials
+from hpsearch.storage.workers import is_dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,9 @@ class Activity:
 
     @property
     def silent(self) -> bool:
-        """Whether the worker's lease has run out: it is gone, or away."""
-        return self.seconds_left is not None and self.seconds_left < 0
+        """Whether the worker's lease has run out, or its process is gone from this machine."""
+        ran_out = self.seconds_left is not None and self.seconds_left < 0
+        return ran_out or (self.worker is not None and is_dead(self.worker))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,15 @@ class WorkerActivity:
     attempts: dict[int, int]  # by trial number
     seconds_left: float
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is gone from this machine, whatever its lease says; False where that cannot be known."""
+        return is_dead(self.worker)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
         attempts = {str(number): attempt for number, attempt in self.attempts.items()}
-        return {"worker": self.worker, "attempts": attempts, "lease_seconds": self.seconds_left}
+        return {"worker": self.worker, "attempts": attempts, "lease_seconds": self.seconds_left, "dead": self.is_dead}
 
 
 def read_activity(db: Database, study: StudyRow) -> list[Activity]:

@@ -40,4 +40,13 @@ def is_dead(worker: str) -> bool:
         return True
     except OSError:
         return False
-    return False
+    return _waits_to_be_reaped(int(pid))
+
+
+def _waits_to_be_reaped(pid: int) -> bool:
+    """Whether the process has ended, but its parent has not asked how: a container's first process may never ask."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # gone since, or not Linux
+        return False
+    return fields[:1] == ["Z"]

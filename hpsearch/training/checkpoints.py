@@ -92,6 +92,23 @@ class Checkpoints:
                 log.warning("trial %d: %s; using an earlier epoch", number, error)
         return None
 
+    def scores(self) -> dict[int, float]:
+        """The value of each trial that has a checkpoint, of its best epoch up to the newest one; by number.
+
+        Read without the weights; what cannot be read is left out.
+        """
+        found: dict[int, float] = {}
+        for folder in self.folder.glob("*/"):
+            if not folder.name.isdecimal() or not (epoch := self.newest_epoch(int(folder.name))):
+                continue
+            try:
+                described = json.loads((folder / f"{epoch}.json").read_bytes())
+                results = [EpochResult.of_plain(result) for result in described["results"]]
+                found[int(folder.name)] = best_epoch(results, self.direction).val_score
+            except (OSError, ValueError, KeyError, TypeError):  # another worker has dropped it, or it is damaged
+                continue
+        return found
+
     def newest_epoch(self, number: int) -> int:
         """Epochs done in a trial's newest checkpoint, whole or not; 0 without any."""
         return next(iter(self._epochs(number)), 0)

@@ -25,6 +25,7 @@ OURS = frozenset(
         attributes.MEASURES,
         attributes.TRACEBACK,
         attributes.ENQUEUED,
+        attributes.CONTINUED,
         attributes.WEIGHTS,
     }
 )

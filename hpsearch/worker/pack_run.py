@@ -144,6 +144,9 @@ class PackRun:
             self.held[number].results = list(checkpoint.results) if checkpoint else []
         earlier = [(self.held[n].lease, result) for n in numbers for result in self.held[n].results]
         self.writer.record(earlier)
+        if self.mirror is not None:
+            for _, result in earlier:
+                self.mirror.report(result.number, result.epoch, result.val_score)  # a pruner looks at whole curves
         self.listener.measured([result for _, result in earlier], earlier=True)
 
     def _refill(self) -> None:

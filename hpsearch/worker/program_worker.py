@@ -29,7 +29,7 @@ from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.noted import of_user
 from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
 from hpsearch.worker.program_failures import ProgramFailures
-from hpsearch.worker.stage_worker import StageWorker
+from hpsearch.worker.stage_worker import QUICK_PATIENCE, StageWorker
 from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
 from hpsearch.worker.suggesting import Suggestions
 from hpsearch.worker.trial_folders import TrialFolders
@@ -37,6 +37,7 @@ from hpsearch.worker.trial_source import NothingResumed
 
 LOOK_SECONDS = 0.2  # between two looks at leases and stops while the code says nothing
 PRUNED_BY_CODE = "pruned by the objective"  # a reason
+MAX_KILLED = 3  # attempts of a trial whose process is killed each time, as one that needs too much memory
 LEAVE_SECONDS = 10.0  # for a trial that was told to end, until its process is ended
 
 
@@ -71,9 +72,10 @@ class ProgramWorker(StageWorker):
         self.mirror = None
         self.suggestions: Suggestions | None = None
         """Of an objective that says its ranges as it runs."""
+        earlier = self._insist(lambda: read_earlier_trials(db, study, plan))
         if objective.defines:
             mirror = (
-                SuggestingMirror(study.name, plan.settings, rows, metric=self.metric)
+                SuggestingMirror(study.name, plan.settings, rows, metric=self.metric, earlier=earlier)
                 if needs_mirror(plan.settings)
                 else None
             )
@@ -87,7 +89,7 @@ class ProgramWorker(StageWorker):
                 rows,
                 metric=self.metric,
                 conditions=plan.conditions,
-                earlier=self._insist(lambda: read_earlier_trials(db, study, plan)),
+                earlier=earlier,
             )
         self.worst: float | None = None
         """Value so far: what samplers that need one are told of an explosion."""
@@ -184,8 +186,9 @@ class ProgramWorker(StageWorker):
                 case Pruned():
                     self._end(number, self._outcome(trial, advised or PRUNED_BY_CODE))
                     return
-                case Broken(reason, trace):
-                    self._fail_trial(trial, reason, trace)
+                case Broken(reason, trace, killed):
+                    if not killed or not self._waits_again(trial, reason):
+                        self._fail_trial(trial, reason, trace)
                     return
                 case Left():  # it raised our exception without having been told to
                     self._fail_trial(trial, "TrialEnded was raised by the objective itself", "")
@@ -329,6 +332,18 @@ class ProgramWorker(StageWorker):
         self.failures.clear()
         self.folders.completed(number, value)
         self._finish(Outcome(trial.lease, "COMPLETE", value, record.as_attributes()))
+
+    def _waits_again(self, trial: HeldTrial, reason: str) -> bool:
+        """Give back a trial whose process was killed, where it can go on and has not been killed too often."""
+        number = trial.lease.number
+        can_go_on = self._keeps_checkpoints and self.folders.has_checkpoint(number)
+        if not can_go_on or trial.lease.attempt >= MAX_KILLED:
+            return False
+        self.listener.note(f"trial {number}: {reason}; it goes on from its checkpoint")
+        self.writer.wait(QUICK_PATIENCE)
+        self.writer.let_go([self.held.pop(number).lease])
+        self._insist(lambda: self.queue.release([trial.lease]))
+        return True
 
     def _fail_trial(self, trial: HeldTrial, reason: str, trace: str) -> None:
         number = trial.lease.number

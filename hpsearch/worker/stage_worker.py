@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import direction_of
@@ -40,6 +41,9 @@ from hpsearch.worker.rungs import Rungs
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.trial_source import Resumed, TrialSource
 from hpsearch.worker.writer import Lost, Writer, Written
+
+if TYPE_CHECKING:
+    from hpsearch.training.checkpoints import Checkpoint
 
 WORST_SKEW = 30.0  # seconds between two clocks that are not worth a word
 STOP_SECONDS = 0.5  # between two looks whether to stop, while a database that is away is waited for
@@ -101,6 +105,10 @@ class StageWorker(ABC):
     def _forget(self, number: int) -> None:
         """A trial in hand is another worker's now."""
 
+    def _continued(self, lease: Lease) -> Checkpoint | None:
+        """The state of an earlier stage's trial with which this one begins, if it begins with any."""
+        return None
+
     def _over(self, number: int) -> None:  # noqa: B027 - some keep nothing
         """The end of a trial is in the database."""
 
@@ -128,7 +136,16 @@ class StageWorker(ABC):
                 "but the times shown of trials may be wrong"
             )
         self.writer = Writer(self.queue, self.spool_folder, self.listener.note, self._tick)
-        source = self.queue, self.writer, self.checkpoints, self.plan, self.mirror, self._insist, self.metric
+        source = (
+            self.queue,
+            self.writer,
+            self.checkpoints,
+            self.plan,
+            self.mirror,
+            self._insist,
+            self.metric,
+            self._continued,
+        )
         self.source = (
             RungSource(*source, rungs=self.rungs, closed=self._tell_closed)
             if self.rungs is not None

@@ -11,6 +11,21 @@ from hpsearch.results import Direction, goodness
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, StudyRow, TrialRow
 
+OUTPUT = "output.txt"  # in a trial's folder
+
+
+def folder_of_stage(artifact_dir: str, db: Database, study: StudyRow, fingerprint: str) -> Path:
+    """Where the folders of the trials of a stage are, on the machines whose workers trained them.
+
+    Args:
+        artifact_dir: run.artifact_dir of these workers.
+        db: that of the stage.
+        study: the stage.
+        fingerprint: of what the stage was made from, as the study keeps it.
+    """
+    database = hashlib.sha256(db.url.encode()).hexdigest()[:8]
+    return Path(artifact_dir) / "trials" / f"{fingerprint}-{study.study_id}-{database}"
+
 
 class TrialFolders:
     """The folders of one stage, called as the numbers of its trials. The same search in another database has others.
@@ -33,8 +48,7 @@ class TrialFolders:
         direction: Direction,
         best: TrialRow | None,
     ) -> None:
-        database = hashlib.sha256(db.url.encode()).hexdigest()[:8]
-        self.root = Path(run.artifact_dir) / "trials" / f"{plan.fingerprint('')}-{study.study_id}-{database}"
+        self.root = folder_of_stage(run.artifact_dir, db, study, plan.fingerprint(""))
         self._keep, self._direction = run.keep, direction
         self._best = (best.number, best.value) if best is not None else None
 
@@ -44,7 +58,7 @@ class TrialFolders:
 
     def output(self, number: int) -> Path:
         """What it printed."""
-        return self.of(number) / "output.txt"
+        return self.of(number) / OUTPUT
 
     def checkpoint(self, number: int) -> Path:
         """What it keeps for another attempt."""

@@ -46,6 +46,7 @@ class TrialSource:
         mirror: what the sampler sees; None if nothing is proposed.
         insist: asks the database until it answers.
         metric: what counts.
+        continued: gives the state of an earlier stage's trial with which one begins, if it begins with any.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class TrialSource:
         mirror: Mirror | None,
         insist: Callable[[Callable[[], Any]], Any],
         metric: Metric = ACCURACY,
+        continued: Callable[[Lease], Checkpoint | None] = lambda _lease: None,
     ) -> None:
-        self._metric = metric
+        self._metric, self._continued = metric, continued
         self._queue, self._writer, self._checkpoints = queue, writer, checkpoints
         self._plan, self._mirror, self._insist = plan, mirror, insist
         # Where sampler or pruner learn from packs, these are as wide as was said.
@@ -80,8 +82,8 @@ class TrialSource:
         held |= {lease.number: HeldTrial(lease, until=stop_of(lease.attrs), metric=self._metric) for lease in leases}
         self._writer.hold(leases)
         for lease in leases:
-            if lease.attempt > 1:
-                held[lease.number].checkpoint = self._checkpoints.load(lease.number)
+            found = self._checkpoints.load(lease.number) if lease.attempt > 1 else None
+            held[lease.number].checkpoint = found or self._continued(lease)
 
     def propose_params(self, held: dict[int, HeldTrial], mine: Collection[int]) -> None:
         """Hyperparameters for trials that have none yet, from the sampler, which learns of all but the worker's."""

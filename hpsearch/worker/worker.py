@@ -19,6 +19,7 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import HpsearchError, RefusedError, StorageError
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase
+from hpsearch.stages.continued import STAGES, states_folder
 from hpsearch.stages.earlier_trials import counted, read_earlier_trials
 from hpsearch.stages.listener import Listener, shown_trials, standing
 from hpsearch.stages.plan import StagePlan
@@ -26,16 +27,18 @@ from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.storage import (
     Database,
+    Lease,
     Outcome,
     StudyRow,
     read_trials,
 )
-from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
+from hpsearch.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder
 from hpsearch.training.device_memory import free_memory, is_out_of_memory
 from hpsearch.training.images import images_key, load_images
 from hpsearch.training.metric_limits import exploded_value
 from hpsearch.tuning.workload import choose_width
 from hpsearch.worker.checkpoint_writer import Checkpointer
+from hpsearch.worker.continuing import Continuing
 from hpsearch.worker.failures import Failures, PoisonedDeviceError, failure_of, first_line, is_poisoned
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.kept_weights import Keeper
@@ -43,6 +46,7 @@ from hpsearch.worker.pack_run import PackRun, create_pack
 from hpsearch.worker.resumption import resumption
 from hpsearch.worker.stage_worker import StageWorker
 from hpsearch.worker.stopping import Stop
+from hpsearch.worker.top_snapshots import STATES, TopSnapshots
 from hpsearch.worker.trial_source import packs_of
 
 MAX_POISONED = 2  # processes that a trial may poison before it fails
@@ -94,6 +98,11 @@ class Worker(StageWorker):
             Path(run.artifact_dir) / "checkpoints", folder, needs_best=self.keeps_best, direction=made
         )
         self.checkpointer = Checkpointer(self.checkpoints, self.listener.note)
+        states = Path(run.artifact_dir) / STATES
+        self.continuing = Continuing(states, self.listener.note, needs_best=self.keeps_best, direction=made)
+        kept = Checkpoints(states, states_folder(study), needs_best=self.keeps_best, direction=made)
+        num_top = plan.settings.keep_top if plan.kind in STAGES else 0
+        self.top = TopSnapshots(kept, num_top, self.metric, self.listener.note)
         rows = self._insist(lambda: read_trials(db, study))
         halving = self.rungs.halving if self.rungs is not None else None
         self.num_trials = shown_trials(len(rows), halving)
@@ -167,7 +176,7 @@ class Worker(StageWorker):
                 pack,
                 self.held,
                 pruner=self.plan.settings.pruner,
-                keep=partial(self.keeper.keep, pack, config, data, writer=self.writer),
+                keep=self.top.beside(pack, partial(self.keeper.keep, pack, config, data, writer=self.writer)),
                 writer=self.writer,
                 checkpointer=self.checkpointer,
                 checkpoint_seconds=self.run_config.checkpoint_seconds,
@@ -236,6 +245,10 @@ class Worker(StageWorker):
     @override
     def _forget(self, number: int) -> None:
         self.current.forget([number])
+
+    @override
+    def _continued(self, lease: Lease) -> Checkpoint | None:
+        return self.continuing.begin(lease, self.plan.settings.epochs)
 
     @override
     def _over(self, number: int) -> None:

@@ -12,6 +12,7 @@ from hpsearch.analysis.diagnosis import VERDICTS, Diagnosis
 from hpsearch.analysis.earlier_searches import coarse_of, instead
 from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.summary import StageSummary
+from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config import FloatRange, load_settings
 from hpsearch.space import Verdict
 from hpsearch.storage import StudyRow, TrialRow
@@ -75,10 +76,10 @@ def test_a_test_set_that_was_used_is_not_offered_again():
 
 def test_a_use_by_a_relative_counts_too():
     *earlier, last = settled(0.95)
-    assert what_next([*earlier, replace(last, num_family_tests=1)], HEALTHY).command is None
+    assert what_next([*earlier, replace(last, uses=TestImageUses(1))], HEALTHY).command is None
     trained = stage(0.95, "train", "train", None)
     assert what_next([trained], HEALTHY).other_command == "hpsearch test train"
-    assert "another search has used" in what_next([replace(trained, num_family_tests=2)], HEALTHY).other_text
+    assert "another search has used" in what_next([replace(trained, uses=TestImageUses(2))], HEALTHY).other_text
 
 
 def test_two_epochs_say_nothing_of_what_a_net_can_reach():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hpsearch.analysis.diagnosis import Diagnosis, with_dead_units
 from hpsearch.analysis.inside import LayerShares, dead_note, dead_units, look_inside
 
 FINE = {"fc1": 1e-2, "fc2": 2e-2}
@@ -71,3 +72,19 @@ def test_gradients(sizes, ok, text):
     assert bool(start.advice) != ok
     assert end.ok
     assert look_inside([], start=None, end={"fc": 1.0}) == []  # one layer has none to be compared with
+
+
+def test_a_healthy_trial_with_dead_units_has_one_verdict():
+    healthy = Diagnosis("healthy", "nothing to change in this trial", ("a note",))
+    assert with_dead_units(healthy, {"fc_act1": [0.2, 0.9]}) is healthy
+    few = with_dead_units(healthy, {"fc_act1": [0.2, 0.9, 1.0]})
+    assert (few.said, few.verdict) == ("healthy but for 1 dead unit", "healthy")
+    assert few.advice == "nothing to change in this trial: nets learn well with so few dead units"
+    assert few.notes == ("a note", "dead units: 1 of 3, at 0 for every image")
+    assert few.as_dict()["but_for"] == "1 dead unit"
+    many = with_dead_units(healthy, {"fc_act1": [0.2, 1.0, 1.0]})
+    assert many.said == "healthy but for 2 dead units"
+    assert many.advice.startswith("lower train.lr")
+    other = with_dead_units(Diagnosis("overfitting", "more images", ()), {"fc_act1": [0.2, 1.0, 1.0]})
+    assert (other.said, other.advice) == ("overfitting", "more images")
+    assert other.notes[0].startswith("dead units: 2 of 3, at 0 for every image: lower")

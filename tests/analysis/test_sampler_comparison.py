@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpsearch.analysis.importance import importances
+from hpsearch.analysis.importance import chance_shares, importances
 from hpsearch.analysis.sampler_comparison import Comparison, Search, band, best_so_far, num_distinct, wins
 from hpsearch.config import FloatRange
 from hpsearch.config.metric import Metric
@@ -147,6 +147,16 @@ def test_the_important_parameter_is_found():
     assert list(found) == ["lr", "other"]
     assert found["lr"] > 0.8
     assert sum(found.values()) == pytest.approx(1)
+
+
+def test_what_does_nothing_stays_within_chance_and_what_decides_does_not():
+    points = [point for seed in range(10) for point in draw_random(SPACE, 9, seed)]
+    values = [one_matters_the_other_hardly(point) for point in points]
+    found, chance = importances(SPACE, points, values), chance_shares(SPACE, points, values)
+    assert found["lr"] > 3 * chance["lr"]
+    few = chance_shares(SPACE, points[:20], values[:20])
+    assert few["lr"] > chance["lr"]  # of fewer trials, luck gives more
+    assert chance_shares(SPACE, points, [0.1] * 90) == {}
 
 
 def test_no_importance_where_nothing_can_be_said():

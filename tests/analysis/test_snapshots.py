@@ -1,6 +1,9 @@
 """What a watcher sees of a study that others work on, look by look."""
 
 import math
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import optuna
@@ -26,7 +29,9 @@ from hpsearch.storage import (
     open_database,
     read_epochs,
 )
+from hpsearch.storage.activity import read_activity, workers_of
 from hpsearch.storage.tables import trials
+from hpsearch.storage.workers import host
 
 SPACE = {"lr": FloatRange(1e-4, 1.0, log=True)}
 STAGE = {
@@ -226,6 +231,23 @@ def test_a_silent_worker_is_noticed(db):
     stage.queue.lease_seconds = 60.0
     stage.queue.take(1)
     assert not stage.look(1).abandoned
+
+
+def test_a_worker_whose_process_is_gone_is_dead_at_once(db):
+    """Whatever its lease still says, and though nobody has asked its parent's kernel how it ended."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.DEVNULL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is not reaped
+    worker = f"{host()}/{child.pid}/x"
+    stage = Stage(db, 4, worker)
+    stage.queue.take(2)
+    snapshot = stage.look(1)
+    assert snapshot.abandoned
+    assert snapshot.dead == {worker}
+    [activity] = workers_of(read_activity(db, stage.study))
+    assert activity.seconds_left > 0
+    assert activity.as_dict()["dead"] is True
+    child.wait()
+    assert stage.look(1).abandoned
 
 
 def test_trials_of_another_program(tmp_path):

@@ -1,7 +1,7 @@
 """How often a test set was used, by searches of any name, and as older versions kept it."""
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.lineage import num_uses_of_images
+from hpsearch.analysis.uses_of_test_images import count_uses, place_of_use, uses_of_images
 from hpsearch.storage import StudyRow
 
 
@@ -15,7 +15,7 @@ def use(number, images=None):
 
 
 def count(of, *studies, test_images=None):
-    return num_uses_of_images(of, studies, test_images)
+    return count_uses([of], studies, test_images).num
 
 
 def test_searches_of_the_same_images_count_whatever_they_are_called():
@@ -49,3 +49,19 @@ def test_an_ensemble_of_several_families_is_one_use():
 def test_studies_of_others_have_none():
     bare = StudyRow(1, "x", ("maximize",))
     assert count(bare, bare, StudyRow(2, "y", ("maximize",))) == 0
+
+
+def test_all_who_say_the_count_say_one_number():
+    shared = use(1, "T")
+    a, fine = study("a", "A", shared, use(2, "T")), study("fine", "A", use(3, "T"), source="a")
+    b, studies = study("b", "B", shared), ()
+    studies = (a, fine, b)
+    found = count_uses([fine, b], studies)
+    assert (found.num, found.by_stage, found.by_family) == (3, {"fine": 1, "b": 1}, {"a": 3, "b": 1})
+    assert found.count_text == (
+        "these test images have been used 3 times by the searches here, 1 time by fine, 1 time by b"
+    )
+    assert count_uses([fine], studies).with_next.use_text == (
+        "use 4 of these test images (use 2 by fine, use 4 by all that descends from a)"
+    )
+    assert [place_of_use(each, uses_of_images(b, studies)) for each in (use(3, "T"), shared, use(9))] == [3, 1, None]

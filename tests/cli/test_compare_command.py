@@ -12,7 +12,7 @@ def test_one_command_one_page_and_again_without_training(hpsearch):
     assert [line for line in lines if line.endswith("(4 / 4)")]
     assert any(line.startswith("random ") and line.split()[-2:] == ["9", "9"] for line in lines)
     assert any(line.startswith("grid ") and line.split()[-2:] == ["3", "3"] for line in lines)
-    assert "largest balanced grid within them has 9 points" in out
+    assert "largest balanced grid within them leaves 9" in out
     assert "paired   random - grid: " in out
     page = (hpsearch.folder / "pages" / "compare.html").read_text()
     assert "Random against grid" in page

@@ -99,8 +99,11 @@ def test_other_nets_are_trained_where_their_weights_are_not_kept(digits):
     assert "--test" not in done.stdout
     again = digits("ensemble", "coarse", "linear", "--top", 2, "--test")
     assert again.stderr == ""
-    assert "this is use 2 of the test set for all that descends from coarse" in again.stdout
-    assert "the test set has been used 2 times for this stage" in digits("status", "linear").stdout
+    assert "this is use 2 of these test images (use 2 by coarse" in again.stdout
+    assert (
+        "these test images have been used 2 times by the searches here, 2 times by linear"
+        in digits("status", "linear").stdout
+    )
 
 
 @pytest.mark.slow

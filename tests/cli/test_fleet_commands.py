@@ -1,9 +1,14 @@
 """worker and stop on a stage on which nothing is left to do; at work they are in tests/fleet."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from hpsearch.analysis.records import stage_record
-from hpsearch.storage import NewTrial, create_stage, find_study, open_database
+from hpsearch.storage import NewTrial, Queue, create_stage, find_study, open_database
+from hpsearch.storage.workers import host
 
 
 def stop_asked_at(hpsearch, study):
@@ -24,6 +29,22 @@ def test_stop_asks_the_workers_of_a_study_that_is_not_finished(hpsearch):
     create_stage(db, "begun", "maximize", {}, {}, [NewTrial({})])
     assert "asked all workers of 'begun' to stop" in hpsearch("stop", "begun").stdout
     assert stop_asked_at(hpsearch, "begun") == pytest.approx(db.read_now(), abs=600)
+
+
+def test_status_says_at_once_which_worker_is_dead(hpsearch):
+    (hpsearch.folder / "studies").mkdir()
+    db = open_database(f"sqlite:///{hpsearch.folder}/studies/hpsearch.db", create=True)
+    study = create_stage(db, "begun", "maximize", {}, {}, [NewTrial({}), NewTrial({})])
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for worker in (f"{host()}/{gone.pid}/x", f"{host()}/{os.getpid()}/y"):
+        queue = Queue(db, study, worker)
+        queue.lease_seconds = 600.0  # however long the command takes to start
+        queue.take(1)
+    said = [line for line in hpsearch("status", "begun").stdout.splitlines() if line.startswith("worker")]
+    assert [f"pid {gone.pid}  trials 0  dead: its process is gone" in line for line in said].count(True) == 1
+    assert [f"pid {os.getpid()}  trials 1  lease " in line for line in said].count(True) == 1
+    assert sorted(worker["dead"] for worker in hpsearch.json("status", "begun")["workers"]) == [False, True]
 
 
 def test_a_worker_says_that_nothing_is_left_to_do(searched):

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,16 @@ def saved(params, report, checkpoint):
         state.with_suffix(".new").replace(state)
         time.sleep(float(os.environ.get("STEP", "0")))
     return sum(done)
+
+def killed(params, report, checkpoint):
+    state = checkpoint / "done"
+    done = int(state.read_text()) if state.exists() else 0
+    for epoch in range(done + 1, 4):
+        report(float(epoch), epoch)
+        state.write_text(str(epoch))
+        if epoch < 3 or params["always"] == "yes":
+            os.kill(os.getpid(), 9)  # as the system does where memory runs out
+    return 3.0
 
 def falls(params, report, checkpoint):
     state = checkpoint / "done"
@@ -255,6 +266,17 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     assert curves[0] == curves[1]  # those of earlier attempts, too
 
 
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(place):
+    search = ("coarse", "--objective", "mine:killed", "--trials", "2", "--workers", "1", "--sampler", "grid")
+    said = place(*search, "--space", "always=choice(no,yes)", "--name", "oom")
+    whole, given_up = sorted(place.json("export", "oom")["trials"], key=lambda trial: trial["state"])
+    assert (whole["state"], whole["value"]) == ("COMPLETE", 3.0)
+    assert whole["intermediate"] == {"1": 1.0, "2": 2.0, "3": 3.0}
+    assert (given_up["state"], given_up["params"]["always"]) == ("FAIL", "yes")
+    assert given_up["attributes"]["reason"] == "its process ended with signal 9"
+    assert "its process ended with signal 9; it goes on from its checkpoint" in said.stdout + said.stderr
+
+
 @pytest.mark.slow
 def test_what_was_answered_before_a_first_checkpoint_survives_a_kill(place):
     search = ("coarse", "--objective", "mine:falls", *RATE, "--trials", "1", "--name", "falls")
@@ -297,6 +319,10 @@ def test_any_program_is_searched_by_what_it_prints(place):
     place(*follow.split()[2:], "--trials", "4")
     trial = place.json("export", "wrapped")["trials"][0]
     assert list(trial["intermediate"]) == ["1", "2"]
+    printed = next(line for line in place("trial", "wrapped", 0).stdout.splitlines() if line.startswith("output"))
+    output = Path(place.folder / printed.split(maxsplit=1)[1])
+    assert str(output) == str(place.folder / place.json("trial", "wrapped", 0)["output"])
+    assert "epoch 1 val_acc=" in output.read_text()
     assert trial["value"] == max(trial["intermediate"].values())
     assert "a program (command:x" in place("fine", "--from", "wrapped", "--name", "no", code=3).stderr
     said = place("wrap", "--metric", "acc=[0-9.]+", *flags[:2], "--name", "no", *words, code=2).stderr

@@ -118,7 +118,10 @@ def test_what_was_enqueued_came_first_and_is_marked(searched):
 
 
 def test_a_fine_stage_keeps_the_narrowed_ranges_within_the_calls(searched):
-    assert "kind     {sgd, adam} -> {sgd, adam}" in searched.fine.stdout
+    kind = next(line for line in searched.fine.stdout.splitlines() if line.startswith("kind "))
+    assert kind.startswith("kind     {sgd, adam} -> {sgd, adam}")
+    assert kind.endswith("; all stay, as the objective names its choices itself")
+    assert "dropped" not in kind
     kept = {
         row["param"]: row["new"]
         for row in searched.json("fine", "--from", "coarse", "--trust", "mine", "--dry-run")["ranges"]
@@ -131,7 +134,26 @@ def test_a_fine_stage_keeps_the_narrowed_ranges_within_the_calls(searched):
         assert trial["params"]["width0"] % 16 == 0
     boundary = {row["param"]: row for row in searched.json("boundary", "fine")["parameters"]}
     assert boundary["rate"]["low"] == pytest.approx(kept["rate"][0])
-    assert boundary["kind"]["proposed"]
+    assert boundary["kind"]["proposed"] == ["sgd", "adam"]  # as every fine stage keeps them
+
+
+@pytest.mark.slow
+def test_a_fine_stage_begins_with_what_the_stages_before_found_inside_its_ranges(searched):
+    flags = ("--from", "coarse", "--trust", "mine", "--trials", "4", "--sampler", "cmaes")
+    searched("fine", *flags, "--name", "knowing")
+    plan = searched.json("fine", *flags, "--name", "knowing", "--dry-run")["ranges"]
+    ends = {row["param"]: row["new"] for row in plan if row["param"] != "kind"}
+    inside = [
+        all(ends[name][0] <= value <= ends[name][1] for name, value in trial["params"].items() if name in ends)
+        for trial in searched.trials["coarse"]
+    ]
+    learning = searched.json("status", "knowing")["learning"]
+    assert learning["earlier"] == {"coarse": sum(inside)}
+    assert sum(inside) > 1
+    searched("fine", *flags, "--name", "forgetting", "--forget")
+    assert searched.json("status", "forgetting")["learning"]["earlier"] == {}
+    knowing, forgetting = (params_of(searched, name) for name in ("knowing", "forgetting"))
+    assert knowing != forgetting
 
 
 def test_the_ranges_of_the_calls_are_kept_with_the_study(searched):

@@ -179,8 +179,13 @@ def test_test_reports_and_counts_its_uses(ran):
     assert (second["use"], second["family_use"], second["family"]) == (2, 2, "coarse")
     assert len(second["confusion"]) == len(second["per_class"]) == 3
     third = ran("test", "coarse")
-    assert "use 1 of the test set for coarse, and use 3 for all that descends from coarse" in third.stdout
-    assert re.search(r"^test +the test set has been used 2 times", ran("status", "fine").stdout, re.MULTILINE)
+    assert (
+        "this is use 3 of these test images (use 1 by coarse, use 3 by all that descends from coarse): an"
+        in third.stdout
+    )
+    said = r"^test +these test images have been used 3 times by the searches here, 2 times by fine$"
+    assert re.search(said, ran("status", "fine").stdout, re.MULTILINE)
+    assert ran.json("status", "coarse")["test_images_uses"] == 3
 
 
 def test_a_use_of_the_test_set_is_known_to_all_that_descends_from_the_same_coarse(ran):

@@ -109,7 +109,7 @@ def test_other_values_another_name_and_no_ranges(hpsearch):
     hpsearch("train", "-c", "tiny.toml", "--set", "train.lr=1e-7", "--epochs", "2", "-q")
     refused = hpsearch("train", "-c", "tiny.toml", "--set", "train.lr=1e-2", "--epochs", "2", code=3)
     assert "train.lr: 1e-07 -> 0.01" in refused.stderr
-    assert "No such option: --space" in hpsearch("train", "--space", "lr=log(1,2)", code=2).stderr
+    assert "--space is no option of hpsearch train." in hpsearch("train", "--space", "lr=log(1,2)", code=2).stderr
     low = hpsearch("train", "-c", "tiny.toml", "--set", "train.lr=1e-7", "--epochs", "2")
     assert "verdict  lr too low" in low.stdout
     [proposed] = re.findall(r"^next +(hpsearch train .*?)(?:   #|$)", low.stdout, re.MULTILINE)

@@ -72,34 +72,6 @@ def test_the_study_file_is_valid(tmp_path):
     assert load_settings(tmp_path / "study.toml").study.data.val == 1000
 
 
-def test_the_python_example_of_own_objectives_runs(tmp_path, monkeypatch, capsys):
-    block = re.findall(r"```python\n(.*?)```", PAGES["own-objective.md"], re.DOTALL)[-1]
-    monkeypatch.chdir(tmp_path)
-    exec(block, {"__name__": "notebook"})
-    assert capsys.readouterr().out.startswith("{'x': 0.")
-
-
-def test_the_python_example_runs(tmp_path, monkeypatch):
-    block = re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL)[-1]
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.toml").write_text("[train]\nepochs = 1\n[coarse]\nepochs = 1\n")
-    exec(
-        compile(block.replace("trials=50", "trials=5").replace("n_trials=20", "n_trials=2"), "own-code.md", "exec"), {}
-    )
-
-
-def test_the_example_of_an_own_net_runs(tmp_path):
-    net = re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL)[0]
-    (tmp_path / "mynets.py").write_text(net)
-    for command in (
-        "coarse --model mynets:Small --space model.options.width=int(8,64)",
-        "fine --from coarse --trust mynets",
-    ):
-        arguments = [sys.executable, "-m", "hpsearch", *command.split(), "--trials", "3", "--epochs", "1"]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.slow
 def test_the_example_of_an_own_loss_runs(tmp_path):
     [losses] = [b for b in re.findall(r"```python\n(.*?)```", PAGES["own-code.md"], re.DOTALL) if "# losses.py" in b]

@@ -1,12 +1,14 @@
 """How the words of a program are filled in, and its values read."""
 
+import os
 import sys
 
 import pytest
 
+from hpsearch.cli.wrapping import value_of
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.config.usercode import UserCodeError
-from hpsearch.programs.command import filled_in, run_command
+from hpsearch.programs.command import KilledError, filled_in, run_command
 from hpsearch.programs.messages import Task
 
 
@@ -37,7 +39,8 @@ def test_names_in_braces_are_values():
         (('{"loss": 3.0}', '{"loss": 2.0}'), {"metric": "m", "key": "loss", "direction": "minimize"}, 2.0, None),
         (("acc=0.5 at 1", "acc=0.75", "ac=0.9"), {"pattern": r"acc=([0-9.]+)"}, 0.75, [(0.5, None), (0.75, None)]),
         (("loss nan", "loss 2.5e-3"), {"pattern": r"loss (\S+)", "direction": "minimize"}, 0.0025, None),
-        (("10%\racc=0.5\r20%\racc=0.6",), {"pattern": r"acc=([0-9.]+)"}, 0.6, [(0.5, None), (0.6, None)]),
+        (("10%\racc=0.5\r20%\racc=0.6", "acc=0.4"), {"pattern": r"acc=([0-9.]+)"}, 0.6, [(0.6, None), (0.4, None)]),
+        (("7: 0.5", "8: 0.25", "x: 1"), {"pattern": r"(?P<epoch>.): ([0-9.]+)"}, 0.5, [(0.5, 7), (0.25, 8)]),
     ],
 )
 def test_the_best_of_what_is_printed_is_the_value(lines, keys, best, reported, capfd):
@@ -58,6 +61,12 @@ def test_the_best_of_what_is_printed_is_the_value(lines, keys, best, reported, c
 def test_a_program_without_a_value_has_failed(objective, said, capfd):
     with pytest.raises(UserCodeError, match=said):
         values(objective)
+
+
+def test_a_program_that_is_killed_is_told_from_one_that_fails(capfd):
+    killed = "import os; os.kill(os.getpid(), 9)"
+    with pytest.raises(KilledError, match="signal 9"):
+        values(ObjectiveConfig(command=(sys.executable, "-c", killed)))
 
 
 def test_a_file_that_the_program_writes_is_read_instead(tmp_path, capfd):
@@ -87,3 +96,48 @@ def test_a_worker_s_gpu_is_the_only_one_that_its_program_sees(capfd):
     code = "import os; print('v=%s' % os.environ['CUDA_VISIBLE_DEVICES'])"
     objective = ObjectiveConfig(command=(sys.executable, "-c", code), pattern="v=(.*)")
     assert values(objective, Task(0, device="cuda:3"))[0] == 3.0
+
+
+def test_gpus_are_counted_among_those_that_are_visible(capfd, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    code = "import os, sys; print('v=%s' % os.environ['CUDA_VISIBLE_DEVICES'], 'on', sys.argv[1])"
+    objective = ObjectiveConfig(command=(sys.executable, "-c", code, "{device}"), pattern="v=(.) on cuda:0")
+    seen = [values(objective, Task(0, device=f"cuda:{worker}"))[0] for worker in (0, 1)]
+    assert seen == [2.0, 3.0]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_a_bar_that_is_drawn_over_is_one_report(capfd):
+    """As tqdm writes it, with a program's own epochs: pieces may end anywhere."""
+    code = (
+        "import sys, time\n"
+        "for epoch in (3, 4):\n"
+        "    for step in range(1, 5):\n"
+        "        sys.stdout.write(f'\\repoch {epoch}: {25 * step}%|## | {step}/4 [00:00, acc=0.{epoch}{step}]')\n"
+        "        sys.stdout.flush()\n"
+        "    print()\n"
+    )
+    bar = (sys.executable, "-c", code)
+    counted = ObjectiveConfig(command=bar, pattern="acc=([0-9.]+)")
+    assert values(counted) == (0.44, [(0.34, None), (0.44, None)])
+    named = ObjectiveConfig(command=bar, pattern="epoch (?P<epoch>[0-9]+): .*acc=([0-9.]+)")
+    assert values(named) == (0.44, [(0.34, 3), (0.44, 4)])
+
+
+@pytest.mark.parametrize("pattern", ["acc", "(a)(b)", "(?P<epoch>[0-9]+)"])
+def test_a_pattern_has_one_value(pattern):
+    with pytest.raises(ValueError, match=r"with one group in parentheses.*\(\?P<epoch>"):
+        ObjectiveConfig(command=("train",), pattern=pattern)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("val_acc=([0-9.]+)", "val_acc"),
+        (r"epoch (?P<epoch>\d+)/\d+ .* val_acc: (\S+)", "val_acc"),
+        (r"loss (\S+) epoch (?P<epoch>\d+)", "loss"),
+        (r"(?P<epoch>\d+) (\S+)", "value"),
+    ],
+)
+def test_what_a_value_is_called_is_read_off_its_pattern(metric, name):
+    assert value_of(metric) == (name, metric)

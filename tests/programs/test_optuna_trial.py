@@ -2,14 +2,16 @@
 
 import re
 
+import optuna
 import pytest
 
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.config.usercode import UserCodeError, trust
+from hpsearch.programs.gpus import visible
 from hpsearch.programs.messages import Broken, Ended, Left, Noted, Pruned, Reported, Suggest, Suggested, Task
-from hpsearch.programs.optuna_trial import refuse_other_objectives
-from hpsearch.programs.program import Program, visible
+from hpsearch.programs.objective_forms import refuse_other_objectives
+from hpsearch.programs.program import Program
 from hpsearch.space import range_from_json
 
 CODE = """
@@ -176,11 +178,51 @@ def test_it_is_given_what_it_has_arguments_for(program):
     assert program.next(30) == Ended(42.0)
 
 
-@pytest.mark.parametrize("function", [lambda: 1.0, lambda trial, other: 1.0])
-def test_what_is_no_objective_is_refused_before_any_trial(function):
-    with pytest.raises(UserCodeError, match=r"it cannot be called as objective\(trial\)"):
+class Callable:
+    def __init__(self, trial=None):
+        pass
+
+    def __call__(self, trial):
+        return 1.0
+
+
+def forgets(trial):
+    value = trial.suggest_float("lr", 0, 1)
+
+    def inner():
+        return value
+
+    inner()
+
+
+def prunes(trial):
+    raise optuna.TrialPruned
+
+
+async def waits(trial):
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (lambda: 1.0, "too many positional"),
+        (lambda trial, other: 1.0, "missing a required argument: 'other'"),
+        (Callable, "it is a class; an instance"),
+        (3.0, "it is a float"),
+        (optuna.study.Study.__new__(optuna.study.Study), "it is a Study"),
+        (forgets, "it returns no number: it has no return with a value"),
+        (waits, "it is asynchronous"),
+    ],
+)
+def test_what_is_no_objective_is_refused_before_any_trial(function, why):
+    with pytest.raises(UserCodeError, match=rf"it cannot be called as objective\(trial\): {why}.*\nAllowed: def obj"):
         refuse_other_objectives("it", function)
-    refuse_other_objectives("it", lambda trial, seed, more=3: 1.0)
+
+
+@pytest.mark.parametrize("function", [lambda trial, seed, more=3: 1.0, Callable(), Callable().__call__, prunes, max])
+def test_what_may_be_an_objective_is_called(function):
+    refuse_other_objectives("it", function)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from planted import plant
 from hpsearch.analysis import attributes
 from hpsearch.report import history
 from hpsearch.report.stage import read_stage, trained_seconds
-from hpsearch.storage import TrialRow, open_database
+from hpsearch.storage import TrialRow, list_studies, open_database
 
 
 def test_pauses_are_no_training():
@@ -25,8 +25,9 @@ def test_uses_of_the_test_set_are_in_the_order_of_time(tmp_path):
     for name, days in [("a", (1, 4)), ("b", (2, 3))]:
         uses = [{"trial": 0, "mean": 0.5, "interval": [0.4, 0.6], "time": f"2026-01-0{day}T10:00"} for day in days]
         plant(db, name, num_trials=1, **{attributes.TESTS: uses})
-    table = history.tests([read_stage(db, name) for name in "ab"])
+    table = history.tests([read_stage(db, name) for name in "ab"], list_studies(db))
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    assert [(row["stage"], row["use"]) for row in rows] == [("a", "1"), ("b", "1"), ("b", "2"), ("a", "2")]
+    said = [(row["stage"], row["use of the images"]) for row in rows]
+    assert said == [("a", "1"), ("b", "2"), ("b", "3"), ("a", "4")]  # of images that both look at
     assert rows[0]["when (UTC)"] == "2026-01-01 10:00"
     db.close()

@@ -120,9 +120,8 @@ def test_trial_says_that_units_are_dead(searched):
     flags = ["--storage", f"sqlite:///{home}/studies.db"]
     done = CliRunner().invoke(app, ["trial", "coarse", "0", "--no-table", *flags])
     assert done.exit_code == 0, done.output
-    assert re.search(
-        r"dead units: \d+ of 226 \(\d+ of 84 in fc_act2\), at 0 for every image: lower train.lr", done.output
-    )
+    assert re.search(r"dead units: \d+ of 226 \(\d+ of 84 in fc_act2\), at 0 for every image", done.output)
+    assert "lower train.lr" in done.output
 
 
 def test_without_weights_it_is_said(searched, tmp_path):

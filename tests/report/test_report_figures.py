@@ -10,7 +10,7 @@ from hpsearch.report.center import VERDICT_ORDER, center_data
 from hpsearch.report.figures.curves import Curve, CurvesInfo, _curves_info, plot_curves
 from hpsearch.report.figures.explosions import _explosions_info, plot_explosions
 from hpsearch.report.figures.gap import _gap_info, plot_gap
-from hpsearch.report.figures.importance import _importance_info, plot_importance
+from hpsearch.report.figures.importance import ImportanceInfo, _importance_info, importance_text, plot_importance
 from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_filters, plot_sparsity
 from hpsearch.report.figures.landscape import _landscape_info, plot_landscape
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
@@ -124,7 +124,18 @@ def test_importance_is_shares_of_one(coarse, foreign):
     assert sum(info.shares.values()) == pytest.approx(1)
     assert set(info.shares) == {"lr", "reg"}
     assert next(iter(_importance_info(foreign).shares)) in ("x", "n")
-    assert len(plot_importance(info).data[0].x) == 2
+    bars, marks = plot_importance(info).data
+    assert len(bars.x) == len(marks.x) == 2
+
+
+def test_what_is_not_shown_to_matter_is_named():
+    info = ImportanceInfo({"lr": 0.9, "reg": 0.06, "momentum": 0.04}, chance={"lr": 0.1, "reg": 0.1, "momentum": 0.1})
+    assert importance_text(info).endswith("These trials do not show that reg and momentum matter.")
+    assert list(plot_importance(info).data[1].x) == [0.1, 0.1, 0.1]
+    alone = ImportanceInfo({"lr": 0.9, "reg": 0.1}, chance={"lr": 0.1, "reg": 0.2})
+    assert importance_text(alone).endswith("that reg matters.")
+    sure = ImportanceInfo({"lr": 0.6, "reg": 0.4}, chance={"lr": 0.1, "reg": 0.2})
+    assert "do not show" not in importance_text(sure)
 
 
 def test_importance_of_few_trials_is_a_sentence(db):

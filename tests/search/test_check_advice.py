@@ -11,7 +11,7 @@ from hpsearch.config import StudyConfig
 from hpsearch.search.checks.advice import activation_advice, either, more_capacity, rate_advice
 from hpsearch.search.checks.gates import check_initial_cost, check_overfit
 from hpsearch.search.checks.study import activation_finding
-from hpsearch.training.activations import activations
+from hpsearch.training.activations import Activations, LayerActivations, activations
 from hpsearch.training.images import load_images
 
 KEYS = {  # of [model], that each net uses, besides name, init and init_scale
@@ -119,6 +119,14 @@ def test_dead_units_are_named_with_their_layer(tiny):
     assert found.outcome == "note"
     assert re.search(r"4\d%|5\d% of the units of fc_act\d are 0 for every image", found.text)
     assert "data.normalize = channel" in found.advice
+
+
+def test_healthy_and_dead_units_are_one_verdict(tiny):
+    layers = (LayerActivations("fc_act1", 0.4, 0.8, 0.0, dead=0.25), LayerActivations("fc_act2", 0.4, 0.7, 0.0))
+    found = activation_finding([Activations("he", "healthy", layers)], tiny().study)
+    dead = "healthy but for dead units (25% of fc_act1 are 0 for every image)"
+    assert found.text == f"activations of he {dead}, std 0.8 to 0.7 in 2 layers"
+    assert found.outcome == "ok"
 
 
 def test_the_gates_advise_what_is_possible(tiny):

@@ -320,6 +320,20 @@ def test_a_rate_that_changes_nothing_is_let_go_at_the_first_look(tiny, monkeypat
     assert told[-1] == "learning rates, step 90 of 100, 1 of 2 left"
 
 
+def test_rates_end_when_their_time_is_over(tiny):
+    """After whole looks: by the fourth reading of the clock, at its third look, the time is up."""
+    settings, told = tiny(), []
+    times = iter(range(99))
+    cut = try_rates(
+        settings.study, images(settings), initial_loss=1.5, listener=told.append, seconds=2.5, clock=lambda: next(times)
+    )
+    assert (cut.steps, cut.asked, len(told)) == (30, 100, 3)
+    assert {len(trial.looks) for trial in cut.trials if trial.verdict == DOWN} <= {3}
+    finding = rate_finding(cut, settings.study)
+    assert finding.text.endswith("(there was time for 30 of 100 steps of each)")
+    assert finding.measured["asked_steps"] == 100
+
+
 def test_rates_are_tried_without_a_warm_up(tiny, monkeypatch):
     monkeypatch.setattr(learning_rate, "RATES", (1e-3, 1e-1))
     found = [

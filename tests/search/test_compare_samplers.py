@@ -85,6 +85,23 @@ def test_nobody_gets_more_trials_than_the_grid(db, tiny):
     assert plan_comparison(settings, ["random", "qmc"]).settings.trials == 11
 
 
+def test_values_to_try_first_are_the_first_trials_of_each_search(db, tiny):
+    settings = tiny(coarse__trials=7, coarse__enqueue=[{"lr": 0.03}, {"lr": 0.02, "reg": 0.5}])
+    plan = plan_comparison(settings, num_repeats=1)
+    assert (plan.settings.trials, plan.num_asked) == (2 + 4, 7)
+    found = run(db, plan, settings)
+    for name in ("compare/random/0", "compare/grid/0"):
+        first, second, *others = trials(db, name)
+        assert first.params["lr"] == 0.03
+        assert second.params == {"lr": 0.02, "reg": 0.5}
+        assert [trial.attrs.get("enqueued") for trial in (first, second)] == [{"lr": 0.03}, {"lr": 0.02, "reg": 0.5}]
+        assert not [trial for trial in others if "enqueued" in trial.attrs]
+    assert len({trial.params["lr"] for trial in others}) == 2  # a grid of 2 x 2
+    assert found.num_trials == 6
+    with pytest.raises(ConfigError, match=r"coarse.enqueue\[0\]: lr = 1000000000 is outside its range"):
+        plan_comparison(tiny(coarse__enqueue=[{"lr": 10**9}]))
+
+
 def test_the_same_command_goes_on_where_it_was_stopped_and_then_does_nothing(db, tiny):
     settings = tiny(coarse__trials=4, run__width=2)
     plan = plan_comparison(settings, num_repeats=2)

@@ -213,7 +213,7 @@ def test_other_nets_of_the_same_images(db, search):
     # The first study keeps it; each family counts the use, as it was chosen by its own trials.
     assert stage_record(find_study(db, "mlp")).ensemble is not None
     assert stage_record(find_study(db, "linear")).ensemble is None
-    assert result.num_uses == {"mlp": 1, "linear": 1}
+    assert result.uses.by_family == {"mlp": 1, "linear": 1}
     assert len(stage_record(find_study(db, "linear")).tests) == 1
     loaded = load_ensemble(db, "mlp", mlp.run)
     assert [net.stored.study.name for net in loaded.nets] == names
@@ -230,9 +230,9 @@ def test_the_test_images_are_a_use_that_counts(db, search):
     assert first.test.value == pytest.approx((np.mean(said, axis=0).argmax(1) == y.numpy()).mean())
     assert first.test.single == pytest.approx((said[0].argmax(1) == y.numpy()).mean())
     assert first.test.difference.num_images == 60
-    assert first.num_uses == {"coarse": 1}
+    assert first.uses.by_family == {"coarse": 1}
     second = make_ensemble(db, settings.run, ["coarse"], top=2, test=True)
-    assert second.num_uses == {"coarse": 2}
+    assert second.uses.by_family == {"coarse": 2}
     [use, _] = stage_record(find_study(db, "coarse")).tests
     assert (use["trial"], use["num_test"], use["score"]) == ("ensemble of 3", 60, first.test.value)
     assert use["interval"][0] < use["mean"] < use["interval"][1]

@@ -177,7 +177,8 @@ def test_each_use_is_kept_and_counted_over_the_family(db, tiny):
     counts = []
     for study in ("fine", "coarse", "fine", "stranger"):
         result = measure(db, settings, study)
-        counts.append((result.num_uses, result.num_family_uses, result.family, result.num_image_uses))
+        [(family, of_family)] = result.uses.by_family.items()
+        counts.append((result.uses.by_stage[study], of_family, family, result.uses.num))
     # The stranger descends from none of them, and looks at the same images.
     assert counts == [(1, 1, "coarse", 1), (1, 2, "coarse", 2), (2, 3, "coarse", 3), (1, 1, "stranger", 4)]
     first, second = uses(db, "fine")

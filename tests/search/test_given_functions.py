@@ -4,6 +4,7 @@ import optuna
 import pytest
 
 import hpsearch
+from hpsearch.config import IntRange
 from hpsearch.config.schema import RunConfig
 from hpsearch.errors import ConfigError
 from hpsearch.programs import given
@@ -86,9 +87,70 @@ def test_code_that_fails_fails_its_trials_and_a_fork_that_dies_is_made_again():
     assert len({trial.state for trial in stage.trials}) == 2
 
 
+def test_run_goes_from_coarse_to_the_last_fine_stage_over_a_function():
+    procedure = hpsearch.run(
+        objective=lambda params, report: 1 - (params["x"] - 0.8) ** 2 - params["n"] / 100,
+        space={
+            "x": optuna.distributions.FloatDistribution(0, 0.9),
+            "n": optuna.distributions.IntDistribution(1, 5),
+            "kind": {"choice": ["a", "b"]},
+        },
+        metric="score",
+        enqueue=[{"x": 0.25}],
+        sets={"coarse.trials": 10, "fine.trials": 5, "fine.sampler": "random"},
+        max_stages=3,
+    )
+    coarse, fine, *_ = procedure.stages
+    assert [stage.name for stage in procedure.stages][:2] == ["coarse", "fine"]
+    assert coarse.trials[0].params["x"] == 0.25
+    assert coarse.config.space["n"] == IntRange(1, 5)
+    assert coarse.config.space["kind"].values == ("a", "b")
+    first, then = coarse.config.space["x"], fine.config.space["x"]
+    assert then.high - then.low < first.high - first.low
+    assert procedure.best.value == max(trial.value for stage in procedure.stages for trial in stage.trials)
+    assert procedure.best_stage.evidence.metric.name == "score"
+    assert procedure.ending.reason
+
+
+def test_run_moves_past_the_end_on_which_the_best_lies():
+    def objective(trial):
+        return -abs(trial.suggest_float("x", -10, 10) - 1)
+
+    procedure = hpsearch.run(
+        optuna_objective=objective,
+        space={"x": "uniform(-4, 0)"},
+        direction="maximize",
+        enqueue=[{"x": -0.01}],
+        sets={"coarse.trials": 8, "fine.trials": 6},
+        max_stages=2,
+    )
+    assert procedure.stages[0].boundary()[0].verdict == "upper"
+    assert procedure.stages[1].config.space["x"].high > 0
+    assert procedure.best.params["x"] > max(trial.params["x"] for trial in procedure.stages[0].trials)
+
+
+def test_a_function_in_the_place_of_a_study_file_is_refused_by_name():
+    def objective(params, report):
+        return 1.0
+
+    for command in (hpsearch.coarse, hpsearch.run, hpsearch.compare):
+        with pytest.raises(ConfigError, match="objective is a function, and no study file") as error:
+            command(objective)
+        assert "objective=FUNCTION" in str(error.value)
+
+
+def test_a_distribution_with_a_step_is_refused_by_name():
+    stepped = optuna.distributions.IntDistribution(2, 10, step=2)
+    with pytest.raises(ConfigError, match=r"space.n has step=2"):
+        hpsearch.coarse(objective=lambda params, report: 1.0, space={"n": stepped})
+
+
 def test_what_only_this_process_has_is_for_one_worker():
     with pytest.raises(ConfigError, match=r"lambda_ is a function of this process alone, which 2 workers"):
         hpsearch.coarse(objective=lambda params, report: 1.0, space=SPACE, sets={"run.workers": 2})
+    with pytest.raises(ConfigError, match=r"Allowed: one worker; or a function of a module, as from train import"):
+        hpsearch.run(objective=lambda params, report: 1.0, space=SPACE, sets={"run.workers": 2})
+    assert hpsearch.studies() == []
     with pytest.raises(ConfigError, match=r"objective\(trial\)"):
         hpsearch.coarse(optuna_objective=lambda: 1.0)
     with pytest.raises(ConfigError, match="two ways"):

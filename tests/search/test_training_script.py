@@ -17,7 +17,8 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.models import build, build_initialized, drawn_weight_names
 from hpsearch.search.stage_run import run_stage
 from hpsearch.search.stored_trials import find_trial
-from hpsearch.search.training_script import training_script
+from hpsearch.search.training_script import script, training_script
+from hpsearch.search.training_script.unwritten import refuse_unwritten
 from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import open_database, read_epochs
 from hpsearch.training.images import load_images
@@ -303,8 +304,27 @@ def test_code_of_the_users_is_imported(tmp_path, monkeypatch):
 
 def test_a_script_is_refused_where_it_would_be_another_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "_images", lambda *_: pytest.fail("images were read before it was refused"))
     with pytest.raises(ConfigError, match=r"data\.folds = 3 trains 3 nets, and a script trains one\.\nAllowed: "):
         Searched(tmp_path, data__folds=3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"data.folds": 3}, r"data\.folds = 3 trains 3 nets"),
+        ({"train.loss": "hinge"}, r"train\.loss = 'hinge' is not written into a script\.\nAllowed: -f toml"),
+        ({"data.augment": ["flips:mirrored"]}, r"data\.augment = 'flips:mirrored' is not written"),
+        (
+            {"data.augment": ["hue:0.1"]},
+            r"data\.augment has hue:0\.1 of images of 2 channels.*\nAllowed: ",
+        ),
+    ],
+)
+def test_what_is_not_written_is_known_from_the_config_alone(keys, said):
+    config = load_settings(flags={**FLAGS, **keys}, spaces=["reg=none"]).study
+    with pytest.raises(ConfigError, match=said):
+        refuse_unwritten(config, 2)
 
 
 def test_a_step_of_the_users_is_refused(tmp_path, monkeypatch):

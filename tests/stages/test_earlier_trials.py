@@ -1,6 +1,7 @@
 """What a fine stage knows of the stages before it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,13 @@ from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
 from hpsearch.config.metric import ACCURACY, known_metric
 from hpsearch.space import Observation
 from hpsearch.stages.earlier_trials import (
+    MIN_PAIRS,
     EarlierTrial,
     LearnedShift,
     as_numbers,
     best_until,
     bounded,
+    called_trials_inside,
     counted,
     trials_inside,
 )
@@ -74,6 +77,44 @@ class TestWhichTrials:
             space,
         )
         assert [trial.params for trial in found] == [{"train.optimizer": "sgd"}]
+
+    def test_trials_that_are_not_told_a_number_of_epochs_have_as_many_as_later_ones(self):
+        told = stage(({"lr": 1e-2}, 0.8, "complete"), epochs=3)
+        told.study.attrs[attributes.TAKES] = ["seed"]
+        (trial,) = trials_inside(told, {"lr": SPACE["lr"]})
+        assert trial.epochs is None
+        shift = LearnedShift([trial.epochs], ACCURACY)
+        for _ in range(MIN_PAIRS):
+            shift.learn({0: 0.1, 5: 0.9}, 0.9)
+        assert shift.of(trial.epochs) == 0.0
+
+    def test_of_an_optuna_objective_all_that_a_trial_asked_for_counts(self):
+        seen = stage(
+            ({"kind": "sgd", "rate": 1e-2, "momentum": 0.5, "width": 32}, 0.8, "complete"),
+            ({"kind": "adam", "rate": 1e-2, "width": 64}, 0.9, "complete"),
+            ({"kind": "adam", "rate": 0.5, "width": 64}, 0.9, "complete"),
+            ({"kind": "sgd", "rate": 1e-2, "momentum": 0.1, "width": 32}, 0.8, "complete"),
+            ({"kind": "adam", "rate": 2e-2, "width": 16}, None, "exploded"),
+            ({}, None, "exploded"),
+            ({"kind": "adam", "rate": 1e-2, "width": 64}, 0.9, "pruned"),
+        )
+        called = {
+            "kind": Choice(("sgd", "adam")),
+            "rate": FloatRange(1e-4, 1.0, log=True),
+            "momentum": FloatRange(0.0, 0.9),
+            "width": IntRange(16, 128, step=16),
+        }
+        seen = replace(seen, ranges=called)
+        space = {"kind": Choice(("adam",)), "rate": FloatRange(1e-3, 0.1, log=True), "momentum": FloatRange(0.4, 0.6)}
+        found = called_trials_inside(seen, {**space, "width": IntRange(20, 100)}, (*space, "width"))
+        assert [(trial.params["kind"], trial.value) for trial in found] == [("sgd", 0.8), ("adam", 0.9)]
+        assert "momentum" not in found[1].params
+        assert found[0].ranges == {  # those from which this stage draws the same calls
+            "kind": called["kind"],
+            "rate": space["rate"],
+            "momentum": space["momentum"],
+            "width": IntRange(32, 96, step=16),
+        }
 
     @given(st.integers(0, 700))
     def test_their_numbers_rise_between_minus_one_and_zero(self, count):

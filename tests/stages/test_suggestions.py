@@ -1,11 +1,14 @@
 """Values for trials that say their ranges as they run."""
 
+import math
+
 import optuna
 import pytest
 
 from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
 from hpsearch.errors import ConfigError
 from hpsearch.space import draw_one, draw_random
+from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.suggestions import SuggestingMirror, refuse_other_calls, refuse_samplers_in_advance
 from hpsearch.storage import TrialRow
 
@@ -53,6 +56,48 @@ def test_what_other_workers_and_the_past_did_is_learnt_with_the_ranges_that_it_h
     assert mirror.first_open == 12
     mirror.begin(12)
     assert 0 <= mirror.suggest(12, "width", IntRange(0, 3)) <= 3
+
+
+def known(count, best):
+    """Trials of an earlier stage, some of which have a parameter more; they are the better the nearer the rate is."""
+    found = []
+    for place in range(count):
+        kind, rate = "ab"[place % 2], 10 ** (-4 + 4 * place / count)
+        params = {"kind": kind, "rate": rate} | ({"depth": 1 + place % 9} if kind == "a" else {})
+        ranges = {"kind": Choice(("a", "b")), "rate": RATE} | ({"depth": DEPTH} if kind == "a" else {})
+        found.append(EarlierTrial("coarse", None, params, -abs(math.log10(rate / best)), ranges))
+    return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "cmaes"])
+def test_the_first_calls_of_a_conditional_space_get_what_did_well_in_earlier_stages(sampler):
+    def distance(earlier):
+        settings = StageConfig(trials=8, sampler=sampler, seed=3)
+        mirror = SuggestingMirror("s", settings, waiting(8), earlier=earlier)
+        away = []
+        for number in range(8):
+            mirror.begin(number)
+            kind = mirror.suggest(number, "kind", Choice(("a", "b")))
+            rate = mirror.suggest(number, "rate", RATE)
+            if kind == "a":
+                mirror.suggest(number, "depth", DEPTH)
+            away.append(abs(math.log10(rate / 4e-4)))
+            mirror.finish(number, -away[-1])
+        return sum(away)
+
+    assert distance(known(40, 4e-4)) < 0.7 * distance(())
+
+
+def test_earlier_trials_of_code_that_has_changed_its_choices_are_forgotten():
+    """Optuna takes no trials with other choices."""
+    for sampler in ("tpe", "gp"):
+        settings = StageConfig(trials=3, sampler=sampler, seed=3)
+        mirror = SuggestingMirror("s", settings, waiting(3), earlier=known(30, 2e-3))
+        for number in range(3):
+            mirror.begin(number)
+            assert 1e-4 <= mirror.suggest(number, "rate", RATE) <= 1
+            assert mirror.suggest(number, "kind", Choice(("a", "b", "c"))) in ("a", "b", "c")
+            mirror.finish(number, 0.5)
 
 
 def test_a_value_that_is_known_is_what_a_call_gets():

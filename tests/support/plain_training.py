@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import functools
+import hashlib
 
 import torch
 from torch.nn.functional import cross_entropy, mse_loss, multi_margin_loss, one_hot
@@ -69,6 +71,38 @@ class PlainLion(torch.optim.Optimizer):
                 c = beta1 * m + (1 - beta1) * g
                 parameter -= group["lr"] * (c.sign() + group["weight_decay"] * parameter)
                 self.state[parameter]["m"] = beta2 * m + (1 - beta2) * g
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """Equal where the same is trained: the same values, and images that are the same numbers."""
+
+    values: str
+    digest: str
+    config: StudyConfig = dataclasses.field(compare=False)
+    data: TrainingData = dataclasses.field(compare=False)
+    teacher: torch.Tensor | None = dataclasses.field(compare=False)
+
+
+def trained(config, data, logq_NC=None):
+    """A PlainTrial that is through its epochs, to be read only.
+
+    Every engine, and every pack that went on from a snapshot, is held to the same trial, which costs more than they do:
+    the last few are kept.
+    """
+    fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)} | {"logq_NC": logq_NC}
+    digest = hashlib.sha256()
+    for name, value in fields.items():
+        is_tensor = isinstance(value, torch.Tensor)
+        digest.update(f"{name} {(value.dtype, tuple(value.shape)) if is_tensor else value!r} ".encode())
+        if is_tensor:
+            digest.update(value.contiguous().numpy().tobytes())
+    return _trained(_Setting(repr(config), digest.hexdigest(), config, data, logq_NC))
+
+
+@functools.lru_cache(maxsize=12)
+def _trained(setting):
+    return PlainTrial(setting.config, setting.data, setting.teacher).run()
 
 
 class PlainTrial:

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 from recorded_steps import Rehearsed
 
 from hpsearch.results import TrialSpec
@@ -63,7 +63,7 @@ def test_updates_are_those_of_a_plain_loop(data, rehearsed, engine, net, optimiz
     pack.drop([0])
     results = run(pack)
     for number in (1, 2):
-        plain = PlainTrial(config.with_params(VECTORS[number]), data).run()
+        plain = trained(config.with_params(VECTORS[number]), data)
         assert len(plain.costs) == 2 * 3
         same(pack.state(number, "last"), plain.averaged.state_dict())
         assert as_numbers(results[number]) == pytest.approx(plain.epochs[-1], rel=1e-9, abs=1e-9)
@@ -89,7 +89,7 @@ def test_mixed_labels_count_as_their_images(data, rehearsed, engine):
     mixed = dataclasses.replace(data, augment=("mixup:0.4",))
     pack = Pack(config, mixed, [TrialSpec(0), TrialSpec(1, VECTORS[1])], engine=engine)
     run(pack)
-    same(pack.state(1, "last"), PlainTrial(config.with_params(VECTORS[1]), mixed).run().state())
+    same(pack.state(1, "last"), trained(config.with_params(VECTORS[1]), mixed).state())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -157,7 +157,7 @@ def test_a_free_place_is_taken_where_updates_are_from_several(data, rehearsed):
     pack.run_epoch()
     pack.drop([1])
     pack.run_epoch()
-    same(pack.state(5, "last"), PlainTrial(config.with_params(VECTORS[1]), data).run().state())
+    same(pack.state(5, "last"), trained(config.with_params(VECTORS[1]), data).state())
 
 
 @pytest.mark.parametrize(("num_batches", "num"), list(itertools.product((1, 2, 5, 6), (2, 3, 7))))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 
 from hpsearch.datasets.mixing import MixedLabels
 from hpsearch.results import TrialSpec
@@ -34,7 +34,7 @@ def augmented(kinds, **images):
 
 
 def expect_as_plain(pack, config, data, number, params):
-    plain = PlainTrial(config.with_params(params), data).run()
+    plain = trained(config.with_params(params), data)
     for name, tensor in pack.state(number, "last").items():
         torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9, msg=name)
     return plain
@@ -107,7 +107,7 @@ def test_trials_that_come_later_see_the_images_of_their_own_epochs(rehearsed):
     while not pack.done:
         states |= {result.number: pack.state(result.number, "last") for result in pack.run_epoch().results}
         pack.drop([number for number in pack.numbers if pack.epochs_of(number) == 2])
-    plain = PlainTrial(config.with_params({"lr": 3e-3}), data).run()
+    plain = trained(config.with_params({"lr": 3e-3}), data)
     for name, tensor in states[2].items():
         torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 from recorded_steps import Rehearsed
 
 from hpsearch.results import EpochResult, TrialSpec
@@ -60,7 +60,7 @@ def test_what_is_measured_and_kept_is_the_average_of_a_plain_loop(data, rehearse
     pack.drop([2])  # averages and decays move with their trials
     last = run(pack)
     for number in (0, 1, 3):
-        plain = PlainTrial(config.with_params(VECTORS[number]), data).run()
+        plain = trained(config.with_params(VECTORS[number]), data)
         same(pack.state(number, "last"), plain.averaged.state_dict())
         slot = pack._slots.slot(number)
         own = pack._state.slot(slot)
@@ -115,7 +115,7 @@ def test_places_are_taken_by_trials_with_and_without_averages(data, rehearsed, f
     pack.drop([9])
     for _ in range(2):
         report = pack.run_epoch()
-    plain = PlainTrial(config.with_params(VECTORS[then]), data).run()
+    plain = trained(config.with_params(VECTORS[then]), data)
     same(pack.state(later, "last"), plain.averaged.state_dict())
     [result] = report.results
     assert list(dataclasses.astuple(result)[2:9]) == pytest.approx(plain.epochs[-1], rel=1e-9, abs=1e-9)

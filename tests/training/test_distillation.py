@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
@@ -38,7 +38,7 @@ def images(*kinds):
 
 
 def expect_as_plain(pack, config, data, number, params, teacher):
-    plain = PlainTrial(config.with_params(params), data, teacher).run()
+    plain = trained(config.with_params(params), data, teacher)
     for name, tensor in pack.state(number, "last").items():
         torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9, msg=name)
     return plain
@@ -104,7 +104,7 @@ def test_trials_that_learn_from_it_take_places_of_trials_that_do_not(teacher, re
         if later and pack.num_vacant:
             pack.admit([later.pop()])
     for number, params in {0: {}, 2: TRIALS[2], 4: TRIALS[1]}.items():
-        plain = PlainTrial(config.with_params(params), data, teacher).run()
+        plain = trained(config.with_params(params), data, teacher)
         for name, tensor in plain.state().items():
             torch.testing.assert_close(states[number][name], tensor, rtol=1e-8, atol=1e-9)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 
 from hpsearch.results import TrialSpec
 from hpsearch.training import CHECK_STEPS, Pack
@@ -56,7 +56,7 @@ def planted_config():
 @pytest.mark.parametrize("params", PLANTED, ids=str)
 def test_explodes_at_the_step_of_a_plain_loop(data, engine, params):
     config = planted_config()
-    plain = PlainTrial(config.with_params(params), data).run()
+    plain = trained(config.with_params(params), data)
     expected = explosion_step(plain)
     pack = Pack(config, data, [TrialSpec(0, {"lr": 1e-4}), TrialSpec(1, params)], engine=engine)
     explosions = [explosion for _ in range(3) for explosion in pack.run_epoch().explosions]
@@ -70,7 +70,7 @@ def test_explodes_at_the_step_of_a_plain_loop(data, engine, params):
 
 
 def test_the_steps_above_are_early_and_late_in_an_epoch(data):
-    steps = {explosion_step(PlainTrial(planted_config().with_params(params), data).run()) for params in PLANTED}
+    steps = {explosion_step(trained(planted_config().with_params(params), data)) for params in PLANTED}
     assert {1, 6, 11} <= steps
 
 
@@ -79,7 +79,7 @@ def test_the_steps_above_are_early_and_late_in_an_epoch(data):
 def test_frozen_as_before_the_step(data, engine, name, no_dropping):
     config = make_config(epochs=2, **CONFIGS[name])
     params = {"lr": 1.0, "reg": 10.0}
-    plain = PlainTrial(config.with_params(params), data).run()
+    plain = trained(config.with_params(params), data)
     step = explosion_step(plain)
     assert step is not None
     pack = Pack(config, data, [TrialSpec(0), TrialSpec(1, params), TrialSpec(2)], engine=engine)
@@ -119,7 +119,7 @@ def test_neighbours_go_on_as_a_plain_loop_after_it_left(data, engine):
     pack = Pack(config, data, [TrialSpec(0, {"lr": 1e10}), TrialSpec(1)], engine=engine)
     assert [explosion.number for explosion in pack.run_epoch().explosions] == [0]
     pack.run_epoch()
-    expected = PlainTrial(config, data).run().state()
+    expected = trained(config, data).state()
     for name, tensor in pack.state(1, "last").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 from test_augmented_training import expect_as_plain
 
 from hpsearch.datasets.mixing import SoftLabels
@@ -80,7 +80,7 @@ def test_trials_that_come_later_see_the_images_of_their_own_epochs(rehearsed):
     while not pack.done:
         states |= {result.number: pack.state(result.number, "last") for result in pack.run_epoch().results}
         pack.drop([number for number in pack.numbers if pack.epochs_of(number) == 2])
-    plain = PlainTrial(config.with_params({"lr": 3e-3}), data).run()
+    plain = trained(config.with_params({"lr": 3e-3}), data)
     for name, tensor in states[2].items():
         torch.testing.assert_close(tensor, plain.state()[name], rtol=1e-9, atol=1e-9)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 
 from hpsearch.config import TrainConfig
 from hpsearch.results import TrialSpec
@@ -30,7 +30,7 @@ def test_packs_train_by_schedules_of_torch(data, schedule):
     pack = Pack(config, data, [TrialSpec(number, params) for number, params in enumerate(all_params)])
     rates = [[result.lr for result in pack.run_epoch().results] for _ in range(7)]
     for number, params in enumerate(all_params):
-        plain = PlainTrial(config.with_params(params), data).run()
+        plain = trained(config.with_params(params), data)
         assert [rate[number] for rate in rates] == pytest.approx([epoch[-1] for epoch in plain.epochs], rel=1e-9)
         for name, tensor in plain.state().items():
             torch.testing.assert_close(pack.state(number, "last")[name], tensor, rtol=1e-9, atol=1e-9)
@@ -44,7 +44,7 @@ def test_one_cycle_goes_on_from_a_snapshot(data, engine):
     pack = Pack(config, data, [TrialSpec(0)], engine=engine, snapshots={0: begun.snapshot(0)})
     while not pack.done:
         pack.run_epoch()
-    for name, tensor in PlainTrial(config, data).run().state().items():
+    for name, tensor in trained(config, data).state().items():
         torch.testing.assert_close(pack.state(0, "last")[name], tensor, rtol=1e-9, atol=1e-9)
 
 

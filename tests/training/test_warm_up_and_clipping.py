@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from interpreted_kernels import interpreted
-from plain_training import PlainTrial, make_config, make_data
+from plain_training import make_config, make_data, trained
 
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack, state
@@ -39,7 +39,7 @@ def specs_of(all_params):
 
 
 def assert_plain(pack, config, data, number, params):
-    plain = PlainTrial(config.with_params(params), data).run()
+    plain = trained(config.with_params(params), data)
     for name, tensor in plain.state().items():
         torch.testing.assert_close(pack.state(number, "last")[name], tensor, rtol=1e-9, atol=1e-9, msg=name)
     return plain

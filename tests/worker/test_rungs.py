@@ -7,6 +7,9 @@ from recorded_steps import rehearsed
 from hpsearch.errors import ConfigError
 from hpsearch.search import stage_run
 from hpsearch.search.listener import SearchListener
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.repeat_plan import RepeatPlan
+from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import open_database, read_epochs
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoints
@@ -219,10 +222,15 @@ def test_promotions_are_no_failed_attempts(db, monkeypatch):
 
 
 def test_a_comparison_is_refused():
-    from hpsearch.stages.repeat_plan import RepeatPlan
-    from hpsearch.stages.validation import validate_proposals
-
     plan = RepeatPlan("compare", "compare", noisy(coarse__halving="stop").study)
     with pytest.raises(ConfigError, match="no halving") as refused:
+        validate_proposals(plan)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_trials_that_begin_with_epochs_of_another_stage_are_refused(db):
+    settings = noisy(fine__halving="stop", fine__continue_top=2)
+    plan = StagePlan("fine", "fine", settings.study, "coarse")
+    with pytest.raises(ConfigError, match=r"fine\.continue_top = 2") as refused:
         validate_proposals(plan)
     assert len(str(refused.value).splitlines()) == 2

@@ -16,6 +16,8 @@ from hpsearch.errors import ConfigError
 OBJECTIVE_FORMS = Known((), (FUNCTION,))
 PLACEHOLDER = r"\{(\w[\w.]*)\}"
 """In a command: a hyperparameter's value, `{lr}`."""
+EPOCH = "epoch"
+"""The group of a pattern that holds the epoch of a value."""
 GIVEN = ("epochs", "seed", "device", "checkpoint", "trial")
 """What a trial has beside its parameters: a function that has such an argument is given it."""
 
@@ -33,8 +35,11 @@ def _pattern(text: str | None) -> str | None:
         found = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"allowed: a regular expression that can be read, so not with {error}") from None
-    if found.groups != 1:
-        raise ValueError(r"allowed: a regular expression with one group in parentheses, as val_acc=([0-9.]+)")
+    if found.groups - (EPOCH in found.groupindex) != 1:
+        raise ValueError(
+            "allowed: a regular expression with one group in parentheses, as val_acc=([0-9.]+), and beside it none or "
+            f"(?P<{EPOCH}>[0-9]+)"
+        )
     return text
 
 
@@ -50,7 +55,7 @@ class ObjectiveConfig(Section):
     command: tuple[str, ...] = ()
     """Or a program with its arguments; {lr} stands for a value, {epochs}, {seed}, {checkpoint}, {trial} for those."""
     pattern: Annotated[str | None, AfterValidator(_pattern)] = None
-    """command: what a line with a value looks like, as "val_acc=([0-9.]+)"; else the last number of JSON lines."""
+    """command: a line with a value, "val_acc=([0-9.]+)", and maybe (?P<epoch>[0-9]+); else the last of JSON lines."""
     key: str | None = None
     """command: the name of the value in lines of JSON; without it and `pattern`, that of `metric`."""
     file: str | None = None

@@ -41,6 +41,8 @@ class StageConfig(Section):
     """Other seeds of each of those."""
     enqueue: Annotated[tuple[dict[str, Any], ...], CameLater] = ()
     """Values to try first, of some hyperparameters or all, as [{ lr = 0.1 }]; each is one of the trials."""
+    keep_top: Annotated[int, CameLater, Field(ge=0)] = 0
+    """Of so many of the best trials keep the whole state on disk, for `fine --continue-top`."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys of [data], [model] and [train] that differ in this stage: `{ "train.lr_decay" = 0.9 }`."""
 
@@ -115,3 +117,15 @@ class FineConfig(StageConfig):
     """Who proposes the hyperparameters."""
     forget: Annotated[bool, CameLater] = False
     """Whether tpe, gp and cmaes begin without the trials of the stages before."""
+    continue_top: Annotated[int, CameLater, Field(ge=0)] = 0
+    """So many of the best trials of the stage before go on from their kept states; each is one of the trials."""
+
+    @model_validator(mode="after")
+    def _has_room_for_those_that_go_on(self) -> FineConfig:
+        if len(self.enqueue) + self.continue_top > self.trials:
+            raise ConfigError(
+                f"fine.continue_top = {self.continue_top} does not fit into the budget: trials = {self.trials},"
+                f" {len(self.enqueue)} of them enqueued.\n"
+                f"Allowed: at most {self.trials - len(self.enqueue)}, or more trials."
+            )
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
@@ -14,23 +14,41 @@ ROW = 34  # pixels per parameter
 
 @dataclass(frozen=True)
 class ImportanceInfo:
-    """Shares that add up to 1, largest first; `note` says why there are none."""
+    """Shares that add up to 1, largest first, and what each would be by chance; `note` says why there are none."""
 
     shares: dict[str, float]
     note: str = ""
+    chance: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def by_chance(self) -> list[str]:
+        """The parameters of which these trials do not show that they matter."""
+        return [name for name, share in self.shares.items() if share <= self.chance.get(name, 0.0)]
 
 
 def _importance_info(stage: StageData) -> ImportanceInfo:
     shares = stage.importances
     if sum(shares.values()) > 0:
         total = sum(shares.values())
-        return ImportanceInfo({name: share / total for name, share in shares.items()})
+        return ImportanceInfo({name: share / total for name, share in shares.items()}, chance=stage.chance_shares)
     num_finished = sum(outcome == "complete" for outcome in stage.outcomes.values())
     if len(stage.evidence.ranges) < 2:
         return ImportanceInfo({}, "One parameter was searched, so there is nothing to compare it with.")
     if num_finished < MIN_TRIALS:
         return ImportanceInfo({}, f"{num_finished} trials have finished; it takes {MIN_TRIALS} to tell.")
     return ImportanceInfo({}, "It cannot be told from these trials: no parameter sets the best ones apart.")
+
+
+def importance_text(info: ImportanceInfo) -> str:
+    """What the bars and the marks mean, and of which parameters it is not shown that they matter."""
+    sentences = ["Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."]
+    if info.chance:
+        sentences.append("The mark is what one that does nothing reaches by chance, in one search of twenty.")
+    if names := info.by_chance:
+        *others, last = names
+        subject = f"{', '.join(others)} and {last} matter" if others else f"{last} matters"
+        sentences.append(f"These trials do not show that {subject}.")
+    return " ".join(sentences)
 
 
 def plot_importance(info: ImportanceInfo) -> go.Figure:
@@ -50,8 +68,22 @@ def plot_importance(info: ImportanceInfo) -> go.Figure:
             hovertemplate="%{hovertext}<extra></extra>",
         )
     )
+    most = 1.12 * max(info.shares.values())
+    if info.chance:
+        chance = [min(info.chance[name], most) for name in names]
+        fig.add_trace(
+            go.Scatter(
+                x=chance,
+                y=list(range(len(names))),
+                mode="markers",
+                marker={"symbol": "line-ns-open", "size": 22, "line": {"width": 2}, "color": style.LIGHT.ink},
+                hovertext=[f"{style.as_text(name)}: up to {info.chance[name]:.1%} by chance" for name in names],
+                hovertemplate="%{hovertext}<extra></extra>",
+                showlegend=False,
+            )
+        )
     fig.update_layout(
-        xaxis={"range": [0, 1.12 * max(info.shares.values())], "tickformat": ".0%", "nticks": 5},
+        xaxis={"range": [0, most], "tickformat": ".0%", "nticks": 5},
         yaxis={
             "tickmode": "array",
             "tickvals": list(range(len(names))),

@@ -6,6 +6,7 @@ Source: CS231n, "babysitting the learning process": the loss barely moves: too l
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -41,6 +42,7 @@ def half_decades(low: int, high: int) -> tuple[float, ...]:
 
 RATES = half_decades(-6, 1)
 STEPS = 100  # of each rate
+RATE_SECONDS = 300.0  # for all rates; only a deep net on a CPU gets fewer steps
 LOOKS = 10  # at each curve
 SMALL_REG = 1e-6
 
@@ -110,6 +112,8 @@ class RateSearch:
     steps: int
     needed: float
     """Loss on training images, below which a rate goes down."""
+    asked: int | None = None
+    """Steps that there was no time for, with those that were made; None where all were."""
 
 
 def try_rates(
@@ -120,13 +124,17 @@ def try_rates(
     steps: int = STEPS,
     engine: str = "auto",
     listener: Callable[[str], None] = lambda _what: None,
+    seconds: float = RATE_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> RateSearch:
     """Train each of RATES for `steps` steps on all images with reg 1e-6, as one pack, at a constant rate.
 
     A rate explodes by the rule of every trial (train.explosion); what else it does, says `rate_verdicts`. Those whose
     steps are too small to change the net are let go at the first look, since a deep net takes minutes for the others.
-    Accuracies are measured on at most 1,000 validation images. `listener` hears how far it is.
+    Accuracies are measured on at most 1,000 validation images. `listener` hears how far it is. After
+    `seconds` of `clock` it ends at the next look, and judges by the steps that were made.
     """
+    until = clock() + seconds
     per_look = max(1, steps // LOOKS)
     few = FirstBatches.of(_few_validation_images(data), per_look * config.train.accumulate)
     config = at_a_constant_rate(config, math.ceil(steps / per_look))
@@ -134,7 +142,7 @@ def try_rates(
     pack = Pack(config, few, specs, engine=engine, keeps_best=False)
     looks: dict[int, list[EpochResult]] = {number: [] for number in pack.numbers}
     explosions: dict[int, Explosion] = {}
-    while not pack.done:
+    while not pack.done and (pack.epoch == 0 or clock() < until):
         listener(f"learning rates, step {pack.epoch * per_look} of {steps}, {len(pack.numbers)} of {len(RATES)} left")
         report = pack.run_epoch()
         for result in report.results:
@@ -142,6 +150,7 @@ def try_rates(
         explosions |= {explosion.number: explosion for explosion in report.explosions}
         if pack.epoch == 1:
             pack.drop(result.number for result in report.results if is_hopeless(result, steps))
+    made = min(steps, pack.epoch * per_look) if not pack.done else steps
     guessing = guessing_loss(config.train.loss, data.num_classes)
     verdicts = judge_together(
         [
@@ -153,7 +162,8 @@ def try_rates(
         RateTrial(rate, verdict, tuple(looks[number]), explosions.get(number))
         for number, (rate, verdict) in enumerate(zip(RATES, verdicts, strict=True))
     ]
-    return RateSearch(tuple(trials), steps, needed=(1 - MOVES) * min(guessing, initial_loss))
+    needed = (1 - MOVES) * min(guessing, initial_loss)
+    return RateSearch(tuple(trials), made, needed, asked=steps if made < steps else None)
 
 
 def at_a_constant_rate(config: StudyConfig, epochs: int) -> StudyConfig:
@@ -172,16 +182,20 @@ def rate_finding(search: RateSearch, config: StudyConfig, *, of_head: bool = Fal
     found = rough_range(verdicts)
     measured: dict[str, Any] = {"steps": steps, "needed": four_digits(search.needed)}
     measured["rates"] = [trial.as_dict() for trial in search.trials]
+    cut = ""
+    if search.asked is not None:
+        measured["asked_steps"] = search.asked
+        cut = f" (there was time for {steps} of {search.asked} steps of each)"
     whose = {"of": "the head, its body frozen"} if of_head else {}
     measured |= whose
     if found is None:
-        text = f"no rate {'of the head ' if of_head else ''}goes down in {steps} steps"
+        text = f"no rate {'of the head ' if of_head else ''}goes down in {steps} steps{cut}"
         return Finding("learning rate", "note", text, rate_advice(verdicts, config), measured)
     down = [rate for rate, verdict in verdicts if verdict == "goes down"]
     too_high = first_too_high(verdicts, down[0])
     above = f"{dict(verdicts)[too_high]} at {too_high:.1e}" if too_high else f"no more above {down[-1]:.1e}"
     measured |= {"low": found.low, "high": found.high, "reason": f"the loss goes down from {down[0]:.1e} on, {above}"}
-    text = f"lr {'of the head ' if of_head else ''}from {found.low:.1e} to {found.high:.1e}"
+    text = f"lr {'of the head ' if of_head else ''}from {found.low:.1e} to {found.high:.1e}{cut}"
     return Finding("learning rate", "ok", text, "", measured)
 
 

@@ -164,12 +164,15 @@ def activation_finding(inits: Sequence[Activations], config: StudyConfig) -> Fin
     """The verdict of the config's own initialization; `inits` has it first."""
     chosen = inits[0]
     stds = [layer.std for layer in chosen.layers]
+    worst = max(chosen.layers, key=lambda layer: layer.dead, default=None)
+    noted = worst if worst is not None and worst.dead >= NOTED_DEAD else None
     text = f"activations of {chosen.init} {chosen.verdict}"
+    if noted is not None and chosen.verdict == "healthy":  # one verdict, not two that contradict each other
+        text += f" but for dead units ({noted.dead:.0%} of {noted.layer} are 0 for every image)"
     if stds:
         text += f", std {stds[0]:.2g}" + (f" to {stds[-1]:.2g} in {len(stds)} layers" if len(stds) > 1 else "")
-        worst = max(chosen.layers, key=lambda layer: layer.dead)
-        if worst.dead >= NOTED_DEAD:
-            text += f", {worst.dead:.0%} of the units of {worst.layer} are 0 for every image"
+        if noted is not None and chosen.verdict != "healthy":
+            text += f", {noted.dead:.0%} of the units of {noted.layer} are 0 for every image"
     measured = {"inits": [each.as_dict() for each in inits]}
     outcome = ACTIVATION_OUTCOMES.get(chosen.verdict, "ok")
     if is_library_net(config.model.name) and outcome == "failed":

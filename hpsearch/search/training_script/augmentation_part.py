@@ -13,13 +13,10 @@ from hpsearch.config.augmentations import MIXES, Augmentation, active
 from hpsearch.config.library_recipes import recipe
 from hpsearch.datasets.images import Images
 from hpsearch.datasets.normalization import of_channels
-from hpsearch.errors import ConfigError
 from hpsearch.search.training_script.parts import Part, part
 
 AXES = {"channel": (0, 2, 3), "pixel": (0,), "feature": (0,)}
 SAID = {"channel": "Mean and std per channel", "pixel": "The mean image", "feature": "Mean and std of each pixel"}
-OF_COLOURS = ("brightness", "contrast", "saturation", "hue", "autoaugment", "randaugment", "trivialaugment")
-GREY_OR_RGB = (1, 3)  # channels for which torchvision has these
 OWN = ("rotate", "pca", "elastic", "cutout", "gridmask")
 """Kinds that torchvision has not, or draws otherwise."""
 POLICIES = {"cifar10": "CIFAR10", "imagenet": "IMAGENET", "svhn": "SVHN"}
@@ -38,20 +35,10 @@ def normalization_part(config: StudyConfig, images: Images) -> Part:
 
 
 def augmentation_part(config: StudyConfig, images: Images) -> Part:
-    """Lines that make `minibatch`.
-
-    Raises:
-        ConfigError: a kind is not for images of so many channels.
-    """
+    """Lines that make `minibatch`, of kinds that `unwritten` has not refused."""
     kinds = active(config.data.augment)
     channels, height, width = images.shape
     in_pixels = any(each.kind.in_pixels for each in kinds)
-    for each in kinds:
-        if each.kind.name in OF_COLOURS and channels not in GREY_OR_RGB:
-            raise ConfigError(
-                f"data.augment has {each} of images of {channels} channels, for which torchvision has none.\n"
-                "Allowed: images of 1 or 3 channels; or -f toml, which hpsearch train takes."
-            )
     mix = next((place for place, each in enumerate(kinds) if each.kind.name in MIXES), None)
     before = kinds if mix is None else kinds[:mix]
     after = [] if mix is None else kinds[mix + 1 :]

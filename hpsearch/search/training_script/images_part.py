@@ -28,6 +28,7 @@ from hpsearch.datasets.user import UserArrays
 from hpsearch.errors import ConfigError, DataError
 from hpsearch.search.plain_script import FILES
 from hpsearch.search.training_script.parts import Part, part, rows_text
+from hpsearch.search.training_script.unwritten import OTHERWISE
 
 TORCHVISION = {
     "cifar10": ("CIFAR10", "train=True", "split.data.transpose(0, 3, 1, 2)", "np.array(split.targets)"),
@@ -67,11 +68,6 @@ def images_part(config: DataConfig, images: Images, data_dir: Path) -> Part:
     Raises:
         ConfigError: they cannot be written; the message has what can.
     """
-    if config.folds is not None:
-        raise ConfigError(
-            f"data.folds = {config.folds} trains {config.folds} nets, and a script trains one.\n"
-            "Allowed: -f py of a study without data.folds; or -f toml, which hpsearch train takes."
-        )
     source = open_source(config, data_dir)
     given = _given(source, config, images, data_dir)
     train, val = divide(config, images.y, images.val_rows, images.groups)
@@ -117,7 +113,7 @@ def _given(source: Source, config: DataConfig, images: Images, data_dir: Path) -
             return _of_function(source, images)
         case Folder() | Tabled():
             return _files(source, config, images)
-    raise ConfigError(f"data.source = {config.source!r} cannot be written into a script.")
+    raise ConfigError(f"data.source = {config.source!r} cannot be written into a script.\nAllowed: {OTHERWISE}.")
 
 
 def _arrays(template: str, x: Array, y: Array, images: Images, **given: Any) -> Part:

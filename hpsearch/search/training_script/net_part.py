@@ -88,7 +88,9 @@ def _draw(model: ModelConfig) -> str:
             return f"nn.init.orthogonal_(layer.weight, gain={gain:.6g})"
         case ("lsuv", "", ""):
             return "nn.init.orthogonal_(layer.weight)"
-    raise ConfigError(f"model.init = {model.init!r} cannot be written into a script.")
+    raise ConfigError(
+        f"model.init = {model.init!r} cannot be written into a script.\nAllowed: -f toml, which hpsearch train takes."
+    )
 
 
 def _given_weights(model: ModelConfig, net: nn.Module, shape: Shape) -> dict[str, Any] | None:

@@ -8,15 +8,13 @@ from pathlib import Path
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import best_or_refuse
-from hpsearch.config import RunConfig, StudyConfig
-from hpsearch.config.augmentations import is_own
-from hpsearch.config.losses import CROSS_ENTROPY
+from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.config.ranges import dump_range
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.images import Images
 from hpsearch.datasets.sources import load_train
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import RefusedError
 from hpsearch.search.plain_script import ordered
 from hpsearch.search.stored_trials import StoredTrial, find_trial
 from hpsearch.search.training_script.augmentation_part import augmentation_part, normalization_part
@@ -26,6 +24,7 @@ from hpsearch.search.training_script.loop_part import loop_part, optimizer_part
 from hpsearch.search.training_script.net_part import depths, frozen_modules, net_part
 from hpsearch.search.training_script.objective_call import objective_script
 from hpsearch.search.training_script.parts import Part, tidied
+from hpsearch.search.training_script.unwritten import refuse_unwritten
 from hpsearch.search.weights_folder import in_quotes
 
 ALWAYS = ("torch", "numpy")
@@ -50,9 +49,9 @@ def training_script(evidence: StudyTrials, run: RunConfig) -> str:
     if evidence.metric.is_own:
         return objective_script(evidence, best)
     stored = find_trial(evidence, best.number)
+    kept_shape = stage_record(stored.study).images.shape
+    refuse_unwritten(stored.config, kept_shape[0] if kept_shape else None)
     refuse_untrusted(names_in(stored.config.plain()))
-    if (unwritten := _unwritten(stored.config)) is not None:
-        raise ConfigError(f"{unwritten} is not written into a script.\nAllowed: -f toml, which hpsearch train takes.")
     images = _images(stored, run)
     config, shape, num_classes = stored.config, images.shape, images.num_classes
     rates = depths(config, shape, num_classes)
@@ -67,18 +66,6 @@ def training_script(evidence: StudyTrials, run: RunConfig) -> str:
     ranges = {name: dump_range(range_) for name, range_ in evidence.ranges.items()}
     head = constants(config, best.params, ranges, in_quotes(evidence.study.name), images)
     return _composed(_title(stored), head, titled)
-
-
-def _unwritten(config: StudyConfig) -> str | None:
-    """What the trial was trained with and the parts of a script do not have."""
-    if config.train.step is not None:
-        return f"train.step = {config.train.step!r}, which takes the place of the loss,"
-    if config.train.loss != CROSS_ENTROPY:
-        return f"train.loss = {config.train.loss!r}"
-    if config.train.distill > 0:
-        return f"train.distill = {config.train.distill:.3g}, learning from a teacher,"
-    own = next(filter(is_own, config.data.augment), None)
-    return f"data.augment = {own!r}" if own is not None else None
 
 
 def _images(stored: StoredTrial, run: RunConfig) -> Images:

@@ -1,0 +1,71 @@
+"""All studies of a storage, a line each: what `hpsearch status` lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
+from hpsearch.storage import Database, count_exploded, read_overview
+
+
+@dataclass(frozen=True, slots=True)
+class ListedStudy:
+    """How a study stands, of whatever program.
+
+    Attributes:
+        study: its name.
+        stage: coarse, fine, train, check, ...; None where another program made it.
+        source: the study that it came from.
+        trials: all of them; `finished` will not run again.
+        best: the best value of a trial that is complete; None while there is none.
+        metric: what a value is, as in JSON.
+        value_name: the same in words.
+    """
+
+    study: str
+    stage: str | None
+    source: str | None
+    trials: int
+    finished: int
+    running: int
+    pruned: int
+    exploded: int
+    failed: int
+    best: float | None
+    metric: str
+    value_name: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        plain = {"from" if key == "source" else key: value for key, value in asdict(self).items()}
+        del plain["value_name"]
+        return plain
+
+
+def listed_studies(db: Database) -> list[ListedStudy]:
+    """In the order in which they were made; in a few queries, however many trials they have."""
+    exploded = count_exploded(db, attributes.REASON, attributes.EXPLODED)
+    found = []
+    for row in read_overview(db):
+        record, total = stage_record(row.study), sum(row.counts.values())
+        runaway = exploded.get(row.study.study_id, Counter())
+        found.append(
+            ListedStudy(
+                study=row.study.name,
+                stage=record.kind,
+                source=record.source,
+                trials=total,
+                finished=total - row.counts.get("WAITING", 0) - row.counts.get("RUNNING", 0),
+                running=row.counts.get("RUNNING", 0),
+                pruned=row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
+                exploded=sum(runaway.values()),
+                failed=row.counts.get("FAIL", 0),
+                best=row.best,
+                metric=record.metric("maximize").name,
+                value_name=record.value_name,
+            )
+        )
+    return found
