@@ -101,6 +101,8 @@ class StageRecord:
     """Of the identity."""
     source: str | None = None
     """The study whose trials gave the ranges."""
+    chosen_sampler: Mapping[str, str] | None = None
+    """The sampler and the reason, where it was left to hpsearch."""
     ranges: tuple[KeptRange, ...] = ()
     images: KeptImages = field(default_factory=KeptImages)
     compared: ComparedSearch | None = None
@@ -264,6 +266,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         identity=_as(dict, kept.get(attributes.IDENTITY)),
         fingerprint=_as(str, kept.get(attributes.FINGERPRINT)) or "",
         source=_as(str, provenance.get("from")),
+        chosen_sampler=_as(dict, provenance.get("sampler")),
         ranges=_with_called([r for row in _list(provenance.get("ranges")) if (r := _range(row)) is not None], called),
         images=_images(_as(dict, kept.get(attributes.DATASET)) or {}),
         compared=_compared(kept.get(attributes.COMPARISON)),

@@ -146,6 +146,8 @@ def provenance(stage: StageData) -> dict[str, Any]:
     for row in record.ranges:
         old = f"{_ends(row.old)} → " if row.old else ""
         rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))
+    if record.chosen_sampler is not None:
+        rows.append(("sampler", "{sampler}, as {reason}".format_map(record.chosen_sampler)))
     if record.trained_here:
         shape = " × ".join(map(str, record.images.shape or ()))
         images = f"{shape}, {record.images.num_classes} classes, fingerprint {record.images.fingerprint}"

@@ -19,6 +19,7 @@ from hpsearch.errors import RefusedError
 from hpsearch.stages.code_changes import code_hashes
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.repeat_plan import RepeatPlan
+from hpsearch.stages.sampler_choice import stored_choice
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import (
     STRUCTURE,
@@ -229,7 +230,7 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
     """A fine plan with the ranges that its study was created with, if it exists already and comes from the same source.
 
     The source may have gone on since; the same command still means the same stage. Also says which ranges would be
-    drawn otherwise today.
+    drawn otherwise today. A sampler that was left to hpsearch stays the one that it was.
     """
     try:
         study = find_study(db, plan.name)
@@ -240,6 +241,8 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         return plan, []
     old = stored_plan(study)
     searched = set(old.config.space) - unused_ranges(old.config).keys()
+    if plan.chosen is not None and old.source == plan.source and record.chosen_sampler is not None:
+        plan = plan.with_sampler(stored_choice(record.chosen_sampler))
     if old.source != plan.source or ranges_given or (searched != set(plan.config.space) and not plan.defines):
         return plan, []
     moved = [name for name, range_ in plan.config.space.items() if old.config.space.get(name) != range_]

@@ -20,6 +20,7 @@ from hpsearch.config.identity import identified
 from hpsearch.space import Narrowing
 from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.proposals import drawn_params, num_trials
+from hpsearch.stages.sampler_choice import SamplerChoice
 
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
 
@@ -43,6 +44,8 @@ class StagePlan:
     """What became of parameters that are not searched on: a sentence for each."""
     fitted: Fitted | None = None
     """What was asked for, where the stage has fewer trials or epochs to fit a time."""
+    chosen: SamplerChoice | None = None
+    """The sampler, where it was left to hpsearch; the settings have it."""
 
     @property
     def settings(self) -> StageConfig:
@@ -140,7 +143,13 @@ class StagePlan:
 
     def provenance(self) -> dict[str, Any]:
         """Where each range came from, as stored with the study."""
-        return {"from": self.source, "ranges": self.ranges()}
+        chosen = {"sampler": self.chosen.as_dict()} if self.chosen is not None else {}
+        return {"from": self.source, "ranges": self.ranges(), **chosen}
+
+    def with_sampler(self, chosen: SamplerChoice) -> Self:
+        """The same stage with the sampler that was chosen for it."""
+        stage = self.settings.model_copy(update={"sampler": chosen.sampler})
+        return replace(self, config=self.config.model_copy(update={self.kind: stage}), chosen=chosen)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -151,6 +160,7 @@ class StagePlan:
             "trials": settings.trials,
             "epochs": settings.epochs,
             "sampler": settings.sampler,
+            "sampler_reason": self.chosen and self.chosen.reason,
             "pruner": settings.pruner,
             "ranges": self.ranges(),
             "fitted_from": self.fitted and self.fitted.as_dict(),

@@ -30,6 +30,7 @@ from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.sampler_choice import AUTO, choose_coarse_sampler, choose_fine_sampler, seconds_per_trial
 from hpsearch.storage import StudyRow
 
 BODY_LR = "train.body_lr"
@@ -71,7 +72,8 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
         )
     refuse_unused_ranges(config, config.space)
     refuse_other_values(config, "coarse", conditions_of(config.for_stage("coarse")))
-    return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
+    plan = StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
+    return plan.with_sampler(choose_coarse_sampler()) if config.coarse.sampler == AUTO else plan
 
 
 def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Range, str]]:
@@ -201,7 +203,18 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             f"{name} has changed since {source!r}, whose trials gave the ranges, was begun"
             for name in changed_code(evidence.study)
         )
-    return StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+    plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
+    if plan.settings.sampler != AUTO:
+        return plan
+    return plan.with_sampler(choose_fine_sampler(plan.space, plan.settings.trials, _seconds_of(evidence, plan)))
+
+
+def _seconds_of(evidence: StudyTrials, plan: StagePlan) -> float | None:
+    """What a trial of a fine stage will take, by those that gave its ranges; None where they do not say it."""
+    if not evidence.record.has_epochs:
+        return seconds_per_trial(evidence.trials, 1.0)
+    epochs = evidence.record.config_value(str(evidence.record.kind), "epochs")
+    return seconds_per_trial(evidence.trials, plan.settings.epochs / epochs) if epochs else None
 
 
 def _whole(change: Narrowing) -> Narrowing:
