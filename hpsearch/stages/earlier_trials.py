@@ -8,9 +8,8 @@ give: the median, over the trials of the stage that have ended, of the final val
 the oldest of what a sampler learns from, they weigh least where age counts (TPE). What exploded is known to explode.
 
 Trials of other epochs are told where numbers alone are searched. Of choices, as of optimizers, one learns faster than
-the other and is ahead after few epochs; told so, TPE hardly tries the one that is ahead at the end. Neither a gain for
-each choice, nor ranks, nor the best few, nor forgetting as own trials come in found as much there as a stage that
-begins without.
+the other and is ahead after few epochs; told so, TPE hardly tries the one that is ahead at the end. That costs more
+there than it gains where the early order is right, and no other way of telling was better in stages of usual size.
 """
 
 from __future__ import annotations
