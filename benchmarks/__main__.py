@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
+from benchmarks import chaos, curves, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
 from hpsearch.errors import HpsearchError
 
 BENCHMARKS = {
     "chaos": chaos.main,
+    "curves": curves.main,
     "dashboard": dashboard.main,
     "engines": engines.main,
     "gpu": gpu.main,

@@ -174,7 +174,7 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     settings = plan.settings
     source = f" from {plan.source}" if plan.source else ""
     each = trials_text(outlook.num_trials, outlook.num_epochs)
-    line("study", f"{plan.name}{source}: {each}, {settings.sampler}")
+    line("study", f"{plan.name}{source}: {each}, {plan.chosen or settings.sampler}")
     if plan.changes:
         print_changes(plan.changes)
     else:
