@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
+from benchmarks.pages import COLOURS as FEW_COLOURS
 from benchmarks.pages import Table, figure
 from benchmarks.search.results import Result
 from benchmarks.search.scores import band, quantile, regrets_at, scores
@@ -18,7 +19,8 @@ GROUPS = {
     "outside": "Surfaces whose ranges do not hold it",
     "table": "Recorded trainings, equal epochs",
 }
-COLOURS = qualitative.Dark24
+COLOURS = (*FEW_COLOURS, *qualitative.Dark24)
+PEER = "tpe"
 
 
 def groups_of(results: Sequence[Result]) -> dict[str, list[str]]:
@@ -51,19 +53,26 @@ def regret_table(results: Sequence[Result], problems: Sequence[str], trials: int
     return Table(("median regret (p90)", *ways), rows)
 
 
-def against_table(results: Sequence[Result], problems: Sequence[str], trials: int, own: str, other: str) -> Table:
-    """One way beside another: how much lower its regret is, in the median and at the ninetieth percentile."""
-    regrets = regrets_at(results, trials)
-    rows = []
+def against_table(results: Sequence[Result], problems: Sequence[str], trials: int, own: str = "hpsearch") -> Table:
+    """How much lower the regret of one way is than that of Optuna's TPE, and than that of the best of the others.
+
+    The best of the others is chosen by hindsight, for each problem, by its median.
+    """
+    regrets, rows = regrets_at(results, trials), []
     for problem in problems:
-        mine, theirs = (regrets.get(problem, {}).get(way) for way in (own, other))
-        if mine and theirs:
-            gains = [quantile(theirs, share) - quantile(mine, share) for share in (0.5, 0.9)]
-            better = sum(mine[seed] < theirs[seed] for seed in mine.keys() & theirs.keys())
-            rows.append(
-                (problem, *(f"{gain:+.4f}" for gain in gains), f"{better} of {len(mine.keys() & theirs.keys())}")
-            )
-    return Table((f"{own} against {other}", "median", "p90", "seeds better"), rows)
+        ways = regrets.get(problem, {})
+        others = {way: seeds for way, seeds in ways.items() if not way.startswith("hpsearch")}
+        if own not in ways or PEER not in ways:
+            continue
+        best = min(others, key=lambda way: quantile(others[way], 0.5))
+        gains = [quantile(ways[PEER], share) - quantile(ways[own], share) for share in (0.5, 0.9)]
+        seeds = ways[own].keys() & ways[PEER].keys()
+        better = sum(ways[own][seed] < ways[PEER][seed] for seed in seeds)
+        to_best = quantile(others[best], 0.5) - quantile(ways[own], 0.5)
+        cells = (*(f"{gain:+.4f}" for gain in gains), f"{better} of {len(seeds)}", best, f"{to_best:+.4f}")
+        rows.append((problem, *cells))
+    head = (f"{own} against {PEER}", "median", "p90", "seeds better", "best of the others", "against it, median")
+    return Table(head, rows)
 
 
 def curves(results: Sequence[Result], problem: str, ways: Sequence[str]) -> go.Figure:
@@ -109,12 +118,15 @@ def parts(results: Sequence[Result], budgets: Sequence[int], ways: Sequence[str]
     found: list[Table | go.Figure | str] = [
         "Regret: the true value of the optimum less that of the trial that the search would choose, without noise and "
         "trained to its last epoch. Ranks and shares of searches won are over the problems of a group and all seeds, "
-        "of the ways that were tried on each of them. Curves: the median over the seeds, and their middle half."
+        "of the ways that were tried on each of them. "
+        "Of one way beside another, more is better. Curves: the median over the seeds, and their middle half."
     ]
     for group, problems in groups_of(results).items():
         for trials in budgets:
             found += [f"{GROUPS[group]}, {trials} trials or as many epochs", score_table(results, problems, trials)]
             found.append(regret_table(results, problems, trials, ways))
+            if (against := against_table(results, problems, trials)).rows:
+                found.append(against)
         found += [curves(results, problem, ways) for problem in problems]
     return found
 

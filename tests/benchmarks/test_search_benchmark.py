@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.search import command, results
+from benchmarks.search import command, page, results
 from benchmarks.search.problem import BudgetSpentError, Problem, Run
 from benchmarks.search.recording import EXPLODED, Recording
 from benchmarks.search.results import Result
@@ -93,20 +93,30 @@ def test_ranks_and_shares_won():
     assert [early[way].rank for way in "abc"] == [2, 1, 3]
 
 
+def test_ours_beside_tpe_and_the_best_of_the_others():
+    found = [
+        made(way, seed, [(1, regret + 0.01 * seed)])
+        for seed in range(3)
+        for way, regret in (("hpsearch", 0.2), ("tpe", 0.3), ("gp", 0.1), ("hpsearch, gp", 0.0))
+    ]
+    table = page.against_table(found, ["p"], 10)
+    assert table.rows == [("p", "+0.1000", "+0.1000", "3 of 3", "gp", "-0.1000")]
+
+
 def test_a_run_that_was_ended_goes_on_and_ends_with_a_page(tmp_path, capsys, monkeypatch):
-    lines, page = tmp_path / "found.jsonl", tmp_path / "found.html"
+    lines, drawn = tmp_path / "found.jsonl", tmp_path / "found.html"
     given = ["--trials", "8", "--surfaces", "cliff;far*", "--ways", "hpsearch;random", "--json", str(lines)]
     command.main(["--seeds", "1", *given])
     kept = lines.read_text()
     lines.write_text(kept + '{"way": "ran')  # cut off by a kill
-    command.main(["--seeds", "2", *given, "--page", str(page)])
+    command.main(["--seeds", "2", *given, "--page", str(drawn)])
     assert lines.read_text().startswith(kept)
     found = results.read(lines)
     assert len(found) == 8 == len({result.cell for result in found})
     assert all(math.isfinite(regret) and regret >= 0 for result in found for _, regret in result.changes)
     assert json.loads(kept.splitlines()[0])["problem"] == "cliff"
     assert "mean rank" in capsys.readouterr().out
-    assert "plotly" in page.read_text()
+    assert "plotly" in drawn.read_text()
     monkeypatch.setattr(command, "run_cell", None)  # nothing is left to do
     command.main(["--seeds", "2", *given])
 
