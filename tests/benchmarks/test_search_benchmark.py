@@ -9,11 +9,11 @@ import pytest
 
 from benchmarks.search import command, page, results
 from benchmarks.search.problem import BudgetSpentError, Problem, Run
-from benchmarks.search.recording import EXPLODED, Recording
+from benchmarks.search.recording import EXPLODED, RECORDED, Recording
 from benchmarks.search.results import Result
 from benchmarks.search.scores import regrets_at, scores
 from benchmarks.search.surfaces import SURFACES
-from benchmarks.search.tables import Table
+from benchmarks.search.tables import Table, tables
 from benchmarks.search.ways import WAYS
 from hpsearch.space import draw_random
 
@@ -49,6 +49,18 @@ def test_the_nearest_recorded_configuration_answers(table, tmp_path):
     assert table.row({"lr": 1e-3, "optimizer": "adam"}) == 2, "another choice is further than any rate"
     assert table.true({"lr": 0.1, "optimizer": "sgd"}) == 0.6
     assert table.true({"lr": 0.1, "optimizer": "adam"}) is None
+
+
+def test_the_recorded_trainings_are_a_small_file_that_says_how_it_was_made():
+    file = RECORDED / "convnet.npz"
+    assert file.stat().st_size < 30_000
+    recording = Recording.load(file)
+    assert recording.about["command"].startswith("python -m benchmarks record --data")
+    assert recording.counts.shape == (512, 20)
+    whole, low = tables().values()
+    assert whole.optimum == low.optimum == recording.counts[recording.counts != EXPLODED].max() / 1000
+    best = draw_random(low.space, 300, 0, low.conditions)
+    assert max(low.answers.true(params) or 0 for params in best) < low.optimum
 
 
 def test_each_epoch_is_paid_for_and_what_exploded_is_not_chosen(table):
