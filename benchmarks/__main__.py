@@ -7,6 +7,8 @@ import sys
 from benchmarks import chaos, curves, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
+from benchmarks.search import command as search
+from benchmarks.search import recording
 from hpsearch.errors import HpsearchError
 
 BENCHMARKS = {
@@ -19,7 +21,9 @@ BENCHMARKS = {
     "objective": objective.main,
     "peers": comparison.main,
     "quality": quality.main,
+    "record": recording.main,
     "scaling": scaling.main,
+    "search": search.main,
     "surfaces": surfaces.main,
     "throughput": throughput.main,
 }
