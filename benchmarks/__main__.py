@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
+from benchmarks import chaos, curves, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
+from benchmarks.search import command as search
+from benchmarks.search import recording
 from hpsearch.errors import HpsearchError
 
 BENCHMARKS = {
     "chaos": chaos.main,
+    "curves": curves.main,
     "dashboard": dashboard.main,
     "engines": engines.main,
     "gpu": gpu.main,
@@ -18,7 +21,9 @@ BENCHMARKS = {
     "objective": objective.main,
     "peers": comparison.main,
     "quality": quality.main,
+    "record": recording.main,
     "scaling": scaling.main,
+    "search": search.main,
     "surfaces": surfaces.main,
     "throughput": throughput.main,
 }

@@ -101,6 +101,8 @@ class StageRecord:
     """Of the identity."""
     source: str | None = None
     """The study whose trials gave the ranges."""
+    chosen_sampler: Mapping[str, str] | None = None
+    """The sampler and the reason, where it was left to hpsearch."""
     ranges: tuple[KeptRange, ...] = ()
     continued: tuple[Mapping[str, Any], ...] = ()
     """Trials of the source that go on here: each with its origin and its hyperparameters."""
@@ -266,6 +268,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         identity=_as(dict, kept.get(attributes.IDENTITY)),
         fingerprint=_as(str, kept.get(attributes.FINGERPRINT)) or "",
         source=_as(str, provenance.get("from")),
+        chosen_sampler=_as(dict, provenance.get("sampler")),
         ranges=_with_called([r for row in _list(provenance.get("ranges")) if (r := _range(row)) is not None], called),
         continued=tuple(each for each in _list(provenance.get("continued")) if isinstance(each, dict)),
         images=_images(_as(dict, kept.get(attributes.DATASET)) or {}),

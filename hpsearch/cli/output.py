@@ -190,7 +190,7 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     if settings.epochs_budget is not None:
         most = count_text(settings.epochs, "epoch")
         each = f"{count_text(settings.epochs_budget, 'epoch')}, as many trials as fit, each of up to {most}"
-    line("study", f"{plan.name}{source}: {each}, {settings.sampler}")
+    line("study", f"{plan.name}{source}: {each}, {plan.chosen or settings.sampler}")
     if plan.changes:
         print_changes(plan.changes)
     else:

@@ -153,6 +153,8 @@ def provenance(stage: StageData) -> dict[str, Any]:
     for trial in stage.trials:
         if (origin := origin_of(trial.attrs)) is not None:
             rows.append((f"trial {trial.number}", str(origin)))
+    if record.chosen_sampler is not None:
+        rows.append(("sampler", "{sampler}, as {reason}".format_map(record.chosen_sampler)))
     if record.trained_here:
         shape = " × ".join(map(str, record.images.shape or ()))
         images = f"{shape}, {record.images.num_classes} classes, fingerprint {record.images.fingerprint}"

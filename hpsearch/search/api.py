@@ -118,7 +118,7 @@ def coarse(
         storage: database URL; the study file's, or sqlite:///studies/hpsearch.db.
         trials: the budget.
         epochs: of each trial.
-        sampler: random, qmc, grid, tpe, gp or cmaes.
+        sampler: random, qmc, grid, tpe, gp, cmaes or auto.
         sets: other keys by dotted path, as {"train.batch_size": 50}.
         space: ranges that replace or join those of the config, as {"lr": "log(1e-6, 1e-3)"}, {"lr": {"log": [1e-6,
             1e-3]}} or a distribution of Optuna's without a step; {"reg": "none"} takes one out.

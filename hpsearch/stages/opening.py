@@ -20,6 +20,7 @@ from hpsearch.stages.code_changes import code_hashes
 from hpsearch.stages.continued import refuse_other_images, stored_continued
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.repeat_plan import RepeatPlan
+from hpsearch.stages.sampler_choice import stored_choice
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import (
     STRUCTURE,
@@ -225,14 +226,14 @@ def stored_plan(study: StudyRow) -> StagePlan:
         return plan_training(config, study.name, last - first + 1)
     if record.compared is not None:
         return RepeatPlan.stored(study.name, config, record.compared)
-    return StagePlan(study.name, record.kind, config, record.source, chosen=stored_continued(record))
+    return StagePlan(study.name, record.kind, config, record.source, going_on=stored_continued(record))
 
 
 def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[str]) -> tuple[StagePlan, list[str]]:
     """A fine plan with the ranges that its study was created with, if it exists already and comes from the same source.
 
     The source may have gone on since; the same command still means the same stage. Also says which ranges would be
-    drawn otherwise today.
+    drawn otherwise today. A sampler that was left to hpsearch stays the one that it was.
     """
     try:
         study = find_study(db, plan.name)
@@ -243,6 +244,8 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         return plan, []
     old = stored_plan(study)
     searched = set(old.config.space) - unused_ranges(old.config).keys()
+    if plan.chosen is not None and old.source == plan.source and record.chosen_sampler is not None:
+        plan = plan.with_sampler(stored_choice(record.chosen_sampler))
     if old.source != plan.source or ranges_given or (searched != set(plan.config.space) and not plan.defines):
         return plan, []
     moved = [name for name, range_ in plan.config.space.items() if old.config.space.get(name) != range_]
@@ -256,4 +259,4 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         own = {"narrowed": old.config.objective.narrowed}  # the source may have called for more since
         update["objective"] = plan.config.objective.model_copy(update=own)
     config = plan.config.model_copy(update=update)
-    return replace(plan, config=config, changes=changes, chosen=old.chosen), moved
+    return replace(plan, config=config, changes=changes, going_on=old.going_on), moved

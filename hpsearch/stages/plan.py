@@ -23,6 +23,7 @@ from hpsearch.stages.continued import Continued
 from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.halving import Halving
 from hpsearch.stages.proposals import drawn_params, num_trials
+from hpsearch.stages.sampler_choice import SamplerChoice
 
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
 
@@ -46,8 +47,10 @@ class StagePlan:
     """What became of parameters that are not searched on: a sentence for each."""
     fitted: Fitted | None = None
     """What was asked for, where the stage has fewer trials or epochs to fit a time."""
-    chosen: tuple[Continued, ...] = ()
+    going_on: tuple[Continued, ...] = ()
     """Trials of the source that were chosen to go on here."""
+    chosen: SamplerChoice | None = None
+    """The sampler, where it was left to hpsearch; the settings have it."""
 
     @property
     def settings(self) -> StageConfig:
@@ -106,7 +109,7 @@ class StagePlan:
     @cached_property
     def continued(self) -> tuple[Continued, ...]:
         """The trials of the source that go on here, after what is enqueued; fewer where a time cut trials or epochs."""
-        longer = [each for each in self.chosen if each.origin.epoch < self.settings.epochs]
+        longer = [each for each in self.going_on if each.origin.epoch < self.settings.epochs]
         return tuple(longer[: self.settings.trials - len(self.enqueued)])
 
     def drawn(self) -> list[dict[str, Any] | None]:
@@ -163,7 +166,13 @@ class StagePlan:
     def provenance(self) -> dict[str, Any]:
         """Where each range came from, as stored with the study."""
         going_on = {"continued": [each.as_dict() for each in self.continued]} if self.continued else {}
-        return {"from": self.source, "ranges": self.ranges(), **going_on}
+        chosen = {"sampler": self.chosen.as_dict()} if self.chosen is not None else {}
+        return {"from": self.source, "ranges": self.ranges(), **going_on, **chosen}
+
+    def with_sampler(self, chosen: SamplerChoice) -> Self:
+        """The same stage with the sampler that was chosen for it."""
+        stage = self.settings.model_copy(update={"sampler": chosen.sampler})
+        return replace(self, config=self.config.model_copy(update={self.kind: stage}), chosen=chosen)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -174,6 +183,7 @@ class StagePlan:
             "trials": settings.trials,
             "epochs": settings.epochs,
             "sampler": settings.sampler,
+            "sampler_reason": self.chosen and self.chosen.reason,
             "pruner": settings.pruner,
             "halving": settings.halving,
             "epochs_budget": settings.epochs_budget,

@@ -31,6 +31,7 @@ from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.sampler_choice import AUTO, choose_coarse_sampler, choose_fine_sampler, seconds_per_trial
 from hpsearch.storage import StudyRow
 
 BODY_LR = "train.body_lr"
@@ -72,7 +73,8 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
         )
     refuse_unused_ranges(config, config.space)
     refuse_other_values(config, "coarse", conditions_of(config.for_stage("coarse")))
-    return StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
+    plan = StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
+    return plan.with_sampler(choose_coarse_sampler()) if config.coarse.sampler == AUTO else plan
 
 
 def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Range, str]]:
@@ -202,13 +204,24 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             f"{name} has changed since {source!r}, whose trials gave the ranges, was begun"
             for name in changed_code(evidence.study)
         )
-    chosen: tuple[Continued, ...] = ()
+    going_on: tuple[Continued, ...] = ()
     if problem is None and config.fine.continue_top:
         config = with_precision_of(evidence.record, config)
-        chosen, said = choose_continued(evidence, config)
+        going_on, said = choose_continued(evidence, config)
         notes += tuple(said)
     plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
-    return replace(plan, chosen=chosen)
+    plan = replace(plan, going_on=going_on)
+    if plan.settings.sampler != AUTO:
+        return plan
+    return plan.with_sampler(choose_fine_sampler(plan.space, plan.settings.trials, _seconds_of(evidence, plan)))
+
+
+def _seconds_of(evidence: StudyTrials, plan: StagePlan) -> float | None:
+    """What a trial of a fine stage will take, by those that gave its ranges; None where they do not say it."""
+    if not evidence.record.has_epochs:
+        return seconds_per_trial(evidence.trials, 1.0)
+    epochs = evidence.record.config_value(str(evidence.record.kind), "epochs")
+    return seconds_per_trial(evidence.trials, plan.settings.epochs / epochs) if epochs else None
 
 
 def stored_space(record: StageRecord) -> dict[str, Range]:

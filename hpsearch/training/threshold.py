@@ -30,6 +30,8 @@ OF_COUNTS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 decides by itself what it takes for what.
 """
 KEY = "threshold"  # in the metadata of a file of weights
+ROUNDING_OF_ODDS = 1e-4  # relative: how far another batch size or machine moves the odds of an image, and some more
+ROUNDING_NEAR_ONE = 5e-7  # of a probability in float32
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Labels = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -96,9 +98,10 @@ def best_threshold(p_N: Floats, labels_N: Labels, metric: str) -> float | None:
     """The threshold in [0, 1] at which the metric is the highest; among equals the nearest to 0.5, then the lower one.
 
     Looked at are 0.5, 1, and the middle between each two consecutive ones of 0, the distinct probabilities, and 1: more
-    thresholds classify no image otherwise. One, but for 0.5, that puts all images in one class is none: where a class
-    is rare it may score highest, and would never name it. None where a class is missing, of which nothing can be learnt
-    then, or where a probability is no number.
+    thresholds classify no image otherwise. Probabilities that differ by rounding alone are not distinct: a threshold
+    between them would call an image this in a batch and that by itself. One, but for 0.5, that puts all images in one
+    class is none: where a class is rare it may score highest, and would never name it. None where a class is missing,
+    of which nothing can be learnt then, or where a probability is no number.
 
     Args:
         p_N: of the second class.
@@ -119,6 +122,8 @@ def candidates(p_N: Floats) -> Floats:
     """The thresholds that are looked at, ascending."""
     points = np.unique(np.concatenate([[0.0, 1.0], p_N]))
     low, high = points[:-1], points[1:]
+    distinct = high - low > ROUNDING_OF_ODDS * low * (1 - low) + ROUNDING_NEAR_ONE * low
+    low, high = low[distinct], high[distinct]
     middle = low + (high - low) / 2
     return np.unique(np.append(np.where(middle < high, middle, low), [HALF, 1.0]))
 

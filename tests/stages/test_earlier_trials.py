@@ -11,6 +11,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
 from hpsearch.config.metric import ACCURACY, known_metric
+from hpsearch.search.stage_run import run_stage
 from hpsearch.space import Observation
 from hpsearch.stages.earlier_trials import (
     MIN_PAIRS,
@@ -20,11 +21,15 @@ from hpsearch.stages.earlier_trials import (
     best_until,
     bounded,
     called_trials_inside,
+    comparable,
     counted,
+    read_earlier_trials,
     trials_inside,
 )
+from hpsearch.stages.opening import open_stage
+from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.proposals import Mirror
-from hpsearch.storage import StudyRow, TrialRow
+from hpsearch.storage import StudyRow, TrialRow, find_study, write_attrs
 
 SPACE = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
 LOSS = known_metric("loss", "minimize")
@@ -121,6 +126,40 @@ class TestWhichTrials:
         numbers = as_numbers([EarlierTrial("coarse", 3, {}, 0.5)] * count)
         assert all(-1 < number < 0 for number in numbers)
         assert numbers == sorted(set(numbers))
+
+
+class TestOfOtherEpochs:
+    """Of an optimizer that learns fast, few epochs say too much; of a rate, they say enough."""
+
+    KNOWN = (EarlierTrial("coarse", 3, {}, 0.5), EarlierTrial("fine", 9, {}, 0.7))
+
+    @pytest.mark.parametrize(
+        ("values", "epochs", "told"),
+        [
+            ((), 9, KNOWN),
+            (("sgd",), 9, KNOWN),
+            (("sgd", "adam"), 9, KNOWN[1:]),
+            (("sgd", "adam"), 20, ()),
+            (("sgd", "adam"), None, KNOWN),  # an objective without epochs
+        ],
+    )
+    def test_they_are_told_where_no_choice_is_searched(self, values, epochs, told):
+        space = {**SPACE, **({"train.optimizer": Choice(values)} if values else {})}
+        assert comparable(self.KNOWN, space, epochs) == list(told)
+
+    def test_a_stage_of_as_many_epochs_knows_what_one_of_more_does_not(self, db, tiny):
+        space = ("lr=log(1e-3,1e-1)", "reg=none", "optimizer=choice(sgd,adam)")
+        settings = tiny(coarse__trials=8, coarse__epochs=1, space=space)
+        seen = run_stage(db, plan_coarse(settings), settings.run, checks=False)
+        read = {}
+        for epochs in (1, 2):
+            given = tiny(fine__epochs=epochs, space=("optimizer=choice(sgd,adam)",))
+            given = replace(given, ranges_given=frozenset({"train.optimizer"}))
+            plan = plan_fine(seen, given, f"fine-{epochs}")
+            study = open_stage(db, plan, None)
+            write_attrs(db, study, {attributes.DATASET: seen.study.attrs[attributes.DATASET]})
+            read[epochs] = len(read_earlier_trials(db, find_study(db, plan.name), plan))
+        assert read[1] > 0 == read[2]
 
 
 class TestHowMany:

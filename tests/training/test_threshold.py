@@ -15,7 +15,7 @@ MEASURES = {
     "balanced_accuracy": balanced_accuracy_score,
     "macro_f1": lambda y, taken: f1_score(y, taken, average="macro", labels=[0, 1], zero_division=0),
 }
-probabilities = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
+probabilities = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1).map(lambda p: round(p, 3)))
 images = st.lists(st.tuples(probabilities, st.integers(0, 1)), min_size=2, max_size=12).filter(
     lambda pairs: len({label for _, label in pairs}) == 2
 )
@@ -46,13 +46,19 @@ def test_a_rare_class_is_named_or_the_likelier_class_counts():
     assert best_threshold(p_N, y_N, "accuracy") == 0.75  # above 0.9, never: 0.75 of these images, for nothing
 
 
-def test_adjacent_probabilities_can_be_told_apart():
-    low = 0.7
-    for _ in range(4):
-        high = np.nextafter(low, 1)
-        value = best_threshold(np.array([low, high]), np.array([0, 1]), "accuracy")
-        assert low <= value < high
-        low = high
+@pytest.mark.parametrize("p", [1e-6, 0.3, 0.5032, 0.7, 0.999, 1 - 1e-6])
+def test_images_that_differ_by_rounding_alone_are_not_told_apart(p):
+    """One image twice, with two labels, and one far from it: whatever the batch, both are the same class."""
+    twice = np.float32([p, np.nextafter(np.float32(p), np.float32(1))]).astype(np.float64)
+    for p_N in (np.array([*twice, 0.1]), np.array([*twice[::-1], 0.1])):
+        value = best_threshold(p_N, np.array([0, 1, 0]), "accuracy")
+        assert value == 0.5 or not twice[0] - 2e-7 <= value <= twice[1] + 2e-7
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.7, 0.7001), (1e-6, 1.1e-6), (1 - 2e-6, 1 - 1e-6)])
+def test_near_probabilities_can_be_told_apart(low, high):
+    value = best_threshold(np.array([low, high]), np.array([0, 1]), "accuracy")
+    assert low < value < high
 
 
 def test_where_there_is_nothing_to_find():

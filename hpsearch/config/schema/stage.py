@@ -19,8 +19,8 @@ class StageConfig(Section):
     """The budget, exact."""
     epochs: int = Field(5, ge=1)
     """Epochs of each trial."""
-    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "random"
-    """Who proposes the hyperparameters. random, qmc and grid are drawn from the seed before the first trial."""
+    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "random"
+    """Who proposes. random, qmc and grid are drawn from the seed before the first trial. auto is random in coarse."""
     pruner: str = "none"
     """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
     pruner_options: dict[str, Any] = Field(default_factory=dict)
@@ -113,8 +113,8 @@ class FineConfig(StageConfig):
     """The budget, exact."""
     epochs: int = Field(20, ge=1)
     """Epochs of each trial."""
-    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes"] = "tpe"
-    """Who proposes the hyperparameters."""
+    sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "tpe"
+    """Who proposes. auto: gp for numbers alone where a trial takes 2 s or more, else tpe."""
     forget: Annotated[bool, CameLater] = False
     """Whether tpe, gp and cmaes begin without the trials of the stages before."""
     continue_top: Annotated[int, CameLater, Field(ge=0)] = 0

@@ -1,0 +1,64 @@
+"""Ways to search, by name: a line each. A way spends the epochs of a `Run` until none is left.
+
+All ask for one trial after the other, as one worker does, and see each value before the next question.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.search.problem import Run
+from benchmarks.search.ways.hebo import hebo
+from benchmarks.search.ways.optuna import Optuna
+from benchmarks.search.ways.ray import ray_asha
+from benchmarks.search.ways.stages import Alone, Staged
+from benchmarks.search.ways.syne import Syne
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to search.
+
+    Attributes:
+        search: spends the epochs of a run.
+        needs: the package whose code it is.
+        curves_only: whether it is of use only where trials have several epochs.
+        anytime: whether what it does depends on the budget not at all, so that a long search answers for a short one.
+    """
+
+    search: Callable[[Run], None]
+    needs: str = "optuna"
+    curves_only: bool = False
+    anytime: bool = field(default=True)
+
+    @property
+    def is_there(self) -> bool:
+        return importlib.util.find_spec(self.needs) is not None
+
+
+WAYS = {
+    # hpsearch: coarse, then fine, as the commands have them, and with one thing changed in each
+    "hpsearch": Way(Staged(), anytime=False),
+    "hpsearch --forget": Way(Staged(forget=True), anytime=False),
+    "hpsearch, gp": Way(Staged(sampler="gp"), anytime=False),
+    "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
+    "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
+    "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),
+    "hpsearch, hyperband": Way(Staged(pruner="hyperband"), curves_only=True, anytime=False),
+    "hpsearch, equal epochs": Way(Staged(coarse_share=1.0), curves_only=True, anytime=False),
+    "hpsearch, tpe alone": Way(Alone("tpe")),
+    # others
+    "random": Way(Optuna("random")),
+    "tpe": Way(Optuna("tpe")),
+    "gp": Way(Optuna("gp")),
+    "cmaes": Way(Optuna("cmaes")),
+    "hyperband": Way(Optuna("tpe", pruner="hyperband"), curves_only=True),
+    "ray asha": Way(ray_asha, "ray", curves_only=True),
+    "syne asha": Way(Syne("ASHA"), "syne_tune", curves_only=True),
+    "syne asha-cqr": Way(Syne("ASHACQR"), "syne_tune", curves_only=True),
+    "syne bohb": Way(Syne("BOHB"), "syne_tune", curves_only=True),
+    "syne cqr": Way(Syne("CQR", whole=True), "syne_tune"),
+    "hebo": Way(hebo, "hebo"),
+}

@@ -1,0 +1,135 @@
+"""hpsearch's stages by its own code: draws, narrowing, and the mirror in which samplers and pruners see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.search.problem import Run, Trial
+from hpsearch.config import Range, StageConfig
+from hpsearch.space import Observation, narrow
+from hpsearch.stages.earlier_trials import EarlierTrial, is_inside
+from hpsearch.stages.proposals import Mirror, drawn_params, needs_mirror
+from hpsearch.storage import TrialRow
+
+COARSE_EPOCHS = 1 / 4  # of a fine trial's: 5 of 20, as the study file's defaults are
+COARSE_BUDGET = {True: 1 / 3, False: 2 / 3}  # of all epochs, with and without curves: 100 x 5 and 50 x 20; 100 and 50
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A coarse stage, then fine ones, each in the ranges to which the one before narrowed.
+
+    Attributes:
+        sampler: of the fine stages.
+        first: the sampler of the coarse one.
+        pruner: of the fine stages.
+        fine_stages: that share the epochs which coarse leaves.
+        forget: whether samplers begin without the trials of the stages before.
+        coarse_share: epochs of a coarse trial, as a share of a whole one.
+    """
+
+    sampler: str = "tpe"
+    first: str = "random"
+    pruner: str = "none"
+    fine_stages: int = 1
+    forget: bool = False
+    coarse_share: float = COARSE_EPOCHS
+
+    def __call__(self, run: Run) -> None:
+        problem = run.problem
+        has_curves = problem.epochs > 1
+        epochs = max(1, round(problem.epochs * self.coarse_share))
+        num_coarse = max(1, round(run.budget * COARSE_BUDGET[has_curves] / epochs))
+        space = dict(problem.space)
+        settings = StageConfig(trials=num_coarse, epochs=epochs, sampler=self.first, seed=run.seed)
+        seen, last = _stage(run, space, settings, (), run.budget), run.left
+        earlier = _earlier("coarse", epochs, seen)
+        for number in range(self.fine_stages):
+            narrowed = narrow(space, seen, "maximize")
+            space = {change.param: change.new for change in narrowed}
+            budget = last // self.fine_stages if number < self.fine_stages - 1 else run.left
+            settings = StageConfig(
+                trials=max(1, budget),
+                epochs=problem.epochs,
+                sampler=self.sampler,
+                pruner=self.pruner,
+                seed=run.seed + number + 1,
+            )
+            inside = [] if self.forget else [trial for trial in earlier if _fits(trial, space)]
+            seen = _stage(run, space, settings, inside, budget)
+            earlier += _earlier(f"fine-{number}", problem.epochs, seen)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One stage over the whole ranges, whose sampler proposes all trials."""
+
+    sampler: str
+
+    def __call__(self, run: Run) -> None:
+        settings = StageConfig(trials=run.budget, epochs=run.problem.epochs, sampler=self.sampler, seed=run.seed)
+        _stage(run, run.problem.space, settings, (), run.budget)
+
+
+def _stage(
+    run: Run, space: Mapping[str, Range], settings: StageConfig, earlier: Sequence[EarlierTrial], budget: int
+) -> list[Observation]:
+    """Its trials, as many as the epochs suffice for; those that explode cost fewer. The last one may be cut short."""
+    conditions = run.problem.conditions
+    mirror = None
+    drawn = drawn_params(space, settings, conditions)
+    if needs_mirror(settings):
+        waiting = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(settings.trials)]
+        mirror = Mirror(
+            "stage",
+            space,
+            settings,
+            waiting,
+            exploded_value=run.problem.exploded_value,
+            conditions=conditions,
+            earlier=earlier,
+        )
+    end = run.spent + budget
+    seen: list[Observation] = []
+    for number, params in enumerate(drawn):
+        if run.spent >= end:
+            break
+        if params is None:
+            assert mirror is not None
+            params = mirror.propose(number)
+        elif mirror is not None:
+            mirror.adopt(number, params)
+        seen.append(_trial(run.begin(params), number, settings.epochs, mirror))
+    return seen
+
+
+def _trial(trial: Trial, number: int, epochs: int, mirror: Mirror | None) -> Observation:
+    """Trained, told to the mirror, and stopped where its pruner says so."""
+    pruned = False
+    for epoch in range(1, epochs + 1):
+        value = trial.step()
+        if value is None:
+            break
+        if mirror is not None and mirror.report(number, epoch, value) and epoch < epochs:
+            pruned = True
+            break
+    if mirror is not None:
+        if trial.exploded and trial.epoch == 0:
+            mirror.report(number, 1, trial.run.problem.exploded_value)
+        mirror.finish(number, None if pruned else trial.best, exploded=trial.exploded)
+    outcome: Any = "exploded" if trial.exploded else "pruned" if pruned else "complete"
+    return Observation(number, dict(trial.params), trial.best, outcome)
+
+
+def _earlier(study: str, epochs: int, seen: Sequence[Observation]) -> list[EarlierTrial]:
+    return [EarlierTrial(study, epochs, trial.params, trial.value) for trial in seen if trial.outcome != "pruned"]
+
+
+def _fits(trial: EarlierTrial, space: Mapping[str, Range]) -> bool:
+    """With all that it has inside the ranges; one of a conditional range may be missing."""
+    return all(
+        is_inside(range_, trial.params[name]) if name in trial.params else bool(range_.when)
+        for name, range_ in space.items()
+    )
