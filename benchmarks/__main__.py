@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, curves, dashboard, engines, heads, objective, quality, scaling, surfaces, throughput
+from benchmarks import (
+    chaos,
+    curves,
+    dashboard,
+    engines,
+    forecasts,
+    heads,
+    objective,
+    quality,
+    scaling,
+    surfaces,
+    throughput,
+)
 from benchmarks.gpu import command as gpu
 from benchmarks.peers import comparison
 from benchmarks.search import command as search
@@ -16,6 +28,7 @@ BENCHMARKS = {
     "curves": curves.main,
     "dashboard": dashboard.main,
     "engines": engines.main,
+    "forecasts": forecasts.main,
     "gpu": gpu.main,
     "heads": heads.main,
     "objective": objective.main,

@@ -27,6 +27,7 @@ from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, 
 from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
 from hpsearch.stages.pruners import make_pruner as make_pruner
+from hpsearch.stages.pruners import why_stopped
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
 if TYPE_CHECKING:
@@ -254,6 +255,10 @@ class Mirror:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""
         self.storage.set_trial_intermediate_value(number, epoch, value)
         return self.study.pruner.prune(self.study, self.storage.get_trial(number))
+
+    def why_stopped(self, number: int, name: str) -> str:
+        """Why the pruner stops a trial: its `name`, and more where it knows more."""
+        return why_stopped(self.study.pruner, number, name)
 
     def finish(self, number: int, value: float | None, *, exploded: bool = False) -> None:
         """End a trial: COMPLETE with a value, else PRUNED."""

@@ -1,4 +1,4 @@
-"""Optuna's pruners by the names and tables of a study file, wrapped ones included."""
+"""Optuna's pruners, and one of ours, by the names and tables of a study file, wrapped ones included."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = {"patient": {"patience": 3, "wrapped_pruner": "none"}}  # of arguments for which Optuna has none
 WRAPPED = "wrapped_pruner"  # the argument that is a pruner itself
+OURS = "extrapolation"
 
 
 def make_pruner(settings: StageConfig) -> optuna.pruners.BasePruner:
@@ -32,7 +33,30 @@ def make_pruner(settings: StageConfig) -> optuna.pruners.BasePruner:
 
     if settings.pruner == "none":
         return optuna.pruners.NopPruner()
+    if _short(settings.pruner) == OURS:
+        return _extrapolation(settings)
     return _make(settings.pruner, settings.pruner_options, "pruner", "pruner_options")
+
+
+def _extrapolation(settings: StageConfig) -> optuna.pruners.BasePruner:
+    from hpsearch.stages.extrapolation import ExtrapolationPruner  # with Optuna and scipy, which cost time
+
+    allowed = [name for name in inspect.signature(ExtrapolationPruner).parameters if name != "epochs"]
+    given = settings.pruner_options
+    try:
+        if unknown := sorted(given.keys() - set(allowed)):
+            raise TypeError(f"it has no {', '.join(unknown)}")
+        return ExtrapolationPruner(settings.epochs, **given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"pruner_options = {given} does not fit the pruner {OURS}: {error}.\nAllowed: {', '.join(allowed)}."
+        ) from None
+
+
+def why_stopped(pruner: optuna.pruners.BasePruner, number: int, name: str) -> str:
+    """The reason that is kept with a trial: the pruner's `name`, or what one says that knows more."""
+    why = getattr(pruner, "why", None)
+    return str(why(number)) if why is not None else name
 
 
 def _make(name: str, options: Mapping[str, Any], name_key: str, options_key: str) -> optuna.pruners.BasePruner:
@@ -42,7 +66,8 @@ def _make(name: str, options: Mapping[str, Any], name_key: str, options_key: str
     classes = {_short(each): getattr(optuna.pruners, each) for each in optuna.pruners.__all__ if each != "BasePruner"}
     chosen = classes.get(_short(name))
     if chosen is None:
-        raise ConfigError(f"{name_key} = {name!r} is not known.\nAllowed: none, {', '.join(sorted(classes))}.")
+        names = sorted([*classes, OURS] if name_key == "pruner" else classes)
+        raise ConfigError(f"{name_key} = {name!r} is not known.\nAllowed: none, {', '.join(names)}.")
     given = {**DEFAULTS.get(_short(name), {}), **options}
     parameters = inspect.signature(chosen).parameters
     try:

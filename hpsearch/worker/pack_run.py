@@ -209,7 +209,7 @@ class PackRun:
         if mirror is not None:
             stopped = [number for number in stopped if number not in early]
             best = self.pack.metric.goodness(mirror.best_value)
-            self._prune(stopped, dict.fromkeys(stopped, self.pruner), best)
+            self._prune(stopped, {number: mirror.why_stopped(number, self.pruner) for number in stopped}, best)
 
     def _ask_at_stops(self) -> None:
         """Trials that have come to a rung, or to where a budget ends, go on, wait there, or end."""

@@ -265,7 +265,7 @@ class ProgramWorker(StageWorker):
         if len(trial.results) <= self.plan.settings.epochs:
             self.listener.epoch_finished(1)
         if self.mirror is not None and self.mirror.report(number, said.epoch, value):
-            return self._outcome(trial, self.plan.settings.pruner)
+            return self._outcome(trial, self.mirror.why_stopped(number, self.plan.settings.pruner))
         return self._ask(trial, said.epoch)
 
     def _ask(self, trial: HeldTrial, epoch: int) -> Outcome | None:

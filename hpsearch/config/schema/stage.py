@@ -22,9 +22,9 @@ class StageConfig(Section):
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "random"
     """Who proposes. random, qmc and grid are drawn from the seed before the first trial. auto is random in coarse."""
     pruner: str = "none"
-    """none, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, percentile, patient, ..."""
+    """none, extrapolation, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, patient, ..."""
     pruner_options: dict[str, Any] = Field(default_factory=dict)
-    """Its arguments, as Optuna names them. A wrapped_pruner is a name, or { name = "median", n_startup_trials = 5 }."""
+    """Its arguments, as Optuna names them; of extrapolation, probability, min_epochs and n_startup_trials."""
     halving: Annotated[Literal["none", "stop", "promote"], CameLater] = "none"
     """Successive halving at epoch ends: stop ends what is not among the best 1/reduction, promote pauses it."""
     reduction: Annotated[int, CameLater, Field(ge=2)] = 3
