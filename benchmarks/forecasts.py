@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.search.recording import RECORDED, Recording
 from benchmarks.search.tables import Table
+from hpsearch.analysis.records import trial_record
 from hpsearch.config import StageConfig
 from hpsearch.config.metric import Metric
 from hpsearch.results import Direction
@@ -87,12 +88,12 @@ def stored(url: str, name: str) -> Curves:
     study = find_study(db, name)
     trials = sorted(read_trials(db, study), key=lambda trial: trial.number)
     db.close()
-    values = [[trial.intermediate[epoch] for epoch in sorted(trial.intermediate)] for trial in trials]
-    epochs = max(map(len, values))
-    whole = [
-        curve if trial.state == "COMPLETE" else curve[: epochs - 1] for trial, curve in zip(trials, values, strict=True)
-    ]
-    return Curves(name, study.direction, whole, epochs)
+    values = []
+    for trial in trials:
+        last = trial_record(trial).epoch if trial.state != "COMPLETE" else None
+        ends = math.inf if last is None else last  # the epoch in which it exploded has no value
+        values.append([value for epoch, value in sorted(trial.intermediate.items()) if epoch < ends])
+    return Curves(name, study.directions[0], values, max(map(len, values)))
 
 
 def recorded(seeds: int, trials: int) -> list[Curves]:
@@ -107,7 +108,7 @@ def ways() -> dict[str, StageConfig]:
     none = StageConfig()
     found = {"none": none}
     for min_epochs in (4, 8):
-        options = {"n_warmup_steps": min_epochs - 1}
+        options = {"n_warmup_steps": min_epochs}
         found[f"median from {min_epochs}"] = none.model_copy(update={"pruner": "median", "pruner_options": options})
         for probability in PROBABILITIES:
             options = {"probability": probability, "min_epochs": min_epochs}

@@ -51,7 +51,7 @@ class ExtrapolationPruner(optuna.pruners.BasePruner):
         if probability is None or probability >= self.probability:
             return False
         shown = f"{probability:.2g}" if probability >= 0.001 else "below 0.001"
-        self._said[trial.number] = f"{NAME}: reaches the best, {value_text(sign * best)}, with probability {shown}"
+        self._said[trial.number] = f"{NAME} (reaches the best, {value_text(sign * best)}, with probability {shown})"
         return True
 
     def why(self, number: int) -> str:

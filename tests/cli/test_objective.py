@@ -24,6 +24,11 @@ def bad_at_times(params, report):
         raise ValueError("rate too large")
     return params["rate"]
 
+def levels(params, report, epochs):
+    for epoch in range(1, epochs + 1):
+        report(abs(math.log10(params["rate"]) + 2) + math.exp(-epoch), epoch)
+    return abs(math.log10(params["rate"]) + 2) + math.exp(-epochs)
+
 def hangs(params, report):
     report(1.0)
     if params["rate"] > 0.3:
@@ -134,6 +139,19 @@ def test_a_function_is_searched_from_coarse_to_fine(searched):
     assert best["intermediate"].keys() == {"1", "2", "3", "4"}
     assert not {"last_val_acc", "val_acc"} & best["attributes"].keys()
     assert [(r["study"], r["finished"]) for r in searched.json("status")][:2] == [("coarse", 30), ("fine", 12)]
+
+
+def test_a_curve_that_will_not_reach_the_best_is_stopped_and_told_with_the_probability(place):
+    options = ("--trials", "8", "--epochs", "12", "--pruner", "extrapolation", "--name", "stopped")
+    options = (*options, "--direction", "minimize", "--workers", "1")
+    said = place("coarse", "--objective", "mine:levels", *RATE, *options).stdout
+    lines = [line for line in said.splitlines() if line.startswith("pruned by extrapolation (reaches the best, ")]
+    assert len(lines) == 4
+    assert all(" with probability 0.0" in line and ") in epoch " in line for line in lines)
+    trial = place("trial", "stopped", "3").stdout
+    assert "PRUNED, extrapolation (reaches the best, 0.7266, with probability 0.0" in trial
+    best = place.json("best", "stopped")
+    assert len(best["intermediate"]) == 12
 
 
 def test_nothing_that_is_said_of_it_is_of_images(searched):

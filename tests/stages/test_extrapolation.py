@@ -4,7 +4,7 @@ import math
 
 import optuna
 import pytest
-from noisy_search import noisy, run
+from noisy_search import Interrupting, noisy, run
 
 from hpsearch.config import StageConfig
 from hpsearch.config.metric import Metric
@@ -37,7 +37,7 @@ def test_a_poor_trial_is_stopped_alike_in_both_directions_and_told_why(direction
     epoch = stopped_at(seen, 1, POOR, sign)
     assert 4 <= epoch <= 10
     why = seen.why_stopped(1, "extrapolation")
-    assert why.startswith(f"extrapolation: reaches the best, {'-' if sign < 0 else ''}0.9000, with probability ")
+    assert why.startswith(f"extrapolation (reaches the best, {'-' if sign < 0 else ''}0.9000, with probability ")
     again = mirror(direction)
     stopped_at(again, 0, GOOD, sign)
     again.finish(0, sign * GOOD[-1])
@@ -80,7 +80,20 @@ def test_it_is_among_the_names_that_are_allowed():
 def test_a_stage_keeps_the_probability_with_the_trials_it_stops(db):
     settings = noisy(coarse__pruner="extrapolation", coarse__pruner_options={"probability": 0.4})
     trials = run(db, settings).trials
-    stopped = [t for t in trials if str(t.attrs.get("reason", "")).startswith("extrapolation: reaches the best, ")]
+    stopped = [t for t in trials if str(t.attrs.get("reason", "")).startswith("extrapolation (reaches the best, ")]
     assert stopped
     assert all(len(trial.intermediate) < 8 for trial in stopped)
     assert isinstance(make_pruner(settings.study.coarse), optuna.pruners.BasePruner)
+
+
+def test_a_pack_that_was_cut_short_stops_the_same_trials_in_the_same_epochs(db):
+    """All in one pack: else what trains beside what, and so the best value at that time, may be another afterwards."""
+    keys = {"coarse__pruner": "extrapolation", "coarse__pruner_options": {"probability": 0.4}, "run__width": 12}
+    settings = noisy(**keys, run__checkpoint_seconds=1e-6)
+    whole = run(db, settings, name="whole").trials
+    with pytest.raises(KeyboardInterrupt):
+        run(db, settings, Interrupting(5), name="cut")
+    cut = run(db, settings, name="cut").trials
+    assert [trial.intermediate for trial in cut] == [trial.intermediate for trial in whole]
+    assert [trial.attrs.get("reason") for trial in cut] == [trial.attrs.get("reason") for trial in whole]
+    assert any(str(trial.attrs.get("reason")).startswith("extrapolation (") for trial in cut)
