@@ -82,6 +82,13 @@ def evidence(study, seconds_apart):
 SPACES = ("lr=log(1e-4,1e-1)", "reg=none")
 
 
+def test_a_coarse_stage_over_a_function_learns_from_trial_to_trial():
+    objective = {"objective.function": "mine:bowl", "coarse.sampler": "auto"}
+    plan = plan_coarse(load_settings(flags=objective, spaces=SPACES))
+    assert plan.settings.sampler == "tpe"
+    assert "one after the other" in plan.chosen.reason
+
+
 def test_a_coarse_stage_draws_at_random_and_is_the_same_search_as_one_that_says_so():
     asked = plan_coarse(load_settings(flags={"coarse.sampler": "auto"}, spaces=SPACES))
     assert asked.settings.sampler == "random"
