@@ -93,7 +93,7 @@ def test_a_coarse_stage_draws_at_random_and_is_the_same_search_as_one_that_says_
     asked = plan_coarse(load_settings(flags={"coarse.sampler": "auto"}, spaces=SPACES))
     assert asked.settings.sampler == "random"
     assert asked.fingerprint("") == plan_coarse(load_settings(spaces=SPACES)).fingerprint("")
-    assert asked.provenance()["sampler"]["reason"].startswith("a draw shows")
+    assert asked.provenance()["sampler"]["reason"].startswith("nets train side by side")
 
 
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):
