@@ -74,7 +74,9 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     refuse_unused_ranges(config, config.space)
     refuse_other_values(config, "coarse", conditions_of(config.for_stage("coarse")))
     plan = StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
-    return plan.with_sampler(choose_coarse_sampler()) if config.coarse.sampler == AUTO else plan
+    if config.coarse.sampler != AUTO:
+        return plan
+    return plan.with_sampler(choose_coarse_sampler(one_by_one=own is not None))
 
 
 def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Range, str]]:

@@ -2,8 +2,8 @@
 
 On surfaces with a known optimum (`python -m benchmarks surfaces`) a fine stage of a Gaussian process found more than
 one of TPE wherever all ranges are of numbers, and takes up to a second a proposal, more with more trials. So it is
-chosen where a trial takes longer than that. What a coarse stage draws at random shows all of its ranges, and nothing
-that was measured narrows better. See docs/log.md.
+chosen where a trial takes longer than that. A coarse stage of TPE is narrowed better than one that was drawn
+(`python -m benchmarks search`), but TPE learns only from what has ended: nets train side by side. See docs/log.md.
 """
 
 from __future__ import annotations
@@ -43,9 +43,15 @@ def stored_choice(kept: Mapping[str, str]) -> SamplerChoice:
     return SamplerChoice(kept["sampler"], kept["reason"])
 
 
-def choose_coarse_sampler() -> SamplerChoice:
-    """That of a coarse stage. Pure."""
-    return SamplerChoice("random", "a draw shows all of the ranges that are to be narrowed")
+def choose_coarse_sampler(*, one_by_one: bool) -> SamplerChoice:
+    """That of a coarse stage. Pure.
+
+    Args:
+        one_by_one: whether a worker's trials are one after the other, as those of a function or a program are.
+    """
+    if one_by_one:
+        return SamplerChoice("tpe", "trials are one after the other, so that each can learn from those before")
+    return SamplerChoice("random", "nets train side by side, and a draw shows all of the ranges to narrow")
 
 
 def choose_fine_sampler(space: Mapping[str, Range], trials: int, seconds: float | None) -> SamplerChoice:

@@ -82,11 +82,18 @@ def evidence(study, seconds_apart):
 SPACES = ("lr=log(1e-4,1e-1)", "reg=none")
 
 
+def test_a_coarse_stage_over_a_function_learns_from_trial_to_trial():
+    objective = {"objective.function": "mine:bowl", "coarse.sampler": "auto"}
+    plan = plan_coarse(load_settings(flags=objective, spaces=SPACES))
+    assert plan.settings.sampler == "tpe"
+    assert "one after the other" in plan.chosen.reason
+
+
 def test_a_coarse_stage_draws_at_random_and_is_the_same_search_as_one_that_says_so():
     asked = plan_coarse(load_settings(flags={"coarse.sampler": "auto"}, spaces=SPACES))
     assert asked.settings.sampler == "random"
     assert asked.fingerprint("") == plan_coarse(load_settings(spaces=SPACES)).fingerprint("")
-    assert asked.provenance()["sampler"]["reason"].startswith("a draw shows")
+    assert asked.provenance()["sampler"]["reason"].startswith("nets train side by side")
 
 
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):

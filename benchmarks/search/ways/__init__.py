@@ -45,6 +45,7 @@ WAYS = {
     "hpsearch, gp": Way(Staged(sampler="gp"), anytime=False),
     "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
+    "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),  # sampler = "auto" over a function
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),
     "hpsearch, hyperband": Way(Staged(pruner="hyperband"), curves_only=True, anytime=False),
     "hpsearch, equal epochs": Way(Staged(coarse_share=1.0), curves_only=True, anytime=False),
