@@ -128,7 +128,7 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
     for reason, number in list(summary.failures.items())[:MAX_REASONS]:
-        line("failed", f"{number}: {plain_line(reason)}", "red")
+        line("failed", f"{count_text(number, 'trial')}: {plain_line(reason)}", "red")
     if (left := len(summary.failures) - MAX_REASONS) > 0:
         line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
     if summary.best is not None:

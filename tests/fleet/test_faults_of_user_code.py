@@ -140,7 +140,7 @@ def test_one_trial_of_a_pack_that_raises_fails_alone(own):
     (own.folder / "study.toml").write_text(text.replace("[space]", "explosion = 1e300\n[space]"))
     space = "lr=choice(0.001,0.01,0.02,1e300)"
     out, _ = own.finish(own.coarse("--space", space, "--set", "coarse.sampler=grid", HPSEARCH_RUN__WIDTH="12"))
-    assert "failed   1: FloatingPointError: logits are no numbers" in out
+    assert "failed   1 trial: FloatingPointError: logits are no numbers" in out
     assert {trial.params["lr"]: trial.state for trial in own.trials()} == {
         0.001: "COMPLETE", 0.01: "COMPLETE", 0.02: "COMPLETE", 1e300: "FAIL",
     }  # fmt: skip
