@@ -87,7 +87,10 @@ class Settled:
     @property
     def num_packs(self) -> int | None:
         """Packs of the stage, where none of them splits by structure."""
-        return -(-self.plan.num_whole_trials // self.tuning.width) if self.tuning is not None else None
+        if self.tuning is None:
+            return None
+        trials = self.plan.num_whole_trials if self.plan.settings.has_rungs else self.num_trials
+        return -(-trials // self.tuning.width)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""

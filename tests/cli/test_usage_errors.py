@@ -21,7 +21,7 @@ COMMANDS = typer.main.get_command(app)
         ("fine", "--from is missing in hpsearch fine.", "--from STUDY."),
         ("rerun", "STUDY is missing in hpsearch rerun.", "one STUDY."),
         ("coarse --trails 3", "--trails is no option of hpsearch coarse.", "--trials or "),
-        ("coarse --nothing", "--nothing is no option of hpsearch coarse.", "those that hpsearch coarse --help names."),
+        ("coarse --xyzzy", "--xyzzy is no option of hpsearch coarse.", "those that hpsearch coarse --help names."),
         ("coarze", "No such command 'coarze'.", "'coarse', 'compare'; what hpsearch --help names."),
         ("data shaw", "No such command 'shaw'.", "'show'; what hpsearch data --help names."),
         ("test a b", "Got unexpected extra argument(s) (b).", "what hpsearch test --help names."),

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.search.problem import Run, Trial
 from hpsearch.config import Range, StageConfig
 from hpsearch.space import Observation, narrow
-from hpsearch.stages.earlier_trials import EarlierTrial, is_inside
+from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
 from hpsearch.stages.proposals import Mirror, drawn_params, needs_mirror
 from hpsearch.storage import TrialRow
 
@@ -28,6 +28,7 @@ class Staged:
         fine_stages: that share the epochs which coarse leaves.
         forget: whether samplers begin without the trials of the stages before.
         coarse_share: epochs of a coarse trial, as a share of a whole one.
+        tell_all: whether samplers are told of trials of other epochs where choices are searched, too.
     """
 
     sampler: str = "tpe"
@@ -36,6 +37,7 @@ class Staged:
     fine_stages: int = 1
     forget: bool = False
     coarse_share: float = COARSE_EPOCHS
+    tell_all: bool = False
 
     def __call__(self, run: Run) -> None:
         problem = run.problem
@@ -58,6 +60,8 @@ class Staged:
                 seed=run.seed + number + 1,
             )
             inside = [] if self.forget else [trial for trial in earlier if _fits(trial, space)]
+            if not self.tell_all:
+                inside = comparable(inside, space, problem.epochs if has_curves else None)
             seen = _stage(run, space, settings, inside, budget)
             earlier += _earlier(f"fine-{number}", problem.epochs, seen)
 
