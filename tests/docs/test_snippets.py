@@ -100,6 +100,7 @@ SMALL = {
     "HPSEARCH_RUN__THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
+LONGER = {"halving.md": {"HPSEARCH_COARSE__EPOCHS": "4", "HPSEARCH_FINE__EPOCHS": "4"}}  # rungs
 CODE = re.compile(
     r"^```(?P<kind>\w*)\n(?P<text>.*?)^```|(?<=\n\n)(?P<indented>(?:^    [^\n]*\n+)+)",
     re.DOTALL | re.MULTILINE,
@@ -216,6 +217,7 @@ def test_a_section_s_code_runs(name, tmp_path, warm):
     runner = Runner(tmp_path, warm)
     write_photographs(tmp_path)
     page = name.partition(":")[0].partition(" ")[0]
+    runner.environment.update(LONGER.get(page, {}))
     for file, text in FILES.get(page, {}).items():
         (tmp_path / file).write_text(text)
     for command in BEFORE.get(name, ()):
