@@ -18,7 +18,7 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
-from hpsearch.cli.output import document_alone, line, print_plan, print_stage
+from hpsearch.cli.output import document_alone, line, print_advice, print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.config import Settings
@@ -138,9 +138,11 @@ def _show_stage(
         found = {"checks": checks.as_dict() if checks is not None else None} if is_coarse else {}
         typer.echo(json.dumps({**summary.as_dict(), **found, **advice.as_dict()}))
     else:
-        print_stage(summary, None if output.quiet else advice)
+        print_stage(summary)
         if not output.quiet and summary.stage in SEARCHED and summary.num_finished == summary.num_trials:
             line("more", MORE)
+        if not output.quiet:
+            print_advice(advice)  # last, so that the command to go on with stands right above the prompt
     if summary.counts.get("FAIL", 0) == summary.num_trials:
         raise typer.Exit(code=1)
 

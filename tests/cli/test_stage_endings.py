@@ -32,3 +32,7 @@ def test_a_finished_stage_says_how_more_trials_are_searched(searched):
         {trial["params"]["lr"] for trial in searched.json("export", name)["trials"]} for name in ("again", "coarse")
     ]
     assert not rates[0] & rates[1]
+
+
+def test_the_command_to_go_on_with_is_the_last_line(searched):
+    assert re.match(r"(next|or) +hpsearch ", searched.coarse.stdout.strip().splitlines()[-1])

@@ -8,6 +8,7 @@ import pytest
 import hpsearch
 from hpsearch.analysis import attributes
 from hpsearch.config import usercode
+from hpsearch.wording import count_text
 
 NETS = '''
 import torch
@@ -79,7 +80,7 @@ def test_two_workers_finish_all_others_when_one_choice_raises_in_training(own):
     assert 0 < len(bad) < 12
     assert [trial.number for trial in trials if trial.state == "FAIL"] == bad
     assert all(trial.state == "COMPLETE" for trial in trials if trial.number not in bad)
-    assert f"failed   {len(bad)}: ValueError: a width of 5 cannot be trained" in out
+    assert f"failed   {count_text(len(bad), 'trial')}: ValueError: a width of 5 cannot be trained" in out
     text = trials[bad[0]].attrs[attributes.TRACEBACK]
     assert "mynets.py" in text
     assert "ValueError: a width of 5" in text
