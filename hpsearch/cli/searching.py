@@ -105,7 +105,7 @@ def search_fine(
         raise stopped(stop) from None
 
 
-MORE = "more trials: the same command with --name NAME and another --seed; a study keeps the budget that it began with"
+MORE = "trials: the same command with --name NAME and another --seed; a study keeps the budget that it began with"
 
 
 class _Remembering(SearchProgress):

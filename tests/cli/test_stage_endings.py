@@ -25,7 +25,7 @@ def test_a_limit_of_the_command_is_no_reason_for_the_search_to_stop(ending, word
 def test_a_finished_stage_says_how_more_trials_are_searched(searched):
     for done in (searched.coarse, searched.fine):
         [said] = re.findall(r"^more +(.+)$", done.stdout, re.MULTILINE)
-        assert said.startswith("more trials: the same command with --name NAME and another --seed")
+        assert said.startswith("trials: the same command with --name NAME and another --seed")
     more = searched("coarse", "-c", "tiny.toml", "--name", "again", "--seed", "1", "--trials", "2", "--skip-checks")
     assert "again    2 of 2 trials" in more.stdout
     rates = [
