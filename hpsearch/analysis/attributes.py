@@ -47,4 +47,6 @@ WEIGHTS = "weights"  # file with the weights of its best epoch, where all are ke
 
 EXPLODED = "exploded"
 STOPPED_EARLY = "stopped early"  # by train.patience
+HALVED = "halving"  # not among the best at a rung
+SPENT = "epochs budget"  # no epoch was left for it
 TRAIN: Final = "train"  # the kind of study whose trials have given values, and differ by their seed alone

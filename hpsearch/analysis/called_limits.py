@@ -10,6 +10,7 @@ from hpsearch.analysis.limits import limits_of, tighter
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import Choice
+from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.space import Limits, Narrowing
 
 
@@ -43,9 +44,23 @@ def replaced_ranges(record: StageRecord) -> set[str]:
     return set(record.config_value("space") or ()) - set(record.config_value("objective", "narrowed") or ())
 
 
-def with_whole_choices(change: Narrowing) -> Narrowing:
-    """Choices of an Optuna objective are its own, and stay, whichever were the best."""
-    if not isinstance(change.old, Choice) or change.new == change.old:
-        return change
-    found = change.reason.partition("; dropped: ")[0]  # nothing is
-    return replace(change, new=change.old, reason=f"{found}; all stay, as the objective names its choices itself")
+def with_whole_choices(record: StageRecord) -> Callable[[Narrowing], Narrowing]:
+    """What leaves the choices of a stage as they are, whichever were the best, where its best do not say which to drop.
+
+    Those of an Optuna objective are its own. A sampler that learns goes for the first value that does well, so the best
+    trials have that one, whatever the others would have given (docs/log.md).
+    """
+    if defines_its_ranges(record):
+        why = "the objective names its choices itself"
+    elif (sampler := record.config_value(str(record.kind), "sampler")) in LEARNING_SAMPLERS:
+        why = f"{sampler} chose how often each was tried"
+    else:
+        return lambda change: change
+
+    def whole(change: Narrowing) -> Narrowing:
+        if not isinstance(change.old, Choice) or change.new == change.old:
+            return change
+        found = change.reason.partition("; dropped: ")[0]  # nothing is
+        return replace(change, new=change.old, reason=f"{found}; all stay, as {why}")
+
+    return whole

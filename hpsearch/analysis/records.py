@@ -235,6 +235,11 @@ class TrialRecord:
         """Whether train.patience ended it."""
         return self.reason == attributes.STOPPED_EARLY
 
+    @property
+    def halved(self) -> bool:
+        """Whether it ended at a rung of successive halving, or as the epochs of its stage were spent."""
+        return self.reason in (attributes.HALVED, attributes.SPENT)
+
     def as_attributes(self) -> dict[str, Any]:
         """As kept with the trial: what there is."""
         kept = {

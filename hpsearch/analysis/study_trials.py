@@ -16,6 +16,7 @@ from hpsearch.analysis.repeats import Repeated, by_mean, in_order_of_means
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
+from hpsearch.results import goodness
 from hpsearch.space import Observation, format_value
 from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
 
@@ -62,6 +63,12 @@ class StudyTrials:
         weights = self.record.weights
         kept = weights.measures if weights is not None and weights.number == trial.number else None
         return dict(trial_record(trial).measures or kept or {})
+
+    def epochs_of(self, seen: Observation) -> int | None:
+        """Epochs that a trial's value stands for: those of the stage, or until it was halved; None without epochs."""
+        if not seen.halved:
+            return self.record.num_epochs
+        return next(max(trial.intermediate) for trial in self.trials if trial.number == seen.number)
 
     @property
     def num_finished(self) -> int:
@@ -131,13 +138,19 @@ def observe(trial: TrialRow, direction: Direction) -> Observation:
     """One trial as evidence. A value infinitely bad is an explosion, whoever recorded it."""
     value = trial.value
     worst = -math.inf if direction == "maximize" else math.inf
-    if trial_record(trial).exploded or value == worst:
+    record = trial_record(trial)
+    if record.exploded or value == worst:
         return Observation(trial.number, trial.params, None, "exploded")
     if trial.state == "COMPLETE":
         return Observation(trial.number, trial.params, value, "complete")
-    if value is None and trial.intermediate:
+    if trial.state != "PRUNED":
+        return Observation(trial.number, trial.params, None, "pruned")
+    halved = record.halved and bool(trial.intermediate)
+    if halved:
+        value = max(trial.intermediate.values(), key=lambda each: goodness(each, direction))
+    elif value is None and trial.intermediate:
         value = trial.intermediate[max(trial.intermediate)]
-    return Observation(trial.number, trial.params, value if trial.state == "PRUNED" else None, "pruned")
+    return Observation(trial.number, trial.params, value, "pruned", halved)
 
 
 def best_trial(trials: Sequence[TrialRow], direction: Direction) -> TrialRow | None:

@@ -29,10 +29,11 @@ def verdicts(evidence: StudyTrials) -> list[Verdict]:
     if evidence.record.is_training:
         return []
     if defines_its_ranges(evidence.record):
-        limits, amended = called_limits(evidence), with_whole_choices
-        return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended)
-    limits = limits_of(evidence.record, own=evidence.metric.is_own)
-    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits)
+        limits = called_limits(evidence)
+    else:
+        limits = limits_of(evidence.record, own=evidence.metric.is_own)
+    amended = with_whole_choices(evidence.record)
+    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended)
 
 
 def best_or_refuse(evidence: StudyTrials) -> TrialRow:

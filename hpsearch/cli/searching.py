@@ -154,6 +154,7 @@ def _show_plan(plan: StagePlan, settings: Settings, output: Output) -> None:
         for note in plan.notes:
             progress.note(note)
         settled = preview_stage(plan, settings.run, progress)
+    plan = settled.plan  # an objective was asked what it is told, and its sampler may be another one for that
     if output.as_json:
         typer.echo(json.dumps({**plan.as_dict(), **settled.as_dict()}))
     else:

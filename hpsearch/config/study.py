@@ -121,6 +121,13 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _code_is_searched_by_what_learns(self) -> StudyConfig:
+        """Nobody who does not ask gets random draws of an [objective]: its trials are one after the other."""
+        if self.objective is not None and "sampler" not in self.coarse.model_fields_set:
+            object.__setattr__(self, "coarse", self.coarse.model_copy(update={"sampler": "auto"}))
+        return self
+
+    @model_validator(mode="after")
     def _states_are_ours(self) -> StudyConfig:
         asked = {"coarse.keep_top": self.coarse.keep_top, "fine.keep_top": self.fine.keep_top}
         asked |= {"fine.continue_top": self.fine.continue_top}

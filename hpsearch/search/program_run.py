@@ -10,7 +10,7 @@ from typing import Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import RunConfig
-from hpsearch.config.schema import ObjectiveConfig
+from hpsearch.config.schema import LEARNING_SAMPLERS, ObjectiveConfig
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.errors import ConfigError
 from hpsearch.fleet.fleet import Fleet
@@ -22,9 +22,10 @@ from hpsearch.search.listener import SearchListener
 from hpsearch.search.program_time import Calls, fitted
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.earlier_trials import counted, read_earlier_trials
-from hpsearch.stages.opening import open_stage
+from hpsearch.stages.opening import open_stage, with_stored_sampler
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.sampler_knowledge import ADAPTIVE, knowledge_of
+from hpsearch.stages.sampler_choice import choose_coarse_sampler
+from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before
 from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow, count_states, find_study, write_attrs
@@ -61,6 +62,7 @@ def run_program_stage(
     plan = as_fitted_before(db, plan)
     program = look_at(plan, listener, devices[0])
     try:
+        plan = _with_sampler(plan, program, find_study(db, plan.name) if _is_there(db, plan.name) else None)
         if until is not None and not _is_there(db, plan.name):
             plan = fitted(db, plan, Calls(objective_of(plan), program, devices[0]), len(devices), until, listener)
             listener.settled(_settled(plan, run, program))
@@ -108,11 +110,24 @@ def _is_there(db: Database, name: str) -> bool:
     return True
 
 
+def _with_sampler(plan: StagePlan, program: Program, study: StudyRow | None = None) -> StagePlan:
+    """A coarse stage whose sampler was left to us, now that it is known whether its code is told of epochs.
+
+    One that is there already keeps its own.
+    """
+    if plan.kind == "coarse" and study is not None:
+        return with_stored_sampler(plan, study)
+    if plan.kind != "coarse" or plan.chosen is None or "epochs" not in program.takes:
+        return plan
+    epochs = plan.settings.epochs, plan.config.fine.epochs
+    return plan.with_sampler(choose_coarse_sampler(one_by_one=True, epochs=epochs))
+
+
 def _noted(db: Database, study: StudyRow, plan: StagePlan, workers: int | None, program: Program) -> StudyRow:
     """The study, which keeps what its code is given by name, and what its sampler learns from."""
     attrs: dict[str, Any] = {attributes.TAKES: sorted(program.takes)}
     study = replace(study, attrs={**study.attrs, **attrs})
-    if plan.settings.sampler in ADAPTIVE:
+    if plan.settings.sampler in LEARNING_SAMPLERS:
         knowledge = knowledge_of(plan.settings, 1, workers, counted(read_earlier_trials(db, study, plan)))
         assert knowledge is not None
         attrs[attributes.LEARNING] = knowledge.as_dict()
@@ -174,6 +189,7 @@ def preview_program_stage(
     devices = devices_of(run)
     program = look_at(plan, listener, devices[0])
     try:
+        plan = _with_sampler(plan, program)
         if seconds is not None:
             calls, until = Calls(objective_of(plan), program, devices[0]), time.monotonic() + seconds
             plan = fitted(None, plan, calls, len(devices), until, listener)

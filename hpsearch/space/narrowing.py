@@ -12,7 +12,7 @@ from hpsearch.config import Choice, NumberRange, Range
 from hpsearch.space.explosions import Edges, explosion_edges
 from hpsearch.space.interval import Limits, narrow_interval, side_of
 from hpsearch.space.natural import natural_limits
-from hpsearch.space.observation import Direction, Observation, Top, find_top, rank
+from hpsearch.space.observation import Direction, Observation, Top, find_top
 from hpsearch.space.scale import choice_index, format_value, num_values, on_grid, plain_range, position
 
 
@@ -92,7 +92,7 @@ def _narrow_one(
     else:
         exploded = [o.params[param] for o in trials if o.outcome == "exploded"]
         survived = [o.params[param] for o in trials if o.outcome != "exploded"]
-        ranked = [o.params[param] for o in rank(trials, "pruned" if top.pruned else "complete", direction)]
+        ranked = [o.params[param] for o in top.ranked]
         edges = explosion_edges(old, exploded, survived)
         new, reason = _narrow_number(old, ranked, top, edges, limits)
     return Narrowing(param, old, new, f"no trial finished; {reason}" if top.pruned else reason)

@@ -26,11 +26,12 @@ from hpsearch.analysis.records import StageRecord, stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import Choice, Range, canonical_name
 from hpsearch.config.metric import Metric
+from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.results import Direction, goodness
 from hpsearch.space import holds, searched_range
 from hpsearch.space.scale import choice_index
-from hpsearch.stages.sampler_knowledge import ADAPTIVE, NUM_BEST, NUM_NEWEST
+from hpsearch.stages.sampler_knowledge import NUM_BEST, NUM_NEWEST
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class EarlierTrial:
 
     Attributes:
         study: of which it is.
-        epochs: that its stage trained; None where trials are not told a number: those of this stage get as many.
+        epochs: that its stage trained, or until it was halved; None where trials are not told a number: those of this
+            stage get as many.
         params: its hyperparameters, those of the stage alone.
         value: what it reached in these epochs; None where it exploded.
         ranges: of an Optuna objective, which says them as it runs: those that this stage draws the same calls from.
@@ -70,7 +72,7 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
     if (
         plan.kind != "fine"
         or plan.source is None
-        or settings.sampler not in ADAPTIVE
+        or settings.sampler not in LEARNING_SAMPLERS
         or getattr(settings, "forget", False)
     ):
         return []
@@ -135,19 +137,19 @@ def is_alike(earlier: StageRecord, own: StageRecord) -> bool:
 
 
 def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[EarlierTrial]:
-    """Those trials of a stage that ended or exploded with each hyperparameter inside these ranges. Pure.
+    """Those trials of a stage that ended, were halved or exploded with each hyperparameter inside these ranges. Pure.
 
     One of a conditional range may be missing.
     """
     found = []
     for seen in stage.observations:
-        if seen.outcome == "pruned":
+        if seen.outcome == "pruned" and not seen.halved:
             continue
         named = {_name(name, space): value for name, value in seen.params.items()}
         params = {name: named[name] for name in space if name in named}
         missing = [name for name in space if name not in params and not space[name].when]
         if not missing and all(is_inside(space[name], value) for name, value in params.items()):
-            found.append(EarlierTrial(stage.study.name, stage.record.num_epochs, params, seen.value))
+            found.append(EarlierTrial(stage.study.name, stage.epochs_of(seen), params, seen.value))
     return found
 
 
@@ -164,7 +166,7 @@ def called_trials_inside(
     called = {**stage.ranges, **stage.record.called}
     found = []
     for seen in stage.observations:
-        if seen.outcome == "pruned" or not seen.params:
+        if (seen.outcome == "pruned" and not seen.halved) or not seen.params:
             continue
         try:
             ranges = {
@@ -174,7 +176,8 @@ def called_trials_inside(
         except ConfigError:  # what takes the place of a call does not fit it; its trials will say so
             continue
         if all(holds(range_, seen.params[name]) for name, range_ in ranges.items()):
-            found.append(EarlierTrial(stage.study.name, stage.record.num_epochs, dict(seen.params), seen.value, ranges))
+            epochs = stage.epochs_of(seen)
+            found.append(EarlierTrial(stage.study.name, epochs, dict(seen.params), seen.value, ranges))
     return found
 
 

@@ -22,13 +22,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.records import StageRecord
 from hpsearch.config import StageConfig
 from hpsearch.results import Direction, goodness
 from hpsearch.storage import QueuedTrial
-
-HALVED = "halving"  # a reason: not among the best at a rung
-SPENT = "epochs budget"  # a reason: no epoch was left for it
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class Halving:
 
     def why_ended(self, epoch: int) -> str:
         """Why a trial that may not go on ends after this epoch."""
-        return HALVED if epoch in self.rungs else SPENT
+        return attributes.HALVED if epoch in self.rungs else attributes.SPENT
 
     def _in_order(self, trials: Sequence[QueuedTrial]) -> list[QueuedTrial]:
         by_number = {trial.number: trial for trial in trials}

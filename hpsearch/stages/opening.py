@@ -229,6 +229,16 @@ def stored_plan(study: StudyRow) -> StagePlan:
     return StagePlan(study.name, record.kind, config, record.source, going_on=stored_continued(record))
 
 
+def with_stored_sampler(plan: StagePlan, study: StudyRow) -> StagePlan:
+    """A plan whose sampler was left to hpsearch, with that of its stage, which exists already."""
+    record = stage_record(study)
+    sampler = record.config_value(plan.kind, "sampler")
+    if plan.chosen is None or not isinstance(sampler, str):
+        return plan
+    kept = record.chosen_sampler
+    return plan.with_sampler(stored_choice(kept) if kept is not None else None, sampler)
+
+
 def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[str]) -> tuple[StagePlan, list[str]]:
     """A fine plan with the ranges that its study was created with, if it exists already and comes from the same source.
 
@@ -244,8 +254,8 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         return plan, []
     old = stored_plan(study)
     searched = set(old.config.space) - unused_ranges(old.config).keys()
-    if plan.chosen is not None and old.source == plan.source and record.chosen_sampler is not None:
-        plan = plan.with_sampler(stored_choice(record.chosen_sampler))
+    if old.source == plan.source:
+        plan = with_stored_sampler(plan, study)
     if old.source != plan.source or ranges_given or (searched != set(plan.config.space) and not plan.defines):
         return plan, []
     moved = [name for name, range_ in plan.config.space.items() if old.config.space.get(name) != range_]

@@ -169,9 +169,9 @@ class StagePlan:
         chosen = {"sampler": self.chosen.as_dict()} if self.chosen is not None else {}
         return {"from": self.source, "ranges": self.ranges(), **going_on, **chosen}
 
-    def with_sampler(self, chosen: SamplerChoice) -> Self:
-        """The same stage with the sampler that was chosen for it."""
-        stage = self.settings.model_copy(update={"sampler": chosen.sampler})
+    def with_sampler(self, chosen: SamplerChoice | None, given: str = "") -> Self:
+        """The same stage with the sampler that was chosen for it; without a choice, with one that somebody gave."""
+        stage = self.settings.model_copy(update={"sampler": given if chosen is None else chosen.sampler})
         return replace(self, config=self.config.model_copy(update={self.kind: stage}), chosen=chosen)
 
     def as_dict(self) -> dict[str, Any]:

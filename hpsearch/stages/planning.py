@@ -165,10 +165,8 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             f"objective.direction = {objective.direction!r} is not that of {source!r}.\nAllowed: {evidence.direction}."
         )
     limits = called_limits(evidence) if defines else limits_of(evidence.record, own=own)
-    changes = {
-        change.param: with_whole_choices(change) if defines else change
-        for change in narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
-    }
+    narrowed = narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
+    changes = {change.param: change for change in map(with_whole_choices(evidence.record), narrowed)}
     for param in settings.ranges_removed:
         changes.pop(param, None)
     for param in sorted(settings.ranges_given):

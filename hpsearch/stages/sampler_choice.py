@@ -3,7 +3,8 @@
 On surfaces with a known optimum (`python -m benchmarks surfaces`) a fine stage of a Gaussian process found more than
 one of TPE wherever all ranges are of numbers, and takes up to a second a proposal, more with more trials. So it is
 chosen where a trial takes longer than that. A coarse stage of TPE is narrowed better than one that was drawn
-(`python -m benchmarks search`), but TPE learns only from what has ended: nets train side by side. See docs/log.md.
+(`python -m benchmarks search`), but TPE learns only from what has ended, and nets train side by side. Where coarse
+trials have fewer epochs, what is ahead early draws it away from what is ahead at the end. See docs/log.md.
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ def stored_choice(kept: Mapping[str, str]) -> SamplerChoice:
     return SamplerChoice(kept["sampler"], kept["reason"])
 
 
-def choose_coarse_sampler(*, one_by_one: bool) -> SamplerChoice:
+def choose_coarse_sampler(*, one_by_one: bool, epochs: tuple[int, int] | None = None) -> SamplerChoice:
     """That of a coarse stage. Pure.
 
     Args:
         one_by_one: whether a worker's trials are one after the other, as those of a function or a program are.
+        epochs: of its trials, and of those of a fine stage; None where they are told none.
     """
+    if one_by_one and epochs is not None and epochs[0] < epochs[1]:
+        return SamplerChoice("random", f"{epochs[0]} epochs can be misleading about {epochs[1]}, and tpe would follow")
     if one_by_one:
         return SamplerChoice("tpe", "trials are one after the other, so that each can learn from those before")
     return SamplerChoice("random", "nets train side by side, and a draw shows all of the ranges to narrow")

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.config.schema import LEARNING_SAMPLERS
+
 if TYPE_CHECKING:
     from hpsearch.config import StageConfig
 
-ADAPTIVE = ("tpe", "gp", "cmaes")  # samplers that learn from finished trials
 NUM_BEST = 25  # trials of which TPE makes its picture of the best, at most
 NUM_NEWEST = 500  # of those that it learns from beside them, see `windowed_storage`
 
@@ -65,7 +66,7 @@ def knowledge_of(
         workers: that propose; None if only this one is known of.
         earlier: trials of stages before that it learns from, by study.
     """
-    if settings.sampler not in ADAPTIVE:
+    if settings.sampler not in LEARNING_SAMPLERS:
         return None
     lag = None if workers is None else max(0, min(width * workers, settings.trials) - 1)
     if settings.trials <= NUM_NEWEST:

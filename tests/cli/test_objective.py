@@ -349,6 +349,18 @@ def test_any_program_is_searched_by_what_it_prints(place):
     assert "space.lr: the command has no place for it" in said
 
 
+def test_coarse_learns_where_its_trials_tell_all_and_the_same_command_goes_on(place):
+    for function, sampler in (("either", "tpe"), ("bowl", "random")):  # bowl is told of epochs: 5, and 20 in fine
+        space = ("--space", "kind=choice(a,b)", *RATE, "--space", "depth=int(1,10)")
+        command = ("coarse", "--objective", f"mine:{function}", *space, "--trials", "3", "--name", f"by-{sampler}")
+        planned = place.json(*command, "--dry-run")
+        assert planned["sampler"] == sampler
+        place(*command)
+        said = place(*command).stdout
+        assert "spent: 3 of 3 trials" in said
+        assert place.json(*command, "--dry-run")["sampler"] == sampler
+
+
 def test_a_conditional_space_is_kept_to_from_stage_to_stage(place):
     space = (
         "--space",

@@ -84,7 +84,9 @@ def place(tmp_path_factory, command_line):
 def searched(place):
     """A coarse and a fine stage of `objective`; tests only read them."""
     enqueue = ("--enqueue", "rate=0.02,layers=2", "--enqueue", "kind=adam")
-    place.coarse = place("coarse", "--optuna-objective", "mine:objective", *enqueue, "--trials", "16")
+    place.coarse = place(
+        "coarse", "--optuna-objective", "mine:objective", *enqueue, "--trials", "16", "--sampler", "random"
+    )
     follow = next(line for line in place.coarse.stdout.splitlines() if line.startswith("next"))
     place.fine = place(*follow.split()[2:], "--trials", "8", "--set", "fine.sampler=random")  # as printed
     place.trials = {name: place.json("export", name, "-f", "json")["trials"] for name in ("coarse", "fine")}

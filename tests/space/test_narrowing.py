@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -288,6 +289,18 @@ class TestWithoutFinishedTrials:
     def test_a_finished_trial_beats_all_pruned(self):
         observations = trials([(0.9, 5)] * 9, "pruned") + trials([(0.5, 1)], start=9)
         assert narrow_x(UNIT, observations).reason == "the only finished trial lies at 0.5"
+
+    def test_halved_trials_are_ranked_among_the_finished(self):
+        finished = trials([(0.2, 0.9), (0.9, 0.1)])  # one of them was the first that came to its rungs
+        halved = [replace(each, halved=True) for each in trials([(0.25, 0.8), (0.3, 0.7), (0.7, 0.2)], "pruned", 2)]
+        pruned = trials([(0.6, 0.95)], "pruned", 5)  # by who knows what, after epochs that say nothing of the others
+        result = narrow_x(UNIT, finished + halved + pruned)
+        assert result.reason == "the top 3 of 5 finished or halved lie in [0.2, 0.3]"
+        assert result.new.high < 0.6
+
+    def test_halved_trials_stand_in_as_pruned_ones_do(self):
+        halved = [replace(each, halved=True) for each in trials([(0.4, 0.8), (0.5, 0.7)], "pruned")]
+        assert narrow_x(UNIT, halved).reason == "no trial finished; the top 2 of 2 pruned lie in [0.4, 0.5]"
 
     def test_all_exploded(self):
         result = narrow_x(UNIT, trials([(0.1 * i, 0.0) for i in range(9)], "exploded"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.study_trials import StudyTrials, observe
 from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
 from hpsearch.config.metric import ACCURACY, known_metric
 from hpsearch.search.stage_run import run_stage
@@ -65,6 +65,24 @@ class TestWhichTrials:
             EarlierTrial("coarse", 3, inside, 0.7),
         ]
         assert counted(found) == {"coarse": 3}
+
+    def test_of_a_stage_with_rungs_those_that_were_halved_with_the_epochs_they_had(self):
+        params = {"lr": 1e-2, "train.batch_size": 16}
+
+        def row(number, state, reason, values):
+            attrs = {attributes.REASON: reason} if reason else {}
+            kept = {"params": params, "attrs": attrs, "intermediate": dict(enumerate(values, 1))}
+            return TrialRow(number, number, state, max(values) if state == "COMPLETE" else None, **kept)
+
+        rows = [
+            row(0, "COMPLETE", None, [0.2, 0.5, 0.8]),
+            row(1, "PRUNED", attributes.HALVED, [0.4]),
+            row(2, "PRUNED", attributes.SPENT, [0.6, 0.5]),
+            row(3, "PRUNED", "median", [0.7, 0.1]),
+        ]
+        seen = [observe(each, "maximize") for each in rows]
+        found = trials_inside(replace(stage(), trials=rows, observations=seen), SPACE)
+        assert [(each.epochs, each.value) for each in found] == [(3, 0.8), (1, 0.4), (2, 0.6)]
 
     def test_a_short_name_is_the_same_hyperparameter(self):
         (trial,) = trials_inside(stage(({"batch_size": 16, "lr": 1e-2}, 0.8, "complete")), SPACE)

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpsearch.analysis.attributes import HALVED, SPENT
 from hpsearch.analysis.records import StageRecord
 from hpsearch.config import StageConfig, StudyConfig
 from hpsearch.errors import ConfigError
-from hpsearch.stages.halving import HALVED, SPENT, Halving, best_paused
+from hpsearch.stages.halving import Halving, best_paused
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.storage import QueuedTrial

@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.summary import verdicts
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
 from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
 from hpsearch.space import Observation
-from hpsearch.stages.opening import keep_stored_ranges, open_stage, stored_plan
+from hpsearch.stages.opening import keep_stored_ranges, open_stage, stored_plan, with_stored_sampler
 from hpsearch.stages.planning import plan_coarse, plan_fine
-from hpsearch.stages.sampler_choice import choose_fine_sampler, seconds_per_trial
+from hpsearch.stages.sampler_choice import choose_coarse_sampler, choose_fine_sampler, seconds_per_trial
 from hpsearch.storage import TrialRow
 
 NUMBERS = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
@@ -82,11 +83,45 @@ def evidence(study, seconds_apart):
 SPACES = ("lr=log(1e-4,1e-1)", "reg=none")
 
 
-def test_a_coarse_stage_over_a_function_learns_from_trial_to_trial():
-    objective = {"objective.function": "mine:bowl", "coarse.sampler": "auto"}
-    plan = plan_coarse(load_settings(flags=objective, spaces=SPACES))
+OBJECTIVE = {"objective.function": "mine:bowl"}
+
+
+@pytest.mark.parametrize("asked", [{}, {"coarse.sampler": "auto"}])
+def test_a_coarse_stage_over_a_function_learns_from_trial_to_trial(asked):
+    plan = plan_coarse(load_settings(flags={**OBJECTIVE, **asked}, spaces=SPACES))
     assert plan.settings.sampler == "tpe"
     assert "one after the other" in plan.chosen.reason
+
+
+def test_it_draws_where_a_few_epochs_would_be_all_that_it_learns_from():
+    assert choose_coarse_sampler(one_by_one=True, epochs=(5, 5)).sampler == "tpe"
+    assert str(choose_coarse_sampler(one_by_one=True, epochs=(5, 20))).startswith("random, as 5 epochs can be mis")
+
+
+def test_who_says_which_sampler_gets_it():
+    given = plan_coarse(load_settings(flags={**OBJECTIVE, "coarse.sampler": "random"}, spaces=SPACES))
+    assert (given.settings.sampler, given.chosen) == ("random", None)
+    assert plan_coarse(load_settings(spaces=SPACES)).chosen is None  # over nets random is the default itself
+
+
+def test_a_coarse_stage_that_is_there_keeps_its_sampler(db):
+    given = plan_coarse(load_settings(flags={**OBJECTIVE, "coarse.sampler": "random"}, spaces=SPACES))
+    study = open_stage(db, given, None)
+    plan = plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES))
+    assert open_stage(db, with_stored_sampler(plan, study), None).study_id == study.study_id
+
+
+@pytest.mark.parametrize(("sampler", "kept"), [("random", ("adam",)), ("tpe", ("sgd", "adam"))])
+def test_choices_that_a_sampler_favoured_are_not_dropped(db, sampler, kept):
+    kinds = {"kind": Choice(("sgd", "adam"))}
+    flags = {**OBJECTIVE, "coarse.sampler": sampler}
+    coarse = open_stage(db, plan_coarse(load_settings(flags=flags, spaces=("kind=choice(sgd,adam)",))), None)
+    seen = [Observation(i, {"kind": "adam" if i else "sgd"}, i / 12, "complete") for i in range(12)]
+    found = StudyTrials(coarse, ended_after(*range(1, 13)), "maximize", kinds, seen)
+    plan = plan_fine(found, load_settings(flags=OBJECTIVE))
+    assert plan.space["kind"].values == kept
+    assert [verdict.proposed.values for verdict in verdicts(found)] == [kept]
+    assert ("all stay, as tpe chose how often each was tried" in plan.changes[0].reason) == (sampler == "tpe")
 
 
 def test_a_coarse_stage_draws_at_random_and_is_the_same_search_as_one_that_says_so():

@@ -8,10 +8,11 @@ from hpsearch.config.schema.data import CsvConfig, DataConfig, SyntheticConfig
 from hpsearch.config.schema.model import MODELS, ModelConfig
 from hpsearch.config.schema.objective import ObjectiveConfig
 from hpsearch.config.schema.run import RunConfig
-from hpsearch.config.schema.stage import SAMPLERS, FineConfig, StageConfig
+from hpsearch.config.schema.stage import LEARNING_SAMPLERS, SAMPLERS, FineConfig, StageConfig
 from hpsearch.config.schema.train import TrainConfig
 
 __all__ = [
+    "LEARNING_SAMPLERS",
     "MODELS",
     "SAMPLERS",
     "CsvConfig",

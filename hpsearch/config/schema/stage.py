@@ -10,6 +10,7 @@ from hpsearch.config.fields import MAX_SEED, CameLater, Section
 from hpsearch.errors import ConfigError
 
 SAMPLERS = ("random", "qmc", "grid", "tpe", "gp", "cmaes")
+LEARNING_SAMPLERS = ("tpe", "gp", "cmaes")  # from finished trials
 
 
 class StageConfig(Section):
@@ -20,7 +21,8 @@ class StageConfig(Section):
     epochs: int = Field(5, ge=1)
     """Epochs of each trial."""
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "random"
-    """Who proposes. random, qmc and grid are drawn from the seed before the first trial. auto is random in coarse."""
+    """Who proposes. random, qmc and grid are drawn from the seed before the first trial. auto, the
+    default over an [objective], is tpe where trials are not of fewer epochs than in fine; else random, as over nets."""
     pruner: str = "none"
     """none, extrapolation, or an Optuna pruner at epoch ends: median, successive-halving, hyperband, patient, ..."""
     pruner_options: dict[str, Any] = Field(default_factory=dict)
