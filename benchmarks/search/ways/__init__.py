@@ -46,11 +46,15 @@ WAYS = {
     "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
     "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),  # sampler = "auto" over a function
+    "hpsearch, tpe coarse, keeps choices": Way(Staged(first="tpe", keeps_choices=True), anytime=False),
+    "hpsearch, keeps choices": Way(Staged(keeps_choices=True), anytime=False),
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),
     "hpsearch, all told": Way(Staged(tell_all=True), curves_only=True, anytime=False),
     "hpsearch, extrapolation": Way(Staged(pruner="extrapolation"), curves_only=True, anytime=False),
     "hpsearch, tpe coarse, equal epochs": Way(Staged(first="tpe", coarse_share=1.0), curves_only=True, anytime=False),
     "hpsearch, hyperband": Way(Staged(pruner="hyperband"), curves_only=True, anytime=False),
+    "hpsearch, halved coarse": Way(Staged(halving="promote"), curves_only=True, anytime=False),
+    "hpsearch, stopped coarse": Way(Staged(halving="stop"), curves_only=True, anytime=False),
     "hpsearch, equal epochs": Way(Staged(coarse_share=1.0), curves_only=True, anytime=False),
     "hpsearch, tpe alone": Way(Alone("tpe")),
     # others

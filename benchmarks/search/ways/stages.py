@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.search.problem import Run, Trial
-from hpsearch.config import Range, StageConfig
-from hpsearch.space import Observation, narrow
+from benchmarks.search.ways.halved import HalvedStage
+from hpsearch.config import Choice, Range, StageConfig
+from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
 from hpsearch.stages.proposals import Mirror, drawn_params, needs_mirror
 from hpsearch.storage import TrialRow
@@ -29,6 +30,8 @@ class Staged:
         forget: whether samplers begin without the trials of the stages before.
         coarse_share: epochs of a coarse trial, as a share of a whole one.
         tell_all: whether samplers are told of trials of other epochs where choices are searched, too.
+        halving: of the coarse stage, whose trials then have the epochs of whole ones to go through.
+        keeps_choices: whether narrowing leaves choices as they are.
     """
 
     sampler: str = "tpe"
@@ -38,6 +41,8 @@ class Staged:
     forget: bool = False
     coarse_share: float = COARSE_EPOCHS
     tell_all: bool = False
+    halving: Literal["none", "stop", "promote"] = "none"
+    keeps_choices: bool = False
 
     def __call__(self, run: Run) -> None:
         problem = run.problem
@@ -46,11 +51,18 @@ class Staged:
         num_coarse = max(1, round(run.budget * COARSE_BUDGET[has_curves] / epochs))
         space = dict(problem.space)
         settings = StageConfig(trials=num_coarse, epochs=epochs, sampler=self.first, seed=run.seed)
-        seen, last = _stage(run, space, settings, (), run.budget), run.left
+        if self.halving == "none":
+            seen = _stage(run, space, settings, (), run.budget)
+        else:
+            num_epochs = round(run.budget * COARSE_BUDGET[has_curves])
+            settings = StageConfig(trials=num_epochs, epochs=problem.epochs, sampler="random", seed=run.seed)
+            draws = list(drawn_params(space, settings, problem.conditions))
+            seen = HalvedStage(run, self.halving, num_epochs, lambda number: draws[number] or {}).search()
+        last = run.left
         earlier = _earlier("coarse", epochs, seen)
         for number in range(self.fine_stages):
             narrowed = narrow(space, seen, "maximize")
-            space = {change.param: change.new for change in narrowed}
+            space = {change.param: self._kept(change) for change in narrowed}
             budget = last // self.fine_stages if number < self.fine_stages - 1 else run.left
             settings = StageConfig(
                 trials=max(1, budget),
@@ -64,6 +76,9 @@ class Staged:
                 inside = comparable(inside, space, problem.epochs if has_curves else None)
             seen = _stage(run, space, settings, inside, budget)
             earlier += _earlier(f"fine-{number}", problem.epochs, seen)
+
+    def _kept(self, change: Narrowing) -> Range:
+        return change.old if self.keeps_choices and isinstance(change.old, Choice) else change.new
 
 
 @dataclass(frozen=True)
