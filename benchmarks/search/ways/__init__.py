@@ -45,9 +45,8 @@ WAYS = {
     "hpsearch, gp": Way(Staged(sampler="gp"), anytime=False),
     "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
-    "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),  # sampler = "auto" over a function
-    "hpsearch, tpe coarse, keeps choices": Way(Staged(first="tpe", keeps_choices=True), anytime=False),
-    "hpsearch, keeps choices": Way(Staged(keeps_choices=True), anytime=False),
+    "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),  # as over an [objective] without epochs
+    "hpsearch, tpe coarse, drops choices": Way(Staged(first="tpe", drops_choices=True), anytime=False),
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),
     "hpsearch, all told": Way(Staged(tell_all=True), curves_only=True, anytime=False),
     "hpsearch, extrapolation": Way(Staged(pruner="extrapolation"), curves_only=True, anytime=False),

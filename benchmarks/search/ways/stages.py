@@ -9,6 +9,7 @@ from typing import Any, Literal
 from benchmarks.search.problem import Run, Trial
 from benchmarks.search.ways.halved import HalvedStage
 from hpsearch.config import Choice, Range, StageConfig
+from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
 from hpsearch.stages.proposals import Mirror, drawn_params, needs_mirror
@@ -31,7 +32,7 @@ class Staged:
         coarse_share: epochs of a coarse trial, as a share of a whole one.
         tell_all: whether samplers are told of trials of other epochs where choices are searched, too.
         halving: of the coarse stage, whose trials then have the epochs of whole ones to go through.
-        keeps_choices: whether narrowing leaves choices as they are.
+        drops_choices: whether narrowing drops choices after a stage whose sampler learned, too.
     """
 
     sampler: str = "tpe"
@@ -42,7 +43,7 @@ class Staged:
     coarse_share: float = COARSE_EPOCHS
     tell_all: bool = False
     halving: Literal["none", "stop", "promote"] = "none"
-    keeps_choices: bool = False
+    drops_choices: bool = False
 
     def __call__(self, run: Run) -> None:
         problem = run.problem
@@ -54,15 +55,15 @@ class Staged:
         if self.halving == "none":
             seen = _stage(run, space, settings, (), run.budget)
         else:
-            num_epochs = round(run.budget * COARSE_BUDGET[has_curves])
-            settings = StageConfig(trials=num_epochs, epochs=problem.epochs, sampler="random", seed=run.seed)
+            epochs, num_epochs = problem.epochs, round(run.budget * COARSE_BUDGET[has_curves])
+            settings = StageConfig(trials=num_epochs, epochs=epochs, sampler=self.first, seed=run.seed)
             draws = list(drawn_params(space, settings, problem.conditions))
             seen = HalvedStage(run, self.halving, num_epochs, lambda number: draws[number] or {}).search()
-        last = run.left
+        last, sampler = run.left, self.first
         earlier = _earlier("coarse", epochs, seen)
         for number in range(self.fine_stages):
             narrowed = narrow(space, seen, "maximize")
-            space = {change.param: self._kept(change) for change in narrowed}
+            space = {change.param: self._new(change, sampler) for change in narrowed}
             budget = last // self.fine_stages if number < self.fine_stages - 1 else run.left
             settings = StageConfig(
                 trials=max(1, budget),
@@ -74,11 +75,12 @@ class Staged:
             inside = [] if self.forget else [trial for trial in earlier if _fits(trial, space)]
             if not self.tell_all:
                 inside = comparable(inside, space, problem.epochs if has_curves else None)
-            seen = _stage(run, space, settings, inside, budget)
+            seen, sampler = _stage(run, space, settings, inside, budget), self.sampler
             earlier += _earlier(f"fine-{number}", problem.epochs, seen)
 
-    def _kept(self, change: Narrowing) -> Range:
-        return change.old if self.keeps_choices and isinstance(change.old, Choice) else change.new
+    def _new(self, change: Narrowing, sampler: str) -> Range:
+        stays = isinstance(change.old, Choice) and sampler in LEARNING_SAMPLERS and not self.drops_choices
+        return change.old if stays else change.new
 
 
 @dataclass(frozen=True)
