@@ -21,7 +21,7 @@ NETS = {
     },
 }  # fmt: skip
 TRAINS = [(engine, net) for net in NETS for engine in ENGINES]  # all engines are held to one plain loop, then the next
-# Each optimizer in each engine, and each net in each engine. Updates know of no layers: a net for each optimizer is enough.
+# Each optimizer and each net in each engine. Updates know of no layers: a net for each optimizer is enough.
 FIFTY_STEPS = [("mlp", "sgd"), ("lenet", "momentum"), ("mlp", "nesterov"), ("convnet", "adam"), ("convnet", "adamw")]
 VECTORS = [
     {},
@@ -44,7 +44,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def plain_trial(data):
-    """Plain runs, each trained once, as several engines and widths have the same: (config key, params) -> PlainTrial."""
+    """Plain runs, each trained once for all engines and widths: (config key, params) -> PlainTrial."""
     found = {}
 
     def train(config, params):
