@@ -34,6 +34,7 @@ def searched(tmp_path, monkeypatch):
     flags = {"data.source": "folder:photos", "model.name": "torchvision:shufflenet_v2_x0_5", "model.weights": "w.pt"}
     flags |= {"model.freeze": "all", "data.size": 32, "data.augment": ["hflip"], "train.batch_size": 8}
     flags |= {"coarse.trials": 1, "coarse.epochs": 2, "train.precision": "float32", "run.device": "cpu"}
+    flags |= {"run.threads": 1}  # more of them wait for each other, at such sizes
     settings = load_settings(flags=flags, spaces=["lr=log(1e-3,1e-1)"])
     db = open_database("sqlite:///studies.db", create=True)
     run_stage(db, plan_coarse(settings), settings.run, checks=False)

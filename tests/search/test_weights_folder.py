@@ -1,6 +1,7 @@
 """A net that leaves the house says the same elsewhere: by a plain script, where hpsearch cannot be imported."""
 
 import csv
+import functools
 import importlib.util
 import json
 import os
@@ -63,6 +64,9 @@ IN_ONNX = (
     "plainnets-tiny",
     "floats",
 )
+# An export takes seconds, most of them the same for all nets: in each run one with a crop, one of a
+# library, one of the user's, and floats.
+SLOW_IN_ONNX = ("mlp", "lenet", "torchvision-squeezenet1_1")
 HAS_ONNX = all(map(importlib.util.find_spec, (*PACKAGES, "onnxruntime")))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="onnx is not installed: pip install 'hpsearch[onnx]' onnxruntime")
 USERS = """
@@ -155,7 +159,7 @@ def handed_out(tmp_path_factory):
         expected, given = {}, {}
         for name, net in nets.items():
             given[name] = ["floats.npy"] if name == "floats" else files
-            write_weights(net, Path(name), onnx=HAS_ONNX and name in IN_ONNX)
+            write_weights(net, Path(name))
             images = find_images(["floats.npz"] if name == "floats" else files)
             expected[name] = [p for batch in predict_images(net, images, torch.device("cpu")) for p in batch]
         blocked = home / "blocked"
@@ -187,13 +191,29 @@ def test_the_script_says_what_predict_says(handed_out, name):
     assert len(set(probabilities)) > 1  # the images differ, and so does what is said of them
 
 
+@pytest.fixture(scope="module")
+def with_onnx(handed_out):
+    """Writes the folder of a net anew with its ONNX model, once, and gives the net."""
+    home, *_ = handed_out
+
+    @functools.cache
+    def write(name):
+        net = load_net(read_study(open_database(f"sqlite:///{home}/studies.db"), name), load_settings().run)
+        write_weights(net, home / name, onnx=True)
+        return net
+
+    return write
+
+
 @needs_onnx
-@pytest.mark.parametrize("name", IN_ONNX)
-def test_the_onnx_model_says_what_predict_says(handed_out, name):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_IN_ONNX)) for name in IN_ONNX]
+)
+def test_the_onnx_model_says_what_predict_says(handed_out, with_onnx, name):
     import onnxruntime
 
     home, given, expected, _ = handed_out
-    pre = load_net(read_study(open_database(f"sqlite:///{home}/studies.db"), name), load_settings().run).preprocessing
+    pre = with_onnx(name).preprocessing
     model = onnxruntime.InferenceSession(home / name / "model.onnx", providers=["CPUExecutionProvider"])
     about = model.get_modelmeta().custom_metadata_map
     classes = json.loads(about["classes"])
@@ -217,8 +237,9 @@ def test_the_onnx_model_says_what_predict_says(handed_out, name):
 
 
 @needs_onnx
-def test_an_onnx_model_says_nothing_of_where_it_was_made(handed_out):
+def test_an_onnx_model_says_nothing_of_where_it_was_made(handed_out, with_onnx):
     home, *_ = handed_out
+    with_onnx("plainnets-tiny")
     model = (home / "plainnets-tiny" / "model.onnx").read_bytes()
     for place in (str(home), str(Path(torch.__file__).parent), "return nn.", "def forward"):
         assert place.encode() not in model

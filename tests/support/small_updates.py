@@ -12,7 +12,7 @@ from hpsearch.training.vectors import Vectors
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
 # Of numbers about one. Sums of three products are rounded as one or one by one.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 8 * torch.finfo(torch.float32).eps}
-SIZES = {"weight": (3, 37), "bias": (5,)}
+SIZES = {"weight": (3, 11), "bias": (5,)}  # one more than a block of the interpreted kernels
 
 
 def make_vectors(num_trials, **given):

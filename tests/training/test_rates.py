@@ -48,6 +48,20 @@ class PlainRates(PlainTrial):
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, train.lr_decay)
 
 
+@pytest.fixture(scope="module")
+def plain_rates():
+    """Trained once, though all engines are held to it: config, data, net -> weights."""
+    found = {}
+
+    def train(config, data, net):
+        key = config.model_dump_json()  # images are the same in all tests
+        if key not in found:
+            found[key] = PlainRates(config, data, STAGES[net]).run().state()
+        return found[key]
+
+    return train
+
+
 def assert_same(state, expected):
     for name, tensor in expected.items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-9, atol=1e-9, msg=name)
@@ -55,24 +69,22 @@ def assert_same(state, expected):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("net", "optimizer"), [*(("mlp", each) for each in OPTIMIZERS), ("lenet", "adamw")])
-def test_each_stage_trains_with_its_own_rate(rehearsed, engine, net, optimizer):
+def test_each_stage_trains_with_its_own_rate(rehearsed, plain_rates, engine, net, optimizer):
     data, config = make_data(), make_config(1, explosion=1e9, train__optimizer=optimizer, **NETS[net])
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(VECTORS)], engine=engine)
     pack.run_epoch()
     for number, params in enumerate(VECTORS):
-        plain = PlainRates(config.with_params(params), data, STAGES[net]).run()
-        assert_same(pack.state(number, "last"), plain.state())
+        assert_same(pack.state(number, "last"), plain_rates(config.with_params(params), data, net))
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
-def test_large_weights_have_rates_too(optimizer, monkeypatch):
+def test_large_weights_have_rates_too(plain_rates, optimizer, monkeypatch):
     monkeypatch.setattr("hpsearch.training.fused.engine.LARGE", 16)
     data, config = make_data(), make_config(1, explosion=1e9, train__optimizer=optimizer, **NETS["mlp"])
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(VECTORS)], engine="fused")
     pack.run_epoch()
     for number, params in enumerate(VECTORS):
-        plain = PlainRates(config.with_params(params), data, STAGES["mlp"]).run()
-        assert_same(pack.state(number, "last"), plain.state())
+        assert_same(pack.state(number, "last"), plain_rates(config.with_params(params), data, "mlp"))
 
 
 def test_trials_with_rates_come_only_where_there_is_room_for_them(rehearsed):
