@@ -83,6 +83,21 @@ class WarmCommands:
             return subprocess.CompletedProcess(arguments, code, *(path.read_text() for path in paths[1:]))
 
 
+_of_these_tests: list[WarmCommands] = []
+
+
+def warm_commands():
+    """The one server of this process of tests, started when the first command is asked for."""
+    if not _of_these_tests:
+        _of_these_tests.append(WarmCommands())
+    return _of_these_tests[0]
+
+
+def close_warm_commands():
+    while _of_these_tests:
+        _of_these_tests.pop().close()
+
+
 def serve(listening):
     for name in PRELOADED:
         __import__(name)
