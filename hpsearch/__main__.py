@@ -26,13 +26,13 @@ def main() -> None:
         if end.code in (130, 143):
             # After a signal, threads may be anywhere in torch's C++, which aborts the interpreter's orderly end.
             _leave(int(end.code))
-        if end.code in (0, None) and "torch" in sys.modules and not _threads_to_wait_for():
-            # All is done, and taking torch's modules apart would take 0.3 s: of each worker, then of the command.
+        if isinstance(end.code, int | None) and "torch" in sys.modules and not _threads_to_wait_for():
+            # All is said, and taking torch's modules apart would take 0.3 s: of each worker, then of the command.
             from hpsearch.storage.database import close_databases
 
             close_databases()
             atexit._run_exitfuncs()
-            _leave(0)
+            _leave(end.code or 0)
         raise
     finally:
         gc.freeze()

@@ -29,6 +29,13 @@ def _as_if_nothing_had_trained():
         torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_of_commands_stays():
+    yield
+    if (warm := sys.modules.get("warm_commands")) is not None:
+        warm.close_warm_commands()
+
+
 @pytest.fixture(scope="session")
 def postgres_server():
     """URL of a server on which databases can be made."""

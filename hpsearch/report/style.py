@@ -154,21 +154,20 @@ def apply(fig: go.Figure, height: int = HEIGHT) -> go.Figure:
         "title": {"font": {"color": LIGHT.muted, "size": FONT_SIZE}, "standoff": 10},
         "automargin": True,
     }
-    look = go.Layout(
-        template=go.layout.Template(),
-        height=height,
-        paper_bgcolor=LIGHT.paper,
-        plot_bgcolor=LIGHT.paper,
-        font={"family": FONT, "size": FONT_SIZE, "color": LIGHT.ink},
-        colorway=[LIGHT.accent, LIGHT.best, LIGHT.healthy, LIGHT.overfitting, LIGHT.underfitting, LIGHT.low],
-        margin={"l": 56, "r": 20, "t": 12, "b": 16},
-        hoverlabel={
+    look = {
+        "height": height,
+        "paper_bgcolor": LIGHT.paper,
+        "plot_bgcolor": LIGHT.paper,
+        "font": {"family": FONT, "size": FONT_SIZE, "color": LIGHT.ink},
+        "colorway": [LIGHT.accent, LIGHT.best, LIGHT.healthy, LIGHT.overfitting, LIGHT.underfitting, LIGHT.low],
+        "margin": {"l": 56, "r": 20, "t": 12, "b": 16},
+        "hoverlabel": {
             "bgcolor": LIGHT.paper,
             "bordercolor": LIGHT.line,
             "font": {"family": FONT, "size": FONT_SIZE, "color": LIGHT.ink},
             "align": "left",
         },
-        legend={
+        "legend": {
             "orientation": "h",
             "x": 0,
             "xanchor": "left",
@@ -177,15 +176,13 @@ def apply(fig: go.Figure, height: int = HEIGHT) -> go.Figure:
             "font": {"color": LIGHT.muted, "size": FONT_SIZE - 1},
             "itemsizing": "constant",
         },
-        hovermode="closest",
-        dragmode="zoom",
-    ).to_plotly_json()
+        "hovermode": "closest",
+        "dragmode": "zoom",
+    }
     own = fig.layout.to_plotly_json()
-    own.pop("template", None)  # plotly's default: 6 kB of looks that are not ours
-    fig.update_layout(_under(look, own))
-    for each, update in ((fig.select_xaxes(), axis), (fig.select_yaxes(), axis)):
-        for found in each:
-            found.update(_under(update, found.to_plotly_json()))
+    axes = {key: axis for key in ("xaxis", "yaxis", *own) if key.startswith(("xaxis", "yaxis"))}
+    # Set at once: updates part by part take ten times as long, more than all else of a page.
+    fig.layout = _under({**look, **axes}, own)
     return fig
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from warm_commands import WarmCommands
+from warm_commands import warm_commands
 
 TINY_STUDY = """
 [data]
@@ -26,8 +26,6 @@ epochs = 3
 class CommandLine:
     """Runs `hpsearch` as a process in an empty folder."""
 
-    warm = None  # WarmCommands, once the first test has asked for it
-
     def __init__(self, folder):
         self.folder = folder
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
@@ -44,8 +42,7 @@ class CommandLine:
             options = {"input": stdin, "capture_output": True, "text": True, "timeout": 600}
             done = subprocess.run(self.command(*arguments), cwd=self.folder, env=whole, **options)
         else:
-            CommandLine.warm = CommandLine.warm or WarmCommands()
-            done = CommandLine.warm.run(list(map(str, arguments)), self.folder, whole, stdin, timeout=600)
+            done = warm_commands().run(list(map(str, arguments)), self.folder, whole, stdin, timeout=600)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -62,13 +59,6 @@ class CommandLine:
             text=True,
             start_new_session=True,
         )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_stays():
-    yield
-    if CommandLine.warm is not None:
-        CommandLine.warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -78,14 +78,14 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(hpsear
     ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_a_signal_leaves_a_study_that_the_same_command_finishes(hpsearch, sent, code):
-    arguments = ("coarse", "-c", "tiny.toml", "--epochs", "300", "--set", "run.width=3")
+    arguments = ("coarse", "-c", "tiny.toml", "--epochs", "100", "--set", "run.width=3")
     process = hpsearch.start(*arguments)
     while "(3 / 12)" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(sent)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors
-    assert "Go on with: hpsearch coarse -c tiny.toml --epochs 300" in errors
+    assert "Go on with: hpsearch coarse -c tiny.toml --epochs 100" in errors
     left = states(hpsearch)
     assert left.get("RUNNING", 0) == 0
     assert 0 < left["WAITING"] <= 9

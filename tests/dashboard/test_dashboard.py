@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from planted import plant
 from serving import serving
+from warm_commands import warm_commands
 
 import hpsearch
 from hpsearch.analysis import records
@@ -459,11 +460,12 @@ def test_what_cannot_be_done_is_said(folder, arguments, code, message):
     (folder / "short").write_text("short")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        with Command(folder, *(port if word == "TAKEN" else word for word in arguments)) as command:
-            found, out, err = command.ended()
-    assert (found, out) == (code, "")
-    assert message in err
-    assert "Traceback" not in err
+        words = [port if word == "TAKEN" else word for word in arguments]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
+        done = warm_commands().run(["dashboard", *words], folder, environment, timeout=600)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (folder / "nowhere.db").exists()
 
 

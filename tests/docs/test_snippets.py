@@ -20,7 +20,7 @@ from test_pages import SESSIONS as TAUGHT
 from test_pages import session_of, write_photographs
 from test_readme import SESSION as READ
 from typer.main import get_command
-from warm_commands import WarmCommands
+from warm_commands import warm_commands
 
 from hpsearch.cli.app import app
 from hpsearch.config import load_settings
@@ -206,9 +206,7 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def warm():
-    commands = WarmCommands()
-    yield commands
-    commands.close()
+    return warm_commands()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import sqlalchemy as sa
+from warm_commands import warm_commands
 
 from hpsearch.storage import find_study, open_database, read_epochs, read_trials
 
@@ -100,6 +101,12 @@ class Fleet:
 
     def coarse(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         return self.start("coarse", "-c", "study.toml", *arguments, **environment)
+
+    def run(self, *arguments: str, code: int = 0) -> "tuple[str, str]":
+        """A command that nobody signals or kills: in a process that has torch already. What it prints."""
+        done = warm_commands().run(arguments, self.folder, self.environment, timeout=PATIENCE)
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout, done.stderr
 
     def slow(self) -> dict[str, str]:
         """An environment in which an epoch takes so long that a signal meets the search in the middle of it."""

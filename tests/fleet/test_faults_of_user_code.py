@@ -60,6 +60,8 @@ trials = 12
 epochs = 3
 """
 
+COARSE = ("coarse", "-c", "study.toml")
+
 
 @pytest.fixture
 def own(sqlite_fleet):
@@ -74,7 +76,7 @@ def states(fleet):
 
 @pytest.mark.slow
 def test_two_workers_finish_all_others_when_one_choice_raises_in_training(own):
-    out, _ = own.finish(own.coarse("--workers", "2", "--set", "model.options.bad=[5]", "--set", "coarse.seed=1"))
+    out, _ = own.run(*COARSE, "--workers", "2", "--set", "model.options.bad=[5]", "--set", "coarse.seed=1")
     trials = own.trials()
     bad = [trial.number for trial in trials if trial.params["model.options.width"] == 5]
     assert 0 < len(bad) < 12
@@ -84,7 +86,7 @@ def test_two_workers_finish_all_others_when_one_choice_raises_in_training(own):
     text = trials[bad[0]].attrs[attributes.TRACEBACK]
     assert "mynets.py" in text
     assert "ValueError: a width of 5" in text
-    out, _ = own.finish(own.start("status"))
+    out, _ = own.run("status")
     head, row = (line.split() for line in out.splitlines()[:2])
     assert row[head.index("failed")] == str(len(bad))  # a number of their own
 
@@ -93,7 +95,7 @@ def test_two_workers_finish_all_others_when_one_choice_raises_in_training(own):
 def test_a_net_that_cannot_be_trained_at_all_stops_the_stage_with_the_count(own):
     bad = ("--set", "model.options.bad=[4,5,6]", "--space", "model.options.width=choice(5)", "--skip-checks")
     for workers in ("1", "2"):
-        _, err = own.finish(own.coarse("--workers", workers, "--name", f"by-{workers}", *bad), code=1)
+        _, err = own.run(*COARSE, "--workers", workers, "--name", f"by-{workers}", *bad, code=1)
         assert "3 trials failed with the same error, 3 times running; the stage stops.\nValueError: a width of 5" in err
         found = Counter(trial.state for trial in own.trials(f"by-{workers}"))
         assert found["RUNNING"] == 0
@@ -103,19 +105,19 @@ def test_a_net_that_cannot_be_trained_at_all_stops_the_stage_with_the_count(own)
 
 def test_a_stage_all_of_whose_trials_failed_has_failed(own):
     arguments = ("--set", "model.options.bad=[4,5]", "--space", "model.options.width=choice(4,5)", "--skip-checks")
-    out, _ = own.finish(own.coarse(*arguments), code=1)  # two structures, two errors: none of them thrice running
+    out, _ = own.run(*COARSE, *arguments, code=1)  # two structures, two errors: none of them thrice running
     assert "best     none: no trial finished" in out
     assert states(own) == {"FAIL": 12}
 
 
 def test_before_the_first_trial_the_checks_find_it_and_nothing_is_written(own):
-    _, err = own.finish(own.coarse("--set", "model.options.bad=[4]", "--set", "model.options.width=4",
-                                   "--space", "model.options.width=none"), code=2)  # fmt: skip
+    narrow = ("--set", "model.options.width=4", "--space", "model.options.width=none")
+    _, err = own.run(*COARSE, "--set", "model.options.bad=[4]", *narrow, code=2)
     assert "mynets:net: training its net on a few images raised ValueError: a width of 4 cannot be trained\n" in err
     assert "in forward" in err
     assert "hpsearch/" not in err
     assert own.trials() == []
-    _, err = own.finish(own.coarse("--set", "model.options.unbuildable=[6]"), code=2)  # the last of the choices
+    _, err = own.run(*COARSE, "--set", "model.options.unbuildable=[6]", code=2)  # the last of the choices
     assert "calling it with (1, 4, 4), 3, unbuildable=[6], width=6 raised KeyError: 6\n" in err
     assert own.trials() == []
 
@@ -130,7 +132,7 @@ def test_before_the_first_trial_the_checks_find_it_and_nothing_is_written(own):
 )
 def test_what_cannot_be_imported_stops_the_command(own, name, said):
     (own.folder / "half.py").write_text("def net(): ...\n1 / 0\n")
-    _, err = own.finish(own.coarse("--model", name, "--space", "model.options.width=none"), code=2)
+    _, err = own.run(*COARSE, "--model", name, "--space", "model.options.width=none", code=2)
     assert said in err
     assert own.trials() == []
 
@@ -140,7 +142,8 @@ def test_one_trial_of_a_pack_that_raises_fails_alone(own):
     text = STUDY.replace("mynets:net", "mynets:fragile").replace('"model.options.width" = { choice = [4, 5, 6] }', "")
     (own.folder / "study.toml").write_text(text.replace("[space]", "explosion = 1e300\n[space]"))
     space = "lr=choice(0.001,0.01,0.02,1e300)"
-    out, _ = own.finish(own.coarse("--space", space, "--set", "coarse.sampler=grid", HPSEARCH_RUN__WIDTH="12"))
+    own.environment["HPSEARCH_RUN__WIDTH"] = "12"
+    out, _ = own.run(*COARSE, "--space", space, "--set", "coarse.sampler=grid")
     assert "failed   1 trial: FloatingPointError: logits are no numbers" in out
     assert {trial.params["lr"]: trial.state for trial in own.trials()} == {
         0.001: "COMPLETE", 0.01: "COMPLETE", 0.02: "COMPLETE", 1e300: "FAIL",

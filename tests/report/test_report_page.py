@@ -222,15 +222,6 @@ class TestBrowser:
         assert page.evaluate("scrollY") == 0
         assert max(figure.bounding_box()["y"] for figure in figures) > 3 * 900
 
-    def test_each_figure_is_drawn(self, open_page, report):
-        page = open_page()
-        self.draw_all(page)
-        marks = ".scatterlayer path, .barlayer path, img"
-        for name in report.figures:
-            num = page.locator(f'[data-figure="{name}"]').evaluate(f"e => e.querySelectorAll('{marks}').length")
-            assert num > 0, name
-        assert page.locator(".cell").count() > 0
-
     def test_hover_shows_text_and_never_markup(self, open_page):
         page = open_page()
         cell = page.locator("[data-center]:visible .cell").first
@@ -309,9 +300,14 @@ class TestBrowser:
 
     @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
     @pytest.mark.parametrize("width", [390, 1440])
-    def test_nothing_is_wider_than_the_window(self, open_page, width, scheme):
+    def test_each_figure_is_drawn_and_nothing_is_wider_than_the_window(self, open_page, report, width, scheme):
         page = open_page(width=width, scheme=scheme)
         self.draw_all(page)
+        marks = ".scatterlayer path, .barlayer path, img"
+        for name in report.figures:
+            num = page.locator(f'[data-figure="{name}"]').evaluate(f"e => e.querySelectorAll('{marks}').length")
+            assert num > 0, name
+        assert page.locator(".cell").count() > 0
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 PRELOADED = (
@@ -27,8 +28,12 @@ PRELOADED = (
     "hpsearch.search.stage_run",
     "hpsearch.fleet.fleet",
     "hpsearch.training.fused",
+    "hpsearch.report.search_report",
     "optuna",
+    "rich.markdown",
     "sklearn.datasets",
+    "sqlalchemy.dialects.sqlite",
+    "typer.rich_utils",
 )
 
 
@@ -78,9 +83,25 @@ class WarmCommands:
             return subprocess.CompletedProcess(arguments, code, *(path.read_text() for path in paths[1:]))
 
 
+_of_these_tests: list[WarmCommands] = []
+
+
+def warm_commands():
+    """The one server of this process of tests, started when the first command is asked for."""
+    if not _of_these_tests:
+        _of_these_tests.append(WarmCommands())
+    return _of_these_tests[0]
+
+
+def close_warm_commands():
+    while _of_these_tests:
+        _of_these_tests.pop().close()
+
+
 def serve(listening):
     for name in PRELOADED:
         __import__(name)
+    _build_what_is_built_late()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
     while select.select([listening, sys.stdin], [], [])[0] == [listening]:
         wire, _ = listening.accept()
@@ -90,6 +111,23 @@ def serve(listening):
             _run_command(wire)
             os._exit(0)
         wire.close()
+
+
+def _build_what_is_built_late():
+    """What is made at its first use, as the validators of study files and of figures, would be made in each command."""
+    from planted import plant
+
+    from hpsearch.report.search_report import make_report
+    from hpsearch.storage.database import close_databases, open_database
+
+    with tempfile.TemporaryDirectory() as folder:
+        db = open_database(f"sqlite:///{folder}/studies.db", create=True)
+        plant(db, num_trials=20)
+        make_report(db)
+        close_databases()
+    for end in list(weakref.finalize._registry):  # torch takes 144 of its libraries back at an exit: 0.1 s
+        if end.peek()[1].__module__.startswith("torch."):
+            end.atexit = False
 
 
 def _run_command(wire):
