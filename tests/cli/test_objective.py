@@ -263,7 +263,7 @@ def test_values_that_run_away_are_explosions_and_evidence(place):
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
-    search = ("--objective", "mine:saved", *RATE, "--trials", "4", "--workers", "2")
+    search = ("--objective", "mine:saved", *RATE, "--trials", "4", "--workers", "2", "--sampler", "random")
     whole = place("coarse", *search, "--name", "whole")
     began = place.folder / "began.txt"
     began.unlink()

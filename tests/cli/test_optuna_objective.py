@@ -285,7 +285,7 @@ def test_the_function_of_a_script_is_called_by_several_workers_which_import_it(p
         "    return trial.suggest_float('x', 0, 1)\n"
         "if __name__ == '__main__':\n"
         "    for workers in (1, 2):\n"
-        "        name, sets = f'script-{workers}', {'run.workers': workers}\n"
+        "        name, sets = f'script-{workers}', {'run.workers': workers, 'coarse.sampler': 'random'}\n"
         "        stage = hpsearch.coarse(optuna_objective=objective, trials=6, sets=sets, name=name)\n"
         "        print([trial.value for trial in stage.trials])\n"
     )
@@ -337,7 +337,7 @@ def test_a_killed_search_gives_its_trials_the_same_values_again(place, sampler, 
     assert asked == {(t["number"], i): {t["params"][f"x{i}"]} for t in trials for i in range(4)}
     if sampler == "random":  # and those are what one worker would have given
         place.environment["SEARCH"] = "alone"
-        place(*search[:-6], "--trials", "14", "--name", "alone")
+        place(*search[:-6], "--trials", "14", "--name", "alone", "--sampler", "random")
         assert params_of(place, "alone") == [trial["params"] for trial in trials]
 
 
