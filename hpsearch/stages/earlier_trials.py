@@ -95,6 +95,9 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
 def comparable(earlier: Sequence[EarlierTrial], space: Mapping[str, Range], epochs: int | None) -> list[EarlierTrial]:
     """Those whose values say who is better after so many epochs. Pure.
 
+    Of a stage with rungs, few of whose trials have as many, it is none: those few are its best, and would pass for what
+    is usual. Told so, fine stages found less than those that were told nothing (docs/log.md).
+
     Args:
         earlier: trials inside the ranges.
         space: these ranges. Where one of several values without an order is searched, other epochs say little.
@@ -102,7 +105,8 @@ def comparable(earlier: Sequence[EarlierTrial], space: Mapping[str, Range], epoc
     """
     if epochs is None or not any(isinstance(range_, Choice) and len(range_.values) > 1 for range_ in space.values()):
         return list(earlier)
-    return [trial for trial in earlier if trial.epochs in (None, epochs)]
+    others = {trial.study for trial in earlier if trial.epochs not in (None, epochs)}
+    return [trial for trial in earlier if trial.study not in others]
 
 
 def _without(stage: StudyTrials, left_out: Collection[tuple[str, int]]) -> StudyTrials:

@@ -165,6 +165,11 @@ class TestOfOtherEpochs:
         space = {**SPACE, **({"train.optimizer": Choice(values)} if values else {})}
         assert comparable(self.KNOWN, space, epochs) == list(told)
 
+    def test_of_a_stage_with_rungs_all_are_told_or_none(self):
+        halved = [EarlierTrial("coarse", 1, {}, 0.2), EarlierTrial("coarse", 9, {}, 0.8)]
+        assert comparable(halved, SPACE, 9) == halved
+        assert comparable(halved, {**SPACE, "train.optimizer": Choice(("sgd", "adam"))}, 9) == []
+
     def test_a_stage_of_as_many_epochs_knows_what_one_of_more_does_not(self, db, tiny):
         space = ("lr=log(1e-3,1e-1)", "reg=none", "optimizer=choice(sgd,adam)")
         settings = tiny(coarse__trials=8, coarse__epochs=1, space=space)

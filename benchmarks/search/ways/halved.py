@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from benchmarks.search.problem import Run, Trial
 from hpsearch.space import Observation
+from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.halving import Halving, best_paused
 from hpsearch.storage import QueuedTrial
 
@@ -24,14 +25,12 @@ class HalvedStage:
         form: whether a trial is stopped at a rung, or waits there to be promoted.
         budget: epochs.
         propose: what to try next.
-        told: called with the number, its trial and whether it exploded, once a trial has ended or waits at a rung.
     """
 
     run: Run
     form: Literal["stop", "promote"]
     budget: int
     propose: Propose
-    told: Callable[[int, Trial], None] = lambda number, trial: None
 
     def __post_init__(self) -> None:
         self._halving = Halving(self.form, self.run.problem.epochs, budget=self.budget)
@@ -48,8 +47,14 @@ class HalvedStage:
                 self._standing.append(QueuedTrial(number + 1, number + 1, "new"))
             while until is not None:
                 until = self._train(number, until)
-            self.told(number, self._trials[number])
         return self._observed()
+
+    def earlier(self, study: str) -> list[EarlierTrial]:
+        """What a later stage may be told, once it is over: each trial as one of as many epochs as it had."""
+        return [EarlierTrial(study, stands.done, trial.params, trial.best) for trial, stands in self._begun()]
+
+    def _begun(self) -> list[tuple[Trial, QueuedTrial]]:
+        return list(zip(self._trials, self._standing, strict=False))  # the last one that stands there is new
 
     def _train(self, number: int, until: int) -> int | None:
         """Up to where it is asked next; the epoch until which it may go on at once, if it may."""
@@ -75,7 +80,7 @@ class HalvedStage:
     def _observed(self) -> list[Observation]:
         waiting = best_paused(self._halving, self._standing)
         found = []
-        for number, (trial, stands) in enumerate(zip(self._trials, self._standing, strict=False)):
+        for number, (trial, stands) in enumerate(self._begun()):
             if trial.exploded:
                 found.append(Observation(number, dict(trial.params), None, "exploded"))
             elif stands.is_complete or number == waiting:

@@ -54,13 +54,14 @@ class Staged:
         settings = StageConfig(trials=num_coarse, epochs=epochs, sampler=self.first, seed=run.seed)
         if self.halving == "none":
             seen = _stage(run, space, settings, (), run.budget)
+            earlier = _earlier("coarse", epochs, seen)
         else:
             epochs, num_epochs = problem.epochs, round(run.budget * COARSE_BUDGET[has_curves])
             settings = StageConfig(trials=num_epochs, epochs=epochs, sampler=self.first, seed=run.seed)
             draws = list(drawn_params(space, settings, problem.conditions))
-            seen = HalvedStage(run, self.halving, num_epochs, lambda number: draws[number] or {}).search()
+            stage = HalvedStage(run, self.halving, num_epochs, lambda number: draws[number] or {})
+            seen, earlier = stage.search(), stage.earlier("coarse")
         last, sampler = run.left, self.first
-        earlier = _earlier("coarse", epochs, seen)
         for number in range(self.fine_stages):
             narrowed = narrow(space, seen, "maximize")
             space = {change.param: self._new(change, sampler) for change in narrowed}
