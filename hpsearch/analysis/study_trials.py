@@ -66,9 +66,12 @@ class StudyTrials:
 
     def epochs_of(self, seen: Observation) -> int | None:
         """Epochs that a trial's value stands for: those of the stage, or until it was halved; None without epochs."""
-        if not seen.halved:
-            return self.record.num_epochs
-        return next(max(trial.intermediate) for trial in self.trials if trial.number == seen.number)
+        return self.record.num_epochs if not seen.halved else self._epochs[seen.number]
+
+    @cached_property
+    def _epochs(self) -> dict[int, int]:
+        """By number, those of each trial that has any."""
+        return {trial.number: max(trial.intermediate) for trial in self.trials if trial.intermediate}
 
     @property
     def num_finished(self) -> int:
