@@ -49,6 +49,15 @@ def own_postgres():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _kill(server):
+    """SIGKILL; and no lock files are left, by which a process that nobody has reaped yet would pass for running."""
+    found = server.get_postmaster_info()
+    os.kill(found.pid, signal.SIGKILL)
+    wait_for(lambda: is_gone(found.pid), "the end of the server")
+    for lock in (Path(server.pgdata) / "postmaster.pid", *Path(found.socket_dir).glob(".s.PGSQL.*.lock")):
+        lock.unlink()
+
+
 @pytest.mark.postgres
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2, 20])
@@ -59,7 +68,7 @@ def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed, seconds):
     try:
         process = fleet.coarse()
         fleet.a_running_worker()
-        os.kill(own_postgres.get_pid(), signal.SIGKILL)
+        _kill(own_postgres)
         time.sleep(seconds)  # how long it is away
         own_postgres.ensure_postgres_running()
         _, errors = fleet.finish(process)
@@ -79,7 +88,7 @@ def test_a_worker_killed_while_postgres_is_away(own_postgres, tmp_path, undistur
     try:
         process = fleet.coarse("--workers", "2")
         worker = fleet.a_running_worker()
-        os.kill(own_postgres.get_pid(), signal.SIGKILL)
+        _kill(own_postgres)
         os.kill(worker, signal.SIGKILL)
         time.sleep(8)  # how long it is away: long enough for a process to start
         own_postgres.ensure_postgres_running()
