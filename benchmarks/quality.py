@@ -1,6 +1,6 @@
 """The best validation accuracy that a search has found, against the seconds since its command was started.
 
-hpsearch, random and TPE with packs, beside Optuna with the loop of an expert: random and TPE with one process per core,
+hpsearch, random, TPE and successive halving with packs, beside Optuna with the loop of an expert: random and TPE with one process per core,
 and TPE one trial after another in one process. All have the same images, split, net, ranges and epochs, and the same
 wall-clock, from the start of the process; each trial counts when its search's storage says that it has ended. All are
 repeated over seeds, in turns. Exploding trials cost the peers their full time: stopping them is hpsearch's own doing.
@@ -32,12 +32,14 @@ from hpsearch.training.images import load_images
 WAYS: dict[str, dict[str, Any]] = {
     "hpsearch-random": {"sampler": "random"},
     "hpsearch-tpe": {"sampler": "tpe"},
+    "hpsearch-halving": {"sampler": "random"},
     "optuna-random": {"sampler": "random"},
     "optuna-tpe": {"sampler": "tpe"},
     "optuna-tpe-sequential": {"sampler": "tpe", "num_processes": 1},
 }
 DIGITS = {"lr": (1e-5, 1.0), "reg": (1e-5, 1e5), "normalize": "channel", "scale": 1.0, "init": "he", "lr_decay": 0.95}
 LECTURES = {**MODELS["mlp"], "lr": (1e-6, 1e-3), "reg": (1e-5, 1e5)}  # studies/cifar10-mlp.toml
+OPTIONS = {"hpsearch-halving": ["--halving", "promote"]}  # of the command; what counts are trials that saw all epochs
 NUM_POINTS = 60  # of a curve
 
 
@@ -97,7 +99,8 @@ def compare(given: argparse.Namespace, names: Sequence[str], folder: Path) -> di
 
 def _run(name: str, work: Work, given: argparse.Namespace, folder: Path, sets: dict[str, str]) -> Timed:
     if name.startswith("hpsearch"):
-        return run_hpsearch(replace(work, images=str(Path(work.images).with_name("ours.npz"))), folder, sets)
+        ours = replace(work, images=str(Path(work.images).with_name("ours.npz")))
+        return run_hpsearch(ours, folder, sets, OPTIONS.get(name, ()))
     threads = given.sequential_threads if work.num_processes == 1 else max(1, num_cores() // work.num_processes)
     return run_peer("optuna-expert", replace(work, threads=threads), folder)
 
