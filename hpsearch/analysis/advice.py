@@ -313,7 +313,9 @@ def _or_test(advice: Advice, test: Advice, value: float) -> Advice:
 
 
 def _fine(last: StageSummary) -> tuple[str, ...]:
-    return tuple(fine_command(last.study, last.code))
+    """With as many epochs as the last stage at least: values of fewer could not be compared with its own."""
+    fewer = last.fine_epochs is not None and last.epochs is not None and last.fine_epochs < last.epochs
+    return tuple(fine_command(last.study, last.code, epochs=last.epochs if fewer else None))
 
 
 def _trusts(last: StageSummary) -> list[str]:

@@ -119,6 +119,12 @@ class StageSummary:
         return config
 
     @property
+    def fine_epochs(self) -> int | None:
+        """Of the fine stage after it, where that is told no number of its own; None where it has none."""
+        config = whole(self.config)
+        return None if config is None or self.epochs is None else int(config["fine"]["epochs"])
+
+    @property
     def first_config(self) -> dict[str, Any] | None:
         """That which another search begins from: rates that a check found are those of the net that it checked."""
         config = self.asked_config

@@ -59,6 +59,13 @@ def test_a_coarse_stage_is_followed_by_a_fine_one():
     assert advice.other_command is None
 
 
+@pytest.mark.parametrize(("epochs", "flags"), [(20, ""), (27, " --epochs 27")])
+def test_a_fine_stage_is_not_said_to_train_longer_where_it_does_not(epochs, flags):
+    advice = what_next([coarse(0.5, epochs=epochs)], HEALTHY)
+    assert advice.sentence == f"Search on: coarse trained {epochs} epochs: narrow to where it worked."
+    assert advice.command == f"hpsearch fine --from coarse{flags}"
+
+
 def test_a_good_search_ends_with_the_test_set():
     advice = what_next(settled(0.95), HEALTHY)
     assert advice.command == "hpsearch test fine-2"
