@@ -64,6 +64,8 @@ def test_a_fine_stage_is_not_said_to_train_longer_where_it_does_not(epochs, flag
     advice = what_next([coarse(0.5, epochs=epochs)], HEALTHY)
     assert advice.sentence == f"Search on: coarse trained {epochs} epochs: narrow to where it worked."
     assert advice.command == f"hpsearch fine --from coarse{flags}"
+    own = {"objective": {"function": "train:objective"}, "coarse": {"epochs": epochs}}
+    assert what_next([coarse(0.5, epochs=epochs, config=own)], None).command == advice.command
 
 
 def test_a_good_search_ends_with_the_test_set():
