@@ -86,7 +86,10 @@ def test_without_a_budget_all_trials_begin(db, plain, form):
 
 class Counting(SearchListener):
     def __init__(self):
-        self.num_epochs, self.ended = 0, []
+        self.num_epochs, self.ended, self.notes = 0, [], []
+
+    def note(self, text):
+        self.notes.append(text)
 
     def epoch_finished(self, num_trials):
         self.num_epochs += num_trials
@@ -100,6 +103,15 @@ def test_promoted_trials_go_on_and_no_epoch_is_trained_twice(db):
     evidence = run(db, halved("promote"), counting)
     assert counting.num_epochs == BUDGET
     assert sorted(counting.ended) == [trial.number for trial in evidence.trials]
+    assert not [note for note in counting.notes if "resume" in note]  # a promotion is no interruption
+
+
+def test_a_trial_that_was_interrupted_is_said_to_resume(db):
+    with pytest.raises(KeyboardInterrupt):
+        run(db, halved("promote"), Interrupting(8))
+    counting = Counting()
+    run(db, halved("promote"), counting)
+    assert [note for note in counting.notes if "resume" in note]
 
 
 @pytest.mark.parametrize("form", ["stop", "promote"])
