@@ -245,6 +245,8 @@ def test_a_search_that_was_begun_is_finished():
     assert begun.command == "hpsearch fine --from coarse"
     assert instead(advice, left, at_work=True).command == "hpsearch status fine --watch"
     assert "no trial of it finished" in instead(advice, [coarse(None, counts={"FAIL": 5})]).text
+    by_epochs = stage(0.42, counts={"COMPLETE": 3, "WAITING": 57}, spent=(41, 60))
+    assert "fine is not finished: 41 of 60 epochs trained" in instead(advice, [coarse(0.4), by_epochs]).text
 
 
 def test_noise_is_no_reason_for_another_stage():

@@ -3,9 +3,11 @@
 import pytest
 
 from hpsearch.analysis import attributes
+from hpsearch.cli.output import spent_text
 from hpsearch.config import FloatRange
 from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
 from hpsearch.report.stage import read_stage
+from hpsearch.report.words import _budget as budget_text
 from hpsearch.results import EpochResult
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
 
@@ -18,9 +20,13 @@ CURVES = {  # by number: what was reported, and how it ended
 }
 
 
-def stage_of(tmp_path, **coarse):
+def stage_of(tmp_path, takes=("epochs",), **coarse):
     db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
-    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": 9, **coarse}}}
+    attrs = {
+        attributes.STAGE: "coarse",
+        attributes.CONFIG: {"coarse": {"epochs": 9, **coarse}},
+        attributes.TAKES: list(takes),
+    }
     trials = [NewTrial({"lr": 0.1}) for _ in CURVES]
     study = create_stage(db, "coarse", "maximize", attrs, {"lr": FloatRange(1e-3, 1.0, log=True)}, trials)
     queue = Queue(db, study, "host/1/x")
@@ -51,6 +57,21 @@ def test_rungs_say_how_many_went_on_and_where_the_best_stood(tmp_path):
     note = rungs_note(info)
     assert note.startswith("After 1 epoch: 2 of 4 went on; after 3 epochs: 1 of 2 went on.")
     assert "Trial 0, the best in the end, was number 2 of 4 after 1 epoch, number 2 of 2 after 3 epochs." in note
+
+
+def test_an_objective_that_is_told_no_epochs_has_rungs_in_steps(tmp_path):
+    stage = stage_of(tmp_path, takes=(), halving="stop")
+    info = _rungs_info(stage)
+    assert rungs_note(info).startswith("After 1 step: 2 of 4 went on; after 3 steps: 1 of 2 went on.")
+    assert plot_rungs(info).layout.xaxis.title.text == "steps"
+    assert spent_text(stage.summary) == "spent: 16 steps, by 5 trials"
+
+
+def test_the_page_says_that_trials_of_a_stage_with_rungs_have_few_epochs(tmp_path):
+    assert (
+        budget_text([stage_of(tmp_path, halving="stop")])
+        == "coarse: 5 trials of up to 9 epochs, 16 in all, best 0.9000."
+    )
 
 
 def test_the_figure_has_a_cross_for_each_that_was_stopped(tmp_path):
