@@ -5,6 +5,7 @@ import pytest
 from hpsearch.analysis import attributes
 from hpsearch.cli.output import spent_text
 from hpsearch.config import FloatRange
+from hpsearch.report.figures.importance import _importance_info, importance_text
 from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
 from hpsearch.report.stage import read_stage
 from hpsearch.report.words import _budget as budget_text
@@ -86,3 +87,24 @@ def test_the_figure_has_a_cross_for_each_that_was_stopped(tmp_path):
 @pytest.mark.parametrize("coarse", [{}, {"epochs_budget": 30}])
 def test_a_stage_without_rungs_has_no_figure(tmp_path, coarse):
     assert _rungs_info(stage_of(tmp_path, **coarse)) is None
+
+
+def test_what_matters_is_told_by_the_first_rung_where_few_come_to_their_end(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": 2, "halving": "stop"}}}
+    space = {name: FloatRange(1e-4, 1.0, log=True) for name in ("lr", "reg")}
+    drawn = [{"lr": 10 ** (-k / 8), "reg": 10 ** -((7 * k) % 32 / 8)} for k in range(32)]  # good by lr alone
+    queue = Queue(db, create_stage(db, "coarse", "maximize", attrs, space, map(NewTrial, drawn)), "host/1/x")
+    for lease in queue.take(32):
+        value, last = 1 - lease.number / 32, 2 if lease.number < 3 else 1
+        queue.record(
+            [(lease, EpochResult(lease.number, e, 1, 1, value, 1, value, 1e-3, 0.1)) for e in range(1, last + 1)]
+        )
+        ended = {} if last == 2 else {attributes.REASON: attributes.HALVED, attributes.EPOCH: 1}
+        queue.finish([Outcome(lease, "PRUNED" if ended else "COMPLETE", value, ended)])
+    stage = read_stage(db, "coarse")
+    info = _importance_info(stage)
+    assert stage.told_at == 1
+    assert next(iter(info.shares)) == "lr"
+    assert "best tenth after 1 epoch, the first rung, as few have finished" in importance_text(info)
+    assert "reg" in info.by_chance
