@@ -112,9 +112,11 @@ class StageData:
         Of a stage with rungs, few trials come to their end, and those are chosen; to the first rung come nearly all.
         """
         halving = Halving.kept(self.record, self.evidence.direction)
-        if halving is None or not halving.rungs or len(self._finished) >= MIN_TRIALS:
+        if halving is None or not halving.rungs:
             return None
-        return halving.rungs[0] if len(self._values_at(halving.rungs[0])) >= MIN_TRIALS else None
+        num_come, num_finished = len(self._values_at(halving.rungs[0])), len(self._finished)
+        few = num_finished < max(MIN_TRIALS, num_come / 2)
+        return halving.rungs[0] if few and num_come >= MIN_TRIALS else None
 
     @property
     def _finished(self) -> list[tuple[Mapping[str, Any], float]]:

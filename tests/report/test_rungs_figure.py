@@ -89,14 +89,15 @@ def test_a_stage_without_rungs_has_no_figure(tmp_path, coarse):
     assert _rungs_info(stage_of(tmp_path, **coarse)) is None
 
 
-def test_what_matters_is_told_by_the_first_rung_where_few_come_to_their_end(tmp_path):
+@pytest.mark.parametrize(("num_whole", "told_at"), [(3, 1), (14, 1), (20, None)])
+def test_what_matters_is_told_by_the_first_rung_where_few_come_to_their_end(tmp_path, num_whole, told_at):
     db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
     attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": 2, "halving": "stop"}}}
     space = {name: FloatRange(1e-4, 1.0, log=True) for name in ("lr", "reg")}
     drawn = [{"lr": 10 ** (-k / 8), "reg": 10 ** -((7 * k) % 32 / 8)} for k in range(32)]  # good by lr alone
     queue = Queue(db, create_stage(db, "coarse", "maximize", attrs, space, map(NewTrial, drawn)), "host/1/x")
     for lease in queue.take(32):
-        value, last = 1 - lease.number / 32, 2 if lease.number < 3 else 1
+        value, last = 1 - lease.number / 32, 2 if lease.number < num_whole else 1
         queue.record(
             [(lease, EpochResult(lease.number, e, 1, 1, value, 1, value, 1e-3, 0.1)) for e in range(1, last + 1)]
         )
@@ -104,7 +105,10 @@ def test_what_matters_is_told_by_the_first_rung_where_few_come_to_their_end(tmp_
         queue.finish([Outcome(lease, "PRUNED" if ended else "COMPLETE", value, ended)])
     stage = read_stage(db, "coarse")
     info = _importance_info(stage)
-    assert stage.told_at == 1
+    assert stage.told_at == told_at
+    if told_at is None:
+        assert "finished trial" in importance_text(info)
+        return
     assert next(iter(info.shares)) == "lr"
     assert "best tenth after 1 epoch, the first rung, as few have finished" in importance_text(info)
     assert "reg" in info.by_chance
