@@ -168,9 +168,10 @@ def _all_but_over(stage: StageSummary) -> bool:
 
 def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_work: bool) -> Advice:
     last = stages[-1]
-    text = (
-        f"the stage {last.study} is not finished: {last.num_finished} of {count_text(last.num_trials, 'trial')} ended"
-    )
+    done = f"{last.num_finished} of {count_text(last.num_trials, 'trial')} ended"
+    if last.spent is not None and (budget := last.spent[1]) is not None:
+        done = f"{last.spent[0]} of {count_text(budget, 'epoch')} trained"
+    text = f"the stage {last.study} is not finished: {done}"
     text += "" if last.num_complete or not last.num_finished else ", none of them to its end yet"
     if at_work:
         return Advice(f"{text}; workers are at it", ("hpsearch", "status", last.study, "--watch"))
@@ -313,7 +314,9 @@ def _or_test(advice: Advice, test: Advice, value: float) -> Advice:
 
 
 def _fine(last: StageSummary) -> tuple[str, ...]:
-    return tuple(fine_command(last.study, last.code))
+    """With as many epochs as the last stage at least: values of fewer could not be compared with its own."""
+    fewer = last.fine_epochs is not None and last.epochs is not None and last.fine_epochs < last.epochs
+    return tuple(fine_command(last.study, last.code, epochs=last.epochs if fewer else None))
 
 
 def _trusts(last: StageSummary) -> list[str]:

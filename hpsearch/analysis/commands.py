@@ -56,6 +56,8 @@ def config_flags(config: Plain, base: Plain | None = None, *, sections: Iterable
             path = f"{section}.{key}"
             if value == base.get(section, {}).get(key) or path in searched or _is_auto(path, value):
                 continue
+            if key == "trials" and config[section].get("epochs_budget") is not None:
+                continue  # as many as fit
             words += [OWN_FLAGS[path], value] if path in OWN_FLAGS else ["--set", f"{path}={value_word(value)}"]
     return words
 

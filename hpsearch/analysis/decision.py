@@ -112,9 +112,8 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
     if last.stage == "coarse":
         if last.epochs is None:
             return [f"{last.study} is a coarse search: narrow to where it worked"], []
-        return [
-            f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked and train longer"
-        ], []
+        longer = "" if last.fine_epochs is not None and last.fine_epochs <= last.epochs else " and train longer"
+        return [f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked{longer}"], []
     if last.metric.is_share and value >= 1:
         return [], [_perfect_text(last.metric, value, num_val)]
     wishes, content = [], []

@@ -16,6 +16,7 @@ from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.uses_of_test_images import TestImageUses
+from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
 from hpsearch.errors import RefusedError
@@ -117,6 +118,13 @@ class StageSummary:
         if config is not None and self.stage in config and self.fitted is not None:
             config[self.stage] |= {"trials": self.fitted.trials, "epochs": self.fitted.epochs}
         return config
+
+    @property
+    def fine_epochs(self) -> int | None:
+        """Of the fine stage after it, where that is told no number of its own; None where it has none."""
+        if self.config is None or self.epochs is None:
+            return None
+        return int({**StudyConfig().fine.model_dump(), **self.config.get("fine", {})}["epochs"])
 
     @property
     def first_config(self) -> dict[str, Any] | None:

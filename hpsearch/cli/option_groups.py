@@ -202,7 +202,9 @@ class Budget(OptionGroup):
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each trial.")] = None
     trials: Annotated[int | None, typer.Option(min=1, help="The budget: exactly so many trials.")] = None
     sampler: Annotated[str | None, typer.Option(help="random, qmc, grid, tpe, gp, cmaes or auto.")] = None
-    pruner: Annotated[str | None, typer.Option(help="none, or one of Optuna's: median, hyperband, patient, ...")] = None
+    pruner: Annotated[
+        str | None, typer.Option(help="none, extrapolation, or one of Optuna's: median, hyperband, ...")
+    ] = None
 
     def flags(self, stage: str) -> dict[str, Any]:
         """By the keys of a stage that they set."""

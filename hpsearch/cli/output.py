@@ -111,7 +111,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
     parts = [f"{summary.num_finished} of {trials_text(summary.num_trials, summary.epochs)}"]
     if summary.spent is not None:
-        parts = [f"{count_text(summary.num_finished, 'trial')} of up to {count_text(summary.epochs or 0, 'epoch')}"]
+        each = f" of up to {count_text(summary.epochs, 'epoch')}" if summary.epochs is not None else ""
+        parts = [f"{count_text(summary.num_finished, 'trial')}{each}"]
     others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
@@ -147,7 +148,13 @@ def spent_text(summary: StageSummary) -> str:
     """What a stage that counts by epochs has spent: `spent: 300 of 300 epochs, by 83 trials`."""
     spent, budget = summary.spent or (0, None)
     done = "spent: " if summary.num_finished == summary.num_trials else ""
-    of = count_text(spent, "epoch") if budget is None else f"{spent} of {count_text(budget, 'epoch')}"
+    if not spent and summary.num_complete and summary.metric.is_own:
+        return f"{done}{count_text(summary.num_finished, 'trial')}; they report nothing, so no rung stops one"
+    of = (
+        count_text(spent, "epoch" if summary.epochs is not None else "step")
+        if budget is None
+        else f"{spent} of {count_text(budget, 'epoch')}"
+    )
     return f"{done}{of}, by {count_text(summary.num_finished, 'trial')}"
 
 
@@ -200,7 +207,7 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
         if when := plan.conditions.clauses.get(name, ()):
             line("only", f"{name} where {' and '.join(f'{key} is {_either(values)}' for key, values in when)}")
     if settings.halving != "none":
-        line("rungs", rungs_text(settings, outlook.num_trials))
+        line("rungs", rungs_text(settings, outlook.num_trials, has_epochs=outlook.has_epochs))
     for trial in plan.continued:
         line("goes on", f"trial {trial.origin.trial} of {trial.origin.study} from epoch {trial.origin.epoch}")
     for label, text in outlook_lines(outlook):
@@ -215,8 +222,11 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
         )
 
 
-def rungs_text(settings: StageConfig, num_trials: int) -> str:
-    """`after 1 and 3 epochs the best 1 in 3 is promoted; about 63 epochs in all`."""
+def rungs_text(settings: StageConfig, num_trials: int, *, has_epochs: bool = True) -> str:
+    """`after 1 and 3 epochs the best 1 in 3 is promoted; about 63 epochs in all`.
+
+    Of trials that are told no number of epochs, nobody knows how many they report.
+    """
     from hpsearch.stages.halving import Halving
 
     halving = Halving.of(settings)
@@ -224,8 +234,9 @@ def rungs_text(settings: StageConfig, num_trials: int) -> str:
     epochs = f"{', '.join(most)} and {last}" if most else last
     what = "is promoted, the others wait" if settings.halving == "promote" else "goes on, the others end"
     cost = halving.expected_epochs(num_trials)
-    total = "" if settings.epochs_budget is not None else f"; about {count_text(cost, 'epoch')} in all"
-    return f"after {epochs} {'epoch' if epochs == '1' else 'epochs'} the best 1 in {settings.reduction} {what}{total}"
+    total = f"; about {count_text(cost, 'epoch')} in all" if settings.epochs_budget is None and has_epochs else ""
+    step = "epoch" if has_epochs else "step"
+    return f"after {epochs} {step if epochs == '1' else f'{step}s'} the best 1 in {settings.reduction} {what}{total}"
 
 
 def _either(values: tuple[Any, ...]) -> str:

@@ -59,7 +59,7 @@ def run_whole_procedure(
     check_devices(settings.run)
     progress = SearchProgress(quiet=output.quiet, as_json=output.as_json, shorter=_shorter_text)
     if dry_run:
-        plan = first_plan(settings, name)
+        plan = first_plan(settings, name, timed=seconds is not None)
         with progress:
             own = seconds * share_of_stage(0, max_stages) if seconds is not None else None
             settled = preview_stage(plan, settings.run, progress, own)

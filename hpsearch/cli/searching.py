@@ -25,6 +25,7 @@ from hpsearch.config import Settings
 from hpsearch.errors import ConfigError
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage, run_stage
+from hpsearch.stages.continued import handed_on
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -81,7 +82,7 @@ def search_fine(
     check_devices(run)
     db = open_database(run.storage)
     evidence = read_study(db, source, _parse_renames(renames))
-    stored = None if searched.config else evidence.record.config
+    stored = None if searched.config else handed_on(evidence.record)
     if stored is None and searched.config is None and not output.quiet:
         typer.echo(f"note: {source!r} holds no study file; what -c and flags do not say is as by default", err=True)
     if stored is None and searched.is_own and searched.direction is None and searched.config is None:

@@ -127,11 +127,13 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.cli.output import line, stop_text
     from hpsearch.config.metric import measures_text
-    from hpsearch.storage import STRUCTURE
+    from hpsearch.storage import RUNG, STRUCTURE, is_paused
     from hpsearch.wording import value_text
 
-    record, said, step = trial_record(row), {STRUCTURE}, evidence.record.step_name
+    record, said, step = trial_record(row), {RUNG, STRUCTURE}, evidence.record.step_name
     ending: str = row.state
+    if row.state == "RUNNING" and is_paused(row.attrs):
+        ending += f", waits after {step} {max(row.intermediate, default=0)} to be promoted"
     if record.reason is not None:
         ending += f", {stop_text(record.reason) if row.state == 'COMPLETE' else record.reason}"
         if record.epoch is not None:

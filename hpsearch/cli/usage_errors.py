@@ -67,8 +67,11 @@ def usage_text(error: Any) -> str:
         case "NoSuchOption":
             close = " or ".join(getattr(error, "possibilities", None) or ())
             said = f"{name} is no option{f' of {command}' if command else ''}."
+            close = _keys_of_stages(command, name) or close
             allowed = f"{close}; " if close else ""
             allowed += f"those that {command or 'hpsearch'} --help names"
+        case "BadOptionUsage" if "requires an argument" in str(error.message):  # of which command is not known here
+            said, allowed = f"{name} is given no value.", f"{name} VALUE"
         case _:
             said = str(error.message).split(" Did you mean ")[0].rstrip(".") + "."
             close = str(error.message).partition(" Did you mean ")[2].rstrip("?")
@@ -84,6 +87,17 @@ def _command(error: Any) -> str:
         names.insert(0, str(context.info_name) if context.parent is not None else "hpsearch")
         context = context.parent
     return " ".join(names)
+
+
+def _keys_of_stages(command: str, name: str) -> str:
+    """What `hpsearch run`, which has two kinds of stages, takes in place of an option of one of them; else empty."""
+    if command != "hpsearch run":
+        return ""
+    from hpsearch.config.schema.stage import FineConfig, StageConfig
+
+    key = name.removeprefix("--").replace("-", "_")
+    stages = [stage.TABLE for stage in (StageConfig, FineConfig) if key in stage.model_fields]
+    return ", ".join(f"--set {stage}.{key}=VALUE" for stage in stages)
 
 
 def _name(parameter: Any) -> str:

@@ -112,6 +112,9 @@ def load_settings(
     for path, value in (flags or {}).items():
         if value is not None:
             flagged.append(_assign(values, path, value, where=path))
+    for stage in ("coarse", "fine"):  # the one budget that a flag gives takes the place of the other
+        if f"{stage}.trials" in flagged and f"{stage}.epochs_budget" not in flagged and isinstance(values[stage], dict):
+            values[stage].pop("epochs_budget", None)
     given, removed = _assign_spaces(values, spaces)
     run = validate(RunConfig, values.pop("run", {}), prefix="run")
     if PASSWORD_FILE in environment:

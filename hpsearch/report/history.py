@@ -47,7 +47,7 @@ def stage_table(stages: Sequence[StageData]) -> Table:
                 stage.name,
                 summary.source or "-",
                 f"{summary.num_finished} of {summary.num_trials}" if _open(stage) else str(summary.num_trials),
-                str(summary.epochs or "-"),
+                f"{'up to ' if summary.epochs and summary.spent is not None else ''}{summary.epochs or '-'}",
                 best,
                 str(stage.record.config_value(stage.record.kind or "", "sampler") or "-"),
                 str(summary.num_pruned),

@@ -18,6 +18,7 @@ from hpsearch.config import FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 from hpsearch.space import Verdict
+from hpsearch.stages.halving import Halving
 from hpsearch.storage import Database, StudyNotFoundError, TrialRow, read_epochs
 
 MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which says nothing about importance
@@ -97,13 +98,42 @@ class StageData:
     @property
     def _told(self) -> tuple[dict[str, Range], list[Mapping[str, Any]], list[float]] | None:
         """Ranges, hyperparameters and values, higher being better, of enough finished trials to tell what matters."""
-        finished = [o for o in self.evidence.observations if o.outcome == "complete" and o.value is not None]
-        finished = [o for o in finished if math.isfinite(o.value or 0.0)]
-        ranges = {n: r for n, r in self.evidence.ranges.items() if all(n in o.params for o in finished)}
-        if len(finished) < MIN_TRIALS or len(ranges) < 2:
+        known = self._finished if self.told_at is None else self._values_at(self.told_at)
+        ranges = {n: r for n, r in self.evidence.ranges.items() if all(n in params for params, _ in known)}
+        if len(known) < MIN_TRIALS or len(ranges) < 2:
             return None
         sign = 1.0 if self.maximize else -1.0
-        return ranges, [o.params for o in finished], [sign * (o.value or 0.0) for o in finished]
+        return ranges, [params for params, _ in known], [sign * value for _, value in known]
+
+    @cached_property
+    def told_at(self) -> int | None:
+        """The first rung, where what matters is told by the values there; None where it is by those of finished trials.
+
+        Of a stage with rungs, few trials come to their end, and those are chosen; to the first rung come nearly all.
+        """
+        halving = Halving.kept(self.record, self.evidence.direction)
+        if halving is None or not halving.rungs:
+            return None
+        num_come, num_finished = len(self._values_at(halving.rungs[0])), len(self._finished)
+        few = num_finished < max(MIN_TRIALS, num_come / 2)
+        return halving.rungs[0] if few and num_come >= MIN_TRIALS else None
+
+    @property
+    def _finished(self) -> list[tuple[Mapping[str, Any], float]]:
+        """Hyperparameters and values of the trials that went through all their epochs."""
+        finished = [o for o in self.evidence.observations if o.outcome == "complete" and o.value is not None]
+        return [(o.params, o.value) for o in finished if o.value is not None and math.isfinite(o.value)]
+
+    def _values_at(self, rung: int) -> list[tuple[Mapping[str, Any], float]]:
+        """The same of all trials that came to a rung and did not explode: the value of the best epoch until there."""
+        pick = max if self.maximize else min
+        found: list[tuple[Mapping[str, Any], float]] = []
+        for trial in self.trials:
+            values = [value for epoch, value in trial.intermediate.items() if epoch <= rung and math.isfinite(value)]
+            come = max(trial.intermediate, default=0) >= rung and self.outcomes.get(trial.number) != "exploded"
+            if values and come:
+                found.append((trial.params, pick(values)))
+        return found
 
     @property
     def main_params(self) -> list[str]:

@@ -86,6 +86,8 @@ def _budget(lineage: Sequence[StageData]) -> str:
         summary = stage.summary
         ended = "" if summary.num_finished == summary.num_trials else f" ({summary.num_finished} ended)"
         epochs = f" of {count_text(summary.epochs, 'epoch')}" if summary.epochs else ""
+        if summary.epochs and summary.spent is not None:
+            epochs = f" of up to {count_text(summary.epochs, 'epoch')}, {summary.spent[0]} in all"
         of = "" if summary.metric.is_accuracy else f"{summary.value_name} "
         best = f", best {of}{value_text(summary.best.value)}" if summary.best else ", none finished"
         parts.append(f"{stage.name}: {count_text(summary.num_trials, 'trial')}{epochs}{ended}{best}")

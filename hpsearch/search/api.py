@@ -25,6 +25,7 @@ from hpsearch.search.python_settings import (
 from hpsearch.search.stage_run import open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
+from hpsearch.stages.continued import handed_on
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.training_plan import plan_training
@@ -167,7 +168,7 @@ def fine(
     """
     db = open_database(python_settings(config, {"run.storage": storage}).run.storage)
     evidence = read_study(db, source)
-    stored = evidence.record.config if config is None else None
+    stored = handed_on(evidence.record) if config is None else None
     own = objective_flags(objective, optuna_objective, direction, metric)
     if stored is None and config is None and "objective.function" in own and direction is None:
         own["objective.direction"] = evidence.direction

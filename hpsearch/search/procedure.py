@@ -33,7 +33,7 @@ from hpsearch.stages.continued import refuse_unkept
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
-from hpsearch.stages.time_budget import least_share, share_of_stage
+from hpsearch.stages.time_budget import least_share, refuse_exact, share_of_stage
 from hpsearch.storage import Database, TrialRow
 from hpsearch.worker.stopping import Stop, TimeIsUp
 
@@ -144,7 +144,7 @@ def run_procedure(
     walked: list[StudyTrials] = []
     summaries: list[StageSummary] = []
     decisions: list[Decision] = []
-    plan = first_plan(settings, name)
+    plan = first_plan(settings, name, timed=limits.seconds is not None)
     while True:
         start = time.monotonic()
         data = None
@@ -175,13 +175,15 @@ def run_procedure(
         plan = _next_plan(db, evidence, settings)
 
 
-def first_plan(settings: Settings, name: str | None) -> StagePlan:
-    """The coarse stage of the procedure of this name.
+def first_plan(settings: Settings, name: str | None, *, timed: bool = False) -> StagePlan:
+    """The coarse stage of the procedure of this name, which is to fit a time if it is `timed`.
 
     Raises:
         ConfigError: as `plan_coarse`, and where the stage after it could not begin.
     """
     refuse_unkept(settings.study)
+    for stage in (settings.study.coarse, settings.study.fine) if timed else ():
+        refuse_exact(stage)
     return plan_coarse(settings, f"{name}-coarse" if name else "coarse")
 
 

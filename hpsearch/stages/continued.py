@@ -55,6 +55,20 @@ def stored_continued(record: StageRecord) -> tuple[Continued, ...]:
     )
 
 
+def handed_on(record: StageRecord) -> Mapping[str, Any] | None:
+    """The config of a stage as another one begins with it: that asks for no states which the stage has not kept.
+
+    A fine stage with `continue_top`, which its own trials went on by, would else refuse any fine stage after it.
+    """
+    config = record.config
+    fine = config.get("fine") if config is not None else None
+    if config is None or record.kind != "fine" or not isinstance(fine, Mapping):
+        return config
+    if int(fine.get("continue_top") or 0) <= int(fine.get("keep_top") or 0):
+        return config
+    return {**config, "fine": {**fine, "continue_top": 0}}
+
+
 def states_folder(study: StudyRow) -> str:
     """The name of the folder in which a stage keeps the states of its best trials."""
     return f"{stage_record(study).fingerprint}-{study.study_id}"

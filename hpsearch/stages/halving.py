@@ -67,10 +67,10 @@ class Halving:
         kept = record.config_value(record.kind or "")
         if record.kind not in ("coarse", "fine") or not isinstance(kept, Mapping):
             return None
-        form, budget = kept.get("halving", "none"), kept.get("epochs_budget")
-        if (form == "none" and budget is None) or record.num_epochs is None:
+        form, budget, epochs = kept.get("halving", "none"), kept.get("epochs_budget"), kept.get("epochs")
+        if (form == "none" and budget is None) or epochs is None:
             return None
-        return cls(form, record.num_epochs, kept.get("min_epochs", 1), kept.get("reduction", 3), budget, direction)
+        return cls(form, epochs, kept.get("min_epochs", 1), kept.get("reduction", 3), budget, direction)
 
     @property
     def rungs(self) -> tuple[int, ...]:

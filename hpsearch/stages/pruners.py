@@ -35,7 +35,8 @@ def make_pruner(settings: StageConfig) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if _short(settings.pruner) == OURS:
         return _extrapolation(settings)
-    return _make(settings.pruner, settings.pruner_options, "pruner", "pruner_options")
+    table = settings.TABLE
+    return _make(settings.pruner, settings.pruner_options, f"{table}.pruner", f"{table}.pruner_options")
 
 
 def _extrapolation(settings: StageConfig) -> optuna.pruners.BasePruner:
@@ -49,7 +50,8 @@ def _extrapolation(settings: StageConfig) -> optuna.pruners.BasePruner:
         return ExtrapolationPruner(settings.epochs, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"pruner_options = {given} does not fit the pruner {OURS}: {error}.\nAllowed: {', '.join(allowed)}."
+            f"{settings.TABLE}.pruner_options = {given} does not fit the pruner {OURS}: {error}.\n"
+            f"Allowed: {', '.join(allowed)}."
         ) from None
 
 
@@ -66,7 +68,7 @@ def _make(name: str, options: Mapping[str, Any], name_key: str, options_key: str
     classes = {_short(each): getattr(optuna.pruners, each) for each in optuna.pruners.__all__ if each != "BasePruner"}
     chosen = classes.get(_short(name))
     if chosen is None:
-        names = sorted([*classes, OURS] if name_key == "pruner" else classes)
+        names = sorted([*classes, OURS] if name_key.endswith(".pruner") else classes)
         raise ConfigError(f"{name_key} = {name!r} is not known.\nAllowed: none, {', '.join(names)}.")
     given = {**DEFAULTS.get(_short(name), {}), **options}
     parameters = inspect.signature(chosen).parameters

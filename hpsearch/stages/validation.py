@@ -78,18 +78,21 @@ def validate_proposals(plan: StagePlan) -> None:
         make_pruner(plan.settings)
     _validate_rungs(plan)
     if plan.settings.sampler == "gp" and plan.settings.trials > MAX_GP_TRIALS:
+        key = "trials" if plan.settings.epochs_budget is None else "epochs_budget"  # of which a trial may take but one
         raise ConfigError(
-            f"{plan.kind}.trials = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000)."
-            f"\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
+            f"{plan.kind}.{key} = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000 "
+            f"trials).\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
         )
 
 
 def _validate_rungs(plan: StagePlan) -> None:
     settings, own = plan.settings, plan.config.objective
     if settings.has_rungs and isinstance(plan, RepeatPlan):
+        budget = settings.epochs_budget
+        key = f"halving = {settings.halving!r}" if budget is None else f"epochs_budget = {budget}"
         raise ConfigError(
-            "a comparison gives every sampler the same trials, with all their epochs: no halving, no epochs_budget.\n"
-            "Allowed: --set coarse.halving=none, and trials in place of epochs_budget."
+            f"coarse.{key}: a comparison gives every sampler the same trials, with all their epochs.\n"
+            "Allowed: coarse.halving = 'none', and coarse.trials in place of epochs_budget."
         )
     if settings.has_rungs and isinstance(settings, FineConfig) and settings.continue_top:
         raise ConfigError(

@@ -35,6 +35,11 @@ class HeldTrial:
         return self.lease.attempt - earlier_attempts(self.lease.attrs)
 
     @property
+    def is_promoted(self) -> bool:
+        """Whether it goes on from the rung at which it waited, and nobody has begun with that before."""
+        return earlier_attempts(self.lease.attrs) > 0 and self.attempts == 1
+
+    @property
     def best(self) -> EpochResult:
         """Its best epoch, the earliest among equals."""
         return best_epoch(self.results, self.metric.direction)

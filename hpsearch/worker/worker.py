@@ -139,7 +139,11 @@ class Worker(StageWorker):
     @override
     def _train_held(self) -> None:
         """Train the trials in hand."""
-        resuming = {n: t.checkpoint.snapshot.epoch + 1 for n, t in self.held.items() if t.checkpoint is not None}
+        resuming = {
+            number: trial.checkpoint.snapshot.epoch + 1
+            for number, trial in self.held.items()
+            if trial.checkpoint is not None and not trial.is_promoted  # which is what rungs are for
+        }
         if resuming:
             self.listener.note(resumption(resuming))
         with phase("trials"):

@@ -59,6 +59,15 @@ def test_a_coarse_stage_is_followed_by_a_fine_one():
     assert advice.other_command is None
 
 
+@pytest.mark.parametrize(("epochs", "flags"), [(20, ""), (27, " --epochs 27")])
+def test_a_fine_stage_is_not_said_to_train_longer_where_it_does_not(epochs, flags):
+    advice = what_next([coarse(0.5, epochs=epochs)], HEALTHY)
+    assert advice.sentence == f"Search on: coarse trained {epochs} epochs: narrow to where it worked."
+    assert advice.command == f"hpsearch fine --from coarse{flags}"
+    own = {"objective": {"function": "train:objective"}, "coarse": {"epochs": epochs}}
+    assert what_next([coarse(0.5, epochs=epochs, config=own)], None).command == advice.command
+
+
 def test_a_good_search_ends_with_the_test_set():
     advice = what_next(settled(0.95), HEALTHY)
     assert advice.command == "hpsearch test fine-2"
@@ -236,6 +245,8 @@ def test_a_search_that_was_begun_is_finished():
     assert begun.command == "hpsearch fine --from coarse"
     assert instead(advice, left, at_work=True).command == "hpsearch status fine --watch"
     assert "no trial of it finished" in instead(advice, [coarse(None, counts={"FAIL": 5})]).text
+    by_epochs = stage(0.42, counts={"COMPLETE": 3, "WAITING": 57}, spent=(41, 60))
+    assert "fine is not finished: 41 of 60 epochs trained" in instead(advice, [coarse(0.4), by_epochs]).text
 
 
 def test_noise_is_no_reason_for_another_stage():

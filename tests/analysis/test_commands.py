@@ -131,6 +131,13 @@ def test_ranges_of_a_check_are_left_to_it():
     assert words == ["hpsearch", "coarse", "--from", "check", "--set", "coarse.trials=5"]
 
 
+def test_a_budget_in_epochs_has_as_many_trials_as_fit():
+    plain = config(sets=["coarse.epochs_budget=60"])
+    assert plain["coarse"]["trials"] == 60
+    words = resume_command("coarse", "coarse", None, plain, None, [])
+    assert words == ["hpsearch", "coarse", "--set", "coarse.epochs_budget=60"]
+
+
 def test_what_cannot_be_told_is_not_guessed():
     assert resume_command("x", "fine", "theirs", config(), None, []) is None
     assert resume_command("x", "compare", None, config(), None, []) is None

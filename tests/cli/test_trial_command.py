@@ -11,7 +11,7 @@ from hpsearch.analysis import attributes
 from hpsearch.cli.curves import BLOCKS, LABEL, chart, sparkline
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
+from hpsearch.storage import NewTrial, Outcome, Queue, RungQueue, create_stage, open_database
 
 STUDY = {
     attributes.STAGE: "coarse",
@@ -74,6 +74,20 @@ def test_diagnosis_as_json(planted):
     assert shown["diagnosis"]["verdict"] == "overfitting"
     assert len(shown["epochs"]) == NUM_EPOCHS
     assert planted.json("trial", "planted", 2)["diagnosis"] is None
+
+
+def test_a_trial_at_a_rung_says_where_it_waits(hpsearch):
+    db = open_database(f"sqlite:///{hpsearch.folder}/studies/hpsearch.db", create=True)
+    study = create_stage(db, "halved", "maximize", STUDY, {"lr": FloatRange(1e-4, 10.0, log=True)}, [NewTrial({})] * 2)
+    queue = RungQueue(db, study, "vm-abc/1/x")
+    leases = queue.take_chosen(lambda _standing: {0: 1, 1: 3})
+    queue.record([(lease, EpochResult(lease.number, 1, 2.3, 2.3, 0.2, 2.3, 0.2, 1e-3, 0.1)) for lease in leases])
+    queue.pause([(leases[0], 1, {})])
+    db.close()
+    assert "trial    0 of halved: RUNNING, waits after epoch 1 to be promoted" in hpsearch("trial", "halved", 0).stdout
+    trains = hpsearch("trial", "halved", 1).stdout
+    assert "trial    1 of halved: RUNNING\n" in trains
+    assert "until" not in trains  # the queue's own notes
 
 
 def test_without_a_number_it_is_the_best_one(planted):

@@ -25,7 +25,9 @@ COMMANDS = typer.main.get_command(app)
         ("coarze", "No such command 'coarze'.", "'coarse', 'compare'; what hpsearch --help names."),
         ("data shaw", "No such command 'shaw'.", "'show'; what hpsearch data --help names."),
         ("test a b", "Got unexpected extra argument(s) (b).", "what hpsearch test --help names."),
-        ("coarse --name", "Option '--name' requires an argument.", "what hpsearch --help names."),
+        ("coarse --name", "--name is given no value.", "--name VALUE."),
+        ("run --halving stop", "--halving is no option of hpsearch run.", "--set coarse.halving=VALUE, --set fine.hal"),
+        ("run --continue-top 3", "--continue-top is no option of hpsearch run.", "--set fine.continue_top=VALUE; tho"),
     ],
 )
 def test_an_option_that_is_not_allowed_is_two_lines(words, said, allowed):

@@ -407,3 +407,11 @@ def test_both_keys_of_normalization_are_one(keys, normalization):
 def test_a_flag_without_a_key_says_so():
     with pytest.raises(ConfigError, match=r"^--set =3 has no key"):
         load_settings(sets=["=3"])
+
+
+@pytest.mark.parametrize("given", [{"sets": ["fine.trials=9"]}, {"flags": {"fine.trials": 9}}])
+def test_trials_that_are_given_take_the_place_of_a_budget_in_epochs(given):
+    stored = {"fine": {"epochs_budget": 40}}
+    fine = load_settings(stored=stored, **given).study.fine
+    assert (fine.trials, fine.epochs_budget) == (9, None)
+    assert load_settings(stored=stored, flags={"coarse.trials": 9}).study.fine.epochs_budget == 40

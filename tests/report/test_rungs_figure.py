@@ -3,9 +3,12 @@
 import pytest
 
 from hpsearch.analysis import attributes
+from hpsearch.cli.output import spent_text
 from hpsearch.config import FloatRange
+from hpsearch.report.figures.importance import _importance_info, importance_text
 from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
 from hpsearch.report.stage import read_stage
+from hpsearch.report.words import _budget as budget_text
 from hpsearch.results import EpochResult
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
 
@@ -18,9 +21,13 @@ CURVES = {  # by number: what was reported, and how it ended
 }
 
 
-def stage_of(tmp_path, **coarse):
+def stage_of(tmp_path, takes=("epochs",), **coarse):
     db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
-    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": 9, **coarse}}}
+    attrs = {
+        attributes.STAGE: "coarse",
+        attributes.CONFIG: {"coarse": {"epochs": 9, **coarse}},
+        attributes.TAKES: list(takes),
+    }
     trials = [NewTrial({"lr": 0.1}) for _ in CURVES]
     study = create_stage(db, "coarse", "maximize", attrs, {"lr": FloatRange(1e-3, 1.0, log=True)}, trials)
     queue = Queue(db, study, "host/1/x")
@@ -53,6 +60,21 @@ def test_rungs_say_how_many_went_on_and_where_the_best_stood(tmp_path):
     assert "Trial 0, the best in the end, was number 2 of 4 after 1 epoch, number 2 of 2 after 3 epochs." in note
 
 
+def test_an_objective_that_is_told_no_epochs_has_rungs_in_steps(tmp_path):
+    stage = stage_of(tmp_path, takes=(), halving="stop")
+    info = _rungs_info(stage)
+    assert rungs_note(info).startswith("After 1 step: 2 of 4 went on; after 3 steps: 1 of 2 went on.")
+    assert plot_rungs(info).layout.xaxis.title.text == "steps"
+    assert spent_text(stage.summary) == "spent: 16 steps, by 5 trials"
+
+
+def test_the_page_says_that_trials_of_a_stage_with_rungs_have_few_epochs(tmp_path):
+    assert (
+        budget_text([stage_of(tmp_path, halving="stop")])
+        == "coarse: 5 trials of up to 9 epochs, 16 in all, best 0.9000."
+    )
+
+
 def test_the_figure_has_a_cross_for_each_that_was_stopped(tmp_path):
     figure = plot_rungs(_rungs_info(stage_of(tmp_path, halving="stop")))
     (stopped,) = [trace for trace in figure.data if trace.name == "stopped"]
@@ -65,3 +87,28 @@ def test_the_figure_has_a_cross_for_each_that_was_stopped(tmp_path):
 @pytest.mark.parametrize("coarse", [{}, {"epochs_budget": 30}])
 def test_a_stage_without_rungs_has_no_figure(tmp_path, coarse):
     assert _rungs_info(stage_of(tmp_path, **coarse)) is None
+
+
+@pytest.mark.parametrize(("num_whole", "told_at"), [(3, 1), (14, 1), (20, None)])
+def test_what_matters_is_told_by_the_first_rung_where_few_come_to_their_end(tmp_path, num_whole, told_at):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    attrs = {attributes.STAGE: "coarse", attributes.CONFIG: {"coarse": {"epochs": 2, "halving": "stop"}}}
+    space = {name: FloatRange(1e-4, 1.0, log=True) for name in ("lr", "reg")}
+    drawn = [{"lr": 10 ** (-k / 8), "reg": 10 ** -((7 * k) % 32 / 8)} for k in range(32)]  # good by lr alone
+    queue = Queue(db, create_stage(db, "coarse", "maximize", attrs, space, map(NewTrial, drawn)), "host/1/x")
+    for lease in queue.take(32):
+        value, last = 1 - lease.number / 32, 2 if lease.number < num_whole else 1
+        queue.record(
+            [(lease, EpochResult(lease.number, e, 1, 1, value, 1, value, 1e-3, 0.1)) for e in range(1, last + 1)]
+        )
+        ended = {} if last == 2 else {attributes.REASON: attributes.HALVED, attributes.EPOCH: 1}
+        queue.finish([Outcome(lease, "PRUNED" if ended else "COMPLETE", value, ended)])
+    stage = read_stage(db, "coarse")
+    info = _importance_info(stage)
+    assert stage.told_at == told_at
+    if told_at is None:
+        assert "finished trial" in importance_text(info)
+        return
+    assert next(iter(info.shares)) == "lr"
+    assert "best tenth after 1 epoch, the first rung, as few have finished" in importance_text(info)
+    assert "reg" in info.by_chance

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from hpsearch.analysis.origins import Origin, origin_of
+from hpsearch.analysis.records import StageRecord
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.procedure import first_plan
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.continued import refuse_other_images
+from hpsearch.stages.continued import handed_on, refuse_other_images
 from hpsearch.stages.opening import stored_plan
 from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.storage import open_database
@@ -216,3 +217,15 @@ def test_other_images_are_refused(coarse, fine):
     refuse_other_images(db, plan, coarse[0].record.images.fingerprint)
     with pytest.raises(RefusedError, match=r"'coarse' was trained on other images \(\w+, and here feed\).\nAllowed"):
         refuse_other_images(db, plan, "feed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "keep_top", "continue_top"), [("fine", 0, 0), ("fine", 2, 0), ("fine", 3, 3), ("coarse", 0, 3)]
+)
+def test_a_fine_stage_hands_on_no_wish_for_states_that_it_has_not_kept(kind, keep_top, continue_top):
+    record = StageRecord(kind=kind, config={"fine": {"continue_top": 3, "keep_top": keep_top}, "space": {}})
+    assert handed_on(record) == {"fine": {"continue_top": continue_top, "keep_top": keep_top}, "space": {}}
+
+
+def test_what_holds_no_study_file_hands_on_none():
+    assert handed_on(StageRecord()) is None

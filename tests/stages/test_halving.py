@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from hpsearch.analysis.attributes import HALVED, SPENT
 from hpsearch.analysis.records import StageRecord
-from hpsearch.config import StageConfig, StudyConfig
+from hpsearch.config import StageConfig, StudyConfig, load_settings
+from hpsearch.config.schema.stage import FineConfig
 from hpsearch.errors import ConfigError
+from hpsearch.search.procedure import first_plan
 from hpsearch.stages.halving import Halving, best_paused
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.time_budget import fit_to_time
@@ -233,9 +235,10 @@ def test_without_a_budget_all_begin_and_a_third_goes_on(values, width, form):
         ({"epochs_budget": 30, "repeat_best": 2}, "repeat_best = 2"),
     ],
 )
-def test_what_does_not_go_together_is_refused_by_name(given_, words):
-    with pytest.raises(Exception, match=words) as refused:
-        StageConfig(**given_)
+@pytest.mark.parametrize(("stage", "table"), [(StageConfig, "coarse"), (FineConfig, "fine")])
+def test_what_does_not_go_together_is_refused_by_name(given_, words, stage, table):
+    with pytest.raises(Exception, match=rf"{table}\.{words}") as refused:
+        stage(**given_)
     assert "Allowed: " in str(refused.value)
 
 
@@ -256,6 +259,13 @@ def test_an_exact_budget_is_not_made_to_fit_a_time():
     with pytest.raises(ConfigError, match=r"coarse\.epochs_budget = 30") as refused:
         fit_to_time(plan, estimate=100.0, seconds=2.0)
     assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_procedure_with_a_time_refuses_the_budget_of_any_stage_before_the_first():
+    settings = load_settings(flags={"fine.epochs_budget": 30})
+    assert first_plan(settings, None).kind == "coarse"
+    with pytest.raises(ConfigError, match=r"fine\.epochs_budget = 30 is exact"):
+        first_plan(settings, None, timed=True)
 
 
 def test_a_stage_says_how_much_it_trains():

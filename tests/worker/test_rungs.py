@@ -1,5 +1,7 @@
 """Stages with rungs and budgets in epochs, trained: exact budgets, and curves that are those of plain training."""
 
+import re
+
 import pytest
 from noisy_search import EPOCHS, Interrupting, noisy, run
 from recorded_steps import rehearsed
@@ -86,7 +88,10 @@ def test_without_a_budget_all_trials_begin(db, plain, form):
 
 class Counting(SearchListener):
     def __init__(self):
-        self.num_epochs, self.ended = 0, []
+        self.num_epochs, self.ended, self.notes = 0, [], []
+
+    def note(self, text):
+        self.notes.append(text)
 
     def epoch_finished(self, num_trials):
         self.num_epochs += num_trials
@@ -100,6 +105,15 @@ def test_promoted_trials_go_on_and_no_epoch_is_trained_twice(db):
     evidence = run(db, halved("promote"), counting)
     assert counting.num_epochs == BUDGET
     assert sorted(counting.ended) == [trial.number for trial in evidence.trials]
+    assert not [note for note in counting.notes if "resume" in note]  # a promotion is no interruption
+
+
+def test_a_trial_that_was_interrupted_is_said_to_resume(db):
+    with pytest.raises(KeyboardInterrupt):
+        run(db, halved("promote"), Interrupting(8))
+    counting = Counting()
+    run(db, halved("promote"), counting)
+    assert [note for note in counting.notes if "resume" in note]
 
 
 @pytest.mark.parametrize("form", ["stop", "promote"])
@@ -221,9 +235,16 @@ def test_promotions_are_no_failed_attempts(db, monkeypatch):
     assert num_epochs(evidence) == BUDGET
 
 
-def test_a_comparison_is_refused():
-    plan = RepeatPlan("compare", "compare", noisy(coarse__halving="stop").study)
-    with pytest.raises(ConfigError, match="no halving") as refused:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"coarse__halving": "stop"}, "coarse.halving = 'stop'"),
+        ({"coarse__epochs_budget": 9}, "coarse.epochs_budget = 9"),
+    ],
+)
+def test_a_comparison_is_refused(given, said):
+    plan = RepeatPlan("compare", "compare", noisy(**given).study)
+    with pytest.raises(ConfigError, match=rf"^{re.escape(said)}: a comparison") as refused:
         validate_proposals(plan)
     assert len(str(refused.value).splitlines()) == 2
 
@@ -234,3 +255,9 @@ def test_trials_that_begin_with_epochs_of_another_stage_are_refused(db):
     with pytest.raises(ConfigError, match=r"fine\.continue_top = 2") as refused:
         validate_proposals(plan)
     assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_budget_in_epochs_that_may_be_too_many_trials_for_gp_is_named():
+    plan = StagePlan("fine", "fine", noisy(fine__sampler="gp", fine__epochs_budget=600).study, "coarse")
+    with pytest.raises(ConfigError, match=r"^fine\.epochs_budget = 600 is too many"):
+        validate_proposals(plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,6 +15,8 @@ LEARNING_SAMPLERS = ("tpe", "gp", "cmaes")  # from finished trials
 
 class StageConfig(Section):
     """One stage: how many trials, how long, who proposes them."""
+
+    TABLE: ClassVar[str] = "coarse"  # of a study file, for messages
 
     trials: int = Field(100, ge=1)
     """The budget, exact."""
@@ -59,13 +61,13 @@ class StageConfig(Section):
         if self.epochs_budget is not None:
             if self.sampler == "grid":
                 raise ConfigError(
-                    f"epochs_budget = {self.epochs_budget} ends before a grid's points are through.\n"
+                    f"{self.TABLE}.epochs_budget = {self.epochs_budget} ends before a grid's points are through.\n"
                     "Allowed: another sampler, or sampler = 'grid' with trials in place of epochs_budget."
                 )
             if self.repeat_best:
                 raise ConfigError(
-                    f"repeat_best = {self.repeat_best} trains more than epochs_budget = {self.epochs_budget}.\n"
-                    "Allowed: one of them."
+                    f"{self.TABLE}.repeat_best = {self.repeat_best} trains more than epochs_budget"
+                    f" = {self.epochs_budget}.\nAllowed: one of them."
                 )
             object.__setattr__(self, "trials", self.epochs_budget)
         return self
@@ -76,13 +78,13 @@ class StageConfig(Section):
             return self
         if self.pruner != "none":
             raise ConfigError(
-                f"halving = {self.halving!r} and pruner = {self.pruner!r} both end trials at epochs' ends.\n"
-                "Allowed: one of them, the other none."
+                f"{self.TABLE}.halving = {self.halving!r} and pruner = {self.pruner!r} both end trials at epochs'"
+                " ends.\nAllowed: one of them, the other none."
             )
         if self.min_epochs >= self.epochs:
             raise ConfigError(
-                f"min_epochs = {self.min_epochs} leaves no rung before the end, at epochs = {self.epochs}.\n"
-                f"Allowed: min_epochs below {self.epochs}, or more epochs, or halving = 'none'."
+                f"{self.TABLE}.min_epochs = {self.min_epochs} leaves no rung before the end, at epochs ="
+                f" {self.epochs}.\nAllowed: min_epochs below {self.epochs}, or more epochs, or halving = 'none'."
             )
         return self
 
@@ -90,8 +92,8 @@ class StageConfig(Section):
     def _is_in_budget(self) -> StageConfig:
         if len(self.enqueue) > self.trials:
             raise ConfigError(
-                f"enqueue has values for {len(self.enqueue)} trials, and the budget is trials = {self.trials}.\n"
-                f"Allowed: at most {self.trials}, or more trials."
+                f"{self.TABLE}.enqueue has values for {len(self.enqueue)} trials, and the budget is trials ="
+                f" {self.trials}.\nAllowed: at most {self.trials}, or more trials."
             )
         return self
 
@@ -110,6 +112,8 @@ class StageConfig(Section):
 
 class FineConfig(StageConfig):
     """The fine stage: fewer trials, trained longer, proposed by a sampler that learns from them."""
+
+    TABLE: ClassVar[str] = "fine"
 
     trials: int = Field(50, ge=1)
     """The budget, exact."""

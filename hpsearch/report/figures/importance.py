@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from hpsearch.report import style
 from hpsearch.report.stage import MIN_TRIALS, StageData
+from hpsearch.wording import count_text
 
 ROW = 34  # pixels per parameter
 
@@ -19,6 +20,8 @@ class ImportanceInfo:
     shares: dict[str, float]
     note: str = ""
     chance: dict[str, float] = field(default_factory=dict)
+    told_at: str = ""
+    """The rung whose values tell it, as `1 epoch`; empty where those of finished trials do."""
 
     @property
     def by_chance(self) -> list[str]:
@@ -30,7 +33,9 @@ def _importance_info(stage: StageData) -> ImportanceInfo:
     shares = stage.importances
     if sum(shares.values()) > 0:
         total = sum(shares.values())
-        return ImportanceInfo({name: share / total for name, share in shares.items()}, chance=stage.chance_shares)
+        told_at = count_text(stage.told_at, stage.record.step_name) if stage.told_at is not None else ""
+        relative = {name: share / total for name, share in shares.items()}
+        return ImportanceInfo(relative, chance=stage.chance_shares, told_at=told_at)
     num_finished = sum(outcome == "complete" for outcome in stage.outcomes.values())
     if len(stage.evidence.ranges) < 2:
         return ImportanceInfo({}, "One parameter was searched, so there is nothing to compare it with.")
@@ -41,7 +46,10 @@ def _importance_info(stage: StageData) -> ImportanceInfo:
 
 def importance_text(info: ImportanceInfo) -> str:
     """What the bars and the marks mean, and of which parameters it is not shown that they matter."""
-    sentences = ["Share of each parameter in what lifts a finished trial into the best tenth (PED-ANOVA)."]
+    trial, place = "finished trial", ""
+    if info.told_at:
+        trial, place = "trial", f" after {info.told_at}, the first rung, as few have finished"
+    sentences = [f"Share of each parameter in what lifts a {trial} into the best tenth{place} (PED-ANOVA)."]
     if info.chance:
         sentences.append("The mark is what one that does nothing reaches by chance, in one search of twenty.")
     if names := info.by_chance:

@@ -47,6 +47,8 @@ class RungsInfo:
     lines: tuple[RungLine, ...]
     best: int | None
     value_name: str
+    step_name: str = "epoch"
+    """What rungs are counted in."""
 
 
 def _rungs_info(stage: StageData) -> RungsInfo | None:
@@ -60,7 +62,11 @@ def _rungs_info(stage: StageData) -> RungsInfo | None:
         return None
     best = stage.best.number if stage.best else None
     return RungsInfo(
-        tuple(_rung(epoch, lines, best, halving) for epoch in halving.rungs), lines, best, stage.summary.value_name
+        tuple(_rung(epoch, lines, best, halving) for epoch in halving.rungs),
+        lines,
+        best,
+        stage.summary.value_name,
+        stage.record.step_name,
     )
 
 
@@ -73,7 +79,8 @@ def _line(trial: TrialRow, halving: Halving, stage: StageData) -> RungLine | Non
     stops = [*(rung for rung in halving.rungs if rung < last), last]
     values = {stop: [value for epoch, value in finite.items() if epoch <= stop] for stop in stops}
     known = {stop: pick(found) for stop, found in values.items() if found}
-    said = ", ".join(f"{value_text(value)} after {count_text(stop, 'epoch')}" for stop, value in known.items())
+    step = stage.record.step_name
+    said = ", ".join(f"{value_text(value)} after {count_text(stop, step)}" for stop, value in known.items())
     stopped = last in halving.rungs and trial.state != "RUNNING"
     return RungLine(
         trial.number,
@@ -97,15 +104,18 @@ def _rung(epoch: int, lines: tuple[RungLine, ...], best: int | None, halving: Ha
 def rungs_note(info: RungsInfo) -> str:
     """What was stopped when, and where the best trial stood then."""
     come = [rung for rung in info.rungs if rung.num_come]
-    parts = [f"after {count_text(rung.epoch, 'epoch')}: {rung.num_on} of {rung.num_come} went on" for rung in come]
+    parts = [
+        f"after {count_text(rung.epoch, info.step_name)}: {rung.num_on} of {rung.num_come} went on" for rung in come
+    ]
     ranks = [
-        f"number {rung.rank_of_best} of {rung.num_come} after {count_text(rung.epoch, 'epoch')}"
+        f"number {rung.rank_of_best} of {rung.num_come} after {count_text(rung.epoch, info.step_name)}"
         for rung in come
         if rung.rank_of_best is not None
     ]
     told = f" Trial {info.best}, the best in the end, was {', '.join(ranks)}." if ranks else ""
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}. A value is that of the best epoch so far; crosses were stopped.{told}"
+    said = f"{text[:1].upper()}{text[1:]}. A value is that of the best {info.step_name} so far; crosses were stopped."
+    return f"{said}{told}"
 
 
 def plot_rungs(info: RungsInfo) -> go.Figure:
@@ -144,7 +154,7 @@ def plot_rungs(info: RungsInfo) -> go.Figure:
     fig.update_layout(
         xaxis={
             "type": "log",
-            "title": {"text": "epochs"},
+            "title": {"text": f"{info.step_name}s"},
             "tickvals": ticks,
             "ticktext": list(map(str, ticks)),
             "minor": {"ticks": ""},
