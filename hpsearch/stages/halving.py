@@ -165,9 +165,10 @@ class Halving:
         return [*left_behind, *cut_short, *promoted, *(trial for trial in trials if trial.state == "new")]
 
     def _value_at(self, rung: int, trial: QueuedTrial) -> float:
-        """Goodness of its best epoch up to there."""
+        """Goodness of its best epoch up to there, or to the next that it reported: a program may report more seldom."""
+        last = min((epoch for epoch in trial.values if epoch >= rung), default=rung)
         return max(
-            (goodness(value, self.direction) for epoch, value in trial.values.items() if epoch <= rung),
+            (goodness(value, self.direction) for epoch, value in trial.values.items() if epoch <= last),
             default=-math.inf,
         )
 

@@ -65,6 +65,27 @@ def test_what_counts_is_the_best_epoch_up_to_the_rung():
     assert Halving("promote", 9, reduction=2, direction="minimize").best_at(3, [early, late]) == [1]
 
 
+def test_a_program_that_reports_every_fifth_epoch_is_judged_by_the_first_one_after_a_rung():
+    ended = [QueuedTrial(n, n, "ended", values={5: 0.1 * n, 10: 0.9}) for n in range(5)]
+    best, worst = (QueuedTrial(n, n, "held", until=1, values={5: value}) for n, value in ((5, 0.7), (6, 0.05)))
+    assert Halving("stop", 30).go_on([*ended, best, worst], [5, 6]) == {5: 9}
+
+
+@given(
+    curves=st.lists(st.dictionaries(st.integers(0, 12), st.floats(0, 1), min_size=1), min_size=1, max_size=12),
+    form=st.sampled_from(["stop", "promote"]),
+    direction=st.sampled_from(["maximize", "minimize"]),
+)
+def test_none_that_was_better_at_each_word_is_left_for_one_that_was_worse(curves, form, direction):
+    """Whenever trials report: of two that report at the same epochs, the better one goes on before the worse one."""
+    rules, sign = Halving(form, 13, direction=direction), 1 if direction == "maximize" else -1
+    worse = [{epoch: value - sign for epoch, value in curve.items()} for curve in curves]
+    trials = [QueuedTrial(n, n, "paused", values=values) for n, values in enumerate([*worse, *curves])]
+    for rung in rules.rungs:
+        best = rules.best_at(rung, trials)
+        assert all(number + len(curves) in best for number in best if number < len(curves))
+
+
 def test_a_value_that_is_no_number_is_the_worst():
     assert PROMOTE.best_at(1, [trial(0, values=[math.nan]), *(trial(n, values=[0.0]) for n in (1, 2))]) == [1]
 
