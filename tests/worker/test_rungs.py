@@ -13,6 +13,7 @@ from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import open_database, read_epochs
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoints
+from hpsearch.worker.rung_source import RungSource
 from hpsearch.worker.worker import PoisonedDeviceError
 
 __all__ = ["rehearsed"]
@@ -199,6 +200,32 @@ def test_a_lost_checkpoint_costs_epochs_but_not_the_budget(db, plain, monkeypatc
     monkeypatch.setattr(Checkpoints, "load", lambda self, number: None)
     evidence = run(db, halved("promote"))
     assert num_epochs(evidence) == BUDGET
+    assert_parts_of(db, evidence, plain)
+
+
+def test_a_state_that_cannot_be_read_at_a_rung_leaves_no_trial_in_nobodys_hands(db, plain, monkeypatch):
+    """As where a device has no memory left for it: the trials were let go, and the stage waited for them for ever."""
+    original, seen = Pack.snapshot, []
+
+    def failing(self, number):
+        seen.append(number)
+        if len(seen) == 2:
+            raise RuntimeError("no memory for a copy")
+        return original(self, number)
+
+    wait, waits = RungSource.wait_for_others, []
+
+    def patiently(self):
+        waits.append(1)
+        assert len(waits) < 20, "it waits for others, and there are none"
+        return wait(self)
+
+    monkeypatch.setattr(Pack, "snapshot", failing)
+    monkeypatch.setattr(RungSource, "wait_for_others", patiently)
+    evidence = run(db, halved("promote"))
+    assert len(seen) > 2
+    assert num_epochs(evidence) == BUDGET
+    assert_well_ended(evidence)
     assert_parts_of(db, evidence, plain)
 
 
