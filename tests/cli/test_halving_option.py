@@ -43,6 +43,24 @@ def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
     assert len(whole) < 6
 
 
+FAILING = """
+def failing(params, report, epochs):
+    report(params["rate"], 1)
+    if params["rate"] > 0.4:
+        raise ValueError("it goes wrong in epoch 2")
+    report(params["rate"], 2)
+    return params["rate"]
+"""
+
+
+def test_failures_with_halved_trials_between_them_are_not_one_after_the_other(own):
+    (own.folder / "mine.py").write_text(FAILING)
+    flags = ("coarse", "--objective", "mine:failing", "--space", "rate=uniform(0,1)", "--epochs", "3", "--seed", "0")
+    done = own(*flags, "--trials", "12", "--halving", "stop")
+    assert done.stdout.count("failed: ValueError") >= 3
+    assert "pruned by halving" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
