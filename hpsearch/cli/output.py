@@ -148,7 +148,7 @@ def spent_text(summary: StageSummary) -> str:
     spent, budget = summary.spent or (0, None)
     done = "spent: " if summary.num_finished == summary.num_trials else ""
     of = count_text(spent, "epoch") if budget is None else f"{spent} of {count_text(budget, 'epoch')}"
-    return f"{done}{of}, by {count_text(summary.num_finished, 'trial')}"
+    return f"{done}{of}, by {count_text(summary.num_finished - summary.num_left_out, 'trial')}"
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:

@@ -118,9 +118,12 @@ class Halving:
         left = self.left(trials)
         chosen: dict[int, int] = {}
         structure: str | None = None
+        first = next((trial for trial in trials if trial.state == "new"), None)
         for trial in self._in_order(trials):
             if len(chosen) >= limit or (chosen and trial.structure != structure):
                 continue
+            if self.budget is not None and trial.state == "new" and first and trial.structure != first.structure:
+                continue  # or a budget could be spent by the structure of those that are promoted alone
             if trial.state == "free" and trial.until is not None:
                 until, cost = trial.until, 0
             else:

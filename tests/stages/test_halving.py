@@ -119,6 +119,16 @@ def test_trials_of_another_structure_wait():
     assert PROMOTE.choose(trials, limit=3) == {0: 1, 2: 1}
 
 
+def test_no_structure_is_left_out_of_a_budget_as_another_one_is_promoted():
+    waiting = [trial(n, values=[0.1 * n], structure="a") for n in range(3)]
+    new = [trial(3, "new", structure="b"), trial(4, "new", structure="a"), trial(5, "new", structure="b")]
+    limited = Halving("promote", epochs=9, budget=20)
+    assert limited.choose([*waiting, *new], limit=4) == {2: 3}
+    assert limited.choose(new, limit=4) == {3: 1, 5: 1}
+    assert limited.choose([*waiting, *new[1:2]], limit=4) == {2: 3, 4: 1}
+    assert PROMOTE.choose([*waiting, *new], limit=4) == {2: 3, 4: 1}  # without a budget, all of them begin
+
+
 def test_the_best_that_waits_is_kept_if_it_is_better_than_all_that_are_complete():
     done = trial(0, "ended", [0.5] * 9, value=0.5, is_complete=True)
     assert best_paused(PROMOTE, [done, trial(1, values=[0.6]), trial(2, values=[0.7]), trial(3, values=[0.7])]) == 2
