@@ -13,6 +13,7 @@ from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import open_database, read_epochs
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoints
+from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.rung_source import RungSource
 from hpsearch.worker.worker import PoisonedDeviceError
 
@@ -123,6 +124,19 @@ def test_a_finished_stage_is_found_again(db):
 def test_checkpoints_of_trials_that_wait_are_gone_at_the_end(db, tmp_path):
     run(db, halved("promote", run__artifact_dir=str(tmp_path / "artifacts")))
     assert not list((tmp_path / "artifacts").rglob("checkpoints/*/*/*"))
+
+
+def test_checkpoints_that_a_killed_worker_left_are_gone_at_the_end(db, tmp_path, monkeypatch):
+    """Killed after the end of a trial was written, and before its checkpoints were removed."""
+    folder = tmp_path / "artifacts"
+    with monkeypatch.context() as killed:
+        killed.setattr(Checkpointer, "remove", lambda self, number: None)
+        killed.setattr(stage_run, "_drop_checkpoints", lambda *_: None)
+        evidence = run(db, halved("promote", 9, run__artifact_dir=str(folder)))
+    assert list(folder.rglob("checkpoints/*/*/*.json"))
+    again = run(db, halved("promote", 9, run__artifact_dir=str(folder)))
+    assert [trial.intermediate for trial in again.trials] == [trial.intermediate for trial in evidence.trials]
+    assert not list(folder.rglob("checkpoints/*/*"))
 
 
 def test_a_small_budget_leaves_one_complete_trial_with_its_weights(db):
