@@ -58,8 +58,9 @@ def run_whole_procedure(
     settings = settings_of(searched, training, searched.flags("coarse", "fine"))
     check_devices(settings.run)
     progress = SearchProgress(quiet=output.quiet, as_json=output.as_json, shorter=_shorter_text)
+    limits = Limits(gain, max_stages, seconds)
     if dry_run:
-        plan = first_plan(settings, name)
+        plan = first_plan(settings, name, limits)
         with progress:
             own = seconds * share_of_stage(0, max_stages) if seconds is not None else None
             settled = preview_stage(plan, settings.run, progress, own)
@@ -72,7 +73,6 @@ def run_whole_procedure(
         return
     try:
         db = open_search(settings.run, settings.study)
-        limits = Limits(gain, max_stages, seconds)
         with progress, stop.on_signals():
             procedure = run_procedure(
                 db, settings, name=name, limits=limits, checks=checks, listener=progress, stop=stop
