@@ -43,6 +43,27 @@ def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
     assert len(whole) < 6
 
 
+WITHOUT_EPOCHS = """
+def steps(trial):
+    rate = trial.suggest_float("rate", 0, 1)
+    for step in range(1, 5):
+        trial.report(rate, step)
+        if trial.should_prune():
+            raise __import__("optuna").TrialPruned
+    return rate
+"""
+
+
+def test_of_an_optuna_objective_that_is_told_no_epochs_steps_are_counted(own):
+    (own.folder / "mine.py").write_text(WITHOUT_EPOCHS)
+    flags = ("coarse", "--optuna-objective", "mine:steps", "--set", "objective.direction=maximize", "--epochs", "4")
+    done = own(*flags, "--trials", "4", "--halving", "stop").stdout
+    found = own.json("export", "coarse", "-f", "json")["trials"]
+    assert f"spent: {sum(len(trial['intermediate']) for trial in found)} steps, by 4 trials" in done
+    assert "coarse   4 trials · " in done
+    assert "of up to" not in done
+
+
 FAILING = """
 def failing(params, report, epochs):
     report(params["rate"], 1)
