@@ -87,13 +87,16 @@ class Halving:
         return next((rung for rung in self.rungs if rung > epoch), self.epochs)
 
     def expected_epochs(self, num_trials: int) -> int:
-        """Epochs of so many trials, where one in `reduction` goes on at each rung; or the budget."""
+        """Epochs of so many trials, where one in `reduction` goes on at each rung; or the budget.
+
+        Where trials end at the rung, the first one there goes on; where they wait, of too few none is promoted.
+        """
         if self.budget is not None:
             return self.budget
         total, done, left = 0, 0, num_trials
         for stop in (*self.rungs, self.epochs):
             total += left * (stop - done)
-            done, left = stop, max(1, left // self.reduction)
+            done, left = stop, max(left // self.reduction, 0 if self.form == "promote" else 1)
         return total
 
     def left(self, trials: Iterable[QueuedTrial]) -> float:

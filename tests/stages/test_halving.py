@@ -136,10 +136,33 @@ def test_the_best_that_waits_is_kept_if_it_is_better_than_all_that_are_complete(
     assert best_paused(PROMOTE, [trial(1, values=[math.nan])]) is None
 
 
-@pytest.mark.parametrize(("num_trials", "epochs"), [(1, 9), (9, 9 + 3 * 2 + 6), (30, 30 + 10 * 2 + 3 * 6)])
-def test_what_a_stage_is_expected_to_train(num_trials, epochs):
-    assert PROMOTE.expected_epochs(num_trials) == epochs
-    assert Halving("promote", 9, budget=50).expected_epochs(num_trials) == 50
+@pytest.mark.parametrize(
+    ("form", "num_trials", "epochs"),
+    [
+        ("stop", 1, 9),
+        ("promote", 1, 1),
+        ("stop", 5, 5 + 2 + 6),
+        ("promote", 5, 5 + 2),
+        ("stop", 9, 9 + 3 * 2 + 6),
+        ("promote", 9, 9 + 3 * 2 + 6),
+        ("promote", 30, 30 + 10 * 2 + 3 * 6),
+    ],
+)
+def test_what_a_stage_is_expected_to_train(form, num_trials, epochs):
+    assert Halving(form, 9).expected_epochs(num_trials) == epochs
+    assert Halving(form, 9, budget=50).expected_epochs(num_trials) == 50
+
+
+@given(num_trials=st.integers(1, 40), reduction=st.integers(2, 5), min_epochs=st.integers(1, 4))
+def test_of_trials_whose_order_does_not_change_a_promoting_stage_trains_what_was_expected(
+    num_trials, reduction, min_epochs
+):
+    rules = Halving("promote", 13, min_epochs, reduction)
+    stage = Played(rules, num_trials, lambda number, _epoch: -number)  # whoever comes first is the best
+    while numbers := stage.take(1):
+        while numbers:
+            numbers = [number for number in numbers if stage.train(number, "")]
+    assert stage.recorded == rules.expected_epochs(num_trials)
 
 
 @dataclass
