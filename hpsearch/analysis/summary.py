@@ -103,6 +103,13 @@ class StageSummary:
     """Of the test images, by all searches; None where that was not looked at."""
 
     @property
+    def best_epochs(self) -> int | None:
+        """Those of the best trial, which may have ended before its time; None where trials have no epochs."""
+        if self.epochs is None or self.best is None:
+            return None
+        return max(self.best.intermediate, default=self.epochs)
+
+    @property
     def num_complete(self) -> int:
         """Trials that were trained to the end."""
         return self.counts.get("COMPLETE", 0)

@@ -150,7 +150,7 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
     ]
     best, metric = None, procedure.summaries[-1].metric.name
     if procedure.best_stage is not None and procedure.best is not None:
-        epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].epochs
+        epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].best_epochs
         best = {"study": procedure.best_stage.name, "epochs": epochs, "metric": metric, **trial_as_dict(procedure.best)}
     return {
         "stages": stages,
@@ -182,7 +182,7 @@ def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -
         line("best", f"{head}  {params_text(trial)}")
         others = [
             f"{summary.study} {value_text(summary.best.value)}"
-            + (f" after {summary.epochs}" if summary.epochs is not None else "")
+            + (f" after {summary.best_epochs}" if summary.best_epochs is not None else "")
             for summary in procedure.summaries
             if summary.best is not None and summary.study != best["study"]
         ]

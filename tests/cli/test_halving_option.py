@@ -32,6 +32,17 @@ def test_a_stage_says_what_it_spends_in_epochs(hpsearch, tiny_study):
     assert f"spent: 40 of 40 epochs, by {num} trials" in hpsearch(*flags).stdout  # nothing is left to do
 
 
+def test_the_best_of_a_procedure_is_said_with_its_own_epochs(hpsearch, tiny_study):
+    """Of three trials, with one in four promoted, none has more than one of four epochs."""
+    (hpsearch.folder / "tiny.toml").write_text(tiny_study)
+    changes = ("coarse.halving=promote", "coarse.reduction=4", "coarse.epochs=4", "coarse.trials=3")
+    flags = [word for change in changes for word in ("--set", change)]
+    done = hpsearch("run", "-c", "tiny.toml", "--skip-checks", "--max-stages", "1", *flags).stdout
+    assert "trial" in done
+    assert " after 1 epoch " in done
+    assert " after 4 epochs" not in done
+
+
 def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
     own(*OBJECTIVE, "--trials", "12", "--halving", "stop")
     trials = own.json("export", "coarse", "-f", "json")["trials"]
