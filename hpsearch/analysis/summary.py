@@ -96,10 +96,19 @@ class StageSummary:
     """The best trials, as they did with other seeds, the best mean first."""
     spent: tuple[int, int | None] | None = None
     """Epochs that its trials have trained, and the budget of them if there is one; of a stage that counts by them."""
+    num_left_out: int = 0
+    """Trials for which a budget in epochs left none."""
     num_tests: int = 0
     """Uses of the test set that are kept with it."""
     uses: TestImageUses | None = None
     """Of the test images, by all searches; None where that was not looked at."""
+
+    @property
+    def best_epochs(self) -> int | None:
+        """Those of the best trial, which may have ended before its time; None where trials have no epochs."""
+        if self.epochs is None or self.best is None:
+            return None
+        return max(self.best.intermediate, default=self.epochs)
 
     @property
     def num_complete(self) -> int:
@@ -196,6 +205,7 @@ def stage_summary(
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
         spent=_spent(evidence),
+        num_left_out=sum(trial_record(t).halved and not t.intermediate for t in evidence.trials),
         takes=record.takes,
         repeated=tuple(evidence.repeated),
     )

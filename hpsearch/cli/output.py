@@ -111,8 +111,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
     parts = [f"{summary.num_finished} of {trials_text(summary.num_trials, summary.epochs)}"]
     if summary.spent is not None:
-        each = f" of up to {count_text(summary.epochs, 'epoch')}" if summary.epochs is not None else ""
-        parts = [f"{count_text(summary.num_finished, 'trial')}{each}"]
+        parts = [count_text(summary.num_finished, "trial")]
+        parts[0] += f" of up to {count_text(summary.epochs, 'epoch')}" if summary.epochs is not None else ""
     others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
@@ -150,12 +150,9 @@ def spent_text(summary: StageSummary) -> str:
     done = "spent: " if summary.num_finished == summary.num_trials else ""
     if not spent and summary.num_complete and summary.metric.is_own:
         return f"{done}{count_text(summary.num_finished, 'trial')}; they report nothing, so no rung stops one"
-    of = (
-        count_text(spent, "epoch" if summary.epochs is not None else "step")
-        if budget is None
-        else f"{spent} of {count_text(budget, 'epoch')}"
-    )
-    return f"{done}{of}, by {count_text(summary.num_finished, 'trial')}"
+    step = "epoch" if summary.epochs is not None else "step"  # of code that is told no number of epochs
+    of = count_text(spent, step) if budget is None else f"{spent} of {count_text(budget, step)}"
+    return f"{done}{of}, by {count_text(summary.num_finished - summary.num_left_out, 'trial')}"
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:

@@ -58,8 +58,9 @@ def run_whole_procedure(
     settings = settings_of(searched, training, searched.flags("coarse", "fine"))
     check_devices(settings.run)
     progress = SearchProgress(quiet=output.quiet, as_json=output.as_json, shorter=_shorter_text)
+    limits = Limits(gain, max_stages, seconds)
     if dry_run:
-        plan = first_plan(settings, name, timed=seconds is not None)
+        plan = first_plan(settings, name, limits)
         with progress:
             own = seconds * share_of_stage(0, max_stages) if seconds is not None else None
             settled = preview_stage(plan, settings.run, progress, own)
@@ -72,7 +73,6 @@ def run_whole_procedure(
         return
     try:
         db = open_search(settings.run, settings.study)
-        limits = Limits(gain, max_stages, seconds)
         with progress, stop.on_signals():
             procedure = run_procedure(
                 db, settings, name=name, limits=limits, checks=checks, listener=progress, stop=stop
@@ -150,7 +150,7 @@ def _as_dict(procedure: Procedure, advice: Advice, seconds: float, report: Path 
     ]
     best, metric = None, procedure.summaries[-1].metric.name
     if procedure.best_stage is not None and procedure.best is not None:
-        epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].epochs
+        epochs = procedure.summaries[procedure.stages.index(procedure.best_stage)].best_epochs
         best = {"study": procedure.best_stage.name, "epochs": epochs, "metric": metric, **trial_as_dict(procedure.best)}
     return {
         "stages": stages,
@@ -182,7 +182,7 @@ def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -
         line("best", f"{head}  {params_text(trial)}")
         others = [
             f"{summary.study} {value_text(summary.best.value)}"
-            + (f" after {summary.epochs}" if summary.epochs is not None else "")
+            + (f" after {summary.best_epochs}" if summary.best_epochs is not None else "")
             for summary in procedure.summaries
             if summary.best is not None and summary.study != best["study"]
         ]

@@ -33,7 +33,8 @@ from hpsearch.stages.continued import refuse_unkept
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
-from hpsearch.stages.time_budget import least_share, refuse_exact, share_of_stage
+from hpsearch.stages.time_budget import least_share, refuse_exact_budget, share_of_stage
+from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import Database, TrialRow
 from hpsearch.worker.stopping import Stop, TimeIsUp
 
@@ -144,7 +145,7 @@ def run_procedure(
     walked: list[StudyTrials] = []
     summaries: list[StageSummary] = []
     decisions: list[Decision] = []
-    plan = first_plan(settings, name, timed=limits.seconds is not None)
+    plan = first_plan(settings, name, limits)
     while True:
         start = time.monotonic()
         data = None
@@ -175,15 +176,20 @@ def run_procedure(
         plan = _next_plan(db, evidence, settings)
 
 
-def first_plan(settings: Settings, name: str | None, *, timed: bool = False) -> StagePlan:
-    """The coarse stage of the procedure of this name, which is to fit a time if it is `timed`.
+def first_plan(settings: Settings, name: str | None, limits: Limits) -> StagePlan:
+    """The coarse stage of the procedure of this name.
 
     Raises:
         ConfigError: as `plan_coarse`, and where the stage after it could not begin.
     """
-    refuse_unkept(settings.study)
-    for stage in (settings.study.coarse, settings.study.fine) if timed else ():
-        refuse_exact(stage)
+    study = settings.study
+    if limits.seconds is not None:
+        refuse_exact_budget("coarse", study.coarse)
+    if limits.max_stages > 1:
+        refuse_unkept(study)
+        validate_proposals(StagePlan("fine", "fine", study))
+        if limits.seconds is not None:
+            refuse_exact_budget("fine", study.fine)
     return plan_coarse(settings, f"{name}-coarse" if name else "coarse")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.datasets.catalog import is_present
@@ -48,6 +49,7 @@ from hpsearch.storage import (
     open_database,
     write_attrs,
 )
+from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
 from hpsearch.training.images import load_images
 from hpsearch.training.precision import refuse_engine, rounding
 from hpsearch.training.recorder import recorder_for
@@ -169,6 +171,7 @@ def run_stage(
             with phase("workers"):
                 launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
             Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
+    _drop_checkpoints(db, study, settled.run)
     return repeat_best(db, settled.plan, settled.run, data, listener, stop)
 
 
@@ -208,6 +211,14 @@ def read_images(plan: StagePlan, run: RunConfig, listener: SearchListener) -> Tr
         data = load_images(plan.trial_config, run, listener.reading_images)
     listener.images_read(data.notes)
     return data
+
+
+def _drop_checkpoints(db: Database, study: StudyRow, run: RunConfig) -> None:
+    """Of a stage whose trials have all ended: those that were left by workers killed just as a trial ended."""
+    counts = count_states(db, study)
+    if counts["WAITING"] + counts["RUNNING"] == 0:
+        folder = checkpoint_folder(stage_record(study).fingerprint, study.study_id)
+        Checkpoints(Path(run.artifact_dir) / "checkpoints", folder).remove_all()
 
 
 def _on_this_process_device(run: RunConfig) -> RunConfig:

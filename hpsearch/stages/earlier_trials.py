@@ -29,7 +29,7 @@ from hpsearch.config.metric import Metric
 from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.results import Direction, goodness
-from hpsearch.space import holds, searched_range
+from hpsearch.space import Observation, holds, searched_range
 from hpsearch.space.scale import choice_index
 from hpsearch.stages.sampler_knowledge import NUM_BEST, NUM_NEWEST
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow
@@ -147,7 +147,7 @@ def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[Earlie
     """
     found = []
     for seen in stage.observations:
-        if seen.outcome == "pruned" and not seen.halved:
+        if not _says_something(seen):
             continue
         named = {_name(name, space): value for name, value in seen.params.items()}
         params = {name: named[name] for name in space if name in named}
@@ -170,7 +170,7 @@ def called_trials_inside(
     called = {**stage.ranges, **stage.record.called}
     found = []
     for seen in stage.observations:
-        if (seen.outcome == "pruned" and not seen.halved) or not seen.params:
+        if not _says_something(seen) or not seen.params:
             continue
         try:
             ranges = {
@@ -183,6 +183,11 @@ def called_trials_inside(
             epochs = stage.epochs_of(seen)
             found.append(EarlierTrial(stage.study.name, epochs, dict(seen.params), seen.value, ranges))
     return found
+
+
+def _says_something(seen: Observation) -> bool:
+    """Whether a trial ended, exploded, or was halved with a value: the metric of one may never have given a number."""
+    return seen.outcome != "pruned" or (seen.halved and seen.value is not None and math.isfinite(seen.value))
 
 
 def _name(name: str, space: Mapping[str, Range]) -> str:

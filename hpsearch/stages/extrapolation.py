@@ -46,7 +46,8 @@ class ExtrapolationPruner(optuna.pruners.BasePruner):
         best = self._best(study, trial.number, sign)
         if best is None:
             return False
-        curve = {epoch: sign * value for epoch, value in trial.intermediate_values.items()}
+        shift = max(0, 1 - min(trial.intermediate_values))  # most Optuna objectives count from 0
+        curve = {epoch + shift: sign * value for epoch, value in trial.intermediate_values.items()}
         probability = probability_to_reach(curve, best, self.epochs)
         if probability is None or probability >= self.probability:
             return False

@@ -87,13 +87,16 @@ class Halving:
         return next((rung for rung in self.rungs if rung > epoch), self.epochs)
 
     def expected_epochs(self, num_trials: int) -> int:
-        """Epochs of so many trials, where one in `reduction` goes on at each rung; or the budget."""
+        """Epochs of so many trials, where one in `reduction` goes on at each rung; or the budget.
+
+        Where trials end at the rung, the first one there goes on; where they wait, of too few none is promoted.
+        """
         if self.budget is not None:
             return self.budget
         total, done, left = 0, 0, num_trials
         for stop in (*self.rungs, self.epochs):
             total += left * (stop - done)
-            done, left = stop, max(1, left // self.reduction)
+            done, left = stop, max(left // self.reduction, 0 if self.form == "promote" else 1)
         return total
 
     def left(self, trials: Iterable[QueuedTrial]) -> float:
@@ -118,9 +121,12 @@ class Halving:
         left = self.left(trials)
         chosen: dict[int, int] = {}
         structure: str | None = None
+        first = next((trial for trial in trials if trial.state == "new"), None)
         for trial in self._in_order(trials):
             if len(chosen) >= limit or (chosen and trial.structure != structure):
                 continue
+            if self.budget is not None and trial.state == "new" and first and trial.structure != first.structure:
+                continue  # or a budget could be spent by the structure of those that are promoted alone
             if trial.state == "free" and trial.until is not None:
                 until, cost = trial.until, 0
             else:
@@ -165,9 +171,10 @@ class Halving:
         return [*left_behind, *cut_short, *promoted, *(trial for trial in trials if trial.state == "new")]
 
     def _value_at(self, rung: int, trial: QueuedTrial) -> float:
-        """Goodness of its best epoch up to there."""
+        """Goodness of its best epoch up to there, or to the next that it reported: a program may report more seldom."""
+        last = min((epoch for epoch in trial.values if epoch >= rung), default=rung)
         return max(
-            (goodness(value, self.direction) for epoch, value in trial.values.items() if epoch <= rung),
+            (goodness(value, self.direction) for epoch, value in trial.values.items() if epoch <= last),
             default=-math.inf,
         )
 

@@ -33,14 +33,14 @@ def fit_to_time(plan: StagePlan, estimate: float, seconds: float, *, has_epochs:
         ConfigError: its budget is in epochs, and exact.
     """
     settings = plan.settings
-    refuse_exact(settings)
+    refuse_exact_budget(plan.kind, settings)
     trials, epochs = fewer(settings, MARGIN * seconds / estimate, has_epochs=has_epochs)
     if (trials, epochs) == (settings.trials, settings.epochs):
         return plan
     return with_budget(plan, trials, epochs, Fitted(settings.trials, settings.epochs, seconds))
 
 
-def refuse_exact(settings: StageConfig) -> None:
+def refuse_exact_budget(kind: str, settings: StageConfig) -> None:
     """Whether a stage can be made to fit a time.
 
     Raises:
@@ -48,7 +48,7 @@ def refuse_exact(settings: StageConfig) -> None:
     """
     if settings.epochs_budget is not None:
         raise ConfigError(
-            f"{settings.TABLE}.epochs_budget = {settings.epochs_budget} is exact, so it is not made to fit a time.\n"
+            f"{kind}.epochs_budget = {settings.epochs_budget} is exact, so it is not made to fit a time.\n"
             "Allowed: one of them; trials in place of epochs_budget are cut to fit a time."
         )
 

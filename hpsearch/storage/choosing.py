@@ -164,11 +164,17 @@ class RungQueue(Queue):
             _write_rungs(connection, rungs)
 
     def close(
-        self, choose: Chooser, keep: Callable[[Sequence[QueuedTrial]], int | None], direction: Direction
+        self,
+        choose: Chooser,
+        keep: Callable[[Sequence[QueuedTrial]], int | None],
+        direction: Direction,
+        left_out: Mapping[str, Any],
     ) -> Closing:
         """End the stage if nobody has anything left to train: those that wait are PRUNED, those never begun go.
 
         First, the trial that `keep` names is leased once more, to be ended by whoever gets it, from where it stands.
+        Those never begun that have one of a higher number, of another structure, stay, PRUNED with the attributes
+        `left_out`: numbers without gaps are what Optuna counts on as it gives a new trial its number.
         """
         with self.db.write() as connection:
             self._lock_study(connection)
@@ -180,7 +186,10 @@ class RungQueue(Queue):
                 return Closing(is_over=False, last=self._take(connection, (standing, chosen)))
             paused = [trial for trial in standing if trial.state == "paused"]
             self._end(connection, paused, direction)
-            unbegun = [trial.trial_id for trial in standing if trial.state == "new"]
+            last = max((trial.number for trial in standing if trial.state != "new"), default=-1)
+            new = [trial for trial in standing if trial.state == "new"]
+            self._end(connection, [replace(trial, ending=left_out) for trial in new if trial.number < last], direction)
+            unbegun = [trial.trial_id for trial in new if trial.number > last]
             for table in (trial_params, trial_user_attributes, trials):
                 connection.execute(sa.delete(table).where(table.c.trial_id.in_(unbegun)))
         return Closing(is_over=True, ended=[trial.number for trial in paused])
@@ -197,7 +206,8 @@ class RungQueue(Queue):
         upsert(connection, trial_user_attributes, ["trial_id", "key"], attrs)
         _write_rungs(connection, {t.trial_id: {"until": t.done, "earlier": t.earlier} for t in paused})
         ended = sa.update(trials).where(trials.c.trial_id.in_(ids))
-        connection.execute(ended.values(state="PRUNED", datetime_complete=utc_now()))
+        started = sa.func.coalesce(trials.c.datetime_start, utc_now())
+        connection.execute(ended.values(state="PRUNED", datetime_start=started, datetime_complete=utc_now()))
 
     def _chosen(self, connection: sa.Connection, choose: Chooser) -> tuple[Sequence[QueuedTrial], Mapping[int, int]]:
         self._lock_study(connection)

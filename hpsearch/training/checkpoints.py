@@ -117,6 +117,10 @@ class Checkpoints:
         """Drop all checkpoints of a trial."""
         shutil.rmtree(self.folder / str(number), ignore_errors=True)
 
+    def remove_all(self) -> None:
+        """Drop the checkpoints of all trials."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _epochs(self, number: int) -> list[int]:
         """Epochs that have a checkpoint, newest first."""
         found = (self.folder / str(number)).glob("*.json")

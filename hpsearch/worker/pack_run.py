@@ -241,16 +241,18 @@ class PackRun:
     def _pause(self, numbers: Sequence[int], why: Mapping[int, str]) -> None:
         """Let trials wait for whoever promotes them, and goes on with them from their checkpoints."""
         assert self.rungs is not None
+        # All of them before the first is let go: a state that cannot be read leaves every one in hand.
+        checkpoints = {n: Checkpoint(self.pack.snapshot(n), list(self.held[n].results)) for n in numbers}
         endings = []
-        for number in numbers:
+        for number, checkpoint in checkpoints.items():
             trial = self.held.pop(number)
-            checkpoint = Checkpoint(self.pack.snapshot(number), list(trial.results))
             self.checkpointer.save(number, checkpoint)
             endings.append((trial.lease, checkpoint.snapshot.epoch, _ending(trial, why[number]).as_attributes()))
-            if self.mirror:
-                self.mirror.pause(number, checkpoint.snapshot.epoch)
-        self.pack.drop(numbers)
         self.rungs.pause(endings, self.writer, self.checkpointer)
+        self.pack.drop(numbers)
+        if self.mirror:
+            for number, checkpoint in checkpoints.items():
+                self.mirror.pause(number, checkpoint.snapshot.epoch)
 
     def _prune(self, numbers: Sequence[int], why: Mapping[int, str], best: float) -> None:
         """End trials that are stopped. One that is better than all that are COMPLETE ends COMPLETE itself.

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord, stage_record
-from hpsearch.analysis.study_trials import best_trial, direction_of
+from hpsearch.analysis.study_trials import best_trial, direction_of, observe
 from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.errors import RefusedError
@@ -101,7 +101,7 @@ class ProgramWorker(StageWorker):
         self.fresh: HeldTrial | None = None
         """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
-        self.failures = ProgramFailures(any(row.state == "COMPLETE" for row in rows))
+        self.failures = ProgramFailures(any(observe(row, self.direction).value is not None for row in rows))
         self.device = str(resolve_device(run.device))
         self.program = program or Program(objective, self.device)
         self.started = standing(
@@ -305,7 +305,9 @@ class ProgramWorker(StageWorker):
         self.program.end()
 
     def _end(self, number: int, outcome: Outcome) -> None:
-        """A trial is over without a value of its own."""
+        """A trial is over without a value of its own: stopped, or exploded."""
+        if outcome.value is not None:
+            self.failures.clear()
         exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
         if self.mirror is not None:
             if exploded and self.worst is not None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.records import TrialRecord
 from hpsearch.stages.halving import Halving, best_paused
 from hpsearch.storage import Closing, GoingOn, Lease, RungQueue
 from hpsearch.worker.checkpoint_writer import Checkpointer
@@ -70,7 +72,8 @@ class Rungs:
         """End the stage, if there is nothing left to train and nobody has anything in hand."""
         choose = partial(self.halving.choose, limit=1)
         keep = partial(best_paused, self.halving)
-        return self._ask(lambda: self.queue.close(choose, keep, self.halving.direction))
+        left_out = TrialRecord(attributes.SPENT, epoch=0).as_attributes()
+        return self._ask(lambda: self.queue.close(choose, keep, self.halving.direction, left_out))
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         self._written()

@@ -32,6 +32,17 @@ def test_a_stage_says_what_it_spends_in_epochs(hpsearch, tiny_study):
     assert f"spent: 40 of 40 epochs, by {num} trials" in hpsearch(*flags).stdout  # nothing is left to do
 
 
+def test_the_best_of_a_procedure_is_said_with_its_own_epochs(hpsearch, tiny_study):
+    """Of three trials, with one in four promoted, none has more than one of four epochs."""
+    (hpsearch.folder / "tiny.toml").write_text(tiny_study)
+    changes = ("coarse.halving=promote", "coarse.reduction=4", "coarse.epochs=4", "coarse.trials=3")
+    flags = [word for change in changes for word in ("--set", change)]
+    done = hpsearch("run", "-c", "tiny.toml", "--skip-checks", "--max-stages", "1", *flags).stdout
+    assert "trial" in done
+    assert " after 1 epoch " in done
+    assert " after 4 epochs" not in done
+
+
 def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
     own(*OBJECTIVE, "--trials", "12", "--halving", "stop")
     trials = own.json("export", "coarse", "-f", "json")["trials"]
@@ -41,6 +52,45 @@ def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
     whole = [trial for trial in trials if trial["state"] == "COMPLETE"]
     assert max(trial["params"]["rate"] for trial in trials) == max(trial["value"] for trial in whole)
     assert len(whole) < 6
+
+
+WITHOUT_EPOCHS = """
+def steps(trial):
+    rate = trial.suggest_float("rate", 0, 1)
+    for step in range(1, 5):
+        trial.report(rate, step)
+        if trial.should_prune():
+            raise __import__("optuna").TrialPruned
+    return rate
+"""
+
+
+def test_of_an_optuna_objective_that_is_told_no_epochs_steps_are_counted(own):
+    (own.folder / "mine.py").write_text(WITHOUT_EPOCHS)
+    flags = ("coarse", "--optuna-objective", "mine:steps", "--set", "objective.direction=maximize", "--epochs", "4")
+    done = own(*flags, "--trials", "4", "--halving", "stop").stdout
+    found = own.json("export", "coarse", "-f", "json")["trials"]
+    assert f"spent: {sum(len(trial['intermediate']) for trial in found)} steps, by 4 trials" in done
+    assert "coarse   4 trials · " in done
+    assert "of up to" not in done
+
+
+FAILING = """
+def failing(params, report, epochs):
+    report(params["rate"], 1)
+    if params["rate"] > 0.4:
+        raise ValueError("it goes wrong in epoch 2")
+    report(params["rate"], 2)
+    return params["rate"]
+"""
+
+
+def test_failures_with_halved_trials_between_them_are_not_one_after_the_other(own):
+    (own.folder / "mine.py").write_text(FAILING)
+    flags = ("coarse", "--objective", "mine:failing", "--space", "rate=uniform(0,1)", "--epochs", "3", "--seed", "0")
+    done = own(*flags, "--trials", "12", "--halving", "stop")
+    assert done.stdout.count("failed: ValueError") >= 3
+    assert "pruned by halving" in done.stdout
 
 
 @pytest.mark.parametrize(

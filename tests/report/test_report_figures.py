@@ -15,7 +15,7 @@ from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_f
 from hpsearch.report.figures.landscape import _landscape_info, plot_landscape
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
-from hpsearch.report.figures.updates import _updates_info, plot_updates
+from hpsearch.report.figures.updates import UpdatePoint, UpdatesInfo, _updates_info, plot_updates
 from hpsearch.report.stage import read_stage
 from hpsearch.storage import open_database
 from hpsearch.worker.best_weights import Portrait
@@ -164,6 +164,12 @@ def test_explosions_are_counted_by_rate(coarse, foreign):
     assert all(each.share == 0 for each in info.bins if each.high < EDGE)
     assert _explosions_info(foreign) is None
     assert plot_explosions(info).layout.xaxis.type == "log"
+
+
+def test_updates_of_a_trial_whose_metric_gave_no_number_are_grey():
+    points = (UpdatePoint(0, 1e-2, 1e-3, 0.5, "a"), UpdatePoint(1, 1e-3, 2e-3, None, "b"))
+    colored, best, grey = plot_updates(UpdatesInfo(points, 0, "val_acc")).data
+    assert (list(colored.x), list(best.x), list(grey.x)) == ([1e-2], [1e-2], [1e-3])
 
 
 def test_gap_and_updates_leave_explosions_out(coarse, foreign):

@@ -21,21 +21,22 @@ CURVES = {  # by number: what was reported, and how it ended
 }
 
 
-def stage_of(tmp_path, takes=("epochs",), **coarse):
+def stage_of(tmp_path, curves=CURVES, every=1, takes=("epochs",), **coarse):
     db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
     attrs = {
         attributes.STAGE: "coarse",
         attributes.CONFIG: {"coarse": {"epochs": 9, **coarse}},
         attributes.TAKES: list(takes),
     }
-    trials = [NewTrial({"lr": 0.1}) for _ in CURVES]
+    trials = [NewTrial({"lr": 0.1}) for _ in curves]
     study = create_stage(db, "coarse", "maximize", attrs, {"lr": FloatRange(1e-3, 1.0, log=True)}, trials)
     queue = Queue(db, study, "host/1/x")
-    for lease in queue.take(len(CURVES)):
-        curve, state, reason = CURVES[lease.number]
-        results = [EpochResult(lease.number, e, 1, 1, v, 1, v, 1e-3, 0.1) for e, v in enumerate(curve, start=1)]
+    for lease in queue.take(len(curves)):
+        curve, state, reason = curves[lease.number]
+        epochs = range(every, every * len(curve) + 1, every)
+        results = [EpochResult(lease.number, e, 1, 1, v, 1, v, 1e-3, 0.1) for e, v in zip(epochs, curve, strict=True)]
         queue.record([(lease, result) for result in results])
-        ended = {attributes.REASON: reason, attributes.EPOCH: len(curve)} if reason else {}
+        ended = {attributes.REASON: reason, attributes.EPOCH: epochs[-1]} if reason else {}
         queue.finish([Outcome(lease, state, max(curve), ended)])
     return read_stage(db, "coarse")
 
@@ -48,6 +49,16 @@ def test_each_trial_has_its_value_at_the_rungs_and_at_its_end(tmp_path):
     assert (lines[1].epochs, lines[1].values, lines[1].stopped) == ((1, 3), (0.7, 0.7), True)
     assert lines[2].stopped
     assert lines[0].text.startswith("trial 0: 0.5000 after 1 epoch, 0.6000 after 3 epochs, 0.9000 after 9 epochs")
+
+
+def test_one_that_reports_every_second_epoch_was_judged_and_stopped_by_the_next_one(tmp_path):
+    curves = {0: ([0.5, 0.4, 0.6, 0.9], "COMPLETE", None), 1: ([0.3], "PRUNED", "halving"), 2: ([0.2], "FAIL", "so")}
+    info = _rungs_info(stage_of(tmp_path, curves, every=2, halving="stop"))
+    lines = {line.number: line for line in info.lines}
+    assert (lines[0].epochs, lines[0].values, lines[0].stopped) == ((1, 3, 8), (0.5, 0.5, 0.9), False)
+    assert (lines[1].epochs, lines[1].values, lines[1].stopped) == ((1, 2), (0.3, 0.3), True)
+    assert not any(lines[number].stopped for number in lines.keys() - {1})
+    assert info.rungs[0].num_come >= 2
 
 
 def test_rungs_say_how_many_went_on_and_where_the_best_stood(tmp_path):

@@ -1,5 +1,7 @@
 """The whole procedure on small synthetic images, in a real SQLite database."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ import hpsearch
 from hpsearch.analysis.decision import Limits
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.errors import RefusedError
+from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.procedure import ProcedureListener, run_procedure
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -37,6 +39,31 @@ class Recorder(ProcedureListener):
 
 def values(procedure):
     return [[(trial.params, trial.value) for trial in stage.trials] for stage in procedure.stages]
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "words"),
+    [
+        ({"fine__epochs_budget": 9}, Limits(seconds=60), "fine.epochs_budget = 9 is exact"),
+        ({"coarse__epochs_budget": 9}, Limits(seconds=60), "coarse.epochs_budget = 9 is exact"),
+        ({"fine__pruner": "nonsense"}, Limits(), "pruner = 'nonsense'"),
+        (
+            {"fine__halving": "stop", "fine__continue_top": 1, "coarse__keep_top": 1},
+            Limits(),
+            "fine.continue_top = 1",
+        ),
+    ],
+)
+def test_what_its_fine_stages_cannot_be_is_refused_before_the_coarse_one(db, tiny, changes, limits, words):
+    with pytest.raises(ConfigError, match=re.escape(words)) as refused:
+        run_procedure(db, tiny(**changes), limits=limits)
+    assert len(str(refused.value).splitlines()) == 2
+    assert list_studies(db) == []
+
+
+def test_of_coarse_alone_the_fine_stage_need_not_be_possible(db, tiny):
+    (stage,) = run_procedure(db, tiny(fine__pruner="nonsense", coarse__trials=3), limits=Limits(max_stages=1)).stages
+    assert len(stage.trials) == 3
 
 
 def test_it_goes_from_coarse_to_fine_until_a_decision_ends_it(db, tiny):

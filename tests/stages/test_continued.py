@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from hpsearch.analysis.decision import Limits
 from hpsearch.analysis.origins import Origin, origin_of
 from hpsearch.analysis.records import StageRecord
 from hpsearch.config import load_settings
@@ -145,8 +146,8 @@ def test_a_budget_has_room_for_them(coarse):
 
 def test_a_whole_procedure_keeps_what_its_fine_stage_needs(coarse):
     with pytest.raises(ConfigError, match=r"coarse.keep_top = 1.\nAllowed: coarse.keep_top = 2 or more"):
-        first_plan(settings_of(coarse[1], coarse__keep_top=1), None)
-    assert first_plan(settings_of(coarse[1]), None).name == "coarse"
+        first_plan(settings_of(coarse[1], coarse__keep_top=1), None, Limits())
+    assert first_plan(settings_of(coarse[1]), None, Limits()).name == "coarse"
 
 
 @pytest.mark.parametrize("key", ["coarse.keep_top", "fine.keep_top", "fine.continue_top"])

@@ -84,6 +84,18 @@ class TestWhichTrials:
         found = trials_inside(replace(stage(), trials=rows, observations=seen), SPACE)
         assert [(each.epochs, each.value) for each in found] == [(3, 0.8), (1, 0.4), (2, 0.6)]
 
+    def test_a_halved_trial_whose_metric_gave_no_number_says_nothing(self):
+        params = {"lr": 1e-2, "train.batch_size": 16}
+        halved = {"params": params, "attrs": {attributes.REASON: attributes.HALVED}}
+        rows = [TrialRow(n, n, "PRUNED", None, intermediate={1: v}, **halved) for n, v in enumerate([math.nan, 0.4])]
+        seen = replace(stage(), trials=rows, observations=[observe(trial, "maximize") for trial in rows])
+        ranges = {name: SPACE[name] for name in params}
+        found = trials_inside(seen, SPACE)
+        assert found == [EarlierTrial("coarse", 1, params, 0.4)]
+        assert called_trials_inside(replace(seen, ranges=ranges), {}, ()) == [replace(found[0], ranges=ranges)]
+        mirror = Mirror("fine", SPACE, StageConfig(trials=2, sampler="tpe"), waiting(2), earlier=found)
+        assert mirror.propose(0).keys() == params.keys()
+
     def test_a_short_name_is_the_same_hyperparameter(self):
         (trial,) = trials_inside(stage(({"batch_size": 16, "lr": 1e-2}, 0.8, "complete")), SPACE)
         assert trial.params == {"lr": 1e-2, "train.batch_size": 16}

@@ -44,6 +44,22 @@ def test_a_poor_trial_is_stopped_alike_in_both_directions_and_told_why(direction
     assert stopped_at(again, 1, POOR, sign) == epoch
 
 
+@pytest.mark.parametrize("sharp", [2.0, 6.0])
+def test_steps_that_count_from_0_are_decided_as_epochs_from_1(sharp):
+    """As most Optuna objectives report: the first step was taken for the last epoch of all."""
+    climbing = [0.88 - 0.6 * (epoch + 1) ** (-sharp / 4) for epoch in range(EPOCHS)]
+    said = []
+    for first in (0, 1):
+        seen = mirror(probability=0.3)
+        stopped_at(seen, 0, GOOD)
+        seen.finish(0, GOOD[-1])
+        seen.adopt(1, {})
+        stops = [e for e, value in enumerate(climbing[:-1]) if seen.report(1, e + first, value)]
+        said.append((stops, seen.why_stopped(1, "extrapolation")))
+    assert said[0] == said[1]
+    assert said[0][0]
+
+
 def test_a_good_trial_goes_on_and_options_hold():
     seen = mirror()
     stopped_at(seen, 0, POOR)

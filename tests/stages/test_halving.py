@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpsearch.analysis.attributes import HALVED, SPENT
+from hpsearch.analysis.decision import Limits
 from hpsearch.analysis.records import StageRecord
 from hpsearch.config import StageConfig, StudyConfig, load_settings
 from hpsearch.config.schema.stage import FineConfig
@@ -67,6 +68,27 @@ def test_what_counts_is_the_best_epoch_up_to_the_rung():
     assert Halving("promote", 9, reduction=2, direction="minimize").best_at(3, [early, late]) == [1]
 
 
+def test_a_program_that_reports_every_fifth_epoch_is_judged_by_the_first_one_after_a_rung():
+    ended = [QueuedTrial(n, n, "ended", values={5: 0.1 * n, 10: 0.9}) for n in range(5)]
+    best, worst = (QueuedTrial(n, n, "held", until=1, values={5: value}) for n, value in ((5, 0.7), (6, 0.05)))
+    assert Halving("stop", 30).go_on([*ended, best, worst], [5, 6]) == {5: 9}
+
+
+@given(
+    curves=st.lists(st.dictionaries(st.integers(0, 12), st.floats(0, 1), min_size=1), min_size=1, max_size=12),
+    form=st.sampled_from(["stop", "promote"]),
+    direction=st.sampled_from(["maximize", "minimize"]),
+)
+def test_none_that_was_better_at_each_word_is_left_for_one_that_was_worse(curves, form, direction):
+    """Whenever trials report: of two that report at the same epochs, the better one goes on before the worse one."""
+    rules, sign = Halving(form, 13, direction=direction), 1 if direction == "maximize" else -1
+    worse = [{epoch: value - sign for epoch, value in curve.items()} for curve in curves]
+    trials = [QueuedTrial(n, n, "paused", values=values) for n, values in enumerate([*worse, *curves])]
+    for rung in rules.rungs:
+        best = rules.best_at(rung, trials)
+        assert all(number + len(curves) in best for number in best if number < len(curves))
+
+
 def test_a_value_that_is_no_number_is_the_worst():
     assert PROMOTE.best_at(1, [trial(0, values=[math.nan]), *(trial(n, values=[0.0]) for n in (1, 2))]) == [1]
 
@@ -100,6 +122,16 @@ def test_trials_of_another_structure_wait():
     assert PROMOTE.choose(trials, limit=3) == {0: 1, 2: 1}
 
 
+def test_no_structure_is_left_out_of_a_budget_as_another_one_is_promoted():
+    waiting = [trial(n, values=[0.1 * n], structure="a") for n in range(3)]
+    new = [trial(3, "new", structure="b"), trial(4, "new", structure="a"), trial(5, "new", structure="b")]
+    limited = Halving("promote", epochs=9, budget=20)
+    assert limited.choose([*waiting, *new], limit=4) == {2: 3}
+    assert limited.choose(new, limit=4) == {3: 1, 5: 1}
+    assert limited.choose([*waiting, *new[1:2]], limit=4) == {2: 3, 4: 1}
+    assert PROMOTE.choose([*waiting, *new], limit=4) == {2: 3, 4: 1}  # without a budget, all of them begin
+
+
 def test_the_best_that_waits_is_kept_if_it_is_better_than_all_that_are_complete():
     done = trial(0, "ended", [0.5] * 9, value=0.5, is_complete=True)
     assert best_paused(PROMOTE, [done, trial(1, values=[0.6]), trial(2, values=[0.7]), trial(3, values=[0.7])]) == 2
@@ -107,10 +139,33 @@ def test_the_best_that_waits_is_kept_if_it_is_better_than_all_that_are_complete(
     assert best_paused(PROMOTE, [trial(1, values=[math.nan])]) is None
 
 
-@pytest.mark.parametrize(("num_trials", "epochs"), [(1, 9), (9, 9 + 3 * 2 + 6), (30, 30 + 10 * 2 + 3 * 6)])
-def test_what_a_stage_is_expected_to_train(num_trials, epochs):
-    assert PROMOTE.expected_epochs(num_trials) == epochs
-    assert Halving("promote", 9, budget=50).expected_epochs(num_trials) == 50
+@pytest.mark.parametrize(
+    ("form", "num_trials", "epochs"),
+    [
+        ("stop", 1, 9),
+        ("promote", 1, 1),
+        ("stop", 5, 5 + 2 + 6),
+        ("promote", 5, 5 + 2),
+        ("stop", 9, 9 + 3 * 2 + 6),
+        ("promote", 9, 9 + 3 * 2 + 6),
+        ("promote", 30, 30 + 10 * 2 + 3 * 6),
+    ],
+)
+def test_what_a_stage_is_expected_to_train(form, num_trials, epochs):
+    assert Halving(form, 9).expected_epochs(num_trials) == epochs
+    assert Halving(form, 9, budget=50).expected_epochs(num_trials) == 50
+
+
+@given(num_trials=st.integers(1, 40), reduction=st.integers(2, 5), min_epochs=st.integers(1, 4))
+def test_of_trials_whose_order_does_not_change_a_promoting_stage_trains_what_was_expected(
+    num_trials, reduction, min_epochs
+):
+    rules = Halving("promote", 13, min_epochs, reduction)
+    stage = Played(rules, num_trials, lambda number, _epoch: -number)  # whoever comes first is the best
+    while numbers := stage.take(1):
+        while numbers:
+            numbers = [number for number in numbers if stage.train(number, "")]
+    assert stage.recorded == rules.expected_epochs(num_trials)
 
 
 @dataclass
@@ -263,9 +318,9 @@ def test_an_exact_budget_is_not_made_to_fit_a_time():
 
 def test_a_procedure_with_a_time_refuses_the_budget_of_any_stage_before_the_first():
     settings = load_settings(flags={"fine.epochs_budget": 30})
-    assert first_plan(settings, None).kind == "coarse"
+    assert first_plan(settings, None, Limits()).kind == "coarse"
     with pytest.raises(ConfigError, match=r"fine\.epochs_budget = 30 is exact"):
-        first_plan(settings, None, timed=True)
+        first_plan(settings, None, Limits(seconds=60))
 
 
 def test_a_stage_says_how_much_it_trains():

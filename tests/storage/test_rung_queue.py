@@ -3,6 +3,7 @@
 import time
 from functools import partial
 
+import optuna
 import pytest
 import sqlalchemy as sa
 from together import NUM_PROCESSES
@@ -25,6 +26,7 @@ from hpsearch.storage import (
 
 SPACE = {"lr": FloatRange(1e-3, 1.0, log=True)}
 RULES = Halving("promote", epochs=9, budget=20)
+LEFT_OUT = {"reason": "epochs budget", "epoch": 0}
 
 
 def make(db, num_trials=20):
@@ -46,7 +48,7 @@ def take(queue, limit, rules=RULES):
 
 
 def close(queue, rules=RULES):
-    return queue.close(partial(rules.choose, limit=1), partial(best_paused, rules), "maximize")
+    return queue.close(partial(rules.choose, limit=1), partial(best_paused, rules), "maximize", LEFT_OUT)
 
 
 def train(queue, leases, epochs, value=lambda number: number / 100):
@@ -164,6 +166,28 @@ def test_closing_ends_what_waits_and_drops_what_never_began(db):
         for table in ("trial_params", "trial_user_attributes"):
             left = sa.text(f"SELECT COUNT(*) FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials)")
             assert connection.scalar(left) == 0
+
+
+def test_numbers_have_no_gaps_where_trials_of_another_structure_were_never_begun(db):
+    rules = Halving("none", epochs=4, budget=8)
+    trials = [NewTrial({"lr": 0.1}, {"structure": structure}) for structure in "abbabbab"]
+    study = create_stage(db, "coarse", "maximize", {}, SPACE, trials)
+    queue = RungQueue(db, study, "host-a/1/x")
+    leases = take(queue, 2, rules)
+    assert [lease.number for lease in leases] == [0, 3]
+    train(queue, leases, [1, 2, 3, 4])
+    queue.finish([Outcome(lease, "COMPLETE", 0.5) for lease in leases])
+    assert close(queue, rules).is_over
+    ended = by_number(db, study)
+    assert [(number, trial.state, trial.attrs.get("reason")) for number, trial in ended.items()] == [
+        (0, "COMPLETE", None),
+        (1, "PRUNED", "epochs budget"),
+        (2, "PRUNED", "epochs budget"),
+        (3, "COMPLETE", None),
+    ]
+    assert ended[1].started is not None
+    asked = optuna.load_study(study_name="coarse", storage=db.optuna_storage()).ask()
+    assert asked.number == 4
 
 
 def take_pause_and_end(url, worker):

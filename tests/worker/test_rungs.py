@@ -15,6 +15,8 @@ from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import open_database, read_epochs
 from hpsearch.training import Pack
 from hpsearch.training.checkpoints import Checkpoints
+from hpsearch.worker.checkpoint_writer import Checkpointer
+from hpsearch.worker.rung_source import RungSource
 from hpsearch.worker.worker import PoisonedDeviceError
 
 __all__ = ["rehearsed"]
@@ -138,6 +140,19 @@ def test_checkpoints_of_trials_that_wait_are_gone_at_the_end(db, tmp_path):
     assert not list((tmp_path / "artifacts").rglob("checkpoints/*/*/*"))
 
 
+def test_checkpoints_that_a_killed_worker_left_are_gone_at_the_end(db, tmp_path, monkeypatch):
+    """Killed after the end of a trial was written, and before its checkpoints were removed."""
+    folder = tmp_path / "artifacts"
+    with monkeypatch.context() as killed:
+        killed.setattr(Checkpointer, "remove", lambda self, number: None)
+        killed.setattr(stage_run, "_drop_checkpoints", lambda *_: None)
+        evidence = run(db, halved("promote", 9, run__artifact_dir=str(folder)))
+    assert list(folder.rglob("checkpoints/*/*/*.json"))
+    again = run(db, halved("promote", 9, run__artifact_dir=str(folder)))
+    assert [trial.intermediate for trial in again.trials] == [trial.intermediate for trial in evidence.trials]
+    assert not list(folder.rglob("checkpoints/*/*"))
+
+
 def test_a_small_budget_leaves_one_complete_trial_with_its_weights(db):
     evidence = run(db, halved("promote", 2, run__keep="all"))
     (best,) = [trial for trial in evidence.trials if trial.state == "COMPLETE"]
@@ -213,6 +228,32 @@ def test_a_lost_checkpoint_costs_epochs_but_not_the_budget(db, plain, monkeypatc
     monkeypatch.setattr(Checkpoints, "load", lambda self, number: None)
     evidence = run(db, halved("promote"))
     assert num_epochs(evidence) == BUDGET
+    assert_parts_of(db, evidence, plain)
+
+
+def test_a_state_that_cannot_be_read_at_a_rung_leaves_no_trial_in_nobodys_hands(db, plain, monkeypatch):
+    """As where a device has no memory left for it: the trials were let go, and the stage waited for them for ever."""
+    original, seen = Pack.snapshot, []
+
+    def failing(self, number):
+        seen.append(number)
+        if len(seen) == 2:
+            raise RuntimeError("no memory for a copy")
+        return original(self, number)
+
+    wait, waits = RungSource.wait_for_others, []
+
+    def patiently(self):
+        waits.append(1)
+        assert len(waits) < 20, "it waits for others, and there are none"
+        return wait(self)
+
+    monkeypatch.setattr(Pack, "snapshot", failing)
+    monkeypatch.setattr(RungSource, "wait_for_others", patiently)
+    evidence = run(db, halved("promote"))
+    assert len(seen) > 2
+    assert num_epochs(evidence) == BUDGET
+    assert_well_ended(evidence)
     assert_parts_of(db, evidence, plain)
 
 

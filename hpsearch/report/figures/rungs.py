@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
@@ -23,7 +24,7 @@ class RungLine:
     epochs: tuple[int, ...]
     values: tuple[float, ...]
     stopped: bool
-    """Whether it ended at a rung, and not at its own end."""
+    """Whether it ended at a rung, or where a budget did, and not at its own end."""
     text: str
 
 
@@ -77,11 +78,12 @@ def _line(trial: TrialRow, halving: Halving, stage: StageData) -> RungLine | Non
         return None
     pick = max if halving.direction == "maximize" else min
     stops = [*(rung for rung in halving.rungs if rung < last), last]
-    values = {stop: [value for epoch, value in finite.items() if epoch <= stop] for stop in stops}
+    until = {stop: min(epoch for epoch in trial.intermediate if epoch >= stop) for stop in stops}  # as it was judged
+    values = {stop: [value for epoch, value in finite.items() if epoch <= until[stop]] for stop in stops}
     known = {stop: pick(found) for stop, found in values.items() if found}
     step = stage.record.step_name
     said = ", ".join(f"{value_text(value)} after {count_text(stop, step)}" for stop, value in known.items())
-    stopped = last in halving.rungs and trial.state != "RUNNING"
+    stopped = trial_record(trial).halved
     return RungLine(
         trial.number,
         tuple(known),

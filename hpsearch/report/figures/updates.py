@@ -52,8 +52,9 @@ def _updates_info(stage: StageData) -> UpdatesInfo | None:
 
 
 def plot_updates(info: UpdatesInfo) -> go.Figure:
-    """A log-log scatter, coloured by value, with the line at 1e-3."""
-    points = sorted(info.points, key=lambda point: (point.value or 0.0) * (1 if info.maximize else -1))
+    """A log-log scatter, coloured by value, with the line at 1e-3. Trials whose metric gave no number are grey."""
+    valued = [point for point in info.points if point.value is not None]
+    points = sorted(valued, key=lambda point: (point.value or 0.0) * (1 if info.maximize else -1))
     marker = {
         "size": 8,
         "color": [point.value for point in points],
@@ -63,9 +64,12 @@ def plot_updates(info: UpdatesInfo) -> go.Figure:
         "line": {"width": 0.75, "color": style.LIGHT.paper},
     }
     star = {"symbol": "star", "size": 17, "color": style.LIGHT.best, "line": {"width": 1.5, "color": style.LIGHT.paper}}
+    grey = {"symbol": "circle-open", "size": 8, "color": style.LIGHT.low}
     fig = go.Figure([_scatter(points, marker), _scatter([p for p in points if p.number == info.best], star)])
-    rates = [point.lr for point in points]
-    ratios = [*(point.ratio for point in points), HEALTHY_RATIO / 2, HEALTHY_RATIO * 2]
+    if len(valued) < len(info.points):
+        fig.add_trace(_scatter([point for point in info.points if point.value is None], grey))
+    rates = [point.lr for point in info.points]
+    ratios = [*(point.ratio for point in info.points), HEALTHY_RATIO / 2, HEALTHY_RATIO * 2]
     x = style.log_axis(*_span(rates), title={"text": "learning rate"})
     y = style.log_axis(*_span(ratios), title={"text": "|update| / |weights|"})
     fig.add_hline(HEALTHY_RATIO, line={"color": style.LIGHT.healthy, "width": 1.5, "dash": "dash"})
