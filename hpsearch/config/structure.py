@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hpsearch.config.hyperparameters import SEARCHABLE, canonical_name, is_vector, is_vector_key
@@ -26,9 +26,26 @@ def structure_key(config: StudyConfig, params: Mapping[str, Any]) -> str:
     Raises:
         ConfigError: a structural value is not allowed.
     """
+    return structure_keys(config)(params)
+
+
+def structure_keys(config: StudyConfig) -> Callable[[Mapping[str, Any]], str]:
+    """`structure_key` for many trials of a study, most of which have the same structural values."""
     if config.objective is not None:  # each by itself
-        return ""
-    plain = config.with_params(structural(params)).plain()
+        return lambda _params: ""
+    keys: dict[str, str] = {}
+
+    def key(params: Mapping[str, Any]) -> str:
+        values = structural(params)
+        if (said := repr(values)) not in keys:
+            keys[said] = _key(config, values)
+        return keys[said]
+
+    return key
+
+
+def _key(config: StudyConfig, structural_params: Mapping[str, Any]) -> str:
+    plain = config.with_params(structural_params).plain()
     values = {
         section: {key: value for key, value in plain[section].items() if not is_vector_key(section, key)}
         for section in SEARCHABLE
@@ -43,8 +60,9 @@ def group(config: StudyConfig, specs: Iterable[TrialSpec]) -> list[tuple[StudyCo
         ConfigError: a structural value is not allowed.
     """
     groups: dict[str, tuple[StudyConfig, list[TrialSpec]]] = {}
+    key_of = structure_keys(config)
     for spec in specs:
-        key = structure_key(config, spec.params)
+        key = key_of(spec.params)
         if key not in groups:
             groups[key] = (config.with_params(structural(spec.params)), [])
         groups[key][1].append(spec)
@@ -57,9 +75,10 @@ def refuse_other_structures(config: StudyConfig, specs: Iterable[TrialSpec]) -> 
     Raises:
         EngineError: one is not.
     """
-    structure = structure_key(config, {})
+    key_of = structure_keys(config)
+    structure = key_of({})
     for spec in specs:
-        if structure_key(config, spec.params) != structure:
+        if key_of(spec.params) != structure:
             raise EngineError(
                 f"trial {spec.number} has another structure than its pack: {dict(spec.params)}.\n"
                 "Allowed: trials that differ in vector hyperparameters only; see hpsearch.training.group."

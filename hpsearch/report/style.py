@@ -180,6 +180,7 @@ def apply(fig: go.Figure, height: int = HEIGHT) -> go.Figure:
         "dragmode": "zoom",
     }
     own = fig.layout.to_plotly_json()
+    own.pop("template", None)  # Plotly's own, which comes back by itself: to check it takes longer than all the rest
     axes = {key: axis for key in ("xaxis", "yaxis", *own) if key.startswith(("xaxis", "yaxis"))}
     # Set at once: updates part by part take ten times as long, more than all else of a page.
     fig.layout = _under({**look, **axes}, own)

@@ -11,7 +11,7 @@ from hpsearch.analysis.records import stage_record
 from hpsearch.config import StudyConfig, differences
 from hpsearch.config.data_sources import one_spelling
 from hpsearch.config.metric import metric_of
-from hpsearch.config.structure import structure_key
+from hpsearch.config.structure import structure_keys
 from hpsearch.config.study import thaw_all, validate
 from hpsearch.config.usage import unused_ranges
 from hpsearch.datasets.sources import has_test_split
@@ -146,14 +146,14 @@ def _create(db: Database, plan: StagePlan, images: ImagesInfo | None) -> StudyRo
 
 
 def _new_trials(plan: StagePlan) -> list[NewTrial]:
-    config = plan.trial_config
+    key_of = structure_keys(plan.trial_config)
     given: list[dict[str, Any]] = [{attributes.ENQUEUED: thaw_all(values)} for values in plan.enqueued]
     given += [{attributes.CONTINUED: each.origin.as_dict()} for each in plan.continued]
     return [  # packs are taken by structure
         NewTrial(
             params,
             {
-                **({STRUCTURE: structure_key(config, params)} if params is not None else {}),
+                **({STRUCTURE: key_of(params)} if params is not None else {}),
                 **(given[number] if number < len(given) else {}),
             },
         )

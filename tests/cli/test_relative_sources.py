@@ -1,50 +1,19 @@
 """`--data folder:photos`, the README's own line: a path that looks like MODULE:FUNCTION, from coarse to test."""
 
-import json
-import subprocess
-import sys
+import contextlib
 import tomllib
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm_commands import warm_commands
 
-# All commands of a test in one process, since most of a command's time is its start. Trust does not outlive a command.
-DRIVER = """
-import contextlib, json, os, sys
-from typer.testing import CliRunner
-from hpsearch.cli.app import app
-from hpsearch.config import load_settings, usercode
-from hpsearch.errors import HpsearchError
+from hpsearch.config import load_settings
+from hpsearch.stages.opening import open_stage
+from hpsearch.stages.planning import plan_coarse
+from hpsearch.storage import open_database
+from hpsearch.training.images import load_images
 
-def unfinished(name, source):
-    from hpsearch.training.images import load_images
-    from hpsearch.stages.planning import plan_coarse
-    from hpsearch.stages.opening import open_stage
-    from hpsearch.storage import open_database
-    flags = {"data.source": source, "model.name": "linear", "coarse.trials": 2, "coarse.epochs": 1}
-    settings = load_settings(flags=flags)
-    plan = plan_coarse(settings, name)
-    open_stage(open_database(settings.run.storage), plan, load_images(plan.trial_config, settings.run))
-
-ended = []
-for folder, command in json.load(sys.stdin):
-    usercode._trusted.clear()
-    with contextlib.chdir(folder):
-        if command[0] == "unfinished":
-            unfinished(*command[1:])
-            continue
-        done = CliRunner().invoke(app, command)
-    code, error = done.exit_code, ""
-    if isinstance(done.exception, HpsearchError):
-        code, error = done.exception.exit_code, str(done.exception)
-    elif done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    if command[:3] == ["best", "fine", "-f"]:
-        open("best.toml", "w").write(done.stdout)
-    ended.append([code, done.output, error])
-print(json.dumps(ended))
-"""
 FEW = ["--trials", "3", "--epochs", "1", "--model", "linear", "--skip-checks"]
 
 
@@ -56,14 +25,31 @@ def pixels():
     return (noise + 70 * y[:, None, None, None]).astype(np.uint8), y
 
 
-def run(folder, *commands):
-    commands = [command if isinstance(command, tuple) else (".", command) for command in commands]
-    document = json.dumps([[where, line.split() if isinstance(line, str) else line] for where, line in commands])
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER], cwd=folder, input=document, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def run(line, *commands):
+    """(exit code, what was printed, the error) of each command; of a pair, the first is the folder in which it runs."""
+    ended = []
+    for command in commands:
+        where, words = command if isinstance(command, tuple) else (".", command)
+        words = words.split() if isinstance(words, str) else words
+        if words[0] == "unfinished":
+            with contextlib.chdir(line.folder):
+                leave_unfinished(*words[1:])
+            continue
+        done = warm_commands().run(words, line.folder / where, line.environment, timeout=600)
+        if words[:3] == ["best", "fine", "-f"]:
+            (line.folder / "best.toml").write_text(done.stdout)
+        ended.append((done.returncode, done.stdout + done.stderr, done.stderr.removeprefix("error: ")))
+    return ended
+
+
+def leave_unfinished(name, source):
+    """A stage that is made and not begun."""
+    flags = {"data.source": source, "model.name": "linear", "coarse.trials": 2, "coarse.epochs": 1}
+    settings = load_settings(flags=flags)
+    plan = plan_coarse(settings, name)
+    db = open_database(settings.run.storage)
+    open_stage(db, plan, load_images(plan.trial_config, settings.run))
+    db.close()
 
 
 def chain(source, other_spelling):
@@ -101,14 +87,14 @@ def check(folder, source, ended):
     assert "2 of 2 trials" in output[-1]
 
 
-def test_a_folder_from_coarse_to_the_test_set_and_from_elsewhere(tmp_path, pixels):
+def test_a_folder_from_coarse_to_the_test_set_and_from_elsewhere(hpsearch, tmp_path, pixels):
     for row, (image, label) in enumerate(zip(*pixels, strict=True)):
         (tmp_path / "photos" / f"class{label}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "photos" / f"class{label}" / f"{row}.png")
     (tmp_path / "sub").mkdir()
     here = "--storage sqlite:///../studies/hpsearch.db"
     *ended, from_sub, up, gone = run(
-        tmp_path,
+        hpsearch,
         *chain("folder:photos", "folder:./photos/"),
         ("sub", f"fine --from coarse {here}"),
         ("sub", f"fine --from coarse {here} --data folder:../photos --name up --trials 2 --epochs 1"),
@@ -124,14 +110,14 @@ def test_a_folder_from_coarse_to_the_test_set_and_from_elsewhere(tmp_path, pixel
     assert up[0] == 0, up
 
 
-def test_an_npz_file_without_ending_from_coarse_to_the_test_set(tmp_path, pixels):
+def test_an_npz_file_without_ending_from_coarse_to_the_test_set(hpsearch, tmp_path, pixels):
     x, y = pixels
     split = {"x_train": x[6:], "y_train": y[6:], "x_test": x[:6], "y_test": y[:6]}
     with (tmp_path / "images").open("wb") as file:
         np.savez(file, **split)
     np.savez(tmp_path / "longer.npz", **split)
     *ended, wrong, trusted = run(
-        tmp_path,
+        hpsearch,
         *chain("npz:images", "npz:./images"),
         ["coarse", "--data", "npz:longer", "--name", "wrong", *FEW],
         "fine --from coarse --trust npz:images",

@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -360,32 +358,26 @@ def test_the_server_of_a_large_study_computes_it_once(db, tmp_path, monkeypatch)
 class Command:
     def __init__(self, folder, *arguments, **environment):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hpsearch", "dashboard", *arguments],
-            cwd=folder,
-            env={**kept, "OMP_NUM_THREADS": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        kept |= {"OMP_NUM_THREADS": "1", **environment}
+        self.process = warm_commands().start(["dashboard", *arguments], folder, kept)
+        self.has_ended = False
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
+        if not self.has_ended:
+            self.ended(signal.SIGKILL)
 
     def announced(self):
-        return json.loads(self.process.stdout.readline())
+        return json.loads(self.process.first_line(600))
 
-    def ended(self, signal_=None):
-        if signal_ is not None:
-            self.process.send_signal(signal_)
-        out, err = self.process.communicate(timeout=600)
-        return self.process.returncode, out, err
+    def ended(self, signal_):
+        """(exit code, what it printed after what it announced, its errors)."""
+        os.kill(self.process.pid, signal_)
+        done = self.process.wait(600)
+        self.has_ended = True
+        return done.returncode, done.stdout.partition("\n")[2], done.stderr
 
 
 @pytest.fixture

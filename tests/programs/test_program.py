@@ -71,11 +71,12 @@ print(json.dumps({"epoch": 4, "score": x * 10}), flush=True)
 """
 
 
-@pytest.fixture(params=["function", "command", "optuna"])
-def program(request, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "thecode.py").write_text(CODE)
-    (tmp_path / "script.py").write_text(SCRIPT)
+@pytest.fixture(scope="module", params=["function", "command", "optuna"])
+def served(request, tmp_path_factory):
+    """One of each form for all tests, with its folder; its process takes trial after trial."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "thecode.py").write_text(CODE)
+    (folder / "script.py").write_text(SCRIPT)
     if request.param == "function":
         trust("thecode")
         objective = ObjectiveConfig(function="thecode:objective")
@@ -85,8 +86,16 @@ def program(request, tmp_path, monkeypatch):
     else:
         objective = ObjectiveConfig(command=(sys.executable, "script.py", "{what}", "{x}"), metric="score")
     made = Program(objective)
-    yield made
+    yield made, folder
     made.end()
+
+
+@pytest.fixture
+def program(served, monkeypatch):
+    made, folder = served
+    monkeypatch.chdir(folder)
+    (folder / "out.txt").unlink(missing_ok=True)
+    return made
 
 
 def heard(program, params, seconds=30):
@@ -169,6 +178,7 @@ def test_the_process_ends_with_whoever_started_it(program):
     assert program._process.wait(30) == -signal.SIGKILL
     assert gone(group)
     program._sent = os.open(os.devnull, os.O_WRONLY)
+    program.end()
 
 
 def gone(group):
@@ -224,20 +234,22 @@ def test_code_that_cannot_serve_is_refused_before_any_trial(module, code, functi
         module(code, function).start()
 
 
-@pytest.mark.parametrize(
-    ("body", "end"),
-    [
-        ("return 'seven'", "theirs:objective returned 'seven', not a number"),
-        ("return None", "theirs:objective returned None, not a number"),
-        ("return True", "theirs:objective returned True, not a number"),
-        ("import sys; sys.exit(3)", "SystemExit: 3"),
-        ("raise KeyError('lr')", "KeyError: 'lr'"),
-    ],
-)
-def test_how_a_call_goes_wrong_is_told(module, body, end):
-    _, broken = run(module(f"def objective(params, report):\n    {body}\n"))
-    assert isinstance(broken, Broken)
-    assert broken.reason == end
+HOW_CALLS_GO_WRONG = {
+    "return 'seven'": "theirs:objective returned 'seven', not a number",
+    "return None": "theirs:objective returned None, not a number",
+    "return True": "theirs:objective returned True, not a number",
+    "import sys; sys.exit(3)": "SystemExit: 3",
+    "raise KeyError('lr')": "KeyError: 'lr'",
+}
+
+
+def test_how_a_call_goes_wrong_is_told(module):
+    cases = "".join(f"    if params['x'] == {x}:\n        {body}\n" for x, body in enumerate(HOW_CALLS_GO_WRONG))
+    program = module(f"def objective(params, report):\n{cases}")
+    for x, (body, end) in enumerate(HOW_CALLS_GO_WRONG.items()):
+        _, broken = run(program, x=x)
+        assert isinstance(broken, Broken), body
+        assert broken.reason == end
 
 
 def test_a_function_is_given_what_it_has_arguments_for(module):

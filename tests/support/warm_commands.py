@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from pathlib import Path
 
@@ -24,17 +25,26 @@ PRELOADED = (
     "hpsearch.cli.app",
     "hpsearch.cli.searching",
     "hpsearch.cli.search_progress",
+    "hpsearch.cli.training_run",
+    "hpsearch.search.checks.study",
+    "hpsearch.search.ensemble",
+    "hpsearch.search.final_measurement",
+    "hpsearch.search.prediction",
     "hpsearch.search.procedure",
+    "hpsearch.search.rerun",
     "hpsearch.search.stage_run",
+    "hpsearch.search.trained_ensemble",
     "hpsearch.fleet.fleet",
-    "hpsearch.training.fused",
+    "hpsearch.training.fused.kernels",
     "hpsearch.report.search_report",
     "optuna",
+    "optuna_dashboard",
     "rich.markdown",
     "sklearn.datasets",
     "sqlalchemy.dialects.sqlite",
     "typer.rich_utils",
 )
+TORCHVISION = "torchvision"  # three seconds more: imported when a command names it, and there for all to come
 
 
 class WarmCommands:
@@ -59,28 +69,58 @@ class WarmCommands:
         self.server.wait()
         self.folder.cleanup()
 
+    def start(self, arguments, folder, environment, stdin=None):
+        return WarmCommand(self.address, self.folder.name, arguments, folder, environment, stdin)
+
     def run(self, arguments, folder, environment, stdin=None, timeout=None):
         """As `subprocess.run` with captured text; what it takes longer than `timeout` seconds is killed."""
-        with tempfile.TemporaryDirectory(dir=self.folder.name) as streams, socket.socket(socket.AF_UNIX) as wire:
-            paths = [Path(streams, name) for name in ("stdin", "stdout", "stderr")]
-            paths[0].write_text(stdin or "")
-            request = {
-                "arguments": arguments,
-                "folder": str(folder),
-                "environment": environment,
-                "streams": list(map(str, paths)),
-            }
-            wire.connect(self.address)
-            wire.settimeout(timeout)
-            answer = wire.makefile("rw")
-            print(json.dumps(request), file=answer, flush=True)
-            pid = int(answer.readline())
-            try:
-                code = os.waitstatus_to_exitcode(int(answer.readline()))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise
-            return subprocess.CompletedProcess(arguments, code, *(path.read_text() for path in paths[1:]))
+        return self.start(arguments, folder, environment, stdin).wait(timeout)
+
+
+class WarmCommand:
+    """One that has been started, as `subprocess.Popen` with captured text: `pid` is its own."""
+
+    def __init__(self, address, home, arguments, folder, environment, stdin):
+        self.arguments = arguments
+        self._streams = tempfile.TemporaryDirectory(dir=home)
+        paths = [Path(self._streams.name, name) for name in ("stdin", "stdout", "stderr")]
+        paths[0].write_text(stdin or "")
+        self._captured = paths[1:]
+        for path in self._captured:
+            path.touch()
+        self._wire = socket.socket(socket.AF_UNIX)
+        self._wire.connect(address)
+        self._answer = self._wire.makefile("rw")
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": environment,
+            "streams": list(map(str, paths)),
+        }
+        print(json.dumps(request), file=self._answer, flush=True)
+        self.pid = int(self._answer.readline())
+
+    def first_line(self, timeout):
+        """Of what it prints, as soon as it is there."""
+        until = time.monotonic() + timeout
+        while "\n" not in (printed := self._captured[0].read_text()):
+            if time.monotonic() > until:
+                raise TimeoutError(f"nothing printed in {timeout} s: {self._captured[1].read_text()}")
+            time.sleep(0.01)
+        return printed.partition("\n")[0]
+
+    def wait(self, timeout=None):
+        self._wire.settimeout(timeout)
+        try:
+            code = os.waitstatus_to_exitcode(int(self._answer.readline()))
+            return subprocess.CompletedProcess(self.arguments, code, *(path.read_text() for path in self._captured))
+        except TimeoutError:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        finally:
+            self._answer.close()
+            self._wire.close()
+            self._streams.cleanup()
 
 
 _of_these_tests: list[WarmCommands] = []
@@ -105,11 +145,16 @@ def serve(listening):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
     while select.select([listening, sys.stdin], [], [])[0] == [listening]:
         wire, _ = listening.accept()
+        stream = wire.makefile("rw")
+        request = json.loads(stream.readline())
+        if any(TORCHVISION in argument for argument in request["arguments"]):
+            __import__(TORCHVISION)
         if not os.fork():
             listening.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _run_command(wire)
+            _run_command(wire, stream, request)
             os._exit(0)
+        stream.close()
         wire.close()
 
 
@@ -130,9 +175,7 @@ def _build_what_is_built_late():
             end.atexit = False
 
 
-def _run_command(wire):
-    stream = wire.makefile("rw")
-    request = json.loads(stream.readline())
+def _run_command(wire, stream, request):
     pid = os.fork()
     if not pid:
         stream.close()

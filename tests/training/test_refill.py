@@ -1,5 +1,6 @@
 """Trials that take the places of others: they train as they would alone, and nothing is recorded anew for them."""
 
+import functools
 import math
 
 import pytest
@@ -149,17 +150,24 @@ def test_one_goes_on_from_its_snapshot(data, rehearsed):
     assert copy.epoch == EPOCHS
 
 
+@functools.cache
+def momentum_alone():
+    """What no example changes: the data, the config, and each trial trained alone for all epochs."""
+    data = make_data(num_train=30)
+    config = make_config(EPOCHS, train__optimizer="momentum")
+    return data, config, [trained_alone(config, data, number, params)[0] for number, params in enumerate(SEARCHED)]
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1, 4), st.sets(st.tuples(st.integers(0, 5), st.integers(1, 2)), max_size=6))
 def test_whoever_leaves_and_comes(width, drops):
-    data = make_data(num_train=30)
-    config = make_config(EPOCHS, train__optimizer="momentum")
+    data, config, alone = momentum_alone()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "recorder_for", lambda _: Rehearsed())
         found, *_ = refilled(config, data, SEARCHED, width, drops)
-    for number, params in enumerate(SEARCHED):
+    for number in range(len(SEARCHED)):
         last = min([epoch for n, epoch in drops if n == number], default=EPOCHS)
-        expect_alike(found[number], trained_alone(config, data, number, params, last)[0])
+        expect_alike(found[number], alone[number][:last])
 
 
 def test_what_does_not_fit_is_refused(data, rehearsed):
