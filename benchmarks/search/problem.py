@@ -114,15 +114,35 @@ class Run:
         self.spent += 1
         return self.problem.answers.measured(trial.params, trial.epoch + 1, self._rng)
 
+    def call_again(self, trial: Trial) -> float | None:
+        """The value of a trial of one epoch, measured anew; None if it exploded.
+
+        From the first such call on, the trial with the best mean of those that were called again is chosen.
+
+        Raises:
+            BudgetSpentError: no epoch is left.
+        """
+        if self.spent >= self.budget:
+            raise BudgetSpentError
+        self.spent += 1
+        value = self.problem.answers.measured(trial.params, 1, self._rng)
+        trial.again.append(value)
+        called = [each for each in self._trials if each.again]
+        self._write_down(max(called, key=lambda each: each.mean_of_calls))
+        return value
+
     def choose(self, changed: Trial) -> None:
         """The trial of the highest value, after one has got another; one that has exploded is never chosen."""
+        if any(trial.again for trial in self._trials):
+            return
         if changed.exploded and changed is self._chosen:
             ended = [trial for trial in self._trials if trial.best is not None]
-            self._chosen = max(ended, key=lambda trial: trial.best or 0.0, default=None)
+            self._write_down(max(ended, key=lambda trial: trial.best or 0.0, default=None))
         elif changed.best is not None and (self._chosen is None or changed.best > (self._chosen.best or -math.inf)):
-            self._chosen = changed
-        else:
-            return
+            self._write_down(changed)
+
+    def _write_down(self, chosen: Trial | None) -> None:
+        self._chosen = chosen
         true = None if self._chosen is None else self.problem.answers.true(self._chosen.params)
         regret = self.problem.optimum - (self.problem.exploded_value if true is None else true)
         if not self.changes or self.changes[-1][1] != regret:
@@ -131,12 +151,13 @@ class Run:
 
 @dataclass(eq=False)
 class Trial:
-    """A trial in training. `curve` has what was measured after each epoch."""
+    """A trial in training. `curve` has the value after each epoch, `again` those of calls of it again."""
 
     run: Run
     params: dict[str, Any]
     curve: list[float] = field(default_factory=list)
     exploded: bool = False
+    again: list[float | None] = field(default_factory=list)
 
     @property
     def epoch(self) -> int:
@@ -147,6 +168,12 @@ class Trial:
     def best(self) -> float | None:
         """The best value so far; None where it exploded: such a trial has none."""
         return None if self.exploded or not self.curve else max(self.curve)
+
+    @property
+    def mean_of_calls(self) -> float:
+        """Of its value and those that were measured anew; -inf where it exploded."""
+        values = [self.best, *self.again]
+        return -math.inf if None in values else float(np.mean(values))  # type: ignore[arg-type]
 
     def step(self) -> float | None:
         """One more epoch; None where it explodes."""

@@ -80,11 +80,13 @@ class Repeats:
     """By trial."""
     values: Mapping[int, Mapping[int, float | None]]
     """By trial and seed."""
+    among_trials: bool = False
+    """Whether they are trials of the stage, of which whoever led got more: see `analysis.called_again`."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all have been trained."""
-        return all(len(self.values.get(number, {})) >= self.num_seeds for number in self.first)
+        """Whether all have been trained; of trials of the stage, what there is counts."""
+        return self.among_trials or all(len(self.values.get(number, {})) >= self.num_seeds for number in self.first)
 
     @property
     def repeated(self) -> list[Repeated]:
@@ -129,10 +131,19 @@ def stored_repeats(stored: Any) -> Repeats | None:
 
 
 def by_mean(repeats: Repeats | None, direction: Direction) -> list[Repeated]:
-    """The trials, the best mean first: those that never exploded before all others. None before all are trained."""
+    """The trials, the best mean first: those that never exploded before all others. None before all are trained.
+
+    Of trials of the stage, the first value counts as well: whoever fell behind has been called less often than others.
+    """
     if repeats is None or not repeats.is_whole:
         return []
-    return sorted(repeats.repeated, key=lambda each: (each.num_exploded, -goodness(each.mean, direction)))
+
+    def mean(each: Repeated) -> float | None:
+        if each.mean is None or not repeats.among_trials:
+            return each.mean
+        return statistics.fmean([each.first, *each.values])
+
+    return sorted(repeats.repeated, key=lambda each: (each.num_exploded, -goodness(mean(each), direction)))
 
 
 def in_order_of_means(
@@ -167,9 +178,10 @@ def curse_text(order: Sequence[Repeated], metric: Metric) -> str:
     pairs = [(each.first, each.mean) for each in order if each.mean is not None]
     if not pairs:
         return "none of them was trained to the end with another seed"
+    what = "what they give again" if len(pairs) > 1 else "what it gives again"
     gap = statistics.fmean(metric.goodness(first) - metric.goodness(mean) for first, mean in pairs)
     whose = f"the first score{'s' if len(pairs) > 1 else ''} of {count_text(len(pairs), 'trial')}"
     verb = "were" if len(pairs) > 1 else "was"
     if gap <= 0:
-        return f"{whose} {verb} no better than other seeds give"
-    return f"{whose} {verb} {metric.text(gap)} better than other seeds give: chosen for a score, chosen for luck"
+        return f"{whose} {verb} no better than {what}"
+    return f"{whose} {verb} {metric.text(gap)} better than {what}: chosen for a score, chosen for luck"

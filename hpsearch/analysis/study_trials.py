@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from hpsearch.analysis.called_again import repeats_among, repeats_trial
 from hpsearch.analysis.records import StageRecord, stage_record, trial_record
 from hpsearch.analysis.repeats import Repeated, by_mean, in_order_of_means
 from hpsearch.config import Choice, FloatRange, IntRange, Range
@@ -36,7 +37,8 @@ class StudyTrials:
     @cached_property
     def record(self) -> StageRecord:
         """What hpsearch keeps with the study."""
-        return stage_record(self.study)
+        record = stage_record(self.study)
+        return record if record.repeats is not None else replace(record, repeats=repeats_among(self.trials))
 
     @cached_property
     def metric(self) -> Metric:
@@ -101,7 +103,8 @@ def read_study(db: Database, name: str, rename: Mapping[str, str | None] | None 
     trials = read_trials(db, study)
     if rename:
         trials = [_renamed(trial, rename) for trial in trials]
-    observations = in_order_of_means([observe(t, direction) for t in trials], stage_record(study).repeats, direction)
+    seen = [observe(trial, direction) for trial in trials if repeats_trial(trial) is None]
+    observations = in_order_of_means(seen, stage_record(study).repeats or repeats_among(trials), direction)
     return StudyTrials(study, trials, direction, ranges_of(trials), observations)
 
 
@@ -158,9 +161,18 @@ def observe(trial: TrialRow, direction: Direction) -> Observation:
 
 def best_trial(trials: Sequence[TrialRow], direction: Direction) -> TrialRow | None:
     """The complete trial with the best finite value; the earliest among equals, None without any."""
-    finished = [t for t in trials if t.state == "COMPLETE" and t.value is not None and math.isfinite(t.value)]
+    return next(iter(best_trials(trials, direction)), None)
+
+
+def best_trials(trials: Sequence[TrialRow], direction: Direction) -> list[TrialRow]:
+    """The complete trials with finite values, the best first; of equals the earliest.
+
+    One that calls another trial again is none of them.
+    """
+    complete = [t for t in trials if t.state == "COMPLETE" and repeats_trial(t) is None]
+    finished = [t for t in complete if t.value is not None and math.isfinite(t.value)]
     sign = -1.0 if direction == "maximize" else 1.0
-    return min(finished, key=lambda t: (sign * (t.value or 0.0), t.number), default=None)
+    return sorted(finished, key=lambda t: (sign * (t.value or 0.0), t.number))
 
 
 def params_text(trial: TrialRow, separator: str = "  ") -> str:

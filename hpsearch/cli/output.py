@@ -209,6 +209,10 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
         line("goes on", f"trial {trial.origin.trial} of {trial.origin.study} from epoch {trial.origin.epoch}")
     for label, text in outlook_lines(outlook):
         line(label, text)
+    from hpsearch.stages.confirming import first_number, num_calls
+
+    if calls := num_calls(plan.config, plan.kind):
+        line("again", calls_text(calls, first_number(settings.trials)))
     if settings.repeat_best:
         seeds = count_text(settings.repeat_seeds, "other seed")
         line("again", f"then the {count_text(settings.repeat_best, 'best trial')}, with {seeds} each")
@@ -217,6 +221,12 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
             "note",
             f"the largest balanced grid within {count_text(settings.trials, 'trial')} has {outlook.num_trials} points",
         )
+
+
+def calls_text(num_calls: int, first: int) -> str:
+    """`from trial 35 on, the best one is called again up to 3 times before another is tried`."""
+    again = f"the best one is called again up to {count_text(num_calls, 'time')}"
+    return f"from trial {first} on, {again} before another is tried"
 
 
 def rungs_text(settings: StageConfig, num_trials: int, *, has_epochs: bool = True) -> str:

@@ -121,6 +121,7 @@ def _output_file(db: Database, evidence: StudyTrials, number: int) -> str | None
 
 def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
+    from hpsearch.analysis.called_again import repeats_trial
     from hpsearch.analysis.folds import folds_text
     from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.records import trial_record
@@ -172,6 +173,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     if (origin := origin_of(row.attrs)) is not None:
         line("origin", str(origin))
         said.add(attributes.CONTINUED)
+    if (of := repeats_trial(row)) is not None:
+        line("again", f"it calls trial {of} again")
+        said.add(attributes.AGAIN)
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:
             line(name, str(other))

@@ -140,6 +140,16 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _code_is_called_again(self) -> StudyConfig:
+        for key, stage in (("coarse", self.coarse), ("fine", self.fine)):
+            if self.objective is None and stage.confirm is not None:
+                raise ConfigError(
+                    f"{key}.confirm = {stage.confirm} is for an [objective] of yours.\n"
+                    f"Allowed: {key}.repeat_best = N trains the N best nets again, with other seeds."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _losses_compare(self) -> StudyConfig:
         by_loss = self.objective is None and any(self.for_stage(s).train.metric == "loss" for s in ("coarse", "fine"))
         if by_loss and "train.loss" in self.space:

@@ -34,6 +34,9 @@ def refuse_other_forms(name: str, function: Callable[..., Any]) -> None:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of a builtin: nobody knows
         return
+    for place, argument in zip(("params", "report"), signature.parameters, strict=False):
+        if argument in GIVEN:
+            raise UserCodeError(f"{name} takes {argument} where it is given {place}.\n{ALLOWED}")
     try:
         signature.bind({}, _nobody, **given_by_name(function, Task(0)))
     except TypeError as error:

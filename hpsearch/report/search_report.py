@@ -232,7 +232,7 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
     if (repeats := _repeats_info(stage)) is not None:
         note = f"{curse_text(repeats.repeated, repeats.metric)}."
         note = f"{note[0].upper()}{note[1:]} The winner is the trial with the best mean."
-        again.append(album.add(f"{name}-repeats", plot_repeats(repeats), "The best trials with other seeds", note))
+        again.append(album.add(f"{name}-repeats", plot_repeats(repeats), "The best trials again", note))
     if (rungs := _rungs_info(stage)) is not None:
         again.append(album.add(f"{name}-rungs", plot_rungs(rungs), "What was stopped when", rungs_note(rungs)))
     if (importance := _importance_info(stage)).shares:

@@ -21,6 +21,7 @@ from hpsearch.search.program_run import objective_of
 from hpsearch.search.stored_trials import Training
 from hpsearch.space import range_from_json
 from hpsearch.space.scale import choice_index
+from hpsearch.stages.confirming import seed_of_call
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import TrialRow
 from hpsearch.worker.suggesting import known_value
@@ -48,7 +49,8 @@ def call_again(
     trainings = []
     try:
         program.start()
-        for seed in range(objective.seed, objective.seed + num_seeds):
+        own = seed_of_call(objective.seed, trial.number, trial.attrs)
+        for seed in range(own, own + num_seeds):
             with tempfile.TemporaryDirectory(prefix="hpsearch-rerun-") as folder:
                 task = Task(
                     number=trial.number,

@@ -156,7 +156,7 @@ def look_at(plan: StagePlan, listener: SearchListener, device: str = "cpu") -> P
     if plan.settings.repeat_best:
         raise ConfigError(
             f"{plan.kind}.repeat_best = {plan.settings.repeat_best} is not for an objective of yours yet.\n"
-            "Allowed: 0; hpsearch rerun STUDY N calls a trial again with other seeds."
+            f"Allowed: 0. {plan.kind}.confirm = N calls the best trial N times again, as the last trials of the stage."
         )
     listener.checking("the objective")
     program = Program(objective_of(plan), device)

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.study_trials import best_trial, observe
 from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
 from hpsearch.config.conditions import ALWAYS, Conditions
@@ -167,7 +168,7 @@ class Mirror:
             if waits_at is not None:
                 self.pause(trial.number, waits_at)
                 continue
-            if trial.state == "FAIL":
+            if trial.state == "FAIL" or repeats_trial(trial) is not None:
                 self.fail(trial.number)
                 continue
             observation = observe(trial, self.metric.direction)
@@ -283,7 +284,10 @@ class Mirror:
         self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int) -> None:
-        """End a trial whose code raised: samplers do not learn from it."""
+        """End a trial of which samplers do not learn: its code raised, or it called another trial again.
+
+        A second value in one place would count as a place of its own, which makes TPE stay there.
+        """
         import optuna
 
         self.ended.add(number)

@@ -32,10 +32,12 @@ from hpsearch.storage.studies import (
     read_trials,
     write_attrs,
 )
+from hpsearch.storage.tables import FINISHED
 from hpsearch.storage.upgrade import Upgrade, init_storage, upgrade_storage
 from hpsearch.storage.workers import is_dead, new_worker_id
 
 __all__ = [
+    "FINISHED",
     "LEASE_SECONDS",
     "RUNG",
     "STRUCTURE",

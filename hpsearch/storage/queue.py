@@ -128,14 +128,24 @@ class Queue:
         full = [replace(lease, params=params[lease.trial_id], attrs=attrs[lease.trial_id]) for lease in leases]
         return sorted(full, key=lambda lease: lease.number)
 
-    def set_params(self, drawn: Sequence[tuple[Lease, Mapping[str, Any]]], ranges: Mapping[str, Range]) -> list[Lease]:
-        """Write hyperparameters drawn when the trials were taken; the leases still held, with their params."""
+    def set_params(
+        self,
+        drawn: Sequence[tuple[Lease, Mapping[str, Any]]],
+        ranges: Mapping[str, Range],
+        attrs: Mapping[str, Any] | None = None,
+    ) -> list[Lease]:
+        """Write hyperparameters drawn when the trials were taken; the leases still held, with their params.
+
+        Each of the trials gets the attributes.
+        """
         with self.db.write() as connection:
             ids = held(connection, self.worker, [lease for lease, _ in drawn])
             kept = [(lease, dict(params)) for lease, params in drawn if lease in ids]
             connection.execute(sa.delete(trial_params).where(trial_params.c.trial_id.in_(ids.values())))
             if rows := param_rows(((lease.trial_id, params) for lease, params in kept), ranges):
                 connection.execute(sa.insert(trial_params), rows)
+            said = [{"trial_id": lease.trial_id, **row} for lease, _ in kept for row in attr_rows(attrs or {})]
+            upsert(connection, trial_user_attributes, ["trial_id", "key"], said)
         return [replace(lease, params=params) for lease, params in kept]
 
     def add_params(self, lease: Lease, params: Mapping[str, Any], ranges: Mapping[str, Range]) -> bool:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord, stage_record
-from hpsearch.analysis.study_trials import best_trial, direction_of, observe
+from hpsearch.analysis.study_trials import best_trials, direction_of, observe
 from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.errors import RefusedError
@@ -19,12 +19,14 @@ from hpsearch.programs.messages import Broken, Ended, Left, Noted, Pruned, Repor
 from hpsearch.programs.program import Program, UnreadyError
 from hpsearch.results import EpochResult, goodness
 from hpsearch.runtime import resolve_device
+from hpsearch.stages.confirming import num_candidates, seed_of_call
 from hpsearch.stages.earlier_trials import read_earlier_trials
 from hpsearch.stages.listener import Listener, TrialFinished, as_finished, standing
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.stages.suggestions import SuggestingMirror
 from hpsearch.storage import Database, Outcome, StudyRow, read_trials
+from hpsearch.worker.calling_again import CallsAgain, is_called_again
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.noted import of_user
 from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
@@ -91,11 +93,20 @@ class ProgramWorker(StageWorker):
                 conditions=plan.conditions,
                 earlier=earlier,
             )
+        self.calls_again = CallsAgain(self.queue, plan, earlier, self.direction, self._insist, self._wait_until_written)
         self.worst: float | None = None
         """Value so far: what samplers that need one are told of an explosion."""
         for row in rows:
             self._note_value(row.value if row.state == "COMPLETE" else None)
-        self.folders = TrialFolders(db, plan, study, run, self.direction, best_trial(rows, self.direction))
+        self.folders = TrialFolders(
+            db,
+            plan,
+            study,
+            run,
+            self.direction,
+            best_trials(rows, self.direction),
+            num_candidates(plan.config, plan.kind),
+        )
         self.step_seconds = 0.0
         """Between two words of the code, when it last said some."""
         self.fresh: HeldTrial | None = None
@@ -131,6 +142,8 @@ class ProgramWorker(StageWorker):
             if self._goes_on(trial):
                 self.listener.note(f"trial {trial.lease.number} goes on from its checkpoint")
         with phase("trials"):
+            for trial in self.held.values():
+                self.calls_again.begin(trial)
             if self.suggestions is not None:
                 for trial in self.held.values():
                     self.suggestions.begin(trial)
@@ -240,7 +253,7 @@ class ProgramWorker(StageWorker):
             study=self.study.name,
             params={**self.objective.params, **trial.lease.params},
             epochs=self.plan.settings.epochs,
-            seed=self.objective.seed,
+            seed=seed_of_call(self.objective.seed, number, trial.lease.attrs),
             device=self.device,
             checkpoint=str(checkpoint.absolute()),
             earlier=tuple((result.epoch, result.val_score) for result in trial.results),
@@ -264,13 +277,18 @@ class ProgramWorker(StageWorker):
         self.listener.measured([result])
         if len(trial.results) <= self.plan.settings.epochs:
             self.listener.epoch_finished(1)
-        if self.mirror is not None and self.mirror.report(number, said.epoch, value):
+        if self.mirror is not None and self.mirror.report(number, said.epoch, value) and not is_called_again(trial):
             return self._outcome(trial, self.mirror.why_stopped(number, self.plan.settings.pruner))
         return self._ask(trial, said.epoch)
 
     def _ask(self, trial: HeldTrial, epoch: int) -> Outcome | None:
         """Of a trial that has come to a rung: how it is to end, None where it goes on."""
-        if self.rungs is None or trial.until is None or not trial.until <= epoch < self.plan.settings.epochs:
+        if (
+            self.rungs is None
+            or trial.until is None
+            or is_called_again(trial)
+            or not trial.until <= epoch < self.plan.settings.epochs
+        ):
             return None
         number, rung = trial.lease.number, trial.until
         decided = self.rungs.go_on({number: trial})
@@ -309,7 +327,9 @@ class ProgramWorker(StageWorker):
         if outcome.value is not None:
             self.failures.clear()
         exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
-        if self.mirror is not None:
+        if self.mirror is not None and is_called_again(self.held[number]):
+            self.mirror.fail(number)
+        elif self.mirror is not None:
             if exploded and self.worst is not None:
                 self.mirror.exploded_value = self.worst
             self.mirror.finish(number, None, exploded=exploded)
@@ -326,13 +346,18 @@ class ProgramWorker(StageWorker):
         record = TrialRecord(last_value=value, last_acc=math.nan)
         if trial.results:
             record = replace(record, best_epoch=trial.best.epoch, last_value=trial.results[-1].val_score)
-        if self.mirror is not None:
+        if self.mirror is not None and is_called_again(trial):
+            self.mirror.fail(number)
+        elif self.mirror is not None:
             self.mirror.finish(number, value)
         if self.suggestions is not None and (unasked := self.suggestions.unasked(trial)):
             self.listener.note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")
         self._note_value(value)
         self.failures.clear()
-        self.folders.completed(number, value)
+        if is_called_again(trial):
+            self.folders.called_again(number)
+        else:
+            self.folders.completed(number, value)
         self._finish(Outcome(trial.lease, "COMPLETE", value, record.as_attributes()))
 
     def _waits_again(self, trial: HeldTrial, reason: str) -> bool:

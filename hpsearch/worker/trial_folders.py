@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpsearch.config import RunConfig
@@ -36,7 +37,8 @@ class TrialFolders:
         study: the stage.
         run: whose checkpoints are kept, and where.
         direction: of the values.
-        best: the best trial so far; None without any.
+        best: the trials so far that have a value, the best first.
+        num_kept: of how many of the best the checkpoints stay; more than one where another may turn out to be the best.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class TrialFolders:
         study: StudyRow,
         run: RunConfig,
         direction: Direction,
-        best: TrialRow | None,
+        best: Sequence[TrialRow] = (),
+        num_kept: int = 1,
     ) -> None:
         self.root = folder_of_stage(run.artifact_dir, db, study, plan.fingerprint(""))
         self._keep, self._direction = run.keep, direction
-        self._best = (best.number, best.value) if best is not None else None
+        self._best = [(row.number, row.value) for row in best][:num_kept]
+        self._num_kept = num_kept
 
     def of(self, number: int) -> Path:
         """The folder of a trial."""
@@ -80,13 +84,15 @@ class TrialFolders:
         """Let checkpoints go that are not to be kept: with run.keep = best, all but the best trial's."""
         if self._keep == "all":
             return
-        if self._keep == "best" and self._is_best(value):
-            gone = self._best
-            self._best = (number, value)
-            if gone is not None:
-                self.drop_checkpoint(gone[0])
-        else:
+        if self._keep != "best":
             self.drop_checkpoint(number)
+            return
+        ranked = sorted([*self._best, (number, value)], key=lambda each: -goodness(each[1], self._direction))
+        self._best = ranked[: self._num_kept]
+        for gone, _ in ranked[self._num_kept :]:
+            self.drop_checkpoint(gone)
 
-    def _is_best(self, value: float) -> bool:
-        return self._best is None or goodness(value, self._direction) > goodness(self._best[1], self._direction)
+    def called_again(self, number: int) -> None:
+        """A trial has ended that called another one again, whose checkpoint is kept in its place."""
+        if self._keep != "all":
+            self.drop_checkpoint(number)

@@ -130,10 +130,12 @@ def test_words(each, metric, text):
     ("order", "metric", "text"),
     [
         ([Repeated(5, 0.99, (0.97, 0.97)), Repeated(6, 0.98, (0.97, 0.97))], ACCURACY,
-         "the first scores of 2 trials were 0.0150 better than other seeds give: chosen for a score, chosen for luck"),
+         "the first scores of 2 trials were 0.0150 better than what they give again: chosen for a score, chosen for "
+         "luck"),
         ([Repeated(5, 0.3, (0.4, 0.4))], LOSS,
-         "the first score of 1 trial was 0.1000 better than other seeds give: chosen for a score, chosen for luck"),
-        ([Repeated(5, 0.9, (0.95, 0.97))], ACCURACY, "the first score of 1 trial was no better than other seeds give"),
+         "the first score of 1 trial was 0.1000 better than what it gives again: chosen for a score, chosen for luck"),
+        ([Repeated(5, 0.9, (0.95, 0.97))], ACCURACY,
+         "the first score of 1 trial was no better than what it gives again"),
         ([Repeated(5, 0.9, (), 3)], ACCURACY, "none of them was trained to the end with another seed"),
     ],
 )  # fmt: skip

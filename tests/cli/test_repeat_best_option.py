@@ -31,7 +31,7 @@ def test_the_end_of_a_stage_names_the_best_mean_and_says_what_was_luck(repeated)
 def test_the_report_draws_the_intervals(repeated):
     repeated("report", "coarse", "-o", "report.html")
     page = (repeated.folder / "report.html").read_text()
-    assert "The best trials with other seeds" in page
+    assert "The best trials again" in page
     assert "error_x" in page
 
 

@@ -222,6 +222,7 @@ def module(tmp_path, monkeypatch):
     ("code", "function", "said"),
     [
         ("import nothing_like_it", "objective", "ModuleNotFoundError"),
+        ("def objective(params, seed): return 1.0", "objective", "takes seed where it is given report"),
         ("def objective(params): return 1.0", "objective", r"cannot be called as objective\(params, report\)"),
         ("def objective(params, report, wanted): return 1.0", "objective", "wanted"),
         ("def objectives(params, report): return 1.0", "objective", "Did you mean 'objectives'"),

@@ -15,6 +15,7 @@ from benchmarks.search.ways.optuna import Optuna
 from benchmarks.search.ways.ray import ray_asha
 from benchmarks.search.ways.stages import Alone, Staged
 from benchmarks.search.ways.syne import Syne
+from hpsearch.stages.confirming import CALLS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ WAYS = {
     "hpsearch, gp": Way(Staged(sampler="gp"), anytime=False),
     "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
-    "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),  # as over an [objective] without epochs
+    "hpsearch, of code": Way(Staged(first="tpe", confirm=CALLS), anytime=False),  # as over an [objective]
+    "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),
     "hpsearch, tpe coarse, drops choices": Way(Staged(first="tpe", drops_choices=True), anytime=False),
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),
     "hpsearch, all told": Way(Staged(tell_all=True), curves_only=True, anytime=False),

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from benchmarks.search.problem import Run, Trial
 from benchmarks.search.ways.halved import HalvedStage
+from hpsearch.analysis.called_again import Called
+from hpsearch.analysis.repeats import Repeats, in_order_of_means
 from hpsearch.config import Choice, Range, StageConfig
 from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.space import Narrowing, Observation, narrow
+from hpsearch.stages.confirming import candidates, first_number, to_call_again
 from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
 from hpsearch.stages.proposals import Mirror, drawn_params, needs_mirror
 from hpsearch.storage import TrialRow
@@ -32,6 +35,7 @@ class Staged:
         coarse_share: epochs of a coarse trial, as a share of a whole one.
         tell_all: whether samplers are told of trials of other epochs where choices are searched, too.
         halving: of the coarse stage, whose trials then have the epochs of whole ones to go through.
+        confirm: calls of the leader again in the fine stages, as over an [objective]; none where trials have curves.
         drops_choices: whether narrowing drops choices after a stage whose sampler learned, too.
     """
 
@@ -44,6 +48,7 @@ class Staged:
     tell_all: bool = False
     halving: Literal["none", "stop", "promote"] = "none"
     drops_choices: bool = False
+    confirm: int = 0
 
     def __call__(self, run: Run) -> None:
         problem = run.problem
@@ -71,6 +76,7 @@ class Staged:
                 epochs=problem.epochs,
                 sampler=self.sampler,
                 pruner=self.pruner,
+                confirm=0 if has_curves else self.confirm,
                 seed=run.seed + number + 1,
             )
             inside = [] if self.forget else [trial for trial in earlier if _fits(trial, space)]
@@ -115,16 +121,51 @@ def _stage(
         )
     end = run.spent + budget
     seen: list[Observation] = []
+    begun: dict[int, Trial] = {}
     for number, params in enumerate(drawn):
         if run.spent >= end:
             break
+        if settings.confirm and number >= first_number(settings.trials):
+            calls = [_called(each, trial) for each, trial in begun.items()]
+            calls = candidates(calls, earlier, [each.params for each in seen], settings.epochs)
+            of = to_call_again(calls, settings.confirm, "maximize")
+            if of is not None and of < 0:
+                params = dict(earlier[-1 - of].params)
+            elif of is not None:
+                assert mirror is not None
+                mirror.adopt(number, begun[of].params)
+                run.call_again(begun[of])
+                mirror.fail(number)  # a second value in the same place would count as a place of its own
+                continue
         if params is None:
             assert mirror is not None
             params = mirror.propose(number)
         elif mirror is not None:
             mirror.adopt(number, params)
-        seen.append(_trial(run.begin(params), number, settings.epochs, mirror))
-    return seen
+        begun[number] = run.begin(params)
+        seen.append(_trial(begun[number], number, settings.epochs, mirror))
+        if begun[number].best is None:
+            del begun[number]
+    return _in_order_of_means(seen, begun)
+
+
+def _called(number: int, trial: Trial) -> Called:
+    assert trial.best is not None, "only trials with a value are called again"
+    return Called(number, trial.best, tuple(trial.again))
+
+
+def _in_order_of_means(seen: list[Observation], begun: Mapping[int, Trial]) -> list[Observation]:
+    """As narrowing sees a stage of which trials were called again."""
+    again = {number: trial for number, trial in begun.items() if trial.again}
+    if not again:
+        return seen
+    repeats = Repeats(
+        1,
+        {number: trial.best or 0.0 for number, trial in again.items()},
+        {number: dict(enumerate(trial.again)) for number, trial in again.items()},
+        among_trials=True,
+    )
+    return in_order_of_means(seen, repeats, "maximize")
 
 
 def _trial(trial: Trial, number: int, epochs: int, mirror: Mirror | None) -> Observation:

@@ -43,6 +43,9 @@ class StageConfig(Section):
     """At its end, train so many of the best trials again, with other seeds: the best mean is the winner."""
     repeat_seeds: Annotated[int, CameLater, Field(ge=2, le=30)] = 3
     """Other seeds of each of those."""
+    confirm: Annotated[int | None, CameLater, Field(ge=0, le=30)] = None
+    """Over an [objective]: in the last 3 of 10 trials call the best one again, up to so many times, before another is
+    tried. Not said, it is 1 in fine, 0 in coarse. Needs 10 trials and a sampler that learns."""
     enqueue: Annotated[tuple[dict[str, Any], ...], CameLater] = ()
     """Values to try first, of some hyperparameters or all, as [{ lr = 0.1 }]; each is one of the trials."""
     keep_top: Annotated[int, CameLater, Field(ge=0)] = 0

@@ -1,4 +1,4 @@
-"""The best trials as they did with other seeds: means with their intervals, beside the scores that chose them."""
+"""The best trials as they did again: means with their intervals, beside the scores that chose them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plot_repeats(info: RepeatsInfo) -> go.Figure:
         x=[value for each in info.repeated for value in each.values],
         y=[row for row, each in zip(rows, info.repeated, strict=True) for _ in each.values],
         mode="markers",
-        name="other seeds",
+        name="again",
         marker={"size": 6, "color": style.LIGHT.sequence_1},
         hoverinfo="skip",
     )

@@ -1,0 +1,88 @@
+"""Trials of a stage that call the code again with the hyperparameters of an earlier one, to see what it is worth. Pure.
+
+They are trials of the stage, in its budget, and each says in its attribute AGAIN which one it repeats. So they are
+counted and handed out as all others. What they find is evidence about the first call, not about a place of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.repeats import Repeats
+from hpsearch.results import Direction, goodness
+from hpsearch.storage import TrialRow
+
+
+def repeats_trial(trial: TrialRow) -> int | None:
+    """The number of the trial that this one calls again; None where it has hyperparameters of its own."""
+    of = trial.attrs.get(attributes.AGAIN)
+    return of if isinstance(of, int) else None
+
+
+@dataclass(frozen=True)
+class Called:
+    """A complete trial and the calls that repeat it."""
+
+    number: int
+    first: float
+    """Its own value, finite."""
+    values: tuple[float | None, ...] = ()
+    """Of the calls that have ended, None where one exploded or failed."""
+    num_running: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Over all calls, the first one as well; None where one of them exploded or failed."""
+        known = [value for value in self.values if value is not None]
+        return statistics.fmean([self.first, *known]) if len(known) == len(self.values) else None
+
+
+def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
+    """The trials that have a value, each with the calls that repeat it, by number."""
+    repeats: dict[int, list[TrialRow]] = {}
+    for trial in trials:
+        if (of := repeats_trial(trial)) is not None:
+            repeats.setdefault(of, []).append(trial)
+    found = []
+    for trial in trials:
+        if repeats_trial(trial) is not None or trial.state != "COMPLETE" or not _is_finite(trial.value):
+            continue
+        again = repeats.get(trial.number, [])
+        ended = [each for each in again if each.state in ("COMPLETE", "PRUNED", "FAIL")]
+        values = tuple(each.value if each.state == "COMPLETE" and _is_finite(each.value) else None for each in ended)
+        found.append(Called(trial.number, trial.value or 0.0, values, len(again) - len(ended)))
+    return sorted(found, key=lambda each: each.number)
+
+
+def best_called_first(calls: Sequence[Called], direction: Direction) -> list[Called]:
+    """By the mean over their calls, those of which one exploded or failed last; of equals the earliest first."""
+    return sorted(calls, key=lambda each: (each.mean is None, -goodness(each.mean, direction), each.number))
+
+
+def repeats_among(trials: Sequence[TrialRow]) -> Repeats | None:
+    """What the calls say of the trials that they repeat, as of trials that were trained again with other seeds.
+
+    The seeds are the numbers of the calls. None where no call has ended.
+    """
+    called = [each for each in calls_of(trials) if each.values]
+    if not called:
+        return None
+    numbers: dict[int, list[int]] = {}
+    for trial in trials:
+        of = repeats_trial(trial)
+        if of is not None and trial.state in ("COMPLETE", "PRUNED", "FAIL"):
+            numbers.setdefault(of, []).append(trial.number)
+    return Repeats(
+        max(len(each.values) for each in called),
+        {each.number: each.first for each in called},
+        {each.number: dict(zip(numbers[each.number], each.values, strict=True)) for each in called},
+        among_trials=True,
+    )
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

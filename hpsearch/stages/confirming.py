@@ -1,0 +1,81 @@
+"""Calling the best trial again while there is still time to choose another one. Pure.
+
+Of many noisy values the best one is partly luck, and a search that ends with it names a trial that does not hold what
+it promised. So in the last part of a stage whoever leads is called again, `confirm` times. If its mean falls behind,
+another one leads, and is called again. Once a leader has held, the search goes on. A trial of an earlier stage that
+leads is called as a trial of this one. Measured on surfaces, see docs/log.md: one call does what three do, and costs
+fewer trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.called_again import Called, best_called_first
+from hpsearch.config import StudyConfig
+from hpsearch.config.schema import LEARNING_SAMPLERS
+from hpsearch.results import Direction
+from hpsearch.stages.earlier_trials import EarlierTrial
+
+SHARE = 0.3  # of a stage's trials, at its end
+CANDIDATES = 5  # one of these is the best in the end, but for bad luck: others do not come to be called again
+LEAST = 10  # trials of a stage, below which all are for searching
+CALLS = 1  # of a leader again, where the study file says nothing
+
+
+def num_calls(config: StudyConfig, kind: str) -> int:
+    """So many times a leader of this stage is called again; 0 where nothing is."""
+    settings = config.stage(kind)
+    if config.objective is None or kind not in ("coarse", "fine") or settings.sampler not in LEARNING_SAMPLERS:
+        return 0
+    if settings.trials < LEAST:
+        return 0
+    if settings.confirm is None:
+        return CALLS if kind == "fine" else 0
+    return settings.confirm
+
+
+def num_candidates(config: StudyConfig, kind: str) -> int:
+    """Of how many of the best trials the states are kept: of those that may turn out to be the best."""
+    return CANDIDATES if num_calls(config, kind) else 1
+
+
+def first_number(num_trials: int) -> int:
+    """The first trial that may be a call of another one again."""
+    return num_trials - int(SHARE * num_trials)
+
+
+def candidates(
+    calls: Sequence[Called], earlier: Sequence[EarlierTrial], tried: Sequence[Mapping[str, Any]], epochs: int
+) -> list[Called]:
+    """Those of the stage, and those of earlier ones that had as many epochs and were not called in this one yet.
+
+    The latter have the number -1 less their place, of which they are all in the order of `earlier`.
+    """
+    found = list(calls)
+    for place, trial in enumerate(earlier):
+        if trial.value is not None and trial.epochs in (None, epochs) and dict(trial.params) not in tried:
+            found.append(Called(-1 - place, trial.value))
+    return found
+
+
+def to_call_again(calls: Sequence[Called], num_calls: int, direction: Direction) -> int | None:
+    """The number of the trial to call next, of the stage or an earlier one.
+
+    None where the leader has held, or none has a value.
+
+    A leader whose calls are under way is waited for by calling the next one that has had fewer.
+    """
+    for called in best_called_first(calls, direction):
+        if called.mean is None or len(called.values) >= num_calls:
+            return None
+        if len(called.values) + called.num_running < num_calls:
+            return called.number
+    return None
+
+
+def seed_of_call(seed: int, number: int, attrs: Mapping[str, Any]) -> int:
+    """What the code of a trial is given: the seed of all, or one of its own where it calls another trial again."""
+    return seed + number if attributes.AGAIN in attrs else seed

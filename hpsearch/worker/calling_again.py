@@ -1,0 +1,79 @@
+"""A worker's trials that call an earlier one again, once the stage comes to its last part: see `stages.confirming`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.called_again import calls_of
+from hpsearch.results import Direction
+from hpsearch.stages.confirming import candidates, first_number, num_calls, to_call_again
+from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.stages.plan import StagePlan
+from hpsearch.stages.proposals import BEGUN
+from hpsearch.storage import FINISHED, Queue, TrialRow, read_trials
+from hpsearch.worker.held import HeldTrial
+
+
+class CallsAgain:
+    """Gives trials the hyperparameters of the one that leads, where it is to be called again.
+
+    Args:
+        queue: of the stage.
+        plan: of the stage.
+        earlier: trials of the stages before.
+        direction: of what the code returns.
+        insist: asks the database until it answers.
+        written: waits until everything that the worker has handed to its writer is in the database.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        plan: StagePlan,
+        earlier: Sequence[EarlierTrial],
+        direction: Direction,
+        insist: Callable[[Callable[[], Any]], Any],
+        written: Callable[[], object],
+    ) -> None:
+        self._queue, self._direction, self._insist, self._written = queue, direction, insist, written
+        self._space, self._earlier, self._epochs = plan.space, earlier, plan.settings.epochs
+        self._num_calls = num_calls(plan.config, plan.kind)
+        self._first_number = first_number(plan.settings.trials)
+        self._ended: dict[int, TrialRow] = {}
+        self._first_open = 0
+
+    def begin(self, trial: HeldTrial) -> None:
+        """Before a trial without hyperparameters is given any. They are in the database before the code has them."""
+        lease = trial.lease
+        if not self._num_calls or lease.number < self._first_number:
+            return
+        if lease.params or attributes.ENQUEUED in lease.attrs:
+            return
+        self._written()
+        rows = self._insist(
+            lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=self._first_open)
+        )
+        self._ended |= {row.number: row for row in rows if row.state in FINISHED}
+        while self._first_open in self._ended:
+            self._first_open += 1
+        begun = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
+        calls = candidates(calls_of(begun), self._earlier, [row.params for row in begun], self._epochs)
+        of = to_call_again(calls, self._num_calls, self._direction)
+        if of is None:
+            return
+        said: dict[str, Any]
+        if of < 0:
+            before = self._earlier[-1 - of]
+            params, ranges, said = before.params, before.ranges or self._space, {attributes.TRIED_IN: before.study}
+        else:
+            params, ranges, said = self._ended[of].params, self._ended[of].ranges, {attributes.AGAIN: of}
+        if self._insist(lambda: self._queue.set_params([(lease, params)], ranges, said)):
+            trial.lease = replace(lease, params=dict(params), attrs={**lease.attrs, **said})
+
+
+def is_called_again(trial: HeldTrial) -> bool:
+    """Whether the trial has the hyperparameters of another one: nobody ends it early, as its whole value is asked."""
+    return attributes.AGAIN in trial.lease.attrs

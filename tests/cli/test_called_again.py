@@ -1,0 +1,110 @@
+"""The leader of a fine stage over code of one's own is called again: as its user sees it, and through other workers."""
+
+import pytest
+
+from hpsearch.storage import find_study, open_database, read_trials
+
+CODE = """
+import math, random
+
+def noisy(params, report, seed):
+    drawn = random.Random(f"{seed} {params}").gauss(0, 0.05)
+    return 1 - (math.log10(params["rate"]) + 2) ** 2 / 10 + drawn
+
+def constant(params, report, epochs):
+    report(params["rate"], 1)
+    return params["rate"]
+
+def of_optuna(trial):
+    rate = trial.suggest_float("rate", 1e-4, 1.0, log=True)
+    if trial.suggest_categorical("kind", ["a", "b"]) == "b":
+        rate += trial.suggest_int("depth", 1, 3)
+    return rate + random.random()
+"""
+RATE = ("--space", "rate=log(1e-4,1)")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, command_line):
+    folder = tmp_path_factory.mktemp("again")
+    (folder / "mine.py").write_text(CODE)
+    return command_line(folder)
+
+
+@pytest.fixture(scope="module")
+def noisy(place):
+    """Tests only read it."""
+    place("coarse", "--objective", "mine:noisy", *RATE, "--trials", "12")
+    place.fine = place("fine", "--from", "coarse", "--trust", "mine:noisy", "--trials", "20")
+    return place
+
+
+def trials(place, study):
+    db = open_database(f"sqlite:///{place.folder}/studies/hpsearch.db")
+    try:
+        return read_trials(db, find_study(db, study))
+    finally:
+        db.close()
+
+
+def called_again(rows):
+    return {row.number: row.attrs["again"] for row in rows if "again" in row.attrs}
+
+
+def test_the_last_trials_call_the_leader_again_within_the_budget(noisy):
+    rows = trials(noisy, "fine")
+    assert len(rows) == 20
+    again = called_again(rows)
+    assert min(again) >= 14
+    for number, of in again.items():
+        assert rows[number].params == rows[of].params
+        assert rows[number].value != rows[of].value  # another seed
+    coarse = trials(noisy, "coarse")
+    tried = [row for row in rows if row.attrs.get("tried in") == "coarse"]
+    assert all(any(row.params == other.params for other in coarse) for row in tried)
+    leads = max(row.value for row in rows[:14])
+    inside = [row for row in coarse if row.value > leads and 0.002 < row.params["rate"] < 0.05]
+    assert tried or not inside
+    assert tried or rows[14].attrs["again"] == max(rows[:14], key=lambda row: row.value).number
+
+
+def test_the_best_is_the_one_with_the_best_mean_of_its_calls(noisy):
+    best = noisy.json("best", "fine")
+    means = [sum([each["first"], *each["values"]]) / (1 + len(each["values"])) for each in best["repeated"]]
+    assert best["repeated"][0]["trial"] == best["number"]
+    assert means == sorted(means, reverse=True)
+    assert f"again    trial {best['number']}: " in noisy.fine.stdout
+    assert "chosen for a score, chosen for luck" in noisy.fine.stdout
+    assert "best     trial " + str(best["number"]) in noisy("status", "fine").stdout
+
+
+def test_a_trial_says_which_one_it_calls_again(noisy):
+    number, of = next(iter(called_again(trials(noisy, "fine")).items()))
+    assert f"again    it calls trial {of} again" in noisy("trial", "fine", str(number)).stdout
+    again = noisy.json("rerun", "fine", str(number), "--trust", "mine:noisy", "--seeds", "1")
+    assert again["match"] == "exact"  # with the seed that it had
+
+
+def test_the_plan_says_so_and_none_are_called_again_where_that_is_not_wanted(noisy):
+    options = ("fine", "--from", "coarse", "--trust", "mine:noisy", "--trials", "20", "--name", "plain", "--dry-run")
+    assert "from trial 14 on, the best one is called again up to 1 time before another" in noisy(*options).stdout
+    assert "called again" not in noisy(*options, "--set", "fine.confirm=0").stdout
+
+
+def test_code_without_luck_is_called_once_more_for_each_leader(place):
+    place("coarse", "--objective", "mine:constant", *RATE, "--trials", "10", "--name", "flat")
+    said = place("fine", "--from", "flat", "--trust", "mine:constant", "--trials", "10", "--name", "flatter").stdout
+    rows = trials(place, "flatter")
+    again = list(called_again(rows).values())
+    assert len(again) == len(set(again)) >= 1
+    assert "no better than what it gives again" in said or "no better than what they give again" in said
+
+
+def test_an_objective_of_optuna_asks_for_the_same_values_again(place):
+    place("coarse", "--optuna-objective", "mine:of_optuna", "--trials", "10", "--name", "asked")
+    place("fine", "--from", "asked", "--trust", "mine:of_optuna", "--trials", "20", "--name", "told", "--workers", "2")
+    rows = trials(place, "told")
+    again = called_again(rows)
+    assert again
+    assert all(rows[number].params == rows[of].params for number, of in again.items())
+    assert all(row.state == "COMPLETE" for row in rows)

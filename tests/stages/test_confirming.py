@@ -1,0 +1,125 @@
+"""Which trial is called again in the last part of a stage."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpsearch.analysis.called_again import Called, best_called_first, calls_of, repeats_among
+from hpsearch.analysis.repeats import by_mean
+from hpsearch.analysis.study_trials import best_trial
+from hpsearch.config import load_settings
+from hpsearch.errors import ConfigError
+from hpsearch.stages.confirming import candidates, first_number, num_calls, seed_of_call, to_call_again
+from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.storage import TrialRow
+
+
+def row(number, value, again=None, state="COMPLETE"):
+    attrs = {} if again is None else {"again": again}
+    return TrialRow(number, number, state, value, {"lr": 0.1}, attrs=attrs)
+
+
+def test_the_leader_is_called_until_it_has_been_so_often():
+    calls = [Called(0, 0.9), Called(1, 0.89)]
+    assert to_call_again(calls, 3, "maximize") == 0
+    assert to_call_again([Called(0, 0.9, (0.8, 1.0)), calls[1]], 3, "maximize") == 0
+    assert to_call_again([Called(0, 0.9, (0.8, 1.0, 0.9)), calls[1]], 3, "maximize") is None
+
+
+def test_one_that_falls_behind_is_left_for_the_next():
+    assert to_call_again([Called(0, 0.9, (0.7,)), Called(1, 0.89)], 3, "maximize") == 1
+    assert to_call_again([Called(0, 0.1, (0.3,)), Called(1, 0.11)], 3, "minimize") == 1
+
+
+def test_calls_under_way_are_not_made_twice():
+    calls = [Called(0, 0.9, num_running=3), Called(1, 0.89, num_running=1)]
+    assert to_call_again(calls, 3, "maximize") == 1
+    assert to_call_again([calls[0]], 3, "maximize") is None
+
+
+def test_one_that_explodes_again_leads_no_more():
+    calls = [Called(0, 0.9, (None,)), Called(1, 0.5)]
+    assert [each.number for each in best_called_first(calls, "maximize")] == [1, 0]
+    assert to_call_again(calls, 3, "maximize") == 1
+    assert to_call_again(calls[:1], 3, "maximize") is None
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=6), st.integers(0, 4), st.integers(0, 2**20))
+def test_every_leader_holds_at_last(values, num, seed):
+    rows, noise = [row(number, value) for number, value in enumerate(values)], random.Random(seed)
+    for number in range(len(values), len(values) + num * len(values) + 1):
+        of = to_call_again(calls_of(rows), num, "maximize")
+        if of is None:
+            break
+        rows.append(row(number, values[of] + noise.gauss(0, 1), again=of))
+    assert to_call_again(calls_of(rows), num, "maximize") is None
+    assert all(len(each.values) <= num for each in calls_of(rows))
+
+
+def test_calls_are_read_from_the_trials_that_say_so():
+    rows = [
+        row(0, 0.9),
+        row(1, 0.8),
+        row(2, 0.7, again=0),
+        row(3, None, again=0, state="RUNNING"),
+        row(4, 0.6, again=1),
+    ]
+    rows += [row(5, None, state="PRUNED"), row(6, float("nan")), row(7, None, again=1, state="FAIL")]
+    assert calls_of(rows) == [Called(0, 0.9, (0.7,), 1), Called(1, 0.8, (0.6, None))]
+    repeats = repeats_among(rows)
+    assert repeats.values == {0: {2: 0.7}, 1: {4: 0.6, 7: None}}
+    assert repeats_among(rows[:2]) is None
+
+
+def test_the_winner_has_the_best_mean_of_all_its_calls():
+    rows = [row(0, 0.90), row(1, 0.89), row(2, 0.80, again=0), row(3, 0.88, again=1), row(4, 0.95, again=1)]
+    assert [each.number for each in by_mean(repeats_among(rows), "maximize")] == [1, 0]
+    assert best_trial(rows, "maximize").number == 0  # a call is no trial of its own, however good
+
+
+def test_earlier_trials_that_lead_are_called_in_this_stage_once():
+    earlier = [EarlierTrial("coarse", None, {"lr": 0.1}, 0.95), EarlierTrial("coarse", 5, {"lr": 0.2}, 0.99)]
+    earlier += [EarlierTrial("coarse", None, {"lr": 0.3}, None), EarlierTrial("coarse", 20, {"lr": 0.4}, 0.5)]
+    calls = [Called(0, 0.9)]
+    found = candidates(calls, earlier, [{"lr": 0.9}], 20)
+    assert [(each.number, each.first) for each in found] == [(0, 0.9), (-1, 0.95), (-4, 0.5)]  # 5 epochs are no 20
+    assert to_call_again(found, 1, "maximize") == -1
+    assert [each.number for each in candidates(calls, earlier, [{"lr": 0.1}], 20)] == [0, -4]
+
+
+def study(tmp_path, **fine):
+    keys = "\n".join(f"{key} = {value}" for key, value in fine.items())
+    file = tmp_path / "study.toml"
+    file.write_text(f"[objective]\nfunction = 'mine:f'\n[space]\nlr = {{ log = [1e-4, 1] }}\n[fine]\n{keys}\n")
+    return load_settings(file).study
+
+
+@pytest.mark.parametrize(
+    ("kind", "fine", "found"),
+    [
+        ("fine", {"sampler": "'tpe'"}, 1),
+        ("fine", {"sampler": "'tpe'", "confirm": 0}, 0),
+        ("fine", {"sampler": "'tpe'", "confirm": 5}, 5),
+        ("fine", {"sampler": "'random'"}, 0),
+        ("fine", {"sampler": "'tpe'", "trials": 9}, 0),
+        ("coarse", {"sampler": "'tpe'"}, 0),
+    ],
+)
+def test_fine_stages_of_code_call_again(tmp_path, kind, fine, found):
+    assert num_calls(study(tmp_path, **fine), kind) == found
+
+
+def test_nets_are_trained_again_otherwise():
+    with pytest.raises(ConfigError, match=r"fine.confirm = 3 is for an \[objective\]") as caught:
+        load_settings(sets=["fine.confirm=3"])
+    assert "repeat_best" in str(caught.value)
+
+
+def test_the_last_three_of_ten_trials_are_for_it():
+    assert [first_number(num) for num in (10, 20, 50)] == [7, 14, 35]
+
+
+def test_a_call_has_a_seed_of_its_own():
+    assert [seed_of_call(7, 40, {}), seed_of_call(7, 40, {"again": 3})] == [7, 47]
