@@ -3,7 +3,8 @@
 hpsearch, random, TPE and successive halving with packs, beside Optuna with the loop of an expert: random and TPE with
 one process per core, and TPE one trial after another in one process. All have the same images, split, net, ranges and
 epochs, and the same wall-clock, from the start of the process; each trial counts when its search's storage says that it
-has ended. All are repeated over seeds, in turns. Exploding trials cost the peers their full time: stopping them is hpsearch's own doing.
+has ended. All are repeated over seeds, in turns. Exploding trials cost the peers their full time: stopping them is
+hpsearch's own doing.
 """
 
 from __future__ import annotations
