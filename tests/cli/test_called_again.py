@@ -1,15 +1,24 @@
 """The leader of a fine stage over code of one's own is called again: as its user sees it, and through other workers."""
 
+import signal
+
 import pytest
 
 from hpsearch.storage import find_study, open_database, read_trials
 
 CODE = """
-import math, random
+import math, os, random
+from pathlib import Path
 
 def noisy(params, report, seed):
     drawn = random.Random(f"{seed} {params}").gauss(0, 0.05)
     return 1 - (math.log10(params["rate"]) + 2) ** 2 / 10 + drawn
+
+def dies(params, report, seed, trial):
+    if 0 < seed == trial and not Path("died").exists():  # a trial that calls another one again
+        Path("died").write_text(str(trial))
+        os.kill(os.getppid(), 9)
+    return noisy(params, report, seed)
 
 def constant(params, report, epochs):
     report(params["rate"], 1)
@@ -89,6 +98,34 @@ def test_the_plan_says_so_and_none_are_called_again_where_that_is_not_wanted(noi
     options = ("fine", "--from", "coarse", "--trust", "mine:noisy", "--trials", "20", "--name", "plain", "--dry-run")
     assert "from trial 14 on, the best one is called again up to 1 time before another" in noisy(*options).stdout
     assert "called again" not in noisy(*options, "--set", "fine.confirm=0").stdout
+
+
+@pytest.mark.slow
+def test_a_call_whose_worker_is_killed_calls_the_same_trial_again(place):
+    place("coarse", "--objective", "mine:dies", *RATE, "--trials", "12", "--name", "risky", "--workers", "1")
+    search = (
+        "fine",
+        "--from",
+        "risky",
+        "--trust",
+        "mine:dies",
+        "--trials",
+        "20",
+        "--name",
+        "riskier",
+        "--workers",
+        "1",
+    )
+    place(*search, code=-signal.SIGKILL)
+    number = int((place.folder / "died").read_text())
+    before = trials(place, "riskier")[number]
+    assert before.state == "RUNNING"
+    place(*search)
+    rows = trials(place, "riskier")
+    assert len(rows) == 20
+    assert all(row.state == "COMPLETE" for row in rows)
+    assert (rows[number].params, rows[number].attrs["again"]) == (before.params, before.attrs["again"])
+    assert rows[number].params == rows[rows[number].attrs["again"]].params
 
 
 def test_code_without_luck_is_called_once_more_for_each_leader(place):
