@@ -14,7 +14,8 @@ KEYS = {
     r"balanced?|over_?sampl\w*|weighted_?sampler": "the keys are data.sampling and train.class_weights: balanced",
     r"metrics?|monitor|objective|score": "the key is train.metric: accuracy, macro_f1, loss, ...; or MODULE:FUNCTION",
     r"(n_|num_)?(k_?)?folds?|cv": "the key is data.folds: so many folds of cross-validation",
-    r"repeats?|rerun\w*|retrain\w*|confirm\w*": "the keys are coarse.repeat_best and fine.repeat_best",
+    r"repeats?|rerun\w*|retrain\w*|confirm\w*": "the keys are coarse.repeat_best and fine.repeat_best; "
+    "where trials call an [objective], coarse.confirm and fine.confirm",
     r"early_?stop\w*": "it is train.patience: epochs without a better value of train.metric",
     r"(lr_)?warm_?up\w*": "the key is train.warmup: epochs, in front of any schedule",
     r"ema(_?decay)?|swa|polyak\w*|(weight_?)?averag\w*": "the key is train.ema: the decay of the average, as 0.999",

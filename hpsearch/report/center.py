@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.report.stage import StageData
 from hpsearch.storage import TrialRow
@@ -66,6 +67,8 @@ def _trial(stage: StageData, trial: TrialRow) -> dict[str, Any]:
     diagnosis = stage.diagnoses.get(trial.number)
     verdict = verdict_of(stage, trial)
     lines = [params_text(trial, " · ")]
+    if (of := repeats_trial(trial)) is not None:
+        lines.append(f"it calls trial {of} again")
     if diagnosis:
         lines += [diagnosis.advice, *diagnosis.notes]
     epochs = stage.epochs.get(trial.number, [])
@@ -98,6 +101,8 @@ def verdict_of(stage: StageData, trial: TrialRow) -> str:
         return "running"
     if (diagnosis := stage.diagnoses.get(trial.number)) is not None:
         return diagnosis.verdict
+    if repeats_trial(trial) is not None:
+        return "finished" if trial.state == "COMPLETE" else "pruned"
     return {"complete": "finished"}.get(stage.outcomes[trial.number], stage.outcomes[trial.number])
 
 

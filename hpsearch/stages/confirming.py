@@ -27,10 +27,10 @@ CALLS = 1  # of a leader again, where the study file says nothing
 
 def num_calls(config: StudyConfig, kind: str) -> int:
     """So many times a leader of this stage is called again; 0 where nothing is."""
-    settings = config.stage(kind)
-    if config.objective is None or kind not in ("coarse", "fine") or settings.sampler not in LEARNING_SAMPLERS:
+    if config.objective is None or kind not in ("coarse", "fine"):
         return 0
-    if settings.trials < LEAST:
+    settings = config.stage(kind)
+    if settings.sampler not in LEARNING_SAMPLERS or settings.trials < LEAST:
         return 0
     if settings.confirm is None:
         return CALLS if kind == "fine" else 0

@@ -94,6 +94,14 @@ def test_a_trial_says_which_one_it_calls_again(noisy):
     assert again["match"] == "exact"  # with the seed that it had
 
 
+def test_the_report_shows_the_calls_of_each(noisy):
+    noisy("report", "coarse", "fine", "-o", "again.html")
+    page = (noisy.folder / "again.html").read_text()
+    assert "The best trials again" in page
+    of = next(iter(called_again(trials(noisy, "fine")).values()))
+    assert f"it calls trial {of} again" in page
+
+
 def test_the_plan_says_so_and_none_are_called_again_where_that_is_not_wanted(noisy):
     options = ("fine", "--from", "coarse", "--trust", "mine:noisy", "--trials", "20", "--name", "plain", "--dry-run")
     assert "from trial 14 on, the best one is called again up to 1 time before another" in noisy(*options).stdout
