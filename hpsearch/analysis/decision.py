@@ -100,9 +100,12 @@ def luck_text(stages: Sequence[StageSummary]) -> str | None:
 def best_stage(stages: Sequence[StageSummary]) -> StageSummary | None:
     """The stage with the best trial; the latest among equals, since it has the most evidence behind it.
 
-    Stages with another metric than the last one cannot be compared with it.
+    Stages with another metric than the last one cannot be compared with it. One over code that called its best trials
+    again has called the leaders of those before it, too, whose values may have been luck: it counts before them.
     """
     finished = [stage for stage in stages if stage.best is not None and stage.metric == stages[-1].metric]
+    if called := [stage for stage in finished if stage.metric.is_own and stage.repeated]:
+        return max(reversed(called), key=lambda stage: stage.metric.goodness(stage.repeated[0].mean))
     return max(reversed(finished), key=lambda stage: stage.metric.goodness(_value(stage)), default=None)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
+from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.config.metric import ACCURACY, Metric
@@ -237,6 +238,17 @@ def test_the_best_stage_by_loss_is_that_with_the_lowest():
 def test_stages_of_another_metric_are_no_measure():
     earlier, last = by(F1, 0.3, 0.99), dataclasses.replace(stage(0.5, "fine-2"), metric=LOSS)
     assert best_stage([*earlier, last]) is last
+
+
+def test_a_stage_that_called_its_best_again_counts_before_lucky_ones():
+    own = Metric("score", "maximize", is_own=True)
+    lucky, called, second = by(own, 0.99, 0.9, 0.95)
+    called = dataclasses.replace(called, repeated=(Repeated(0, 0.9, (0.88,)),))
+    assert best_stage([lucky, called]) is called
+    second = dataclasses.replace(second, repeated=(Repeated(0, 0.95, (0.8,)),))
+    assert best_stage([lucky, called, second]) is called
+    nets = [dataclasses.replace(each, metric=ACCURACY) for each in (lucky, called)]
+    assert best_stage(nets) is nets[0]
 
 
 def test_guessing_explains_no_other_measure_than_the_accuracy():
