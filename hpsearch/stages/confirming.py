@@ -78,4 +78,4 @@ def to_call_again(calls: Sequence[Called], num_calls: int, direction: Direction)
 
 def seed_of_call(seed: int, number: int, attrs: Mapping[str, Any]) -> int:
     """What the code of a trial is given: the seed of all, or one of its own where it calls another trial again."""
-    return seed + number if attributes.AGAIN in attrs else seed
+    return seed + number if attrs.keys() & {attributes.AGAIN, attributes.TRIED_IN} else seed

@@ -123,3 +123,4 @@ def test_the_last_three_of_ten_trials_are_for_it():
 
 def test_a_call_has_a_seed_of_its_own():
     assert [seed_of_call(7, 40, {}), seed_of_call(7, 40, {"again": 3})] == [7, 47]
+    assert seed_of_call(7, 40, {"tried in": "coarse"}) == 47
