@@ -7,14 +7,13 @@ counted and handed out as all others. What they find is evidence about the first
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.repeats import Repeats
+from hpsearch.analysis.repeats import Repeats, mean_of_calls
 from hpsearch.results import Direction, goodness
-from hpsearch.storage import TrialRow
+from hpsearch.storage import FINISHED, TrialRow
 
 
 def repeats_trial(trial: TrialRow) -> int | None:
@@ -30,15 +29,15 @@ class Called:
     number: int
     first: float
     """Its own value, finite."""
-    values: tuple[float | None, ...] = ()
-    """Of the calls that have ended, None where one exploded or failed."""
+    values: Mapping[int, float | None] = field(default_factory=dict)
+    """Of the calls that have ended, by their numbers; None where one exploded or failed."""
     num_running: int = 0
 
     @property
     def mean(self) -> float | None:
         """Over all calls, the first one as well; None where one of them exploded or failed."""
-        known = [value for value in self.values if value is not None]
-        return statistics.fmean([self.first, *known]) if len(known) == len(self.values) else None
+        known = [value for value in self.values.values() if value is not None]
+        return mean_of_calls(self.first, known) if len(known) == len(self.values) else None
 
 
 def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
@@ -49,12 +48,10 @@ def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
             repeats.setdefault(of, []).append(trial)
     found = []
     for trial in trials:
-        if repeats_trial(trial) is not None or trial.state != "COMPLETE" or not _is_finite(trial.value):
-            continue
-        again = repeats.get(trial.number, [])
-        ended = [each for each in again if each.state in ("COMPLETE", "PRUNED", "FAIL")]
-        values = tuple(each.value if each.state == "COMPLETE" and _is_finite(each.value) else None for each in ended)
-        found.append(Called(trial.number, trial.value or 0.0, values, len(again) - len(ended)))
+        if repeats_trial(trial) is None and (first := _value(trial)) is not None:
+            again = repeats.get(trial.number, [])
+            values = {each.number: _value(each) for each in again if each.state in FINISHED}
+            found.append(Called(trial.number, first, values, len(again) - len(values)))
     return sorted(found, key=lambda each: each.number)
 
 
@@ -71,18 +68,15 @@ def repeats_among(trials: Sequence[TrialRow]) -> Repeats | None:
     called = [each for each in calls_of(trials) if each.values]
     if not called:
         return None
-    numbers: dict[int, list[int]] = {}
-    for trial in trials:
-        of = repeats_trial(trial)
-        if of is not None and trial.state in ("COMPLETE", "PRUNED", "FAIL"):
-            numbers.setdefault(of, []).append(trial.number)
     return Repeats(
         max(len(each.values) for each in called),
         {each.number: each.first for each in called},
-        {each.number: dict(zip(numbers[each.number], each.values, strict=True)) for each in called},
+        {each.number: each.values for each in called},
         among_trials=True,
     )
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _value(trial: TrialRow) -> float | None:
+    """Of a trial that came to its end with a finite one."""
+    is_known = trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value)
+    return trial.value if is_known else None

@@ -36,6 +36,11 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - half, mean + half
 
 
+def mean_of_calls(first: float, again: Sequence[float]) -> float:
+    """Of a trial that was called again for having led: over its first value as well."""
+    return statistics.fmean([first, *again])
+
+
 @dataclass(frozen=True)
 class Repeated:
     """One trial and what it gave with other seeds; exploded trainings are counted, and have no value."""
@@ -139,9 +144,7 @@ def by_mean(repeats: Repeats | None, direction: Direction) -> list[Repeated]:
         return []
 
     def mean(each: Repeated) -> float | None:
-        if each.mean is None or not repeats.among_trials:
-            return each.mean
-        return statistics.fmean([each.first, *each.values])
+        return mean_of_calls(each.first, each.values) if each.values and repeats.among_trials else each.mean
 
     return sorted(repeats.repeated, key=lambda each: (each.num_exploded, -goodness(mean(each), direction)))
 

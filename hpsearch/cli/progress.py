@@ -84,6 +84,8 @@ def trial_line(event: TrialFinished) -> str:
         head = f"{event.metric.column}: {_number(event.value)}"
         if event.reason is not None:
             tail = f"{stop_text(event.reason)}{_where(event)}, "
+        if event.again is not None:
+            tail += f"trial {event.again} again, "
     elif event.state == "PRUNED":
         head = f"{'exploded' if event.reason == 'exploded' else f'pruned by {event.reason}'}{_where(event)}"
     else:
@@ -173,7 +175,8 @@ class TrialBar(TrialProgress):
         if self.task is None:
             return
         if event.state == "COMPLETE" and event.value is not None:
-            self.best = event.metric.better(self.best, event.value)
+            if event.again is None:
+                self.best = event.metric.better(self.best, event.value)
         elif event.state == "PRUNED":
             exploded = event.reason == "exploded"
             self.num_pruned += not exploded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.records import stage_record, trial_record
 from hpsearch.analysis.study_trials import direction_of
 from hpsearch.fleet.deaths import News
@@ -100,4 +101,5 @@ class StageFollower:
             num_trials=self.num_trials,
             metric=self.metric,
             step_name=self.record.step_name,
+            again=repeats_trial(row),
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
 from hpsearch.config.metric import ACCURACY, Metric
@@ -56,6 +57,8 @@ class TrialFinished:
     """What the value is."""
     step_name: str = "epoch"
     """Of what the trial ended in: `epoch`, or `step` where it has no epochs."""
+    again: int | None = None
+    """The trial that it called again: its value is evidence about that one, and no best of its own."""
 
 
 class Listener:
@@ -139,4 +142,5 @@ def as_finished(
         num_trials=num_trials,
         metric=metric,
         step_name=step_name,
+        again=outcome.lease.attrs.get(attributes.AGAIN),
     )

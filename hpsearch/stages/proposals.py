@@ -121,6 +121,7 @@ class Mirror:
         self.best_value: float | None = None
         """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
+        self._ignored: set[int] = set()
         self.paused: dict[int, int] = {}
         """Trials that wait at rungs, with the epochs that they have done."""
         self.first_open = 0
@@ -161,6 +162,8 @@ class Mirror:
             if waits_at is not None and self.paused.get(trial.number) == waits_at:
                 continue
             self._take_up(trial)
+            if repeats_trial(trial) is not None:
+                self.ignore(trial.number)
             if trial.state == "RUNNING" and waits_at is None:
                 continue
             for epoch, reported in sorted(trial.intermediate.items()):
@@ -168,7 +171,7 @@ class Mirror:
             if waits_at is not None:
                 self.pause(trial.number, waits_at)
                 continue
-            if trial.state == "FAIL" or repeats_trial(trial) is not None:
+            if trial.state == "FAIL":
                 self.fail(trial.number)
                 continue
             observation = observe(trial, self.metric.direction)
@@ -252,8 +255,17 @@ class Mirror:
             self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
             self._sampler = None
 
+    def ignore(self, number: int) -> None:
+        """Learn nothing of a trial, nor have it stopped: it calls another one again.
+
+        A second value in one place would count as a place of its own, which makes TPE stay there.
+        """
+        self._ignored.add(number)
+
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""
+        if number in self._ignored:
+            return False
         self.storage.set_trial_intermediate_value(number, epoch, value)
         return self.study.pruner.prune(self.study, self.storage.get_trial(number))
 
@@ -265,6 +277,9 @@ class Mirror:
         """End a trial: COMPLETE with a value, else PRUNED."""
         import optuna
 
+        if number in self._ignored:
+            self.fail(number)
+            return
         self.ended.add(number)
         if value is not None:
             self.best_value = self.metric.better(self.best_value, value)
@@ -284,10 +299,7 @@ class Mirror:
         self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int) -> None:
-        """End a trial of which samplers do not learn: its code raised, or it called another trial again.
-
-        A second value in one place would count as a place of its own, which makes TPE stay there.
-        """
+        """End a trial whose code raised: samplers do not learn from it."""
         import optuna
 
         self.ended.add(number)

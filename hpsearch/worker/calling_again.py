@@ -60,7 +60,12 @@ class CallsAgain:
         while self._first_open in self._ended:
             self._first_open += 1
         begun = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
-        calls = candidates(calls_of(begun), self._earlier, [row.params for row in begun], self._epochs)
+        calls = candidates(
+            calls_of(begun),
+            self._earlier,
+            [row.params for row in begun if attributes.TRIED_IN in row.attrs],
+            self._epochs,
+        )
         of = to_call_again(calls, self._num_calls, self._direction)
         if of is None:
             return

@@ -142,8 +142,10 @@ class ProgramWorker(StageWorker):
             if self._goes_on(trial):
                 self.listener.note(f"trial {trial.lease.number} goes on from its checkpoint")
         with phase("trials"):
-            for trial in self.held.values():
+            for number, trial in self.held.items():
                 self.calls_again.begin(trial)
+                if self.mirror is not None and is_called_again(trial):
+                    self.mirror.ignore(number)
             if self.suggestions is not None:
                 for trial in self.held.values():
                     self.suggestions.begin(trial)
@@ -277,7 +279,7 @@ class ProgramWorker(StageWorker):
         self.listener.measured([result])
         if len(trial.results) <= self.plan.settings.epochs:
             self.listener.epoch_finished(1)
-        if self.mirror is not None and self.mirror.report(number, said.epoch, value) and not is_called_again(trial):
+        if self.mirror is not None and self.mirror.report(number, said.epoch, value):
             return self._outcome(trial, self.mirror.why_stopped(number, self.plan.settings.pruner))
         return self._ask(trial, said.epoch)
 
@@ -327,9 +329,7 @@ class ProgramWorker(StageWorker):
         if outcome.value is not None:
             self.failures.clear()
         exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
-        if self.mirror is not None and is_called_again(self.held[number]):
-            self.mirror.fail(number)
-        elif self.mirror is not None:
+        if self.mirror is not None:
             if exploded and self.worst is not None:
                 self.mirror.exploded_value = self.worst
             self.mirror.finish(number, None, exploded=exploded)
@@ -346,9 +346,7 @@ class ProgramWorker(StageWorker):
         record = TrialRecord(last_value=value, last_acc=math.nan)
         if trial.results:
             record = replace(record, best_epoch=trial.best.epoch, last_value=trial.results[-1].val_score)
-        if self.mirror is not None and is_called_again(trial):
-            self.mirror.fail(number)
-        elif self.mirror is not None:
+        if self.mirror is not None:
             self.mirror.finish(number, value)
         if self.suggestions is not None and (unasked := self.suggestions.unasked(trial)):
             self.listener.note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")

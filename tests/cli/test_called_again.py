@@ -68,6 +68,9 @@ def test_the_last_trials_call_the_leader_again_within_the_budget(noisy):
     for number, of in again.items():
         assert rows[number].params == rows[of].params
         assert rows[number].value != rows[of].value  # another seed
+    lines = [line for line in noisy.fine.stdout.splitlines() if " again, (" in line]
+    assert len(lines) == len(again)
+    assert f"trial {next(iter(again.values()))} again, (" in lines[0]
     coarse = trials(noisy, "coarse")
     tried = [row for row in rows if row.attrs.get("tried in") == "coarse"]
     assert all(any(row.params == other.params for other in coarse) for row in tried)

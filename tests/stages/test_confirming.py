@@ -24,13 +24,13 @@ def row(number, value, again=None, state="COMPLETE"):
 def test_the_leader_is_called_until_it_has_been_so_often():
     calls = [Called(0, 0.9), Called(1, 0.89)]
     assert to_call_again(calls, 3, "maximize") == 0
-    assert to_call_again([Called(0, 0.9, (0.8, 1.0)), calls[1]], 3, "maximize") == 0
-    assert to_call_again([Called(0, 0.9, (0.8, 1.0, 0.9)), calls[1]], 3, "maximize") is None
+    assert to_call_again([Called(0, 0.9, {2: 0.8, 3: 1.0}), calls[1]], 3, "maximize") == 0
+    assert to_call_again([Called(0, 0.9, {2: 0.8, 3: 1.0, 4: 0.9}), calls[1]], 3, "maximize") is None
 
 
 def test_one_that_falls_behind_is_left_for_the_next():
-    assert to_call_again([Called(0, 0.9, (0.7,)), Called(1, 0.89)], 3, "maximize") == 1
-    assert to_call_again([Called(0, 0.1, (0.3,)), Called(1, 0.11)], 3, "minimize") == 1
+    assert to_call_again([Called(0, 0.9, {2: 0.7}), Called(1, 0.89)], 3, "maximize") == 1
+    assert to_call_again([Called(0, 0.1, {2: 0.3}), Called(1, 0.11)], 3, "minimize") == 1
 
 
 def test_calls_under_way_are_not_made_twice():
@@ -40,7 +40,7 @@ def test_calls_under_way_are_not_made_twice():
 
 
 def test_one_that_explodes_again_leads_no_more():
-    calls = [Called(0, 0.9, (None,)), Called(1, 0.5)]
+    calls = [Called(0, 0.9, {2: None}), Called(1, 0.5)]
     assert [each.number for each in best_called_first(calls, "maximize")] == [1, 0]
     assert to_call_again(calls, 3, "maximize") == 1
     assert to_call_again(calls[:1], 3, "maximize") is None
@@ -67,7 +67,7 @@ def test_calls_are_read_from_the_trials_that_say_so():
         row(4, 0.6, again=1),
     ]
     rows += [row(5, None, state="PRUNED"), row(6, float("nan")), row(7, None, again=1, state="FAIL")]
-    assert calls_of(rows) == [Called(0, 0.9, (0.7,), 1), Called(1, 0.8, (0.6, None))]
+    assert calls_of(rows) == [Called(0, 0.9, {2: 0.7}, 1), Called(1, 0.8, {4: 0.6, 7: None})]
     repeats = repeats_among(rows)
     assert repeats.values == {0: {2: 0.7}, 1: {4: 0.6, 7: None}}
     assert repeats_among(rows[:2]) is None

@@ -134,8 +134,8 @@ def _stage(
             elif of is not None:
                 assert mirror is not None
                 mirror.adopt(number, begun[of].params)
-                run.call_again(begun[of])
-                mirror.fail(number)  # a second value in the same place would count as a place of its own
+                mirror.ignore(number)
+                mirror.finish(number, run.call_again(begun[of]))
                 continue
         if params is None:
             assert mirror is not None
@@ -151,7 +151,7 @@ def _stage(
 
 def _called(number: int, trial: Trial) -> Called:
     assert trial.best is not None, "only trials with a value are called again"
-    return Called(number, trial.best, tuple(trial.again))
+    return Called(number, trial.best, dict(enumerate(trial.again)))
 
 
 def _in_order_of_means(seen: list[Observation], begun: Mapping[int, Trial]) -> list[Observation]:
