@@ -50,15 +50,22 @@ class Repeated:
     """The value by which it was chosen."""
     values: tuple[float, ...]
     num_exploded: int = 0
+    counts_first: bool = False
+    """Whether the first value is one of those that the mean is of."""
 
     @property
-    def mean(self) -> float | None:
-        """Over the other seeds; None where all exploded."""
+    def again(self) -> float | None:
+        """The mean over the other seeds; None where all exploded."""
         return statistics.fmean(self.values) if self.values else None
 
     @property
+    def mean(self) -> float | None:
+        """By which the winner is chosen; None where all other seeds exploded."""
+        return mean_of_calls(self.first, self.values) if self.counts_first and self.values else self.again
+
+    @property
     def interval(self) -> tuple[float, float] | None:
-        """95% for the mean, by Student's t; None below two values."""
+        """95% for the mean over the other seeds, by Student's t; None below two values."""
         return interval_of_mean(self.values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,7 +107,7 @@ class Repeats:
         for number, first in self.first.items():
             values = list(self.values.get(number, {}).values())
             known = tuple(value for value in values if value is not None)
-            found.append(Repeated(number, first, known, len(values) - len(known)))
+            found.append(Repeated(number, first, known, len(values) - len(known), self.among_trials))
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -143,10 +150,7 @@ def by_mean(repeats: Repeats | None, direction: Direction) -> list[Repeated]:
     if repeats is None or not repeats.is_whole:
         return []
 
-    def mean(each: Repeated) -> float | None:
-        return mean_of_calls(each.first, each.values) if each.values and repeats.among_trials else each.mean
-
-    return sorted(repeats.repeated, key=lambda each: (each.num_exploded, -goodness(mean(each), direction)))
+    return sorted(repeats.repeated, key=lambda each: (each.num_exploded, -goodness(each.mean, direction)))
 
 
 def in_order_of_means(
@@ -169,20 +173,22 @@ def in_order_of_means(
 def repeated_text(each: Repeated, metric: Metric) -> str:
     """`trial 5: 0.9896 at first, again 0.9757 [0.9612, 0.9902]`."""
     text = f"trial {each.number}: {metric.text(each.first)} at first, "
-    text += f"again {metric.text(each.mean)}" if each.mean is not None else "again none"
+    text += f"again {metric.text(each.again)}" if each.again is not None else "again none"
     if each.interval is not None:
         low, high = each.interval
         text += f" [{metric.text(low)}, {metric.text(high)}]"
+    if each.counts_first and each.mean is not None:
+        text += f", mean {metric.text(each.mean)}"
     return text + (f", {each.num_exploded} exploded" if each.num_exploded else "")
 
 
 def curse_text(order: Sequence[Repeated], metric: Metric) -> str:
     """By how much the first scores were too good, in one sentence."""
-    pairs = [(each.first, each.mean) for each in order if each.mean is not None]
+    pairs = [(each.first, each.again) for each in order if each.again is not None]
     if not pairs:
         return "none of them was trained to the end with another seed"
     what = "what they give again" if len(pairs) > 1 else "what it gives again"
-    gap = statistics.fmean(metric.goodness(first) - metric.goodness(mean) for first, mean in pairs)
+    gap = statistics.fmean(metric.goodness(first) - metric.goodness(again) for first, again in pairs)
     whose = f"the first score{'s' if len(pairs) > 1 else ''} of {count_text(len(pairs), 'trial')}"
     verb = "were" if len(pairs) > 1 else "was"
     if gap <= 0:

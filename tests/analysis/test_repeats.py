@@ -119,6 +119,7 @@ def test_boundary_verdicts_are_of_the_winner():
     [
         (Repeated(5, 0.9896, (0.97, 0.98, 0.99)), ACCURACY, "trial 5: 0.9896 at first, again 0.9800 [0.9552, 1.0048]"),
         (Repeated(5, 0.5, (0.4,), 2), ACCURACY, "trial 5: 0.5000 at first, again 0.4000, 2 exploded"),
+        (Repeated(5, 0.5, (0.4,), counts_first=True), ACCURACY, "trial 5: 0.5000 at first, again 0.4000, mean 0.4500"),
         (Repeated(5, 0.5, (), 2), ACCURACY, "trial 5: 0.5000 at first, again none, 2 exploded"),
     ],
 )

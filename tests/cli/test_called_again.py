@@ -84,7 +84,7 @@ def test_the_best_is_the_one_with_the_best_mean_of_its_calls(noisy):
     best = noisy.json("best", "fine")
     means = [sum([each["first"], *each["values"]]) / (1 + len(each["values"])) for each in best["repeated"]]
     assert best["repeated"][0]["trial"] == best["number"]
-    assert means == sorted(means, reverse=True)
+    assert means == sorted(means, reverse=True) == pytest.approx([each["mean"] for each in best["repeated"]])
     assert f"again    trial {best['number']}: " in noisy.fine.stdout
     assert "chosen for a score, chosen for luck" in noisy.fine.stdout
     assert "best     trial " + str(best["number"]) in noisy("status", "fine").stdout

@@ -41,7 +41,7 @@ def plot_repeats(info: RepeatsInfo) -> go.Figure:
         marker={"size": 6, "color": style.LIGHT.sequence_1},
         hoverinfo="skip",
     )
-    halves = [each.interval[1] - (each.mean or 0.0) if each.interval is not None else 0.0 for each in info.repeated]
+    halves = [(each.interval[1] - each.interval[0]) / 2 if each.interval is not None else 0.0 for each in info.repeated]
     fig.add_scatter(
         x=[each.mean for each in info.repeated],
         y=rows,
