@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 
 from typing_extensions import override
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord, stage_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import best_trials, direction_of, observe
 from hpsearch.config import RunConfig
 from hpsearch.config.schema import ObjectiveConfig
@@ -17,7 +16,7 @@ from hpsearch.errors import RefusedError
 from hpsearch.phases import phase, tell
 from hpsearch.programs.messages import Broken, Ended, Left, Noted, Pruned, Reported, Suggest, Task
 from hpsearch.programs.program import Program, UnreadyError
-from hpsearch.results import EpochResult, goodness
+from hpsearch.results import EpochResult
 from hpsearch.runtime import resolve_device
 from hpsearch.stages.confirming import num_candidates, seed_of_call
 from hpsearch.stages.earlier_trials import read_earlier_trials
@@ -30,6 +29,7 @@ from hpsearch.worker.calling_again import CallsAgain, is_called_again
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.noted import of_user
 from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
+from hpsearch.worker.program_endings import ProgramEndings, exploded, leave
 from hpsearch.worker.program_failures import ProgramFailures
 from hpsearch.worker.stage_worker import QUICK_PATIENCE, StageWorker
 from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
@@ -40,7 +40,6 @@ from hpsearch.worker.trial_source import NothingResumed
 LOOK_SECONDS = 0.2  # between two looks at leases and stops while the code says nothing
 PRUNED_BY_CODE = "pruned by the objective"  # a reason
 MAX_KILLED = 3  # attempts of a trial whose process is killed each time, as one that needs too much memory
-LEAVE_SECONDS = 10.0  # for a trial that was told to end, until its process is ended
 
 
 class ProgramWorker(StageWorker):
@@ -94,10 +93,6 @@ class ProgramWorker(StageWorker):
                 earlier=earlier,
             )
         self.calls_again = CallsAgain(self.queue, plan, earlier, self.direction, self._insist, self._wait_until_written)
-        self.worst: float | None = None
-        """Value so far: what samplers that need one are told of an explosion."""
-        for row in rows:
-            self._note_value(row.value if row.state == "COMPLETE" else None)
         self.folders = TrialFolders(
             db,
             plan,
@@ -112,7 +107,16 @@ class ProgramWorker(StageWorker):
         self.fresh: HeldTrial | None = None
         """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
-        self.failures = ProgramFailures(any(observe(row, self.direction).value is not None for row in rows))
+        self.endings = ProgramEndings(
+            self.direction,
+            mirror=self.mirror,
+            suggestions=self.suggestions,
+            folders=self.folders,
+            failures=ProgramFailures(any(observe(row, self.direction).value is not None for row in rows)),
+            values=(row.value if row.state == "COMPLETE" else None for row in rows),
+            finish=self._finish,
+            note=self.listener.note,
+        )
         self.device = str(resolve_device(run.device))
         self.program = program or Program(objective, self.device)
         self.started = standing(
@@ -185,28 +189,28 @@ class ProgramWorker(StageWorker):
                         advised = str(ending.attrs[attributes.REASON])  # whether it ends is for the code to say
                         ending = None
                     if ending is not None:
-                        self._leave(str(ending.attrs[attributes.REASON]), trial)
-                        self._end(number, ending)
+                        leave(self.program, str(ending.attrs[attributes.REASON]), trial)
+                        self.endings.end(ending)
                         return
                     if self.stop.requested is not None:
-                        self._leave("stopped", trial)
+                        leave(self.program, "stopped", trial)
                         self.stop.raise_if_requested()
                     self.program.answer(advised, advice=True)
                 case Ended(value):
                     if not trial.results:
                         self.step_seconds = time.monotonic() - began
                     self.stop.epoch_seconds = self.step_seconds  # of the next one, which begins only if it fits
-                    self._complete(trial, value)
+                    self.endings.complete(trial, value)
                     return
                 case Pruned():
-                    self._end(number, self._outcome(trial, advised or PRUNED_BY_CODE))
+                    self.endings.end(self.endings.stopped(trial, advised or PRUNED_BY_CODE))
                     return
                 case Broken(reason, trace, killed):
                     if not killed or not self._waits_again(trial, reason):
-                        self._fail_trial(trial, reason, trace)
+                        self.endings.fail(trial, reason, trace)
                     return
                 case Left():  # it raised our exception without having been told to
-                    self._fail_trial(trial, "TrialEnded was raised by the objective itself", "")
+                    self.endings.fail(trial, "TrialEnded was raised by the objective itself")
                     return
             self.stop.epoch_seconds = max(0.0, self.step_seconds - (time.monotonic() - heard))
             if self.stop.requested is not None:
@@ -217,7 +221,7 @@ class ProgramWorker(StageWorker):
             limit = self.objective.timeout
             if limit is not None and time.monotonic() - heard > limit:
                 self.program.end()
-                self._fail_trial(trial, f"no word for {limit:g} s (objective.timeout)", "")
+                self.endings.fail(trial, f"no word for {limit:g} s (objective.timeout)")
                 return
 
     def _take_up(self, trial: HeldTrial) -> None:
@@ -267,8 +271,7 @@ class ProgramWorker(StageWorker):
         number, value = trial.lease.number, said.value
         first = trial.results[0].val_score if trial.results else value
         if self.objective.has_exploded(value, first):
-            attrs = TrialRecord(attributes.EXPLODED, said.epoch, cost=value, first_cost=first).as_attributes()
-            return Outcome(trial.lease, "PRUNED", None, attrs, (said.epoch, value))
+            return exploded(trial, said.epoch, value, step=said.epoch)
         result = EpochResult.of_value(number, said.epoch, value)
         if self.fresh is not trial:  # the first report of this attempt, which may have gone back
             self.fresh, trial.results = trial, [each for each in trial.results if each.epoch < said.epoch]
@@ -280,7 +283,7 @@ class ProgramWorker(StageWorker):
         if len(trial.results) <= self.plan.settings.epochs:
             self.listener.epoch_finished(1)
         if self.mirror is not None and self.mirror.report(number, said.epoch, value):
-            return self._outcome(trial, self.mirror.why_stopped(number, self.plan.settings.pruner))
+            return self.endings.stopped(trial, self.mirror.why_stopped(number, self.plan.settings.pruner))
         return self._ask(trial, said.epoch)
 
     def _ask(self, trial: HeldTrial, epoch: int) -> Outcome | None:
@@ -297,66 +300,8 @@ class ProgramWorker(StageWorker):
         if number in decided.until:
             trial.until = decided.until[number]
         elif number in decided.kept:
-            return self._outcome(trial, self.rungs.halving.why_ended(rung))
+            return self.endings.stopped(trial, self.rungs.halving.why_ended(rung))
         return None  # another worker's now, which will be heard
-
-    def _outcome(self, trial: HeldTrial, reason: str) -> Outcome:
-        """The end of a trial that the pruner stops."""
-        values = [result.val_score for result in trial.results]
-        if not values:
-            return Outcome(trial.lease, "PRUNED", None, TrialRecord(reason).as_attributes())
-        best = max(values, key=lambda value: goodness(value, self.direction))
-        attrs = TrialRecord(reason, trial.results[-1].epoch, last_value=values[-1], last_acc=math.nan).as_attributes()
-        return Outcome(trial.lease, "PRUNED", best, attrs)
-
-    def _leave(self, why: str, trial: HeldTrial) -> None:
-        """Have the code end the trial; its process goes where it does not."""
-        self.program.answer(why)
-        until = time.monotonic() + LEAVE_SECONDS
-        while (left := until - time.monotonic()) > 0:
-            event = self.program.next(left)
-            if isinstance(event, Noted):
-                trial.noted[event.name] = event.kept
-                continue
-            if isinstance(event, Reported | Suggest):  # it goes on regardless
-                break
-            if event is not None:
-                return
-        self.program.end()
-
-    def _end(self, number: int, outcome: Outcome) -> None:
-        """A trial is over without a value of its own: stopped, or exploded."""
-        if outcome.value is not None:
-            self.failures.clear()
-        exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
-        if self.mirror is not None:
-            if exploded and self.worst is not None:
-                self.mirror.exploded_value = self.worst
-            self.mirror.finish(number, None, exploded=exploded)
-        self._finish(outcome)
-
-    def _complete(self, trial: HeldTrial, value: float) -> None:
-        number = trial.lease.number
-        if not math.isfinite(value):
-            epoch = trial.results[-1].epoch if trial.results else None
-            first = trial.results[0].val_score if trial.results else value
-            attrs = TrialRecord(attributes.EXPLODED, epoch, cost=value, first_cost=first).as_attributes()
-            self._end(number, Outcome(trial.lease, "PRUNED", None, attrs, (epoch or 1, value)))
-            return
-        record = TrialRecord(last_value=value, last_acc=math.nan)
-        if trial.results:
-            record = replace(record, best_epoch=trial.best.epoch, last_value=trial.results[-1].val_score)
-        if self.mirror is not None:
-            self.mirror.finish(number, value)
-        if self.suggestions is not None and (unasked := self.suggestions.unasked(trial)):
-            self.listener.note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")
-        self._note_value(value)
-        self.failures.clear()
-        if is_called_again(trial):
-            self.folders.called_again(number)
-        else:
-            self.folders.completed(number, value)
-        self._finish(Outcome(trial.lease, "COMPLETE", value, record.as_attributes()))
 
     def _waits_again(self, trial: HeldTrial, reason: str) -> bool:
         """Give back a trial whose process was killed, where it can go on and has not been killed too often."""
@@ -370,14 +315,6 @@ class ProgramWorker(StageWorker):
         self._insist(lambda: self.queue.release([trial.lease]))
         return True
 
-    def _fail_trial(self, trial: HeldTrial, reason: str, trace: str) -> None:
-        number = trial.lease.number
-        attrs = TrialRecord(reason, traceback=trace or None).as_attributes()
-        if self.mirror is not None:
-            self.mirror.fail(number)
-        self._finish(Outcome(trial.lease, "FAIL", None, attrs))
-        self.failures.add(reason, self.folders.output(number))
-
     def _finish(self, outcome: Outcome) -> None:
         trial = self.held.pop(outcome.lease.number)
         self.last_epochs[trial.lease.number] = trial.results[-1].epoch if trial.results else 0
@@ -385,12 +322,6 @@ class ProgramWorker(StageWorker):
         self.writer.finish([outcome])
         if outcome.state != "COMPLETE":
             self.folders.drop_checkpoint(outcome.lease.number)
-
-    def _note_value(self, value: float | None) -> None:
-        if value is not None and math.isfinite(value):
-            known = goodness(self.worst, self.direction) if self.worst is not None else math.inf
-            if goodness(value, self.direction) < known:
-                self.worst = value
 
     @override
     def _event(self, outcome: Outcome, num_finished: int) -> TrialFinished:
