@@ -28,7 +28,6 @@ from hpsearch.storage.queue import Queue, utc_now
 from hpsearch.storage.rows import attr_rows, from_stored
 from hpsearch.storage.tables import (
     hpsearch_leases,
-    studies,
     trial_intermediate_values,
     trial_params,
     trial_user_attributes,
@@ -224,11 +223,6 @@ class RungQueue(Queue):
         _write_rungs(connection, {lease.trial_id: rung for lease, rung in rungs.items()})
         forget(connection, [x.trial_id for x in leases if wanted[x.trial_id].state != "paused"])
         return self._lease(connection, leases, sa.func.coalesce(trials.c.datetime_start, utc_now()))
-
-    def _lock_study(self, connection: sa.Connection) -> None:
-        """Nobody else chooses until the end of the transaction. On SQLite, nobody else writes anyway."""
-        study = sa.select(studies.c.study_id).where(studies.c.study_id == self.study.study_id)
-        connection.execute(study.with_for_update(key_share=True))
 
     def _lock(self, connection: sa.Connection, wanted: Mapping[int, QueuedTrial]) -> list[Lease]:
         """Lock those trials that are still as they were, with their next attempts."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -34,12 +34,14 @@ from hpsearch.results import EpochResult
 from hpsearch.space import from_internal
 from hpsearch.storage.database import Database
 from hpsearch.storage.leases import Lease, extend, fence, forget, give_back, held, lock_free
-from hpsearch.storage.rows import StudyRow, attr_rows, cached_range, param_rows, to_stored
+from hpsearch.storage.rows import StudyRow, TrialRow, attr_rows, cached_range, param_rows, to_stored
 from hpsearch.storage.shares import Shared, even_share
+from hpsearch.storage.studies import trials_seen
 from hpsearch.storage.tables import (
     FINISHED,
     hpsearch_epochs,
     hpsearch_leases,
+    studies,
     trial_intermediate_values,
     trial_params,
     trial_user_attributes,
@@ -80,6 +82,19 @@ class Standing:
     num_running: int
     num_finished: int
     seconds_to_expiry: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenParams:
+    """Hyperparameters for a trial that is held, the ranges that they are from, and attributes that say why."""
+
+    params: Mapping[str, Any]
+    ranges: Mapping[str, Range]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+ParamChooser = Callable[[Sequence[TrialRow]], ChosenParams | None]
+"""From how all other trials of a study stand."""
 
 
 class Queue:
@@ -132,21 +147,52 @@ class Queue:
         self,
         drawn: Sequence[tuple[Lease, Mapping[str, Any]]],
         ranges: Mapping[str, Range],
-        attrs: Mapping[str, Any] | None = None,
     ) -> list[Lease]:
-        """Write hyperparameters drawn when the trials were taken; the leases still held, with their params.
+        """Write hyperparameters drawn when the trials were taken; the leases still held, with their params."""
+        with self.db.write() as connection:
+            return self._set_params(connection, drawn, ranges, {})
 
-        Each of the trials gets the attributes.
+    def choose_params(self, lease: Lease, choose: ParamChooser, first_number: int = 0) -> Lease | None:
+        """Write what `choose` gives a trial, from how the others stand; the lease with it, None where it gives nothing.
+
+        The study's row is locked meanwhile, so whoever chooses sees what all before have chosen. A trial that was given
+        some already keeps them. `choose` sees the trials from `first_number` on.
         """
         with self.db.write() as connection:
-            ids = held(connection, self.worker, [lease for lease, _ in drawn])
-            kept = [(lease, dict(params)) for lease, params in drawn if lease in ids]
-            connection.execute(sa.delete(trial_params).where(trial_params.c.trial_id.in_(ids.values())))
-            if rows := param_rows(((lease.trial_id, params) for lease, params in kept), ranges):
-                connection.execute(sa.insert(trial_params), rows)
-            said = [{"trial_id": lease.trial_id, **row} for lease, _ in kept for row in attr_rows(attrs or {})]
-            upsert(connection, trial_user_attributes, ["trial_id", "key"], said)
+            self._lock_study(connection)
+            of_study = (trials.c.study_id == self.study.study_id) & (trials.c.number >= first_number)
+            rows = {row.number: row for row in trials_seen(connection, of_study)}
+            if (own := rows.pop(lease.number, None)) is None:  # somebody has deleted the study
+                return None
+            if own.params:
+                chosen = ChosenParams(own.params, own.ranges)
+            elif (found := choose([*rows.values()])) is not None:
+                chosen = found
+            else:
+                return None
+            kept = self._set_params(connection, [(lease, chosen.params)], chosen.ranges, chosen.attrs)
+        return replace(kept[0], attrs={**lease.attrs, **own.attrs, **chosen.attrs}) if kept else None
+
+    def _set_params(
+        self,
+        connection: sa.Connection,
+        drawn: Sequence[tuple[Lease, Mapping[str, Any]]],
+        ranges: Mapping[str, Range],
+        attrs: Mapping[str, Any],
+    ) -> list[Lease]:
+        ids = held(connection, self.worker, [lease for lease, _ in drawn])
+        kept = [(lease, dict(params)) for lease, params in drawn if lease in ids]
+        connection.execute(sa.delete(trial_params).where(trial_params.c.trial_id.in_(ids.values())))
+        if rows := param_rows(((lease.trial_id, params) for lease, params in kept), ranges):
+            connection.execute(sa.insert(trial_params), rows)
+        said = [{"trial_id": lease.trial_id, **row} for lease, _ in kept for row in attr_rows(attrs)]
+        upsert(connection, trial_user_attributes, ["trial_id", "key"], said)
         return [replace(lease, params=params) for lease, params in kept]
+
+    def _lock_study(self, connection: sa.Connection) -> None:
+        """Nobody else chooses until the end of the transaction. On SQLite, nobody else writes anyway."""
+        study = sa.select(studies.c.study_id).where(studies.c.study_id == self.study.study_id)
+        connection.execute(study.with_for_update(key_share=True))
 
     def add_params(self, lease: Lease, params: Mapping[str, Any], ranges: Mapping[str, Range]) -> bool:
         """Write more hyperparameters of a trial that is held; whether it still is."""

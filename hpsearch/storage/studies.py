@@ -212,13 +212,20 @@ def read_trials(
     """The trials of a study by number, whoever made it, from `first_number` on: those in `states`, with ids above
     `since_trial_id`.
     """
-    wanted = trials.c.study_id == study.study_id
+    wanted = (trials.c.study_id == study.study_id) & (trials.c.number >= first_number)
     if states is not None:
         wanted &= trials.c.state.in_(states)
     if since_trial_id is not None:
         wanted &= trials.c.trial_id > since_trial_id
-    if first_number:
-        wanted &= trials.c.number >= first_number
+    with db.read() as connection:
+        return trials_seen(connection, wanted)
+
+
+def trials_seen(connection: sa.Connection, wanted: sa.ColumnElement[bool]) -> list[TrialRow]:
+    """The trials of one study for which the condition is true, by number, as the transaction of the caller sees them.
+
+    Where that is no snapshot, no trials may come to match meanwhile.
+    """
     first_value = (trial_values.c.trial_id == trials.c.trial_id) & (trial_values.c.objective == 0)
     query = (
         sa.select(trials, trial_values.c.value, trial_values.c.value_type)
@@ -227,25 +234,24 @@ def read_trials(
         .order_by(trials.c.number)
     )
     rows: dict[int, TrialRow] = {}
-    with db.read() as connection:
-        for row in connection.execute(query):
-            value = math.nan if row.value_type is None else from_stored(row.value, row.value_type)
-            rows[row.trial_id] = TrialRow(
-                row.trial_id,
-                row.number,
-                row.state,
-                None if math.isnan(value) else value,
-                started=_utc(row.datetime_start),
-                completed=_utc(row.datetime_complete),
-            )
-        for trial_id, name, internal, text in connection.execute(_of(trial_params, wanted, "param_id")):
-            range_ = cached_range(text)
-            rows[trial_id].params[name] = from_internal(range_, internal)
-            rows[trial_id].ranges[name] = range_
-        for trial_id, step, number, kind in connection.execute(_of(trial_intermediate_values, wanted, "step")):
-            rows[trial_id].intermediate[step] = from_stored(number, kind)
-        for trial_id, key, text in connection.execute(_of(trial_user_attributes, wanted, "trial_user_attribute_id")):
-            rows[trial_id].attrs[key] = json.loads(text)
+    for row in connection.execute(query):
+        value = math.nan if row.value_type is None else from_stored(row.value, row.value_type)
+        rows[row.trial_id] = TrialRow(
+            row.trial_id,
+            row.number,
+            row.state,
+            None if math.isnan(value) else value,
+            started=_utc(row.datetime_start),
+            completed=_utc(row.datetime_complete),
+        )
+    for trial_id, name, internal, text in connection.execute(_of(trial_params, wanted, "param_id")):
+        range_ = cached_range(text)
+        rows[trial_id].params[name] = from_internal(range_, internal)
+        rows[trial_id].ranges[name] = range_
+    for trial_id, step, number, kind in connection.execute(_of(trial_intermediate_values, wanted, "step")):
+        rows[trial_id].intermediate[step] = from_stored(number, kind)
+    for trial_id, key, text in connection.execute(_of(trial_user_attributes, wanted, "trial_user_attribute_id")):
+        rows[trial_id].attrs[key] = json.loads(text)
     return list(rows.values())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hpsearch.analysis import attributes
@@ -12,8 +11,7 @@ from hpsearch.results import Direction
 from hpsearch.stages.confirming import candidates, first_number, num_calls, to_call_again
 from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import BEGUN
-from hpsearch.storage import FINISHED, Queue, TrialRow, read_trials
+from hpsearch.storage import FINISHED, ChosenParams, Queue, TrialRow
 from hpsearch.worker.held import HeldTrial
 
 
@@ -53,30 +51,29 @@ class CallsAgain:
         if lease.params or attributes.ENQUEUED in lease.attrs:
             return
         self._written()
-        rows = self._insist(
-            lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=self._first_open)
-        )
+        chosen = self._insist(lambda: self._queue.choose_params(lease, self._choose, self._first_open))
+        if chosen is not None:
+            trial.lease = chosen
+
+    def _choose(self, rows: Sequence[TrialRow]) -> ChosenParams | None:
+        """For one more trial, from those not known to have ended: a call that waits for its next worker counts, too."""
         self._ended |= {row.number: row for row in rows if row.state in FINISHED}
         while self._first_open in self._ended:
             self._first_open += 1
-        begun = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
+        others = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
         calls = candidates(
-            calls_of(begun),
+            calls_of(others),
             self._earlier,
-            [row.params for row in begun if attributes.TRIED_IN in row.attrs],
+            [row.params for row in others if attributes.TRIED_IN in row.attrs],
             self._epochs,
         )
         of = to_call_again(calls, self._num_calls, self._direction)
         if of is None:
-            return
-        said: dict[str, Any]
+            return None
         if of < 0:
             before = self._earlier[-1 - of]
-            params, ranges, said = before.params, before.ranges or self._space, {attributes.TRIED_IN: before.study}
-        else:
-            params, ranges, said = self._ended[of].params, self._ended[of].ranges, {attributes.AGAIN: of}
-        if self._insist(lambda: self._queue.set_params([(lease, params)], ranges, said)):
-            trial.lease = replace(lease, params=dict(params), attrs={**lease.attrs, **said})
+            return ChosenParams(before.params, before.ranges or self._space, {attributes.TRIED_IN: before.study})
+        return ChosenParams(self._ended[of].params, self._ended[of].ranges, {attributes.AGAIN: of})
 
 
 def is_called_again(trial: HeldTrial) -> bool:

@@ -10,7 +10,16 @@ import together
 
 from hpsearch.config import Choice, FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, new_worker_id, read_epochs, read_trials
+from hpsearch.storage import (
+    ChosenParams,
+    NewTrial,
+    Outcome,
+    Queue,
+    create_stage,
+    new_worker_id,
+    read_epochs,
+    read_trials,
+)
 from hpsearch.storage.tables import hpsearch_leases
 from hpsearch.storage.workers import host, is_dead
 
@@ -126,6 +135,26 @@ def test_params_drawn_at_taking_stay_with_the_trial(db, queue, other):
     assert (again.number, again.attempt, again.params) == (0, 2, {"lr": 0.5})
     assert stolen.params == {}
     assert read_trials(db, queue.study)[0].ranges == {"lr": RANGES["lr"]}
+
+
+def test_workers_choose_params_one_after_the_other(url, db, processes):
+    study = create_stage(db, "chosen", "maximize", {}, {}, [NewTrial() for _ in range(60)])
+    given = sorted(pair for pairs in processes(together.choose_all, url, "chosen") for pair in pairs)
+    assert given == [(float(number), number) for number in range(60)]
+    assert sorted(row.params["x"] for row in read_trials(db, study)) == [float(number) for number in range(60)]
+
+
+def test_params_are_chosen_for_a_trial_that_is_held_and_has_none(db, queue, other):
+    (lease,), chosen = queue.take(1), ChosenParams({"lr": 0.5}, RANGES, {"why": "so"})
+    assert queue.choose_params(lease, lambda rows: None) is None
+    assert queue.choose_params(lease, lambda rows: chosen if len(rows) == 3 else None).params == {"lr": 0.5}
+    kept = queue.choose_params(lease, lambda rows: ChosenParams({"lr": 0.1}, RANGES, {"other": 1}))
+    assert (kept.params, kept.attrs) == ({"lr": 0.5}, {"why": "so"})
+    (lost,) = queue.take(1)
+    run_out(db, [lost])
+    other.take(1)
+    assert queue.choose_params(lost, lambda rows: chosen) is None
+    assert read_trials(db, queue.study)[lost.number].params == {}
 
 
 def test_a_lease_that_ran_out_goes_to_the_next_worker_who_starts_over(db, queue, other):

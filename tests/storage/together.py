@@ -2,9 +2,11 @@
 
 import time
 
+from hpsearch.config import FloatRange
 from hpsearch.errors import StorageError
 from hpsearch.results import EpochResult
 from hpsearch.storage import (
+    ChosenParams,
     NewTrial,
     Outcome,
     Queue,
@@ -78,3 +80,20 @@ def work(url, study_name, num_trials, limit, lease_seconds):
             done += [lease.number for lease in held if lease not in lost]
     db.close()
     return done
+
+
+def choose_all(url, study_name):
+    """Take each trial that is free, and give it the least number that no other one has got; those of this process."""
+    db = open_database(url)
+    queue = Queue(db, find_study(db, study_name), new_worker_id())
+    given = []
+
+    def choose(rows):
+        taken = {row.params["x"] for row in rows if row.params}
+        return ChosenParams({"x": float(len(taken))}, {"x": FloatRange(0, 1000)}, {"taken": len(taken)})
+
+    while leases := queue.take(1):
+        lease = queue.choose_params(leases[0], choose)
+        given.append((lease.params["x"], lease.attrs["taken"]))
+    db.close()
+    return given

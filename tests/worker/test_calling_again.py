@@ -1,0 +1,116 @@
+"""Workers that share a stage call its leader again: never two of them for the same purpose."""
+
+import pytest
+
+from hpsearch.config import load_settings
+from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.stages.planning import plan_coarse
+from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database, read_trials
+from hpsearch.worker.calling_again import CallsAgain
+from hpsearch.worker.held import HeldTrial
+
+NUM_TRIALS = 20
+FIRST = 14  # the first trial that may be a call
+POSTGRES = pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])
+
+
+@pytest.fixture(params=["sqlite", POSTGRES])
+def stage(request, tmp_path):
+    url = f"sqlite:///{tmp_path}/studies.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_databases").new()
+    db = open_database(url, create=True)
+    yield Stage(db)
+    db.close()
+
+
+class Stage:
+    """Of 20 trials, of which those before the last part are complete: trial 3 is the best, then 2."""
+
+    def __init__(self, db):
+        flags = {"objective.function": "mine:noisy", "coarse.sampler": "tpe", "coarse.trials": NUM_TRIALS}
+        self.plan = plan_coarse(load_settings(flags={**flags, "coarse.confirm": 1}, spaces=["rate=log(1e-4,1)"]))
+        self.db = db
+        self.study = create_stage(db, "coarse", "maximize", {}, {}, [NewTrial() for _ in range(NUM_TRIALS)])
+        queue = Queue(db, self.study, "first")
+        leases = queue.take(FIRST)
+        queue.set_params([(lease, {"rate": 0.01 * (1 + lease.number)}) for lease in leases], self.plan.space)
+        values = [0.1, 0.2, 0.8, 0.9, *(0.3 - number / 100 for number in range(4, FIRST))]
+        queue.finish([Outcome(lease, "COMPLETE", value) for lease, value in zip(leases, values, strict=True)])
+
+    def worker(self, name, earlier=(), between=lambda: None):
+        """Takes a trial and begins it; `between` is called behind each answer that it gets from the database."""
+        queue = Queue(self.db, self.study, name)
+
+        def insist(call):
+            answer = call()
+            between()
+            return answer
+
+        calls = CallsAgain(queue, self.plan, earlier, "maximize", insist, lambda: None)
+        (lease,) = queue.take(1)
+        trial = HeldTrial(lease)
+        calls.begin(trial)
+        return queue, trial
+
+    def row(self, number):
+        return read_trials(self.db, self.study)[number]
+
+
+def once(call):
+    """The call, the first time that it is asked for."""
+    results = []
+    return lambda: results or results.append(call())
+
+
+def test_a_leader_that_another_worker_calls_at_this_moment_is_not_called_twice(stage):
+    began = []
+    stage.worker("one", between=once(lambda: began.append(stage.worker("two"))))
+    assert [stage.row(number).attrs.get("again") for number in (14, 15)] == [3, 2]
+    assert stage.row(14).params == stage.row(3).params
+    ((_, trial),) = began
+    assert trial.lease.params == stage.row(trial.lease.attrs["again"]).params
+    assert trial.lease.params == stage.row(trial.lease.number).params
+
+
+def test_a_trial_of_an_earlier_stage_is_not_called_twice_either(stage):
+    earlier = [EarlierTrial("before", None, {"rate": 0.5}, 0.99)]
+    stage.worker("one", earlier, between=once(lambda: stage.worker("two", earlier)))
+    tried = [stage.row(number).attrs.get("tried in") for number in (14, 15)]
+    assert sorted(tried, key=str) == [None, "before"]
+    assert stage.row(tried.index("before") + 14).params == {"rate": 0.5}
+    assert stage.row(tried.index(None) + 14).attrs["again"] == 3
+
+
+def test_a_call_that_its_worker_gave_back_waits_and_is_not_made_anew(stage):
+    queue, trial = stage.worker("one")
+    (taken,) = Queue(stage.db, stage.study, "two").take(1)
+    queue.release([trial.lease])
+    assert (stage.row(14).state, stage.row(14).attrs["again"]) == ("WAITING", 3)
+    held = HeldTrial(taken)
+    calls = CallsAgain(
+        Queue(stage.db, stage.study, "two"), stage.plan, (), "maximize", lambda call: call(), lambda: None
+    )
+    calls.begin(held)
+    assert (held.lease.number, held.lease.attrs["again"]) == (15, 2)
+    (again,) = Queue(stage.db, stage.study, "three").take(1)
+    assert (again.number, again.attrs["again"], again.params) == (14, 3, trial.lease.params)
+
+
+def test_an_answer_that_did_not_arrive_is_given_again(stage):
+    """A commit whose connection broke may have arrived: the same question then has the same answer."""
+    queue, lease = Queue(stage.db, stage.study, "one"), Queue(stage.db, stage.study, "one").take(1)[0]
+    calls = CallsAgain(queue, stage.plan, (), "maximize", lambda call: (call(), call())[1], lambda: None)
+    held = HeldTrial(lease)
+    calls.begin(held)
+    assert held.lease.attrs["again"] == stage.row(14).attrs["again"] == 3
+    assert held.lease.params == stage.row(3).params
+
+
+def test_a_trial_that_went_to_another_worker_is_left_alone(stage):
+    queue = Queue(stage.db, stage.study, "one")
+    (lease,) = queue.take(1)
+    queue.release([lease])
+    CallsAgain(queue, stage.plan, (), "maximize", lambda call: call(), lambda: None).begin(held := HeldTrial(lease))
+    assert held.lease.params == stage.row(14).params == {}
+    assert "again" not in stage.row(14).attrs
