@@ -12,6 +12,7 @@ from hpsearch.analysis.chance import KeptImages, counted
 from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.limits import limits_of
+from hpsearch.analysis.missed_rungs import missed_rungs_of
 from hpsearch.analysis.records import Fitted, trial_record
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.study_trials import StudyTrials
@@ -96,6 +97,8 @@ class StageSummary:
     """The best trials, as they did with other seeds, the best mean first."""
     spent: tuple[int, int | None] | None = None
     """Epochs that its trials have trained, and the budget of them if there is one; of a stage that counts by them."""
+    missed_rungs: str | None = None
+    """Why its rungs end no trial, where the code reports at none of them."""
     num_left_out: int = 0
     """Trials for which a budget in epochs left none."""
     num_tests: int = 0
@@ -160,6 +163,7 @@ class StageSummary:
             "exploded": self.num_exploded,
             "stopped_early": self.num_stopped_early,
             "failures": dict(self.failures),
+            **({"missed_rungs": self.missed_rungs} if self.missed_rungs is not None else {}),
             "best": trial_as_dict(self.best) if self.best else None,
             "repeated": [each.as_dict() for each in self.repeated],
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
@@ -205,6 +209,7 @@ def stage_summary(
         images=counted(record.images, evidence.trials),
         num_tests=len(record.tests),
         spent=_spent(evidence),
+        missed_rungs=missed_rungs_of(evidence),
         num_left_out=sum(trial_record(t).halved and not t.intermediate for t in evidence.trials),
         takes=record.takes,
         repeated=tuple(evidence.repeated),

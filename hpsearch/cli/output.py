@@ -126,6 +126,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("budget", spent_text(summary))
     elif summary.num_finished == summary.num_trials:
         line("budget", f"spent: {summary.num_trials} of {count_text(summary.num_trials, 'trial')}")
+    if summary.missed_rungs is not None:
+        line("rungs", summary.missed_rungs, "red")
     if summary.diagnoses:
         line("trials", ", ".join(f"{number} {verdict}" for verdict, number in summary.diagnoses.items()))
     for reason, number in list(summary.failures.items())[:MAX_REASONS]:

@@ -123,6 +123,7 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis import attributes
     from hpsearch.analysis.called_again import repeats_trial
     from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.missed_rungs import missed_rungs_of
     from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.study_trials import params_text
@@ -170,6 +171,8 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         line("folds", spread)
         said.add(attributes.FOLDS)
     line("params", params_text(row))
+    if (missed := missed_rungs_of(evidence)) is not None:
+        line("rungs", missed, "red")
     if (origin := origin_of(row.attrs)) is not None:
         line("origin", str(origin))
         said.add(attributes.CONTINUED)

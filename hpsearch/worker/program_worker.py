@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing_extensions import override
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.missed_rungs import missed_rungs
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import best_trials, direction_of, observe
 from hpsearch.config import RunConfig
@@ -200,6 +201,7 @@ class ProgramWorker(StageWorker):
                     if not trial.results:
                         self.step_seconds = time.monotonic() - began
                     self.stop.epoch_seconds = self.step_seconds  # of the next one, which begins only if it fits
+                    self._note_missed_rungs(trial)
                     self.endings.complete(trial, value)
                     return
                 case Pruned():
@@ -302,6 +304,13 @@ class ProgramWorker(StageWorker):
         elif number in decided.kept:
             return self.endings.stopped(trial, self.rungs.halving.why_ended(rung))
         return None  # another worker's now, which will be heard
+
+    def _note_missed_rungs(self, trial: HeldTrial) -> None:
+        """Where the first trial of a stage was asked at no rung: one worker has it, so it is said once."""
+        if trial.lease.number == 0:
+            missed = missed_rungs(self.record, [[result.epoch for result in trial.results]])
+            if missed is not None:
+                self.listener.note(missed)
 
     def _waits_again(self, trial: HeldTrial, reason: str) -> bool:
         """Give back a trial whose process was killed, where it can go on and has not been killed too often."""

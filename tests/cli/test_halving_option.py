@@ -75,6 +75,32 @@ def test_of_an_optuna_objective_that_is_told_no_epochs_steps_are_counted(own):
     assert "of up to" not in done
 
 
+LARGE_STEPS = """
+def steps(trial):
+    rate = trial.suggest_float("rate", 0, 1)
+    for step in range(100, 1000, 100):
+        trial.report(rate, step)
+        if trial.should_prune():
+            raise __import__("optuna").TrialPruned
+    return rate
+"""
+
+
+def test_code_that_reports_beyond_all_rungs_is_told_which_keys_to_change(own):
+    (own.folder / "mine.py").write_text(LARGE_STEPS)
+    flags = ("coarse", "--optuna-objective", "mine:steps", "--direction", "maximize", "--halving", "stop")
+    done = own(*flags, "--epochs", "9", "--trials", "6", "--workers", "1")
+    said = "at steps 100, 200, ..., 900, and at none from 1 to 8: coarse.halving ends no trial. "
+    said += "Set coarse.epochs = 900, the last step, and coarse.min_epochs = 100, the first"
+    assert done.stderr.count("coarse.halving ends no trial") == 1
+    for text in (done.stdout, done.stderr, own("status", "coarse").stdout, own("trial", "coarse", "3").stdout):
+        assert said in text
+    assert said in own.json("status", "coarse")["missed_rungs"]
+    heeded = own(*flags, "--epochs", "900", "--trials", "6", "--set", "coarse.min_epochs=100", "--name", "heeded")
+    assert "pruned by halving in step 100" in heeded.stdout
+    assert "ends no trial" not in heeded.stdout + heeded.stderr + own("status", "heeded").stdout
+
+
 FAILING = """
 def failing(params, report, epochs):
     report(params["rate"], 1)
