@@ -141,6 +141,16 @@ class Fleet:
         finally:
             db.close()
 
+    def holders(self):
+        """Ids of trials, of all studies, each with the worker that holds it."""
+        db = open_database(self.url)
+        try:
+            with db.read() as connection:
+                rows = connection.execute(sa.text("SELECT trial_id, worker FROM hpsearch_leases"))
+                return [tuple(row) for row in rows]
+        finally:
+            db.close()
+
     def running_workers(self):
         """Process ids of those who hold a trial that has reported an epoch."""
         db = open_database(self.url)

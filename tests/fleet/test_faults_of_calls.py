@@ -1,0 +1,99 @@
+"""Rows of the fault matrix: workers that share a fine stage die while they call its leader again."""
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+from fleet_at_work import wait_for
+
+CODE = """
+import json, math, os, random, sys, time
+from pathlib import Path
+
+def noisy(params, report, seed, trial):
+    if 0 < seed == trial:  # a call: three of them wait for their worker's death
+        with open("calls.jsonl", "a") as file:
+            file.write(json.dumps([trial, seed, params]) + "\\n")
+        waiting = Path("waiting")
+        waiting.mkdir(exist_ok=True)
+        if len(os.listdir(waiting)) < 3 and not (waiting / str(trial)).exists():
+            (waiting / str(trial)).touch()
+            time.sleep(600)
+    drawn = random.Random(f"{seed} {params['rate']}").gauss(0, 0.1)
+    return 1 - (math.log10(params["rate"]) + 2) ** 2 / 10 + drawn
+
+if __name__ == "__main__":
+    rate, seed, trial = sys.argv[1:]
+    print("value=" + repr(noisy({"rate": float(rate)}, None, int(seed), int(trial))))
+"""
+RATE = ("--space", "rate=log(1e-4,1)")
+FORMS = {
+    "function": ("coarse", "--objective", "mine:noisy", *RATE),
+    "program": ("wrap", "--name", "coarse", *RATE, "--metric", "value=([-0-9.e]+)"),
+}
+NUM = 20
+
+
+def worker_of(fleet, number):
+    """The process that holds a trial of the fine stage."""
+    trials = {row.trial_id: row.number for row in fleet.trials("fine") if row.state == "RUNNING"}
+    held = [worker for trial_id, worker in fleet.holders() if trials.get(trial_id) == number and worker]
+    return int(held[0].split("/")[1]) if held else None
+
+
+def kill_in_calls(fleet):
+    """Three workers, each in the midst of a call: kill two, and all that is left once others have made their calls."""
+
+    def waiting():
+        return sorted(int(file.name) for file in (fleet.folder / "waiting").glob("*"))
+
+    killed = wait_for(lambda: len(waiting()) == 3 and waiting(), "three calls")[:2]
+    for number in killed:
+        os.kill(wait_for(lambda number=number: worker_of(fleet, number), "its worker"), signal.SIGKILL)
+    wait_for(lambda: all(fleet.trials("fine")[number].state == "COMPLETE" for number in killed), "their calls")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_calls_are_exact_whichever_workers_die(fleet, form):
+    (fleet.folder / "mine.py").write_text(CODE)
+    program = ("--", sys.executable, "mine.py", "{rate}", "{seed}", "{trial}") if form == "program" else ()
+    out, _ = fleet.run(*FORMS[form], "--trials", "12", *program)
+    trust = out.partition("--trust ")[2].split()[0]
+    fine = ("fine", "--from", "coarse", "--trust", trust, "--trials", str(NUM), "--workers", "3")
+    process = fleet.start(*fine)
+    kill_in_calls(fleet)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    fleet.finish(fleet.start(*fine))
+
+    rows, coarse = fleet.trials("fine"), fleet.trials("coarse")
+    assert [(row.number, row.state) for row in rows] == [(number, "COMPLETE") for number in range(NUM)]
+    again = {row.number: row.attrs["again"] for row in rows if "again" in row.attrs}
+    tried = [row.number for row in rows if "tried in" in row.attrs]
+    assert len(set(again.values())) == len(again) >= 1  # each leader once
+    assert len({rows[number].params["rate"] for number in tried}) == len(tried)
+    assert {rows[number].params["rate"] for number in tried} <= {row.params["rate"] for row in coarse}
+    for number, of in again.items():
+        assert rows[number].params == rows[of].params
+    calls = [json.loads(line) for line in (fleet.folder / "calls.jsonl").read_text().splitlines()]
+    assert {number for number, _, _ in calls} == {*again, *tried}
+    for number, seed, params in calls:  # whoever took a call over made the same one
+        assert (seed, params) == (number, rows[number].params)
+    assert len(calls) <= len(again) + len(tried) + 3 + 2  # those that were killed, and those of the others at the end
+
+    means = {of: (rows[of].value + rows[number].value) / 2 for number, of in again.items()}
+    best = json.loads(fleet.run("best", "fine", "--json")[0])
+    by_mean = sorted(means, key=lambda number: -means[number])
+    assert [each["trial"] for each in best["repeated"]] == by_mean
+    assert [each["mean"] for each in best["repeated"]] == pytest.approx([means[number] for number in by_mean])
+    firsts = {row.number: row.value for row in rows if row.number not in again}
+    winner = max(firsts, key=lambda number: (firsts[number], -number))
+    winner = by_mean[0] if winner in means else winner  # the last trials may have found a better one still
+    assert best["number"] == winner
+    assert f"best     trial {winner} " in fleet.run("status", "fine")[0]
+    assert fleet.run("trial", "fine")[0].startswith(f"trial    {winner} of fine: COMPLETE")
+    fleet.run("report", "coarse", "fine", "-o", "report.html")
+    assert f"best trial of fine</td><td>{winner}:" in (fleet.folder / "report.html").read_text()
