@@ -15,6 +15,8 @@ from hpsearch.analysis.repeats import Repeats, mean_of_calls
 from hpsearch.results import Direction, goodness
 from hpsearch.storage import FINISHED, TrialRow
 
+MAX_FAILED = 2  # calls of one trial: fewer say nothing of it, as its process may have been killed for want of memory
+
 
 def repeats_trial(trial: TrialRow) -> int | None:
     """The number of the trial that this one calls again; None where it has hyperparameters of its own."""
@@ -30,12 +32,15 @@ class Called:
     first: float
     """Its own value, finite."""
     values: Mapping[int, float | None] = field(default_factory=dict)
-    """Of the calls that have ended, by their numbers; None where one exploded or failed."""
+    """Of the calls that have ended, by their numbers; None where one exploded, or MAX_FAILED of them failed.
+
+    Fewer that failed are as if they had not been made, so that they are made once more.
+    """
     num_running: int = 0
 
     @property
     def mean(self) -> float | None:
-        """Over all calls, the first one as well; None where one of them exploded or failed."""
+        """Over all calls, the first one as well; None where one of them has none."""
         known = [value for value in self.values.values() if value is not None]
         return mean_of_calls(self.first, known) if len(known) == len(self.values) else None
 
@@ -50,13 +55,16 @@ def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
     for trial in trials:
         if repeats_trial(trial) is None and (first := _value(trial)) is not None:
             again = repeats.get(trial.number, [])
-            values = {each.number: _value(each) for each in again if each.state in FINISHED}
-            found.append(Called(trial.number, first, values, len(again) - len(values)))
+            ended = [each for each in again if each.state in FINISHED]
+            failed = [each for each in ended if each.state == "FAIL"]
+            left_out = failed if len(failed) < MAX_FAILED else []
+            values = {each.number: _value(each) for each in ended if each not in left_out}
+            found.append(Called(trial.number, first, values, len(again) - len(ended)))
     return sorted(found, key=lambda each: each.number)
 
 
 def best_called_first(calls: Sequence[Called], direction: Direction) -> list[Called]:
-    """By the mean over their calls, those of which one exploded or failed last; of equals the earliest first."""
+    """By the mean over their calls, those without one last; of equals the earliest first."""
     return sorted(calls, key=lambda each: (each.mean is None, -goodness(each.mean, direction), each.number))
 
 

@@ -9,15 +9,16 @@ fewer trials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.called_again import Called, best_called_first
+from hpsearch.analysis.called_again import MAX_FAILED, Called, best_called_first
 from hpsearch.config import StudyConfig
 from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.results import Direction
 from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.storage import TrialRow
 
 SHARE = 0.3  # of a stage's trials, at its end
 CANDIDATES = 5  # one of these is the best in the end, but for bad luck: others do not come to be called again
@@ -45,6 +46,14 @@ def num_candidates(config: StudyConfig, kind: str) -> int:
 def first_number(num_trials: int) -> int:
     """The first trial that may be a call of another one again."""
     return num_trials - int(SHARE * num_trials)
+
+
+def params_tried(trials: Iterable[TrialRow]) -> list[dict[str, Any]]:
+    """Of earlier stages' trials that this one has called, or is about to; a call that failed is made once more."""
+    tried = [trial for trial in trials if attributes.TRIED_IN in trial.attrs]
+    failed = [trial.params for trial in tried if trial.state == "FAIL"]
+    others = [trial.params for trial in tried if trial.state != "FAIL"]
+    return others + [params for params in failed if failed.count(params) >= MAX_FAILED]
 
 
 def candidates(

@@ -8,7 +8,7 @@ from typing import Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.called_again import calls_of
 from hpsearch.results import Direction
-from hpsearch.stages.confirming import candidates, first_number, num_calls, to_call_again
+from hpsearch.stages.confirming import candidates, first_number, num_calls, params_tried, to_call_again
 from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import FINISHED, ChosenParams, Queue, TrialRow
@@ -61,12 +61,7 @@ class CallsAgain:
         while self._first_open in self._ended:
             self._first_open += 1
         others = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
-        calls = candidates(
-            calls_of(others),
-            self._earlier,
-            [row.params for row in others if attributes.TRIED_IN in row.attrs],
-            self._epochs,
-        )
+        calls = candidates(calls_of(others), self._earlier, params_tried(others), self._epochs)
         of = to_call_again(calls, self._num_calls, self._direction)
         if of is None:
             return None

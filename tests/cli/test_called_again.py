@@ -20,6 +20,12 @@ def dies(params, report, seed, trial):
         os.kill(os.getppid(), 9)
     return noisy(params, report, seed)
 
+def killed(params, report, seed, trial):
+    if 0 < seed == trial and not Path("killed").exists():  # as where memory runs out: its own process alone
+        Path("killed").write_text(str(trial))
+        os.kill(os.getpid(), 9)
+    return 1 - (math.log10(params["rate"]) + 2) ** 2 / 10  # no luck: the best one stays the best
+
 def constant(params, report, epochs):
     report(params["rate"], 1)
     return params["rate"]
@@ -137,6 +143,20 @@ def test_a_call_whose_worker_is_killed_calls_the_same_trial_again(place):
     assert all(row.state == "COMPLETE" for row in rows)
     assert (rows[number].params, rows[number].attrs["again"]) == (before.params, before.attrs["again"])
     assert rows[number].params == rows[rows[number].attrs["again"]].params
+
+
+def test_a_call_whose_process_is_killed_is_made_again_and_its_trial_stays_the_best(place):
+    place(
+        "coarse", "--objective", "mine:killed", *RATE, "--trials", "10", "--name", "sure", "--set", "coarse.sampler=tpe"
+    )
+    place("fine", "--from", "sure", "--trust", "mine:killed", "--trials", "12", "--name", "surer", "--forget")
+    number = int((place.folder / "killed").read_text())
+    rows = trials(place, "surer")
+    assert [row.number for row in rows if row.state == "FAIL"] == [number]
+    assert rows[number + 1].attrs["again"] == rows[number].attrs["again"]
+    best = place.json("best", "surer")
+    assert best["value"] == max(row.value for row in rows if row.value is not None)
+    assert all(each["exploded"] == 0 for each in best["repeated"])
 
 
 def test_code_without_luck_is_called_once_more_for_each_leader(place):

@@ -1,6 +1,7 @@
 """Which trial is called again in the last part of a stage."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hpsearch.analysis.repeats import by_mean
 from hpsearch.analysis.study_trials import best_trial
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
-from hpsearch.stages.confirming import candidates, first_number, num_calls, seed_of_call, to_call_again
+from hpsearch.stages.confirming import candidates, first_number, num_calls, params_tried, seed_of_call, to_call_again
 from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.storage import TrialRow
 
@@ -67,10 +68,35 @@ def test_calls_are_read_from_the_trials_that_say_so():
         row(4, 0.6, again=1),
     ]
     rows += [row(5, None, state="PRUNED"), row(6, float("nan")), row(7, None, again=1, state="FAIL")]
-    assert calls_of(rows) == [Called(0, 0.9, {2: 0.7}, 1), Called(1, 0.8, {4: 0.6, 7: None})]
+    rows += [row(8, None, again=1, state="PRUNED")]
+    assert calls_of(rows) == [Called(0, 0.9, {2: 0.7}, 1), Called(1, 0.8, {4: 0.6, 8: None})]
     repeats = repeats_among(rows)
-    assert repeats.values == {0: {2: 0.7}, 1: {4: 0.6, 7: None}}
+    assert repeats.values == {0: {2: 0.7}, 1: {4: 0.6, 8: None}}
     assert repeats_among(rows[:2]) is None
+
+
+def test_a_call_that_failed_is_made_once_more_and_says_nothing_of_its_trial():
+    """Its process may have been killed, as where memory runs out."""
+    rows = [row(0, 0.9), row(1, 0.8), row(2, None, again=0, state="FAIL")]
+    assert calls_of(rows)[0] == Called(0, 0.9)
+    assert repeats_among(rows) is None
+    assert to_call_again(calls_of(rows), 1, "maximize") == 0
+    rows.append(row(3, 0.86, again=0))
+    assert to_call_again(calls_of(rows), 1, "maximize") is None
+    assert [(each.number, each.mean) for each in by_mean(repeats_among(rows), "maximize")] == [(0, pytest.approx(0.88))]
+
+
+def test_a_trial_whose_calls_fail_again_leads_no_more():
+    rows = [row(0, 0.9), row(1, 0.8), row(2, None, again=0, state="FAIL"), row(3, None, again=0, state="FAIL")]
+    assert calls_of(rows)[0] == Called(0, 0.9, {2: None, 3: None})
+    assert to_call_again(calls_of(rows), 1, "maximize") == 1
+
+
+def test_an_earlier_trial_whose_call_failed_is_called_once_more():
+    tried = [replace(row(number, None, state="FAIL"), attrs={"tried in": "coarse"}) for number in (1, 2)]
+    assert params_tried([row(0, 0.9), tried[0]]) == []
+    assert params_tried(tried) == [{"lr": 0.1}, {"lr": 0.1}]
+    assert params_tried([tried[0], replace(tried[1], state="RUNNING")]) == [{"lr": 0.1}]
 
 
 def test_the_winner_has_the_best_mean_of_all_its_calls():
