@@ -19,10 +19,9 @@ worst a repeated `take` leaves leases to run out. The times of leases are on the
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -31,10 +30,10 @@ import sqlalchemy as sa
 
 from hpsearch.config import Range
 from hpsearch.results import EpochResult
-from hpsearch.space import from_internal
 from hpsearch.storage.database import Database
 from hpsearch.storage.leases import Lease, extend, fence, forget, give_back, held, lock_free
-from hpsearch.storage.rows import StudyRow, TrialRow, attr_rows, cached_range, param_rows, to_stored
+from hpsearch.storage.params import ChosenParams, ParamChooser, read_attrs, read_params, write_params
+from hpsearch.storage.rows import StudyRow, attr_rows, param_rows, to_stored
 from hpsearch.storage.shares import Shared, even_share
 from hpsearch.storage.studies import trials_seen
 from hpsearch.storage.tables import (
@@ -84,19 +83,6 @@ class Standing:
     seconds_to_expiry: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenParams:
-    """Hyperparameters for a trial that is held, the ranges that they are from, and attributes that say why."""
-
-    params: Mapping[str, Any]
-    ranges: Mapping[str, Range]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-
-
-ParamChooser = Callable[[Sequence[TrialRow]], ChosenParams | None]
-"""From how all other trials of a study stand."""
-
-
 class Queue:
     """One worker's view of the trials of one study."""
 
@@ -139,7 +125,7 @@ class Queue:
         )
         rows = [{"trial_id": x.trial_id, "worker": self.worker, "attempt": x.attempt} for x in leases]
         upsert(connection, hpsearch_leases, ["trial_id"], rows, expires_at=self._expiry)
-        params, attrs = _read_params(connection, ids), _read_attrs(connection, ids)
+        params, attrs = read_params(connection, ids), read_attrs(connection, ids)
         full = [replace(lease, params=params[lease.trial_id], attrs=attrs[lease.trial_id]) for lease in leases]
         return sorted(full, key=lambda lease: lease.number)
 
@@ -150,7 +136,7 @@ class Queue:
     ) -> list[Lease]:
         """Write hyperparameters drawn when the trials were taken; the leases still held, with their params."""
         with self.db.write() as connection:
-            return self._set_params(connection, drawn, ranges, {})
+            return write_params(connection, self.worker, drawn, ranges)
 
     def choose_params(self, lease: Lease, choose: ParamChooser, first_number: int = 0) -> Lease | None:
         """Write what `choose` gives a trial, from how the others stand; the lease with it, None where it gives nothing.
@@ -170,24 +156,8 @@ class Queue:
                 chosen = found
             else:
                 return None
-            kept = self._set_params(connection, [(lease, chosen.params)], chosen.ranges, chosen.attrs)
+            kept = write_params(connection, self.worker, [(lease, chosen.params)], chosen.ranges, chosen.attrs)
         return replace(kept[0], attrs={**lease.attrs, **own.attrs, **chosen.attrs}) if kept else None
-
-    def _set_params(
-        self,
-        connection: sa.Connection,
-        drawn: Sequence[tuple[Lease, Mapping[str, Any]]],
-        ranges: Mapping[str, Range],
-        attrs: Mapping[str, Any],
-    ) -> list[Lease]:
-        ids = held(connection, self.worker, [lease for lease, _ in drawn])
-        kept = [(lease, dict(params)) for lease, params in drawn if lease in ids]
-        connection.execute(sa.delete(trial_params).where(trial_params.c.trial_id.in_(ids.values())))
-        if rows := param_rows(((lease.trial_id, params) for lease, params in kept), ranges):
-            connection.execute(sa.insert(trial_params), rows)
-        said = [{"trial_id": lease.trial_id, **row} for lease, _ in kept for row in attr_rows(attrs)]
-        upsert(connection, trial_user_attributes, ["trial_id", "key"], said)
-        return [replace(lease, params=params) for lease, params in kept]
 
     def _lock_study(self, connection: sa.Connection) -> None:
         """Nobody else chooses until the end of the transaction. On SQLite, nobody else writes anyway."""
@@ -297,25 +267,6 @@ class Queue:
         with self.db.read() as connection:
             waiting, running, finished, seconds = connection.execute(query).one()
         return Standing(waiting, running, finished, None if seconds is None else max(0.0, seconds))
-
-
-def _read_params(connection: sa.Connection, ids: Collection[int]) -> defaultdict[int, dict[str, Any]]:
-    p = trial_params.c
-    query = sa.select(p.trial_id, p.param_name, p.param_value, p.distribution_json)
-    params: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, name, internal, text in connection.execute(query.where(p.trial_id.in_(ids)).order_by(p.param_id)):
-        params[trial_id][name] = from_internal(cached_range(text), internal)
-    return params
-
-
-def _read_attrs(connection: sa.Connection, ids: Collection[int]) -> defaultdict[int, dict[str, Any]]:
-    a = trial_user_attributes.c
-    attrs: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in connection.execute(
-        sa.select(a.trial_id, a.key, a.value_json).where(a.trial_id.in_(ids))
-    ):
-        attrs[trial_id][key] = json.loads(text)
-    return attrs
 
 
 def _intermediate_row(trial_id: int, step: int, value: float) -> dict[str, Any]:
