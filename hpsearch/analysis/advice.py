@@ -28,6 +28,7 @@ from hpsearch.analysis.commands import (
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.few_images import few_images_text
+from hpsearch.analysis.gain import may_be_luck
 from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import (
     Remedy,
@@ -293,9 +294,12 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
     """The one use of the test set, where there is one that nobody has looked at; other seeds of what is not ours."""
     if found.metric.is_own:
         assert found.best is not None
+        for rival in stages:
+            if rival.best is not None and may_be_luck(rival, found):
+                words = rerun_command(rival.study, rival.best.number, rival.code)
+                return Advice(f"see whether the best of {rival.study} was luck{_seeds(rival)}", tuple(words))
         words = rerun_command(found.study, found.best.number, found.code)
-        seeds = ", with other seeds" if "seed" in (found.takes or ()) else ": call it again"
-        return Advice(f"see how much of the best was luck{seeds}", tuple(words))
+        return Advice(f"see how much of the best was luck{_seeds(found)}", tuple(words))
     own = sum(stage.num_tests for stage in stages)
     uses = stages[-1].uses
     used = uses is not None and uses.num > 0
@@ -306,6 +310,10 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
     if found.images.has_test is False:
         return Advice("these images have no test split: keep some aside for the final measurement")
     return Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
+
+
+def _seeds(stage: StageSummary) -> str:
+    return ", with other seeds" if "seed" in (stage.takes or ()) else ": call it again"
 
 
 def _or_test(advice: Advice, test: Advice, value: float) -> Advice:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.repeats import Repeats, mean_of_calls
@@ -40,6 +41,18 @@ class Called:
         return mean_of_calls(self.first, known) if len(known) == len(self.values) else None
 
 
+@dataclass(frozen=True)
+class TriedAgain:
+    """A trial of an earlier stage that led, and that this one called."""
+
+    study: str
+    """The earlier stage."""
+    params: Mapping[str, Any]
+    """Of the trial, as far as this stage searches them."""
+    values: tuple[float | None, ...]
+    """Of the calls here that have ended; None where one exploded or failed."""
+
+
 def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
     """The trials that have a value, each with the calls that repeat it, by number."""
     repeats: dict[int, list[TrialRow]] = {}
@@ -53,6 +66,20 @@ def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
             values = {each.number: _value(each) for each in again if each.state in FINISHED}
             found.append(Called(trial.number, first, values, len(again) - len(values)))
     return sorted(found, key=lambda each: each.number)
+
+
+def tried_again(trials: Sequence[TrialRow]) -> list[TriedAgain]:
+    """The trials of earlier stages that were called in this one, by number.
+
+    A call that a rung or a pruner ended says nothing of what it would have come to.
+    """
+    found = []
+    for trial in trials:
+        if isinstance(study := trial.attrs.get(attributes.TRIED_IN), str):
+            calls = [trial, *(each for each in trials if repeats_trial(each) == trial.number)]
+            ended = [each for each in calls if each.state in FINISHED and not _is_stopped(each)]
+            found.append(TriedAgain(study, trial.params, tuple(_value(each) for each in ended)))
+    return found
 
 
 def best_called_first(calls: Sequence[Called], direction: Direction) -> list[Called]:
@@ -74,6 +101,10 @@ def repeats_among(trials: Sequence[TrialRow]) -> Repeats | None:
         {each.number: each.values for each in called},
         among_trials=True,
     )
+
+
+def _is_stopped(trial: TrialRow) -> bool:
+    return trial.state == "PRUNED" and trial.attrs.get(attributes.REASON) != attributes.EXPLODED
 
 
 def _value(trial: TrialRow) -> float | None:

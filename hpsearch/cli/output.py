@@ -18,7 +18,7 @@ from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
-from hpsearch.wording import count_text, duration_text, trials_text, value_text
+from hpsearch.wording import count_text, duration_text, trials_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.advice import Advice
@@ -156,7 +156,7 @@ def spent_text(summary: StageSummary) -> str:
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
-    line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    line("best", f"trial {best.number}  {summary.value_name} {summary.best_text}  {params_text(best)}")
     if (origin := origin_of(best.attrs)) is not None:
         line("origin", str(origin))
     for each in summary.repeated:

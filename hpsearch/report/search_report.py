@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
-from hpsearch.analysis.repeats import curse_text
+from hpsearch.analysis.repeats import best_called_again, calls_text, curse_text
 from hpsearch.analysis.uses_of_test_images import family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
@@ -182,9 +182,10 @@ def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | Non
     if stage is None or stage.best is None:
         return None
     flagged = {verdict.param for verdict in stage.on_boundary}
+    called = best_called_again(stage.summary.repeated)
     return {
-        "value": value_text(stage.best.value),
-        "value_name": stage.summary.metric.label,
+        "value": value_text(stage.best.value if called is None else called.mean),
+        "value_name": stage.summary.metric.label + (f", {calls_text(called)}" if called is not None else ""),
         "measures": [
             (LABELS.get(name, name), f"{value:.4f}") for name, value in stage.evidence.measures_of(stage.best).items()
         ],
