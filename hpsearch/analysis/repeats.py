@@ -190,6 +190,18 @@ def best_called_again(order: Sequence[Repeated]) -> Repeated | None:
     return order[0] if order and order[0].counts_first and order[0].mean is not None else None
 
 
+def best_value(highest: float | None, order: Sequence[Repeated]) -> float | None:
+    """The value of a stage's best trial: the mean of its calls, or the first one of a net that was trained again.
+
+    Args:
+        highest: the best first value of all trials, which it is where none was trained again to the end.
+        order: the trials that were, the best mean first.
+    """
+    if not order or order[0].mean is None:
+        return highest
+    return order[0].mean if order[0].counts_first else order[0].first
+
+
 def chosen_text(value: float | None, order: Sequence[Repeated]) -> str:
     """The value of a stage's best trial: `0.9413`; of one that was called again, `0.9281, the mean of 2 calls`."""
     if (called := best_called_again(order)) is None:

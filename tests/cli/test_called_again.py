@@ -90,6 +90,11 @@ def test_the_best_is_the_one_with_the_best_mean_of_its_calls(noisy):
     mean = f"{best['repeated'][0]['mean']:.4f}, the mean of {1 + len(best['repeated'][0]['values'])} calls"
     assert f"best     trial {best['number']}  value {mean}" in noisy("status", "fine").stdout
     assert f"value    {mean}" in noisy("best", "fine").stdout
+    listed = {each["study"]: each["best"] for each in noisy.json("status")}
+    assert listed["fine"] == best["repeated"][0]["mean"]
+    assert listed["coarse"] == noisy.json("best", "coarse")["value"]
+    watched = noisy.json("status", "fine", "--watch")["best"]
+    assert not any("again" in each["attributes"] for each in watched)
 
 
 def test_a_trial_says_which_one_it_calls_again(noisy):
