@@ -271,6 +271,8 @@ def _landscape_words(info: LandscapeInfo) -> tuple[str, str]:
     flagged = [axis.param for axis in (info.x, info.y) if axis and axis.flagged]
     exploded = "Crosses exploded; the" if any(point.kind == "exploded" for point in info.points) else "The"
     note = f"{exploded} star is the best."
+    if any(point.kind == "halved" for point in info.points):
+        note += f" Hollow ones were {info.halved_name}, and have the colour of their best value until then."
     if flagged:
         note += f" The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong."
     return title, note
