@@ -40,6 +40,7 @@ from hpsearch.analysis.remedies import (
     rates_below,
 )
 from hpsearch.analysis.stage_names import next_name
+from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config.metric import Metric
 from hpsearch.wording import count_text, value_text
@@ -185,6 +186,8 @@ def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_
 
 
 def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
+    if last.stopped is not None and last.stage in SEARCHED:
+        return _stopped(last, last.stopped)
     if last.num_exploded:
         all_of_them = (
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
@@ -203,6 +206,17 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
     return Advice(f"no trial of {last.study} was trained to its end: look at why before searching on")
+
+
+def _stopped(last: StageSummary, stopped: StoppedTrials) -> Advice:
+    """No trial came to its last epoch, but rungs stopped some that had a value: these say where to search."""
+    said = f"no trial of {last.study} came to its last epoch: narrow to where those that were stopped did well"
+    epochs = last.epochs if last.fine_epochs != last.epochs else None
+    advice = Advice(said, tuple(fine_command(last.study, last.code, epochs=epochs)))
+    if last.epochs is None or stopped.first_explosion is None or stopped.first_explosion <= 1:
+        return advice
+    fewer = fine_command(last.study, last.code, epochs=stopped.first_explosion - 1)
+    return replace(advice, other_text="or train no longer than until the others exploded", other_words=tuple(fewer))
 
 
 def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[str]) -> Advice:

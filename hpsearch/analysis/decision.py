@@ -70,6 +70,8 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
             f"the time is up; {last.study} is left at {last.num_finished} of {count_text(last.num_trials, 'trial')}",
         )
     if last.best is None or last.best.value is None:
+        if last.stopped is not None:
+            return _after_stopped(stages, limits, time_is_up=time_is_up)
         return Decision("nothing", f"no trial of {last.study} finished, so there is nothing to narrow by")
     if (luck := luck_text(stages)) is not None:
         return Decision("luck", luck)
@@ -81,6 +83,15 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
     if time_is_up:
         return Decision("time", f"the time is up, though {'; '.join(wishes)}")
     return Decision(None, "; ".join(wishes))
+
+
+def _after_stopped(stages: Sequence[StageSummary], limits: Limits, *, time_is_up: bool) -> Decision:
+    """No trial came to its last epoch. A fine stage narrows by what rungs stopped; if it ends so too, that is all."""
+    said = f"no trial of {stages[-1].study} came to its last epoch"
+    if stages[-1].stage != "coarse" or len(stages) >= limits.max_stages:
+        return Decision("nothing", said)
+    wish = f"{said}: narrow to where those that were stopped did well"
+    return Decision("time", f"the time is up, though {wish}") if time_is_up else Decision(None, wish)
 
 
 def luck_text(stages: Sequence[StageSummary]) -> str | None:

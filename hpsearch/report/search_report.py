@@ -269,13 +269,15 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
 def _landscape_words(info: LandscapeInfo) -> tuple[str, str]:
     title = f"{info.x.param} × {info.y.param}" if info.y else f"{info.value_name} over {info.x.param}"
     flagged = [axis.param for axis in (info.x, info.y) if axis and axis.flagged]
-    exploded = "Crosses exploded; the" if any(point.kind == "exploded" for point in info.points) else "The"
-    note = f"{exploded} star is the best."
-    if any(point.kind == "halved" for point in info.points):
-        note += f" Hollow ones were {info.halved_name}, and have the colour of their best value until then."
+    kinds = {point.kind for point in info.points}
+    said = ["Crosses exploded"] if "exploded" in kinds else []
+    said += ["the star is the best"] if info.best is not None else []
+    notes = [f"{'; '.join(said)}.".capitalize()] if said else []
+    if "halved" in kinds:
+        notes.append(f"Hollow ones were {info.halved_name}, and have the colour of their best value until then.")
     if flagged:
-        note += f" The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong."
-    return title, note
+        notes.append(f"The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong.")
+    return title, " ".join(notes)
 
 
 def _inside(album: Album, stage: StageData) -> list[Shown]:

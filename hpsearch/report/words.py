@@ -43,13 +43,18 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
         )
     counts = Counter(diagnosis.verdict for stage in lineage for diagnosis in stage.diagnoses.values())
     return Summary(
-        best=f"trial {_named(holder, holder.best.number)}" if holder and holder.best else "No trial has finished yet",
+        best=f"trial {_named(holder, holder.best.number)}" if holder and holder.best else _none(last),
         study=holder.name if holder else None,
         sentences=tuple(sentences),
         flags=tuple(flags),
         advice=advice or advice_for(lineage),
         verdicts={name: counts[name] for name in reversed(VERDICTS) if counts[name]},
     )
+
+
+def _none(last: StageData) -> str:
+    stopped = last.summary.stopped
+    return "No trial has finished yet" if stopped is None else f"No trial came to its last epoch: {stopped.text}"
 
 
 def advice_for(chain: Sequence[StageData], *, taken: Collection[str] = (), at_work: bool = False) -> Advice:

@@ -12,6 +12,7 @@ from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
 from hpsearch.analysis.gain import called_later_text
 from hpsearch.analysis.repeats import Repeated
+from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.config.metric import ACCURACY, Metric
@@ -337,6 +338,19 @@ def test_what_the_best_of_a_stage_gave_later_is_said_beside_its_first_value():
     later = [called("fine", 0.9), called("fine-2", 0.94, 0.92, tried=tried)]
     assert called_later_text(coarse, later) == " (called again in fine-2: 0.8000, none)"
     assert called_later_text(coarse, later[:1]) == ""
+
+
+def test_a_coarse_stage_without_a_whole_trial_is_narrowed_by_those_that_were_stopped():
+    stopped = StoppedTrials(8, 3, 0.9, "3 epochs", spent=False, num_exploded=2, first_explosion=5)
+    none = dataclasses.replace(stage(None, "coarse", "coarse"), stopped=stopped)
+    decision = decide([none], 100, Limits())
+    assert decision.go_on
+    assert decision.reason.startswith("no trial of coarse came to its last epoch: narrow to where")
+    assert decide([none], 100, Limits(), time_is_up=True).ending == "time"
+    assert decide([none], 100, Limits(max_stages=1)).ending == "nothing"
+    again = dataclasses.replace(none, study="fine", stage="fine")
+    assert decide([none, again], 100, Limits()).ending == "nothing"
+    assert "first stage with a result" in decide([none, stage(0.6)], 100, Limits()).reason
 
 
 def test_nets_are_compared_by_means_where_both_were_trained_again():

@@ -11,6 +11,7 @@ from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
 from hpsearch.report.search_report import _landscape_words
 from hpsearch.report.stage import read_stage
 from hpsearch.report.words import _budget as budget_text
+from hpsearch.report.words import summarize
 from hpsearch.results import EpochResult
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
 
@@ -91,12 +92,16 @@ def test_the_plane_shows_what_was_stopped_at_a_rung_by_its_best_value_until_then
 
 def test_the_plane_says_what_ran_out_of_epochs_and_needs_no_finished_trial(tmp_path):
     curves = {0: ([0.5], "PRUNED", attributes.SPENT), 1: ([0.3], "PRUNED", "halving")}
-    info = _landscape_info(stage_of(tmp_path, curves, halving="stop"))
+    stage = stage_of(tmp_path, curves, halving="stop")
+    info = _landscape_info(stage)
     assert {point.number: point.kind for point in info.points} == {0: "halved", 1: "halved"}
     assert info.points[0].text.split("\n")[1] == "out of epochs after 1 epoch"
     [hollow] = [trace for trace in plot_landscape(info).data if trace.showlegend]
     assert hollow.name == "stopped at a rung, or out of epochs"
     assert hollow.marker.showscale
+    assert _landscape_words(info)[1].startswith("Hollow ones were")  # no star, as none is the best
+    said = "2 were stopped at a rung or out of epochs, the best of them, trial 0, at 0.5000 after 1 epoch"
+    assert summarize([stage]).best == f"No trial came to its last epoch: {said}"
 
 
 def test_an_objective_that_is_told_no_epochs_has_rungs_in_steps(tmp_path):
