@@ -94,10 +94,6 @@ class ProgramWorker(StageWorker):
                 earlier=earlier,
             )
         self.calls_again = CallsAgain(self.queue, plan, earlier, self.direction, self._insist, self._wait_until_written)
-        self.worst: float | None = None
-        """Value so far: what samplers that need one are told of an explosion."""
-        for row in rows:
-            self._note_value(row.value if row.state == "COMPLETE" else None)
         self.folders = TrialFolders(
             db,
             plan,
@@ -330,8 +326,6 @@ class ProgramWorker(StageWorker):
             self.failures.clear()
         exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
         if self.mirror is not None:
-            if exploded and self.worst is not None:
-                self.mirror.exploded_value = self.worst
             self.mirror.finish(number, None, exploded=exploded)
         self._finish(outcome)
 
@@ -350,7 +344,6 @@ class ProgramWorker(StageWorker):
             self.mirror.finish(number, value)
         if self.suggestions is not None and (unasked := self.suggestions.unasked(trial)):
             self.listener.note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")
-        self._note_value(value)
         self.failures.clear()
         if is_called_again(trial):
             self.folders.called_again(number)
@@ -385,12 +378,6 @@ class ProgramWorker(StageWorker):
         self.writer.finish([outcome])
         if outcome.state != "COMPLETE":
             self.folders.drop_checkpoint(outcome.lease.number)
-
-    def _note_value(self, value: float | None) -> None:
-        if value is not None and math.isfinite(value):
-            known = goodness(self.worst, self.direction) if self.worst is not None else math.inf
-            if goodness(value, self.direction) < known:
-                self.worst = value
 
     @override
     def _event(self, outcome: Outcome, num_finished: int) -> TrialFinished:
