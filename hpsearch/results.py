@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Direction = Literal["maximize", "minimize"]
+EXPLODED_VALUE = 0.0  # of a trial that exploded, where accuracy counts; of others, see `training.metric_limits`
 
 
 @dataclass(frozen=True, slots=True)

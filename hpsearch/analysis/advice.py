@@ -28,6 +28,7 @@ from hpsearch.analysis.commands import (
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.few_images import few_images_text
+from hpsearch.analysis.gain import may_be_luck
 from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import (
     Remedy,
@@ -39,6 +40,7 @@ from hpsearch.analysis.remedies import (
     rates_below,
 )
 from hpsearch.analysis.stage_names import next_name
+from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config.metric import Metric
 from hpsearch.wording import count_text, value_text
@@ -184,6 +186,8 @@ def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_
 
 
 def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
+    if last.stopped is not None and last.stage in SEARCHED:
+        return _stopped(last, last.stopped)
     if last.num_exploded:
         all_of_them = (
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
@@ -202,6 +206,17 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
     return Advice(f"no trial of {last.study} was trained to its end: look at why before searching on")
+
+
+def _stopped(last: StageSummary, stopped: StoppedTrials) -> Advice:
+    """No trial came to its last epoch, but rungs stopped some that had a value: these say where to search."""
+    said = f"no trial of {last.study} came to its last epoch: narrow to where those that were stopped did well"
+    epochs = last.epochs if last.fine_epochs != last.epochs else None
+    advice = Advice(said, tuple(fine_command(last.study, last.code, epochs=epochs)))
+    if last.epochs is None or stopped.first_explosion is None or stopped.first_explosion <= 1:
+        return advice
+    fewer = fine_command(last.study, last.code, epochs=stopped.first_explosion - 1)
+    return replace(advice, other_text="or train no longer than until the others exploded", other_words=tuple(fewer))
 
 
 def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[str]) -> Advice:
@@ -293,9 +308,12 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
     """The one use of the test set, where there is one that nobody has looked at; other seeds of what is not ours."""
     if found.metric.is_own:
         assert found.best is not None
+        for rival in stages:
+            if rival.best is not None and may_be_luck(rival, found):
+                words = rerun_command(rival.study, rival.best.number, rival.code)
+                return Advice(f"see whether the best of {rival.study} was luck{_seeds(rival)}", tuple(words))
         words = rerun_command(found.study, found.best.number, found.code)
-        seeds = ", with other seeds" if "seed" in (found.takes or ()) else ": call it again"
-        return Advice(f"see how much of the best was luck{seeds}", tuple(words))
+        return Advice(f"see how much of the best was luck{_seeds(found)}", tuple(words))
     own = sum(stage.num_tests for stage in stages)
     uses = stages[-1].uses
     used = uses is not None and uses.num > 0
@@ -306,6 +324,10 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
     if found.images.has_test is False:
         return Advice("these images have no test split: keep some aside for the final measurement")
     return Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
+
+
+def _seeds(stage: StageSummary) -> str:
+    return ", with other seeds" if "seed" in (stage.takes or ()) else ": call it again"
 
 
 def _or_test(advice: Advice, test: Advice, value: float) -> Advice:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.repeats import Repeats, mean_of_calls
@@ -45,6 +46,18 @@ class Called:
         return mean_of_calls(self.first, known) if len(known) == len(self.values) else None
 
 
+@dataclass(frozen=True)
+class TriedAgain:
+    """A trial of an earlier stage that led, and that this one called."""
+
+    study: str
+    """The earlier stage."""
+    params: Mapping[str, Any]
+    """Of the trial, as far as this stage searches them."""
+    values: tuple[float | None, ...]
+    """Of the calls here that have ended; None where one exploded or failed."""
+
+
 def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
     """The trials that have a value, each with the calls that repeat it, by number."""
     repeats: dict[int, list[TrialRow]] = {}
@@ -56,11 +69,30 @@ def calls_of(trials: Sequence[TrialRow]) -> list[Called]:
         if repeats_trial(trial) is None and (first := _value(trial)) is not None:
             again = repeats.get(trial.number, [])
             ended = [each for each in again if each.state in FINISHED]
-            failed = [each for each in ended if each.state == "FAIL"]
-            left_out = failed if len(failed) < MAX_FAILED else []
-            values = {each.number: _value(each) for each in ended if each not in left_out}
+            values = {each.number: _value(each) for each in _without_single_failures(ended)}
             found.append(Called(trial.number, first, values, len(again) - len(ended)))
     return sorted(found, key=lambda each: each.number)
+
+
+def tried_again(trials: Sequence[TrialRow]) -> list[TriedAgain]:
+    """The trials of earlier stages that were called in this one, by the numbers of their first calls.
+
+    A call that a rung or a pruner ended says nothing of what it would have come to; nor does one that failed, unless
+    MAX_FAILED of its trial did.
+    """
+    found: list[tuple[str, Mapping[str, Any], list[TrialRow]]] = []
+    for trial in trials:
+        if isinstance(study := trial.attrs.get(attributes.TRIED_IN), str):
+            again = [trial, *(each for each in trials if repeats_trial(each) == trial.number)]
+            same = (calls for of, params, calls in found if (of, params) == (study, trial.params))
+            if (calls := next(same, None)) is not None:  # one that had failed
+                calls += again
+            else:
+                found.append((study, trial.params, again))
+    return [
+        TriedAgain(study, params, tuple(_value(each) for each in _without_single_failures(_ended(calls))))
+        for study, params, calls in found
+    ]
 
 
 def best_called_first(calls: Sequence[Called], direction: Direction) -> list[Called]:
@@ -82,6 +114,20 @@ def repeats_among(trials: Sequence[TrialRow]) -> Repeats | None:
         {each.number: each.values for each in called},
         among_trials=True,
     )
+
+
+def _ended(calls: Sequence[TrialRow]) -> list[TrialRow]:
+    return [each for each in calls if each.state in FINISHED and not _is_stopped(each)]
+
+
+def _without_single_failures(calls: Sequence[TrialRow]) -> list[TrialRow]:
+    """Of the calls of one trial that have ended, those that say something of it."""
+    others = [each for each in calls if each.state != "FAIL"]
+    return list(calls) if len(calls) - len(others) >= MAX_FAILED else others
+
+
+def _is_stopped(trial: TrialRow) -> bool:
+    return trial.state == "PRUNED" and trial.attrs.get(attributes.REASON) != attributes.EXPLODED
 
 
 def _value(trial: TrialRow) -> float | None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hpsearch.analysis.chance import TELLING, most_errors, standard_error
+from hpsearch.analysis.chance import TELLING, most_errors
+from hpsearch.analysis.gain import gain_over
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, IntRange
 from hpsearch.config.metric import Metric
@@ -19,8 +20,6 @@ from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.scale import num_values, with_ends
 from hpsearch.wording import count_text
 
-MIN_GAIN = 0.005  # of a share, as val_acc: with many validation images, what is still worth a stage
-MIN_SHARE = 0.01  # of the value before: the same for what is no share, as val_loss
 MAX_STAGES = 4  # coarse, fine, fine-2, fine-3
 FEW_VALUES = 3  # an int range of up to so many values is mostly ends
 
@@ -71,6 +70,8 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
             f"the time is up; {last.study} is left at {last.num_finished} of {count_text(last.num_trials, 'trial')}",
         )
     if last.best is None or last.best.value is None:
+        if last.stopped is not None:
+            return _after_stopped(stages, limits, time_is_up=time_is_up)
         return Decision("nothing", f"no trial of {last.study} finished, so there is nothing to narrow by")
     if (luck := luck_text(stages)) is not None:
         return Decision("luck", luck)
@@ -82,6 +83,15 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
     if time_is_up:
         return Decision("time", f"the time is up, though {'; '.join(wishes)}")
     return Decision(None, "; ".join(wishes))
+
+
+def _after_stopped(stages: Sequence[StageSummary], limits: Limits, *, time_is_up: bool) -> Decision:
+    """No trial came to its last epoch. A fine stage narrows by what rungs stopped; if it ends so too, that is all."""
+    said = f"no trial of {stages[-1].study} came to its last epoch"
+    if stages[-1].stage != "coarse" or len(stages) >= limits.max_stages:
+        return Decision("nothing", said)
+    wish = f"{said}: narrow to where those that were stopped did well"
+    return Decision("time", f"the time is up, though {wish}") if time_is_up else Decision(None, wish)
 
 
 def luck_text(stages: Sequence[StageSummary]) -> str | None:
@@ -126,7 +136,10 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
     if not moving:
         content.append("the best is inside every range" + (" that can move" if held else ""))
         content += [_boundary_text(verdict, "and there is nothing new beyond it") for verdict in held]
-    gained, text = _gain(earlier, last, value, num_val, limits.gain)
+    if (before := best_stage(earlier)) is not None:
+        gained, text = gain_over(before, last, num_val, limits.gain)
+    else:
+        gained, text = True, f"{last.study} is the first stage with a result"
     (wishes if gained else content).append(text)
     return wishes, content
 
@@ -166,41 +179,6 @@ def _perfect_text(metric: Metric, value: float, num_val: int) -> str:
         return f"{metric.column} is 1 on {num_val} images: there is nothing left to gain"
     told = f"{value:.4f} on {count_text(num_val, 'image')}: nothing here can tell better ones apart"
     return f"{told}, and new images may give {1 - left:.2f}; hold out more (data.val)"
-
-
-def _gain(
-    earlier: Sequence[StageSummary], last: StageSummary, value: float, num_val: int, asked: float | None
-) -> tuple[bool, str]:
-    """Whether the last stage gained enough, and the sentence that says so."""
-    before = best_stage(earlier)
-    if before is None:
-        return True, f"{last.study} is the first stage with a result"
-    metric, value_before = last.metric, _value(before)
-    error = standard_error(value, num_val) if metric.is_accuracy else 0.0
-    least = MIN_GAIN if metric.is_share else MIN_SHARE * abs(value_before)
-    threshold = asked if asked is not None else max(least, error)
-    gained = metric.goodness(value) - metric.goodness(value_before)
-    gain_text = metric.text(abs(gained))
-    enough = gained >= threshold and gained > 0
-    epochs = ""
-    if last.epochs != before.epochs:
-        fewer = (last.epochs or 0) < (before.epochs or 0)
-        not_alike = ", so the two are not comparable" if fewer else ""
-        epochs = f" ({count_text(last.epochs, 'epoch')} against {before.epochs}{not_alike})"
-    if gained < 0:
-        compared = "less than" if metric.is_accuracy else f"worse {metric.column} than"
-        return False, f"{last.study} reached {gain_text} {compared} {before.study}{epochs}"
-    of = "" if metric.is_accuracy else f" of {metric.column}"
-    noise = f"one standard error of {value:.4f} on {num_val} images"
-    if not metric.is_accuracy:
-        measure = f"{threshold:.4g}" + (f", {MIN_SHARE:.0%} of it" if asked is None and not metric.is_share else "")
-    elif asked is None and error > MIN_GAIN:
-        measure = f"{threshold:.4f}, {noise}"
-    else:
-        measure = f"{threshold:.4f}; {noise} is {error:.4f}"
-        measure += ", so it may be luck" if enough and gained < error else ""
-    word = "less than" if not enough else "more than" if gained > threshold else "as much as"
-    return enough, f"{last.study} gained {gain_text}{of} over {before.study}{epochs}: {word} {measure}"
 
 
 def _value(stage: StageSummary) -> float:

@@ -12,7 +12,6 @@ from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.storage import StudyRow
-from hpsearch.wording import value_text
 
 
 def coarse_of(search: Mapping[str, Any], studies: Iterable[StudyRow]) -> StudyRow | None:
@@ -42,5 +41,5 @@ def instead(advice: Advice, done: Sequence[StageSummary], *, at_work: bool = Fal
     if found is None or found.best is None:
         said = f"{last.study} did that, and no trial of it finished"
     else:
-        said = f"{found.study} did that: {value_text(found.best.value)}"
+        said = f"{found.study} did that: {found.best_text}"
     return replace(advice, text=f"{advice.text}; {said}", words=("hpsearch", "status", last.study), search=None)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import Direction, direction_of, observe
@@ -185,6 +186,7 @@ class Watcher:
             trial
             for trial in self._finished.values()
             if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value)
+            if repeats_trial(trial) is None
         )
         return tuple(heapq.nsmallest(NUM_BEST, complete, key=lambda t: (sign * (t.value or 0.0), t.number)))
 

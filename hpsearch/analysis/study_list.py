@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.called_again import repeats_among
 from hpsearch.analysis.records import stage_record
-from hpsearch.storage import Database, count_exploded, read_overview
+from hpsearch.analysis.repeats import Repeats, best_value, by_mean
+from hpsearch.results import Direction
+from hpsearch.storage import Database, StudyOverview, count_exploded, read_linked, read_overview
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class ListedStudy:
         stage: coarse, fine, train, check, ...; None where another program made it.
         source: the study that it came from.
         trials: all of them; `finished` will not run again.
-        best: the best value of a trial that is complete; None while there is none.
+        best: the best value of a trial that is complete; None while there is none. Of a stage that called its best
+            trials again, or trained them again with other seeds, that of the one with the best mean: see `best_value`.
         metric: what a value is, as in JSON.
         value_name: the same in words.
     """
@@ -48,9 +52,13 @@ class ListedStudy:
 def listed_studies(db: Database) -> list[ListedStudy]:
     """In the order in which they were made; in a few queries, however many trials they have."""
     exploded = count_exploded(db, attributes.REASON, attributes.EXPLODED)
-    found = []
-    for row in read_overview(db):
-        record, total = stage_record(row.study), sum(row.counts.values())
+    found, rows = [], read_overview(db)
+    records = {row.study.study_id: stage_record(row.study) for row in rows}
+    may_call = [study_id for study_id, record in records.items() if record.metric("maximize").is_own]
+    calls = read_linked(db, may_call, attributes.AGAIN)
+    for row in rows:
+        record, total = records[row.study.study_id], sum(row.counts.values())
+        again = record.repeats or repeats_among(calls.get(row.study.study_id, []))
         runaway = exploded.get(row.study.study_id, Counter())
         found.append(
             ListedStudy(
@@ -63,9 +71,16 @@ def listed_studies(db: Database) -> list[ListedStudy]:
                 pruned=row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
                 exploded=sum(runaway.values()),
                 failed=row.counts.get("FAIL", 0),
-                best=row.best,
+                best=_best(row, again),
                 metric=record.metric("maximize").name,
                 value_name=record.value_name,
             )
         )
     return found
+
+
+def _best(row: StudyOverview, again: Repeats | None) -> float | None:
+    if again is None:
+        return row.best
+    direction: Direction = "maximize" if row.study.directions[:1] == ("maximize",) else "minimize"
+    return best_value(row.best, by_mean(again, direction))

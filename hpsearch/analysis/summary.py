@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpsearch.analysis.called_again import TriedAgain, tried_again
 from hpsearch.analysis.called_limits import called_limits, defines_its_ranges, with_whole_choices
 from hpsearch.analysis.chance import KeptImages, counted
-from hpsearch.analysis.commands import usual_space, whole
+from hpsearch.analysis.commands import fine_command, usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.missed_rungs import missed_rungs_of
 from hpsearch.analysis.records import Fitted, trial_record
-from hpsearch.analysis.repeats import Repeated
+from hpsearch.analysis.repeats import Repeated, chosen_text
+from hpsearch.analysis.stopped_trials import StoppedTrials, stopped_trials
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config import StudyConfig
@@ -45,6 +48,13 @@ def best_or_refuse(evidence: StudyTrials) -> TrialRow:
         RefusedError: no trial has finished with a value.
     """
     if (best := evidence.best) is None:
+        if (stopped := stopped_trials(evidence)) is not None:
+            code = sorted(names_in(evidence.record.config or {}))
+            raise RefusedError(
+                f"no trial of {evidence.study.name!r} came to its last epoch: {stopped.text}.\n"
+                f"Narrow to where they did well: {shlex.join(fine_command(evidence.study.name, code))}; or look at one:"
+                f" hpsearch trial {shlex.quote(evidence.study.name)} {stopped.number}."
+            )
         raise RefusedError(
             f"the study {evidence.study.name!r} has no finished trial"
             f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded).\n"
@@ -95,6 +105,10 @@ class StageSummary:
     """What an objective is given by name; None where that is not known."""
     repeated: tuple[Repeated, ...] = ()
     """The best trials, as they did with other seeds, the best mean first."""
+    stopped: StoppedTrials | None = None
+    """Those at rungs, where no trial came to its last epoch."""
+    tried: tuple[TriedAgain, ...] = ()
+    """Trials of earlier stages that were called in this one."""
     spent: tuple[int, int | None] | None = None
     """Epochs that its trials have trained, and the budget of them if there is one; of a stage that counts by them."""
     missed_rungs: str | None = None
@@ -105,6 +119,16 @@ class StageSummary:
     """Uses of the test set that are kept with it."""
     uses: TestImageUses | None = None
     """Of the test images, by all searches; None where that was not looked at."""
+
+    @property
+    def mean(self) -> float | None:
+        """Of the best trial with other seeds, by which it was chosen; None where it was called once."""
+        return self.repeated[0].mean if self.repeated else None
+
+    @property
+    def best_text(self) -> str:
+        """The value of the best trial, `0.9413`; of one that was called again, `0.9281, the mean of 2 calls`."""
+        return chosen_text(self.best.value if self.best is not None else None, self.repeated)
 
     @property
     def best_epochs(self) -> int | None:
@@ -213,6 +237,8 @@ def stage_summary(
         num_left_out=sum(trial_record(t).halved and not t.intermediate for t in evidence.trials),
         takes=record.takes,
         repeated=tuple(evidence.repeated),
+        tried=tuple(tried_again(evidence.trials)),
+        stopped=stopped_trials(evidence),
     )
 
 

@@ -18,7 +18,7 @@ from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
-from hpsearch.wording import count_text, duration_text, trials_text, value_text
+from hpsearch.wording import count_text, duration_text, trials_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.advice import Advice
@@ -136,6 +136,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
     if summary.best is not None:
         _print_best(summary, summary.best)
+    elif summary.stopped is not None and summary.num_finished == summary.num_trials:
+        line("best", f"none came to its last epoch: {summary.stopped.text}", "red")
     elif summary.num_finished == summary.num_trials:
         line("best", "none: no trial finished", "red")
     else:
@@ -158,7 +160,7 @@ def spent_text(summary: StageSummary) -> str:
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:
-    line("best", f"trial {best.number}  {summary.value_name} {value_text(best.value)}  {params_text(best)}")
+    line("best", f"trial {best.number}  {summary.value_name} {summary.best_text}  {params_text(best)}")
     if (origin := origin_of(best.attrs)) is not None:
         line("origin", str(origin))
     for each in summary.repeated:

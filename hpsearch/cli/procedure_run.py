@@ -15,6 +15,7 @@ import typer
 
 from hpsearch.analysis.advice import Advice
 from hpsearch.analysis.decision import Limits
+from hpsearch.analysis.gain import called_later_text
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.analysis.summary import trial_as_dict
@@ -31,7 +32,7 @@ from hpsearch.search.stage_run import check_devices, open_search, preview_stage
 from hpsearch.stages.time_budget import share_of_stage
 from hpsearch.storage import Database
 from hpsearch.tuning.settling import Settled
-from hpsearch.wording import count_text, duration_text, value_text
+from hpsearch.wording import count_text, duration_text
 from hpsearch.worker.stopping import Stop
 
 UNITS = {"h": 3600, "m": 60, "s": 1}  # seconds
@@ -174,16 +175,17 @@ def _use(procedure: Procedure, settings: Settings) -> str | None:
 
 
 def _print_end(procedure: Procedure, advice: Advice, document: dict[str, Any]) -> None:
-    best, trial = document["best"], procedure.best
+    best, trial, stages = document["best"], procedure.best, procedure.summaries
     if best is not None and trial is not None:
-        column = procedure.summaries[-1].metric.column
-        head = f"trial {trial.number} of {best['study']}  {column} {value_text(trial.value)}"
+        of_best = next(summary for summary in stages if summary.study == best["study"])
+        head = f"trial {trial.number} of {best['study']}  {stages[-1].metric.column} {of_best.best_text}"
         head += f" after {count_text(best['epochs'], 'epoch')}" if best["epochs"] is not None else ""
         line("best", f"{head}  {params_text(trial)}")
         others = [
-            f"{summary.study} {value_text(summary.best.value)}"
+            f"{summary.study} {summary.best_text}"
             + (f" after {summary.best_epochs}" if summary.best_epochs is not None else "")
-            for summary in procedure.summaries
+            + called_later_text(summary, stages[place + 1 :])
+            for place, summary in enumerate(stages)
             if summary.best is not None and summary.study != best["study"]
         ]
         if others:

@@ -145,7 +145,7 @@ def best(
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.folds import folds_text
     from hpsearch.analysis.origins import origin_of
-    from hpsearch.analysis.repeats import repeated_text
+    from hpsearch.analysis.repeats import chosen_text, repeated_text
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
     from hpsearch.cli.output import line
@@ -175,7 +175,7 @@ def best(
     else:
         line("study", evidence.study.name)
         line("trial", f"{found.number}")
-        line(evidence.record.value_name, value_text(found.value))
+        line(evidence.record.value_name, chosen_text(found.value, evidence.repeated))
         for each in evidence.repeated:
             line("again", repeated_text(each, evidence.metric))
         if said := folds_text(found):

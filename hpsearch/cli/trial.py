@@ -57,6 +57,7 @@ def trial(
 
     from hpsearch.analysis.diagnosis import diagnose_study, with_dead_units
     from hpsearch.analysis.layer_updates import judge_updates, updates_line
+    from hpsearch.analysis.stopped_trials import stopped_trials
     from hpsearch.analysis.study_trials import read_study
     from hpsearch.analysis.summary import trial_as_dict
     from hpsearch.cli.output import line
@@ -68,9 +69,11 @@ def trial(
     evidence = read_study(db, study)
     if number is None:
         if evidence.best is None:
+            found = stopped_trials(evidence)
+            stopped = f"; of those stopped at a rung, {found.number} is the best" if found is not None else ""
             raise ConfigError(
                 f"{study!r} has no best trial yet: none has finished.\n"
-                f"Give the number of one: 0 ... {len(evidence.trials) - 1}."
+                f"Give the number of one: 0 ... {len(evidence.trials) - 1}{stopped}."
             )
         number = evidence.best.number
     row = next((row for row in evidence.trials if row.number == number), None)

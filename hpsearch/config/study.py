@@ -123,8 +123,9 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _code_is_searched_by_what_learns(self) -> StudyConfig:
         """Nobody who does not ask gets random draws of an [objective]: its trials are one after the other."""
-        if self.objective is not None and "sampler" not in self.coarse.model_fields_set:
-            object.__setattr__(self, "coarse", self.coarse.model_copy(update={"sampler": "auto"}))
+        for key, stage in (("coarse", self.coarse), ("fine", self.fine)):
+            if self.objective is not None and "sampler" not in stage.model_fields_set:
+                object.__setattr__(self, key, stage.model_copy(update={"sampler": "auto"}))
         return self
 
     @model_validator(mode="after")

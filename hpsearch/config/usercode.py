@@ -117,6 +117,9 @@ def load(name: str) -> Callable[..., Any]:
     """
     refuse_untrusted([name])
     module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        dotted = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        raise UserCodeError(f"{name}: code is named by its module, not by its file.\nAllowed: {dotted}:{attribute}.")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:

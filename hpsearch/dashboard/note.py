@@ -30,9 +30,8 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice
     parts = [f"## {as_markdown(summary.study)}", _counts(summary)]
     if (best := summary.best) is not None:
         params = [f"{name} {format_value(value, best.ranges.get(name))}" for name, value in best.params.items()]
-        value = f"{best.value:.4f}" if best.value is not None else "-"
         parts.append(
-            f"**Best:** trial {best.number}, {as_markdown(summary.value_name)} {value}"
+            f"**Best:** trial {best.number}, {as_markdown(summary.value_name)} {summary.best_text}"
             + "".join(f", {as_markdown(param)}" for param in params)
         )
     if summary.verdicts:

@@ -41,7 +41,7 @@ def stage_table(stages: Sequence[StageData]) -> Table:
     for stage in stages:
         summary = stage.summary
         of = "" if summary.metric.is_accuracy else f"{summary.value_name} "
-        best = f"{of}{value_text(summary.best.value)} (trial {summary.best.number})" if summary.best else "-"
+        best = f"{of}{summary.best_text} (trial {summary.best.number})" if summary.best else "-"
         rows.append(
             (
                 stage.name,

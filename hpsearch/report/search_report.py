@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
-from hpsearch.analysis.repeats import curse_text
+from hpsearch.analysis.repeats import best_called_again, calls_text, curse_text
 from hpsearch.analysis.uses_of_test_images import family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
@@ -182,9 +182,10 @@ def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | Non
     if stage is None or stage.best is None:
         return None
     flagged = {verdict.param for verdict in stage.on_boundary}
+    called = best_called_again(stage.summary.repeated)
     return {
-        "value": value_text(stage.best.value),
-        "value_name": stage.summary.metric.label,
+        "value": value_text(stage.best.value if called is None else called.mean),
+        "value_name": stage.summary.metric.label + (f", {calls_text(called)}" if called is not None else ""),
         "measures": [
             (LABELS.get(name, name), f"{value:.4f}") for name, value in stage.evidence.measures_of(stage.best).items()
         ],
@@ -268,11 +269,15 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
 def _landscape_words(info: LandscapeInfo) -> tuple[str, str]:
     title = f"{info.x.param} × {info.y.param}" if info.y else f"{info.value_name} over {info.x.param}"
     flagged = [axis.param for axis in (info.x, info.y) if axis and axis.flagged]
-    exploded = "Crosses exploded; the" if any(point.kind == "exploded" for point in info.points) else "The"
-    note = f"{exploded} star is the best."
+    kinds = {point.kind for point in info.points}
+    said = ["Crosses exploded"] if "exploded" in kinds else []
+    said += ["the star is the best"] if info.best is not None else []
+    notes = [f"{'; '.join(said)}.".capitalize()] if said else []
+    if "halved" in kinds:
+        notes.append(f"Hollow ones were {info.halved_name}, and have the colour of their best value until then.")
     if flagged:
-        note += f" The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong."
-    return title, note
+        notes.append(f"The red line is the end of {' and '.join(flagged)} on which the best sits: the range was wrong.")
+    return title, " ".join(notes)
 
 
 def _inside(album: Album, stage: StageData) -> list[Shown]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from hpsearch.analysis.advice import Advice, search_so_far, what_next
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
+from hpsearch.analysis.gain import called_later_text
 from hpsearch.report.stage import StageData
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
-from hpsearch.wording import count_text, value_text
+from hpsearch.wording import count_text
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,18 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
         )
     counts = Counter(diagnosis.verdict for stage in lineage for diagnosis in stage.diagnoses.values())
     return Summary(
-        best=f"trial {_named(holder, holder.best.number)}" if holder and holder.best else "No trial has finished yet",
+        best=f"trial {_named(holder, holder.best.number)}" if holder and holder.best else _none(last),
         study=holder.name if holder else None,
         sentences=tuple(sentences),
         flags=tuple(flags),
         advice=advice or advice_for(lineage),
         verdicts={name: counts[name] for name in reversed(VERDICTS) if counts[name]},
     )
+
+
+def _none(last: StageData) -> str:
+    stopped = last.summary.stopped
+    return "No trial has finished yet" if stopped is None else f"No trial came to its last epoch: {stopped.text}"
 
 
 def advice_for(chain: Sequence[StageData], *, taken: Collection[str] = (), at_work: bool = False) -> Advice:
@@ -82,14 +88,15 @@ def _named(stage: StageData, number: int) -> str:
 
 def _budget(lineage: Sequence[StageData]) -> str:
     parts = []
-    for stage in lineage:
+    for place, stage in enumerate(lineage):
         summary = stage.summary
         ended = "" if summary.num_finished == summary.num_trials else f" ({summary.num_finished} ended)"
         epochs = f" of {count_text(summary.epochs, 'epoch')}" if summary.epochs else ""
         if summary.epochs and summary.spent is not None:
             epochs = f" of up to {count_text(summary.epochs, 'epoch')}, {summary.spent[0]} in all"
         of = "" if summary.metric.is_accuracy else f"{summary.value_name} "
-        best = f", best {of}{value_text(summary.best.value)}" if summary.best else ", none finished"
+        again = called_later_text(summary, [later.summary for later in lineage[place + 1 :]])
+        best = f", best {of}{summary.best_text}{again}" if summary.best else ", none finished"
         parts.append(f"{stage.name}: {count_text(summary.num_trials, 'trial')}{epochs}{ended}{best}")
     return f"{'; '.join(parts)}."
 

@@ -201,6 +201,8 @@ def preview_program_stage(
 def _settled(plan: StagePlan, run: RunConfig, program: Program) -> Settled:
     trials, name = plan.num_trials, objective_of(plan).name
     unknown = f"nobody knows how long a trial of {name} takes"
+    if plan.seconds_before is not None:
+        unknown = f"as many trials took {duration_text(plan.seconds_before)} in {plan.source}"
     if plan.fitted is not None:
         unknown = f"fitted to {duration_text(plan.fitted.seconds)} by a few calls of {name}"
     settled = Settled(plan, run, devices_of(run), run.threads or 1, trials, unknown=unknown)

@@ -51,6 +51,8 @@ class StagePlan:
     """Trials of the source that were chosen to go on here."""
     chosen: SamplerChoice | None = None
     """The sampler, where it was left to hpsearch; the settings have it."""
+    seconds_before: float | None = None
+    """What as many trials took in the stage whose trials gave the ranges, where these say it."""
 
     @property
     def settings(self) -> StageConfig:

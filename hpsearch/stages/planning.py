@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +29,18 @@ from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
+from hpsearch.stages.earlier_trials import MOST_OF_GP
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.sampler_choice import AUTO, choose_coarse_sampler, choose_fine_sampler, seconds_per_trial
-from hpsearch.storage import StudyRow
+from hpsearch.stages.sampler_choice import (
+    AUTO,
+    choose_coarse_sampler,
+    choose_fine_sampler,
+    partial_params,
+    seconds_of_call,
+    seconds_per_trial,
+)
+from hpsearch.storage import StudyRow, TrialRow
 
 BODY_LR = "train.body_lr"
 
@@ -210,18 +218,24 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         going_on, said = choose_continued(evidence, config)
         notes += tuple(said)
     plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
-    plan = replace(plan, going_on=going_on)
+    as_many = _seconds_of(evidence, plan, seconds_per_trial)
+    plan = replace(plan, going_on=going_on, seconds_before=as_many and as_many * plan.settings.trials)
     if plan.settings.sampler != AUTO:
         return plan
-    return plan.with_sampler(choose_fine_sampler(plan.space, plan.settings.trials, _seconds_of(evidence, plan)))
+    seconds = _seconds_of(evidence, plan, seconds_of_call if own else seconds_per_trial)
+    known = 0 if config.fine.forget else min(len(evidence.observations), MOST_OF_GP)
+    partial = partial_params(evidence.observations)
+    return plan.with_sampler(choose_fine_sampler(plan.space, plan.settings.trials, seconds, known, partial))
 
 
-def _seconds_of(evidence: StudyTrials, plan: StagePlan) -> float | None:
+def _seconds_of(
+    evidence: StudyTrials, plan: StagePlan, measure: Callable[[Sequence[TrialRow], float], float | None]
+) -> float | None:
     """What a trial of a fine stage will take, by those that gave its ranges; None where they do not say it."""
     if not evidence.record.has_epochs:
-        return seconds_per_trial(evidence.trials, 1.0)
+        return measure(evidence.trials, 1.0)
     epochs = evidence.record.config_value(str(evidence.record.kind), "epochs")
-    return seconds_per_trial(evidence.trials, plan.settings.epochs / epochs) if epochs else None
+    return measure(evidence.trials, plan.settings.epochs / epochs) if epochs else None
 
 
 def stored_space(record: StageRecord) -> dict[str, Range]:

@@ -14,8 +14,10 @@ the value of the study file, or that of the range which is nearest to it, where 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
 from hpsearch.stages.pruners import make_pruner as make_pruner
 from hpsearch.stages.pruners import why_stopped
+from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 DRAWN = {"random": draw_random, "qmc": draw_qmc, "grid": draw_grid}
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
-EXPLODED_VALUE = 0.0  # told for an explosion where accuracy counts; of others, see `training.metrics.exploded_value`
+PLACEHOLDER = 0.0  # of an explosion that has to be COMPLETE: what it is told as depends on the others, `told_values`
 
 
 def drawn_params(
@@ -73,8 +76,6 @@ class Mirror:
         trials: all of them; those that have begun are learnt of.
         windowed: whether samplers see a window of the past, or all of it.
         metric: what the values are.
-        exploded_value: told for an explosion: no better than a guess, and finite because NaN would end as FAIL, unseen
-            by samplers.
         conditions: under which hyperparameters are searched.
         earlier: trials of the stages before, which samplers learn from as well.
     """
@@ -88,7 +89,6 @@ class Mirror:
         *,
         windowed: bool = True,
         metric: Metric = ACCURACY,
-        exploded_value: float = EXPLODED_VALUE,
         conditions: Conditions = ALWAYS,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
@@ -97,7 +97,7 @@ class Mirror:
         from hpsearch.stages import windowed_storage as window
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.metric, self.exploded_value = dict(space), metric, exploded_value
+        self.space, self.metric = dict(space), metric
         self.distributions = {param: to_optuna(range_) for param, range_ in space.items()}
         self.conditions, self.order = conditions, conditions.in_order(space)
         self.storage = window.WindowedStorage(window.NUM_NEWEST if windowed else None, metric.direction)
@@ -122,6 +122,7 @@ class Mirror:
         """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
         self._ignored: set[int] = set()
+        self._exploded: set[float] = set()
         self.paused: dict[int, int] = {}
         """Trials that wait at rungs, with the epochs that they have done."""
         self.first_open = 0
@@ -205,7 +206,7 @@ class Mirror:
 
         self._choose_sampler(number)
         self.storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING)
-        with warnings.catch_warnings(), self.storage.narrowed(self._told_of_earlier()):
+        with warnings.catch_warnings(), self._as_told():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler.before_trial(self.study, self.storage.get_trial(number))
             trial = optuna.Trial(self.study, number)
@@ -216,6 +217,24 @@ class Mirror:
                 elif name in self.stand_ins:
                     self._set_param(number, name, self.stand_ins[name])
             return {name: params[name] for name in self.space if name in params}
+
+    def _as_told(self) -> AbstractContextManager[None]:
+        """Within it, the sampler sees what it is told: the window, and the trials of the stages before."""
+        return self.storage.narrowed(self._told_of_earlier(), self._told if self.tells_explosions_as_complete else None)
+
+    def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+        """The same with values that a sampler can learn from which needs one of each."""
+        import optuna
+
+        ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
+        values = told_values(
+            [None if trial.number in self._exploded else trial.value for trial in ended], self.metric.direction
+        )
+        seen = {}
+        for trial, value in zip(ended, values, strict=True):
+            seen[trial.number] = copy.copy(trial)
+            seen[trial.number].value = value
+        return [seen.get(trial.number, trial) for trial in trials]
 
     def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The trials of the stages before, with the values that they would have here."""
@@ -233,7 +252,8 @@ class Mirror:
         for number, trial in zip(as_numbers(self._earlier), self._earlier, strict=True):
             value = trial.value
             if value is None and self.tells_explosions_as_complete:
-                value = self.exploded_value
+                value = PLACEHOLDER
+                self._exploded.add(number)
             params = {**self.stand_ins, **trial.params}
             known = optuna.trial.create_trial(
                 state=optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE,
@@ -285,7 +305,8 @@ class Mirror:
             self.best_value = self.metric.better(self.best_value, value)
             self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
         if exploded and self.tells_explosions_as_complete:
-            value = self.exploded_value
+            value = PLACEHOLDER
+            self._exploded.add(number)
         if value is not None:
             self.study.tell(number, value)
         else:

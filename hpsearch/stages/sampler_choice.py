@@ -1,25 +1,30 @@
 """Which sampler `sampler = "auto"` is, by what was measured: pure, from ranges, trials and the cost of a trial.
 
-On surfaces with a known optimum (`python -m benchmarks surfaces`) a fine stage of a Gaussian process found more than
-one of TPE wherever all ranges are of numbers, and takes up to a second a proposal, more with more trials. So it is
-chosen where a trial takes longer than that. A coarse stage of TPE is narrowed better than one that was drawn
-(`python -m benchmarks search`), but TPE learns only from what has ended, and nets train side by side. Where coarse
-trials have fewer epochs, what is ahead early draws it away from what is ahead at the end. See docs/log.md.
+On surfaces with a known optimum (`python -m benchmarks search`) a fine stage of a Gaussian process found as much as one
+of TPE or more on each, with numbers and with choices. It costs more: seconds once, then tenths of a second for each
+proposal, more with more trials. So it is chosen where the trials take longer than that. A coarse stage of TPE is
+narrowed better than one that was drawn, but TPE learns only from what has ended, and nets train side by side. Where
+coarse trials have fewer epochs, what is ahead early draws it away from what is ahead at the end. See docs/log.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from hpsearch.config import Choice, Range
+from hpsearch.config import Choice, IntRange, Range
+from hpsearch.space import Observation
 from hpsearch.storage import TrialRow
+from hpsearch.wording import duration_text
 
 AUTO = "auto"
-MAX_TRIALS_OF_GP = 100  # a proposal takes the longer the more trials there are: 15 s at 1,000
-MIN_SECONDS_FOR_GP = 2.0  # a trial; less, and the search would wait for its sampler
+MAX_TRIALS_OF_GP = 400  # that it learns from, more were not measured
+GP_BEGINS = 4.0  # seconds, once: its libraries
+GP_PROPOSES = 0.1  # seconds, each time, and more the more trials it learns from:
+GP_LEARNS = 1 / 500
+GP_STEPS = 1.0  # and more where choices go with whole numbers, which it tries in turn
 MIN_TIMED = 3  # trials that say what one takes
 
 
@@ -58,27 +63,46 @@ def choose_coarse_sampler(*, one_by_one: bool, epochs: tuple[int, int] | None = 
     return SamplerChoice("random", "nets train side by side, and a draw shows all of the ranges to narrow")
 
 
-def choose_fine_sampler(space: Mapping[str, Range], trials: int, seconds: float | None) -> SamplerChoice:
+def choose_fine_sampler(
+    space: Mapping[str, Range], trials: int, seconds: float | None, known: int = 0, partial: Collection[str] = ()
+) -> SamplerChoice:
     """That of a fine stage. Pure.
 
     Args:
         space: what is searched.
         trials: the stage's budget.
         seconds: that a trial will take, as `seconds_per_trial`; None where nothing says it.
+        known: trials of the stages before, from which it learns, too.
+        partial: hyperparameters that some of those trials did not have.
     """
-    choices = [name for name, range_ in space.items() if isinstance(range_, Choice) and len(range_.values) > 1]
-    conditional = [name for name, range_ in space.items() if range_.when]
-    if choices:
-        return SamplerChoice("tpe", f"{choices[0]} is a choice, and gp is best for numbers alone")
+    conditional = [name for name, range_ in space.items() if range_.when or name in partial]
     if conditional:
         return SamplerChoice("tpe", f"not all trials have {conditional[0]}, and gp needs one space for all")
-    if trials > MAX_TRIALS_OF_GP:
-        return SamplerChoice("tpe", f"gp is slow with more than {MAX_TRIALS_OF_GP} trials")
+    if trials + known > MAX_TRIALS_OF_GP:
+        return SamplerChoice(
+            "tpe", f"gp is slow with more than {MAX_TRIALS_OF_GP} trials, and here are {trials + known}"
+        )
+    proposals = seconds_of_gp(space, trials, known)
+    of_gp = f"gp's proposals {duration_text(proposals)}"
     if seconds is None:
-        return SamplerChoice("tpe", "nothing says how long a trial takes, and gp takes up to a second a proposal")
-    if seconds < MIN_SECONDS_FOR_GP:
-        return SamplerChoice("tpe", f"a trial takes {seconds:.2g} s, and gp takes up to a second a proposal")
-    return SamplerChoice("gp", f"all ranges are of numbers, and a trial takes {seconds:.2g} s")
+        return SamplerChoice("tpe", f"nothing says how long a trial takes, and {of_gp} for {trials}")
+    told = f"{trials} trials take {duration_text(seconds * trials)}"
+    if seconds * trials < proposals:
+        return SamplerChoice("tpe", f"{told}, and {of_gp}")
+    return SamplerChoice("gp", f"it finds most in few trials: {told}, {of_gp}")
+
+
+def partial_params(observations: Sequence[Observation]) -> set[str]:
+    """Those that some trials with a value had, and others had not. Pure."""
+    named = [set(seen.params) for seen in observations if seen.value is not None]
+    return set().union(*named) - set(named[0]).intersection(*named) if named else set()
+
+
+def seconds_of_gp(space: Mapping[str, Range], trials: int, known: int) -> float:
+    """What the proposals of a stage take about, by what one core of an EPYC took, to the next half. Pure."""
+    kinds = [type(range_) for range_ in space.values() if not isinstance(range_, Choice) or len(range_.values) > 1]
+    steps = GP_STEPS if Choice in kinds and IntRange in kinds else 0.0
+    return GP_BEGINS + trials * (GP_PROPOSES + steps + GP_LEARNS * (known + trials / 2))
 
 
 def seconds_per_trial(trials: Sequence[TrialRow], longer: float) -> float | None:
@@ -96,6 +120,22 @@ def seconds_per_trial(trials: Sequence[TrialRow], longer: float) -> float | None
     if len(ends) < MIN_TIMED or not begins:
         return None
     points = [min(begins), *ends]
-    gaps = sorted((b - a).total_seconds() for a, b in pairwise(points))
-    kept = gaps[: max(1, len(gaps) - len(gaps) // 10)]
-    return sum(kept) / len(kept) * longer
+    return _usual([(b - a).total_seconds() for a, b in pairwise(points)]) * longer
+
+
+def seconds_of_call(trials: Sequence[TrialRow], longer: float) -> float | None:
+    """The same of trials of which a worker has one at a time: what one takes, however many workers there are. Pure.
+
+    Args: as of `seconds_per_trial`.
+    """
+    took = [
+        (trial.completed - trial.started).total_seconds()
+        for trial in trials
+        if trial.completed is not None and trial.started is not None and trial.state == "COMPLETE"
+    ]
+    return _usual(took) * longer if len(took) >= MIN_TIMED else None
+
+
+def _usual(seconds: Sequence[float]) -> float:
+    kept = sorted(seconds)[: max(1, len(seconds) - len(seconds) // 10)]
+    return sum(kept) / len(kept)

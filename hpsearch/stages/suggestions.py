@@ -101,7 +101,7 @@ class SuggestingMirror(Mirror):
     def _as_proposing(self) -> Any:
         import optuna
 
-        with warnings.catch_warnings(), self.storage.narrowed(self._told_of_earlier()):
+        with warnings.catch_warnings(), self._as_told():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
 

@@ -21,7 +21,7 @@ import bisect
 import copy
 import heapq
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from optuna.storages import InMemoryStorage
@@ -31,6 +31,8 @@ from hpsearch.results import Direction, goodness
 from hpsearch.stages.sampler_knowledge import NUM_BEST as NUM_BEST
 from hpsearch.stages.sampler_knowledge import NUM_NEWEST as NUM_NEWEST
 from hpsearch.storage import TrialRow
+
+View = Callable[[list[FrozenTrial]], list[FrozenTrial]]
 
 
 class WindowedStorage(InMemoryStorage):
@@ -48,15 +50,21 @@ class WindowedStorage(InMemoryStorage):
         self._newest: deque[int] = deque(maxlen=num_newest)
         self._running: set[int] = set()
         self._narrowed: Sequence[FrozenTrial] | None = None
+        self._told: View | None = None
 
     @contextmanager
-    def narrowed(self, before: Sequence[FrozenTrial] = ()) -> Iterator[None]:
-        """Whoever asks for all trials within it gets those of the window, after some that are in no study."""
-        self._narrowed = before
+    def narrowed(self, before: Sequence[FrozenTrial] = (), told: View | None = None) -> Iterator[None]:
+        """Whoever asks for all trials within it gets those of the window, after some that are in no study.
+
+        Args:
+            before: those of no study.
+            told: gives them all as they are to be seen.
+        """
+        self._narrowed, self._told = before, told
         try:
             yield
         finally:
-            self._narrowed = None
+            self._narrowed = self._told = None
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See `optuna.storages.BaseStorage`."""
@@ -94,6 +102,8 @@ class WindowedStorage(InMemoryStorage):
         numbers = self._running.union(self._newest, (number for _, number in self._best))
         own = [self.get_trial(number) for number in sorted(numbers)]  # the id in a storage of one study
         trials = [*self._narrowed, *own]
+        if self._told is not None:
+            trials = self._told(trials)
         return [trial for trial in trials if states is None or trial.state in states]
 
 

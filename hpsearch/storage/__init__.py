@@ -18,7 +18,7 @@ from hpsearch.storage.choosing import (
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
 from hpsearch.storage.leases import STRUCTURE, Lease
-from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_overview
+from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_linked, read_overview
 from hpsearch.storage.params import ChosenParams
 from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
 from hpsearch.storage.rows import NewTrial, State, StudyRow, TrialRow
@@ -76,6 +76,7 @@ __all__ = [
     "new_worker_id",
     "open_database",
     "read_epochs",
+    "read_linked",
     "read_overview",
     "read_trials",
     "stop_of",

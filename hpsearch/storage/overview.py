@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from hpsearch.storage.database import Database
-from hpsearch.storage.rows import State, StudyRow
+from hpsearch.storage.rows import State, StudyRow, TrialRow, from_stored
 from hpsearch.storage.studies import list_studies
 from hpsearch.storage.tables import trial_intermediate_values, trial_user_attributes, trial_values, trials
 
@@ -47,6 +50,49 @@ def read_overview(db: Database) -> list[StudyOverview]:
         best = high if study.directions[:1] == ("maximize",) else low
         rows.append(StudyOverview(study, counts[study.study_id], best))
     return rows
+
+
+def read_linked(db: Database, study_ids: Collection[int], key: str) -> dict[int, list[TrialRow]]:
+    """Of some studies, the trials that name another one, and these, without hyperparameters; by study.
+
+    In two queries, in which the database looks at the trials of these studies alone.
+
+    Args:
+        db: an open database.
+        study_ids: of the studies; those without such a trial are left out of what is found.
+        key: of the user attribute that is the other one's number.
+    """
+    if not study_ids:
+        return {}
+    attr, first = trial_user_attributes.c, trial_values.c
+    columns = (trials.c.study_id, trials.c.trial_id, trials.c.number, trials.c.state, first.value, first.value_type)
+    with_value = (first.trial_id == trials.c.trial_id) & (first.objective == 0)
+    of_these = trials.c.study_id.in_(study_ids)
+    naming = (
+        sa.select(*columns, attr.value_json)
+        .join(trial_user_attributes, (attr.trial_id == trials.c.trial_id) & (attr.key == key))
+        .outerjoin(trial_values, with_value)
+        .where(of_these)
+    )
+    found: defaultdict[int, dict[int, TrialRow]] = defaultdict(dict)
+    named: set[tuple[int, int]] = set()
+    with db.read() as connection:
+        for row in connection.execute(naming):
+            found[row.study_id][row.number] = _without_params(row, {key: json.loads(row.value_json)})
+            if isinstance(of := json.loads(row.value_json), int):
+                named.add((row.study_id, of))
+        numbers = trials.c.number.in_({number for _, number in named})
+        others = sa.select(*columns).outerjoin(trial_values, with_value)
+        in_these = trials.c.study_id.in_({study_id for study_id, _ in named})
+        for other in connection.execute(others.where(in_these & numbers)) if named else ():
+            if (other.study_id, other.number) in named:
+                found[other.study_id].setdefault(other.number, _without_params(other, {}))
+    return {study_id: sorted(rows.values(), key=lambda row: row.number) for study_id, rows in found.items()}
+
+
+def _without_params(row: sa.Row[*tuple[Any, ...]], attrs: dict[str, Any]) -> TrialRow:
+    value = math.nan if row.value_type is None else from_stored(row.value, row.value_type)
+    return TrialRow(row.trial_id, row.number, row.state, None if math.isnan(value) else value, attrs=attrs)
 
 
 def count_exploded(db: Database, key: str, mark: str) -> dict[int, Counter[State]]:

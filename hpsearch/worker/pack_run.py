@@ -14,9 +14,9 @@ from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase, tell
-from hpsearch.results import EpochResult, Explosion, FoldedResult, TrialSpec
+from hpsearch.results import EXPLODED_VALUE, EpochResult, Explosion, FoldedResult, TrialSpec
 from hpsearch.stages.listener import Listener
-from hpsearch.stages.proposals import EXPLODED_VALUE, Mirror
+from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import Outcome
 from hpsearch.training.checkpoints import Checkpoint
 from hpsearch.training.early_stopping import stopped_early

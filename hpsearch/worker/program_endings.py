@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from hpsearch.analysis import attributes
@@ -31,7 +31,6 @@ class ProgramEndings:
         mirror: what sampler and pruner see; None if nothing is proposed.
         suggestions: of an objective that says its ranges as it runs.
         folders: of the trials.
-        values: of the trials that had ended before, None of those without one.
         finish: has an outcome written; the trial is in hand no more.
         note: says something to the user.
     """
@@ -43,17 +42,12 @@ class ProgramEndings:
         suggestions: Suggestions | None,
         folders: TrialFolders,
         failures: ProgramFailures,
-        values: Iterable[float | None],
         finish: Callable[[Outcome], None],
         note: Callable[[str], None],
     ) -> None:
         self._direction, self._mirror, self._suggestions = direction, mirror, suggestions
         self._folders, self._failures = folders, failures
         self._finish, self._note = finish, note
-        self._worst: float | None = None
-        """Value so far: what samplers that need one are told of an explosion."""
-        for value in values:
-            self._note_value(value)
 
     def stopped(self, trial: HeldTrial, reason: str) -> Outcome:
         """That of a trial which is not to go on, with the best of what it reported."""
@@ -70,8 +64,6 @@ class ProgramEndings:
             self._failures.clear()
         has_exploded = outcome.attrs.get(attributes.REASON) == attributes.EXPLODED
         if self._mirror is not None:
-            if has_exploded and self._worst is not None:
-                self._mirror.exploded_value = self._worst
             self._mirror.finish(outcome.lease.number, None, exploded=has_exploded)
         self._finish(outcome)
 
@@ -89,7 +81,6 @@ class ProgramEndings:
             self._mirror.finish(number, value)
         if self._suggestions is not None and (unasked := self._suggestions.unasked(trial)):
             self._note(f"trial {number} was to try {', '.join(sorted(unasked))}, which was not asked for")
-        self._note_value(value)
         self._failures.clear()
         if is_called_again(trial):
             self._folders.called_again(number)
@@ -109,12 +100,6 @@ class ProgramEndings:
             self._mirror.fail(number)
         self._finish(Outcome(trial.lease, "FAIL", None, attrs))
         self._failures.add(reason, self._folders.output(number))
-
-    def _note_value(self, value: float | None) -> None:
-        if value is not None and math.isfinite(value):
-            known = goodness(self._worst, self._direction) if self._worst is not None else math.inf
-            if goodness(value, self._direction) < known:
-                self._worst = value
 
 
 def exploded(trial: HeldTrial, epoch: int | None, value: float, *, step: int) -> Outcome:

@@ -114,7 +114,6 @@ class ProgramWorker(StageWorker):
             suggestions=self.suggestions,
             folders=self.folders,
             failures=ProgramFailures(any(observe(row, self.direction).value is not None for row in rows)),
-            values=(row.value if row.state == "COMPLETE" else None for row in rows),
             finish=self._finish,
             note=self.listener.note,
         )

@@ -90,8 +90,7 @@ class Worker(StageWorker):
                 f"train.metric = {self.metric.name!r} is to {self.metric.direction} now, but {study.name!r} was made to"
                 f" {made}.\nMake the function say what it said then (`minimize`), or search under another name."
             )
-        exploded = exploded_value(plan.trial_config, self.metric, data)
-        self.exploded_value = exploded
+        self.exploded_value = exploded_value(plan.trial_config, self.metric, data)
         folder = checkpoint_folder(plan.fingerprint(data.fingerprint), study.study_id)
         self.keeps_best = run.keep != "none"
         self.checkpoints = Checkpoints(
@@ -115,7 +114,6 @@ class Worker(StageWorker):
                 plan.settings,
                 rows,
                 metric=self.metric,
-                exploded_value=exploded,
                 conditions=plan.conditions,
                 earlier=earlier,
             )

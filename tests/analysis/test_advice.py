@@ -7,13 +7,16 @@ import pytest
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.diagnosis import VERDICTS, Diagnosis
 from hpsearch.analysis.earlier_searches import coarse_of, instead
 from hpsearch.analysis.records import Fitted
+from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config import FloatRange, load_settings
+from hpsearch.config.metric import Metric
 from hpsearch.space import Verdict
 from hpsearch.storage import StudyRow, TrialRow
 
@@ -66,6 +69,18 @@ def test_a_fine_stage_is_not_said_to_train_longer_where_it_does_not(epochs, flag
     assert advice.command == f"hpsearch fine --from coarse{flags}"
     own = {"objective": {"function": "train:objective"}, "coarse": {"epochs": epochs}}
     assert what_next([coarse(0.5, epochs=epochs, config=own)], None).command == advice.command
+
+
+def test_a_lucky_value_of_an_earlier_stage_is_called_again_before_it_is_believed():
+    own = {"metric": Metric("score", "maximize", is_own=True), "takes": frozenset({"seed"}), "epochs": None}
+    lucky, held = coarse(0.99, **own), stage(0.94, repeated=(Repeated(7, 0.94, (0.92,), counts_first=True),), **own)
+    advice = what_next([lucky, held])
+    assert (advice.go_on, advice.command) == (False, "hpsearch rerun coarse 7")
+    assert advice.text == "see whether the best of coarse was luck, with other seeds"
+    tried = replace(held, tried=(TriedAgain("coarse", {"lr": 3e-4}, (0.8,)),))
+    assert what_next([replace(lucky, best=replace(lucky.best, value=0.99)), tried]).go_on
+    judged = replace(tried, tried=(TriedAgain("coarse", {"lr": 3e-4}, (0.865,)),))
+    assert what_next([lucky, judged]).command == "hpsearch rerun fine 7"
 
 
 def test_a_good_search_ends_with_the_test_set():

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
+from hpsearch.analysis.gain import called_later_text
 from hpsearch.analysis.repeats import Repeated
+from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.config.metric import ACCURACY, Metric
@@ -249,6 +252,118 @@ def test_a_stage_that_called_its_best_again_counts_before_lucky_ones():
     assert best_stage([lucky, called, second]) is called
     nets = [dataclasses.replace(each, metric=ACCURACY) for each in (lucky, called)]
     assert best_stage(nets) is nets[0]
+
+
+OWN = Metric("score", "maximize", is_own=True)
+
+
+def called(study, first, *again, tried=(), attrs=()):
+    """A stage over code whose best trial was called again."""
+    found = dataclasses.replace(stage(first, study, verdicts=[verdict()]), metric=OWN, tried=tuple(tried))
+    repeated = (Repeated(0, first, again, counts_first=True),) if again else ()
+    return dataclasses.replace(
+        found, repeated=repeated, best=dataclasses.replace(found.best, params={"lr": 3e-4}, attrs=dict(attrs))
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "go_on", "said"),
+    [
+        (
+            called("fine", 0.9, 0.8),
+            called("fine-2", 0.88, 0.86),
+            True,
+            "fine-2 gained 0.0200 of score over fine in the mean of their calls: more than 0.0085, 1% of it",
+        ),
+        (
+            called("fine", 0.99, 0.95),
+            called("fine-2", 1.0, 0.8),
+            False,
+            "fine-2 reached 0.0700 worse score than fine in the mean of their calls",
+        ),
+        (
+            called("coarse", 0.99),
+            called("fine", 0.94, 0.92),
+            False,
+            "fine holds 0.9300 of score in the mean of 2 calls; coarse reached 0.9900 in one call, which may be luck",
+        ),
+        (
+            called("coarse", 0.928),
+            called("fine", 0.94, 0.92),
+            False,
+            "gained 0.0020 of score over coarse: less than 0.00928, 1% of it; the best of coarse was called once",
+        ),
+        (called("coarse", 0.9), called("fine", 0.94, 0.92), True, "fine gained 0.0300 of score over coarse: more than"),
+        (
+            called("fine", 0.94, 0.92),
+            called("fine-2", 0.99),
+            True,
+            "more than 0.0093, 1% of it; but the best of fine-2 was called once, so it may be luck",
+        ),
+        (
+            called("coarse", 0.99),
+            called("fine", 0.94, 0.92, tried=[TriedAgain("coarse", {"lr": 3e-4}, (0.8, 0.79))]),
+            True,
+            "fine gained 0.0700 of score over coarse in the mean of their calls: more than 0.0086",
+        ),
+        (
+            called("coarse", 0.99),
+            called("fine", 0.94, 0.92, tried=[TriedAgain("coarse", {"lr": 2e-4}, (0.8,))]),  # not its best
+            False,
+            "coarse reached 0.9900 in one call, which may be luck",
+        ),
+        (
+            called("coarse", 0.99),
+            called("fine", 0.94, 0.92, tried=[TriedAgain("coarse", {"lr": 3e-4}, (None,))]),
+            False,
+            "the best of coarse, 0.9900 at first, gave no value when fine called it again",
+        ),
+        (
+            called("coarse", 0.99),
+            called("fine", 0.98, 0.97, attrs={"tried in": "coarse"}),
+            False,
+            "fine found nothing better than a trial of coarse, which it called again",
+        ),
+    ],
+)
+def test_a_lucky_first_value_is_no_measure_for_a_mean(before, last, go_on, said):
+    decision = decide([before, last], 1, Limits())
+    assert said in decision.reason
+    assert decision.go_on == go_on
+    assert "worse" not in decision.reason or "in the mean of their calls" in decision.reason
+
+
+def test_what_the_best_of_a_stage_gave_later_is_said_beside_its_first_value():
+    coarse, tried = called("coarse", 0.99), [TriedAgain("coarse", {"lr": 3e-4}, (0.8, None))]
+    later = [called("fine", 0.9), called("fine-2", 0.94, 0.92, tried=tried)]
+    assert called_later_text(coarse, later) == " (called again in fine-2: 0.8000, none)"
+    assert called_later_text(coarse, later[:1]) == ""
+
+
+def test_a_coarse_stage_without_a_whole_trial_is_narrowed_by_those_that_were_stopped():
+    stopped = StoppedTrials(8, 3, 0.9, "3 epochs", spent=False, num_exploded=2, first_explosion=5)
+    none = dataclasses.replace(stage(None, "coarse", "coarse"), stopped=stopped)
+    decision = decide([none], 100, Limits())
+    assert decision.go_on
+    assert decision.reason.startswith("no trial of coarse came to its last epoch: narrow to where")
+    assert decide([none], 100, Limits(), time_is_up=True).ending == "time"
+    assert decide([none], 100, Limits(max_stages=1)).ending == "nothing"
+    again = dataclasses.replace(none, study="fine", stage="fine")
+    assert decide([none, again], 100, Limits()).ending == "nothing"
+    assert "first stage with a result" in decide([none, stage(0.6)], 100, Limits()).reason
+
+
+def test_nets_are_compared_by_means_where_both_were_trained_again():
+    before, last = called("fine", 0.9, 0.8, 0.8), called("fine-2", 0.95, 0.85, 0.85)
+    by_seeds = [
+        dataclasses.replace(
+            each, metric=ACCURACY, repeated=(dataclasses.replace(each.repeated[0], counts_first=False),)
+        )
+        for each in (before, last)
+    ]
+    assert "fine-2 gained 0.0500 over fine in the mean of their calls" in decide(by_seeds, 10_000, Limits()).reason
+    once = [by_seeds[0], dataclasses.replace(by_seeds[1], repeated=())]
+    assert "fine-2 gained 0.0500 over fine: more" in decide(once, 10_000, Limits()).reason
 
 
 def test_guessing_explains_no_other_measure_than_the_accuracy():

@@ -93,7 +93,14 @@ def test_the_best_is_the_one_with_the_best_mean_of_its_calls(noisy):
     assert means == sorted(means, reverse=True) == pytest.approx([each["mean"] for each in best["repeated"]])
     assert f"again    trial {best['number']}: " in noisy.fine.stdout
     assert "chosen for a score, chosen for luck" in noisy.fine.stdout
-    assert "best     trial " + str(best["number"]) in noisy("status", "fine").stdout
+    mean = f"{best['repeated'][0]['mean']:.4f}, the mean of {1 + len(best['repeated'][0]['values'])} calls"
+    assert f"best     trial {best['number']}  value {mean}" in noisy("status", "fine").stdout
+    assert f"value    {mean}" in noisy("best", "fine").stdout
+    listed = {each["study"]: each["best"] for each in noisy.json("status")}
+    assert listed["fine"] == best["repeated"][0]["mean"]
+    assert listed["coarse"] == noisy.json("best", "coarse")["value"]
+    watched = noisy.json("status", "fine", "--watch")["best"]
+    assert not any("again" in each["attributes"] for each in watched)
 
 
 def test_a_trial_says_which_one_it_calls_again(noisy):
@@ -109,6 +116,8 @@ def test_the_report_shows_the_calls_of_each(noisy):
     assert "The best trials again" in page
     of = next(iter(called_again(trials(noisy, "fine")).values()))
     assert f"it calls trial {of} again" in page
+    best = noisy.json("best", "fine")["repeated"][0]
+    assert f"{best['mean']:.4f}, the mean of {1 + len(best['values'])} calls (trial {best['trial']})" in page
 
 
 def test_the_plan_says_so_and_none_are_called_again_where_that_is_not_wanted(noisy):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hpsearch.wording import count_text
+
 OWN = """
 def bowl(params, report, epochs):
     for epoch in range(1, epochs + 1):
@@ -52,6 +54,41 @@ def test_an_objective_is_stopped_through_the_answer_to_its_report(own):
     whole = [trial for trial in trials if trial["state"] == "COMPLETE"]
     assert max(trial["params"]["rate"] for trial in trials) == max(trial["value"] for trial in whole)
     assert len(whole) < 6
+
+
+LATE = """
+import math
+
+def late(params, report, epochs):
+    for epoch in range(1, epochs + 1):
+        report(params["rate"] if epoch < 5 else math.nan, epoch)
+    return params["rate"]
+"""
+
+
+def test_a_stage_of_which_all_that_went_on_exploded_says_what_the_stopped_ones_reached(own):
+    (own.folder / "mine.py").write_text(LATE)
+    flags = ("--objective", "mine:late", "--space", "rate=uniform(0,1)", "--set", "coarse.epochs=9")
+    ended = own("coarse", *flags, "--trials", "12", "--halving", "stop", "--seed", "0").stdout
+    trials = own.json("export", "coarse", "-f", "json")["trials"]
+    stopped = [trial for trial in trials if trial["attributes"]["reason"] == "halving"]
+    best = max(stopped, key=lambda trial: trial["value"])
+    assert {trial["state"] for trial in trials} == {"PRUNED"}
+    said = (
+        f"{len(stopped)} were stopped at a rung, the best of them, trial {best['number']}, at {best['value']:.4f} after"
+        f" {count_text(len(best['intermediate']), 'epoch')}, and {12 - len(stopped)} exploded from epoch 5 on"
+    )
+    assert f"best     none came to its last epoch: {said}" in ended
+    assert "narrow to where those that were stopped did well" in ended
+    assert "next     hpsearch fine --from coarse --epochs 9 --trust mine:late" in ended
+    assert "or       hpsearch fine --from coarse --epochs 4 --trust mine:late" in ended
+    refused = own("best", "coarse", code=3).stderr
+    assert refused.splitlines() == [
+        f"error: no trial of 'coarse' came to its last epoch: {said}.",
+        "Narrow to where they did well: hpsearch fine --from coarse --trust mine:late;"
+        f" or look at one: hpsearch trial coarse {best['number']}.",
+    ]
+    assert f"of those stopped at a rung, {best['number']} is the best" in own("trial", "coarse", code=2).stderr
 
 
 WITHOUT_EPOCHS = """

@@ -10,7 +10,8 @@ import typing
 import pytest
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.decision import MAX_STAGES, MIN_GAIN
+from hpsearch.analysis.decision import MAX_STAGES
+from hpsearch.analysis.gain import MIN_GAIN
 from hpsearch.cli import procedure, procedure_run
 from hpsearch.cli.retraining import _meaning
 from hpsearch.config import load_settings

@@ -253,6 +253,7 @@ def test_what_is_no_name_or_option_is_refused_by_the_config(sets, match):
     ("name", "match"),
     [
         ("mynetz:Net", r"^mynetz:Net: there is no module 'mynetz'\.\nLooked in "),
+        ("mynets.py:Net", r"^mynets\.py:Net: code is named by its module, not by its file\.\nAllowed: mynets:Net\.$"),
         ("mynets.deeper:Net", r"^mynets\.deeper:Net: .*mynets"),
         ("mynets:Nat", r"'Nat' is not there in .*mynets\.py\. Did you mean 'Net'\?\nIt defines: .*Tied"),
         ("mynets:number", r"'number' is a \w+, no function,"),

@@ -6,9 +6,12 @@ from hpsearch.analysis import attributes
 from hpsearch.cli.output import spent_text
 from hpsearch.config import FloatRange
 from hpsearch.report.figures.importance import _importance_info, importance_text
+from hpsearch.report.figures.landscape import _landscape_info, plot_landscape
 from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
+from hpsearch.report.search_report import _landscape_words
 from hpsearch.report.stage import read_stage
 from hpsearch.report.words import _budget as budget_text
+from hpsearch.report.words import summarize
 from hpsearch.results import EpochResult
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database
 
@@ -69,6 +72,36 @@ def test_rungs_say_how_many_went_on_and_where_the_best_stood(tmp_path):
     note = rungs_note(info)
     assert note.startswith("After 1 epoch: 2 of 4 went on; after 3 epochs: 1 of 2 went on.")
     assert "Trial 0, the best in the end, was number 2 of 4 after 1 epoch, number 2 of 2 after 3 epochs." in note
+
+
+def test_the_plane_shows_what_was_stopped_at_a_rung_by_its_best_value_until_then(tmp_path):
+    stage = stage_of(tmp_path, {**CURVES, 5: ([0.2, 0.2], "PRUNED", "median")}, halving="stop")
+    info = _landscape_info(stage)
+    kinds = {point.number: (point.kind, point.value) for point in info.points}
+    assert kinds[0] == ("complete", 0.9)
+    assert [kinds[number] for number in (1, 2, 3)] == [("halved", 0.7), ("halved", 0.1), ("halved", 0.3)]
+    assert (kinds[4][0], kinds[5][0]) == ("exploded", "pruned")
+    text = next(point.text for point in info.points if point.number == 1)
+    assert text.startswith("trial 1: 0.7000\nstopped at a rung after 3 epochs")
+    traces = {trace.name: trace for trace in plot_landscape(info).data}
+    hollow = traces["stopped at a rung"].marker
+    assert (hollow.symbol, list(hollow.color)) == ("circle-open", [0.1, 0.3, 0.7])
+    assert (hollow.cmin, hollow.cmax) == (traces["finished"].marker.cmin, traces["finished"].marker.cmax) == (0.1, 0.9)
+    assert "Hollow ones were stopped at a rung" in _landscape_words(info)[1]
+
+
+def test_the_plane_says_what_ran_out_of_epochs_and_needs_no_finished_trial(tmp_path):
+    curves = {0: ([0.5], "PRUNED", attributes.SPENT), 1: ([0.3], "PRUNED", "halving")}
+    stage = stage_of(tmp_path, curves, halving="stop")
+    info = _landscape_info(stage)
+    assert {point.number: point.kind for point in info.points} == {0: "halved", 1: "halved"}
+    assert info.points[0].text.split("\n")[1] == "out of epochs after 1 epoch"
+    [hollow] = [trace for trace in plot_landscape(info).data if trace.showlegend]
+    assert hollow.name == "stopped at a rung, or out of epochs"
+    assert hollow.marker.showscale
+    assert _landscape_words(info)[1].startswith("Hollow ones were")  # no star, as none is the best
+    said = "2 were stopped at a rung or out of epochs, the best of them, trial 0, at 0.5000 after 1 epoch"
+    assert summarize([stage]).best == f"No trial came to its last epoch: {said}"
 
 
 def test_an_objective_that_is_told_no_epochs_has_rungs_in_steps(tmp_path):

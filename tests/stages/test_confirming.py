@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpsearch.analysis.called_again import Called, best_called_first, calls_of, repeats_among
+from hpsearch.analysis.called_again import Called, TriedAgain, best_called_first, calls_of, repeats_among, tried_again
 from hpsearch.analysis.repeats import by_mean
 from hpsearch.analysis.study_trials import best_trial
 from hpsearch.config import load_settings
@@ -45,6 +45,24 @@ def test_one_that_explodes_again_leads_no_more():
     assert [each.number for each in best_called_first(calls, "maximize")] == [1, 0]
     assert to_call_again(calls, 3, "maximize") == 1
     assert to_call_again(calls[:1], 3, "maximize") is None
+
+
+def test_the_calls_of_an_earlier_stages_trial_are_those_here_that_came_to_an_end():
+    tried = TrialRow(3, 3, "COMPLETE", 0.8, {"lr": 0.3}, attrs={"tried in": "coarse"})
+    rows = [row(0, 0.9), tried, row(4, 0.7, again=3), row(5, None, again=3, state="RUNNING"), row(6, 0.9, again=0)]
+    assert tried_again(rows) == [TriedAgain("coarse", {"lr": 0.3}, (0.8, 0.7))]
+    ends = [("FAIL", {}, ()), ("PRUNED", {"reason": "exploded"}, (None,)), ("PRUNED", {"reason": "halving"}, ())]
+    for state, attrs, values in ends:
+        [found] = tried_again([replace(tried, state=state, value=None, attrs={**tried.attrs, **attrs})])
+        assert found.values == values
+
+
+def test_an_earlier_trial_whose_call_failed_counts_by_the_one_made_in_its_place():
+    failed, other = (replace(row(number, None, state="FAIL"), attrs={"tried in": "coarse"}) for number in (1, 2))
+    assert tried_again([failed, replace(other, state="COMPLETE", value=0.8)]) == [
+        TriedAgain("coarse", {"lr": 0.1}, (0.8,))
+    ]
+    assert tried_again([failed, other]) == [TriedAgain("coarse", {"lr": 0.1}, (None, None))]
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=6), st.integers(0, 4), st.integers(0, 2**20))

@@ -135,7 +135,7 @@ def test_less_of_a_loss_is_as_much_of_its_negative(sampler):
     space, proposed = {"lr": SPACE["lr"]}, []
     for metric, sign in ((Metric("loss", "minimize"), 1.0), (Metric("own:negative", "maximize"), -1.0)):
         settings = StageConfig(trials=14, sampler=sampler, seed=3)
-        mirror = Mirror("s", space, settings, waiting(14), metric=metric, exploded_value=sign * 7.0)
+        mirror = Mirror("s", space, settings, waiting(14), metric=metric)
         values, found = [], []
         for number in range(14):
             found.append(mirror.propose(number)["lr"])

@@ -12,7 +12,14 @@ from hpsearch.report.stage import StageData
 from hpsearch.space import Observation
 from hpsearch.stages.opening import keep_stored_ranges, open_stage, stored_plan, with_stored_sampler
 from hpsearch.stages.planning import plan_coarse, plan_fine
-from hpsearch.stages.sampler_choice import choose_coarse_sampler, choose_fine_sampler, seconds_per_trial
+from hpsearch.stages.sampler_choice import (
+    choose_coarse_sampler,
+    choose_fine_sampler,
+    partial_params,
+    seconds_of_call,
+    seconds_of_gp,
+    seconds_per_trial,
+)
 from hpsearch.storage import TrialRow
 
 NUMBERS = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
@@ -27,37 +34,62 @@ def ended_after(*seconds, state="COMPLETE"):
 
 
 class TestOfAFineStage:
-    def test_gp_for_numbers_where_a_trial_takes_longer_than_a_proposal(self):
-        chosen = choose_fine_sampler(NUMBERS, 100, 2.5)
-        assert str(chosen) == "gp, as all ranges are of numbers, and a trial takes 2.5 s"
+    def test_gp_where_trials_take_longer_than_its_proposals(self):
+        chosen = choose_fine_sampler(NUMBERS, 100, 0.25)
+        assert str(chosen) == "gp, as it finds most in few trials: 100 trials take 25 s, gp's proposals 24 s"
 
     @pytest.mark.parametrize(
-        ("more", "trials", "seconds", "why"),
+        ("more", "trials", "seconds", "known", "why"),
         [
-            ({"train.optimizer": Choice(("sgd", "adam"))}, 50, 9.0, "train.optimizer is a choice"),
             (
                 {"train.momentum": FloatRange(0.5, 0.9, when=(("train.optimizer", ("momentum",)),))},
                 50,
                 9.0,
+                0,
                 "not all trials have train.momentum",
             ),
-            ({}, 101, 9.0, "more than 100 trials"),
-            ({}, 50, 1.9, "a trial takes 1.9 s"),
-            ({}, 50, None, "nothing says how long a trial takes"),
+            ({"tail": FloatRange(0.5, 0.9)}, 50, 9.0, 0, "not all trials have tail"),
+            ({}, 401, 9.0, 0, "more than 400 trials, and here are 401"),
+            ({}, 50, 9.0, 351, "more than 400 trials, and here are 401"),
+            ({}, 50, 0.2, 0, "50 trials take 10 s, and gp's proposals 12 s"),
+            ({}, 50, None, 0, "nothing says how long a trial takes"),
         ],
     )
-    def test_tpe_else_and_why(self, more, trials, seconds, why):
-        chosen = choose_fine_sampler({**NUMBERS, **more}, trials, seconds)
+    def test_tpe_else_and_why(self, more, trials, seconds, known, why):
+        chosen = choose_fine_sampler({**NUMBERS, **more}, trials, seconds, known, partial={"tail", "other"})
         assert chosen.sampler == "tpe"
         assert why in chosen.reason
 
-    def test_one_choice_is_none(self):
-        assert choose_fine_sampler({**NUMBERS, "train.optimizer": Choice(("sgd",))}, 50, 9.0).sampler == "gp"
+    def test_proposals_cost_more_with_more_to_learn_from_and_with_choices_beside_whole_numbers(self):
+        choice = {"train.optimizer": Choice(("sgd", "adam"))}
+        rates = {"lr": NUMBERS["lr"]}
+        assert seconds_of_gp(rates, 50, 100) > seconds_of_gp(rates, 50, 0) > seconds_of_gp(rates, 20, 0)
+        assert seconds_of_gp({**rates, **choice}, 50, 0) == seconds_of_gp(rates, 50, 0)
+        assert seconds_of_gp({**NUMBERS, **choice}, 50, 0) > seconds_of_gp(NUMBERS, 50, 0)
+        one = {"train.optimizer": Choice(("sgd",))}  # nothing to try in turn
+        assert seconds_of_gp({**NUMBERS, **one}, 50, 0) == seconds_of_gp(NUMBERS, 50, 0)
+
+    def test_choices_are_searched_by_it_too(self):
+        assert choose_fine_sampler({**NUMBERS, "train.optimizer": Choice(("sgd", "adam"))}, 50, 9.0).sampler == "gp"
+
+    def test_partial_are_those_that_some_trials_with_a_value_had(self):
+        seen = [
+            Observation(0, {"a": 1.0, "b": 1.0}, 0.5, "complete"),
+            Observation(1, {"a": 1.0}, 0.5, "complete"),
+            Observation(2, {"c": 1.0}, None, "failed"),
+        ]
+        assert partial_params(seen) == {"b"}
+        assert partial_params(seen[:1]) == partial_params([]) == set()
 
 
 class TestWhatATrialTakes:
     def test_trials_beside_each_other_take_their_share(self):
         assert seconds_per_trial(ended_after(8, 8, 8, 8, 16, 16, 16, 16), 1.0) == pytest.approx(2.0)
+
+    def test_a_call_takes_what_it_takes_whoever_else_calls(self):
+        assert seconds_of_call(ended_after(8, 8, 8, 8, 16, 16, 16, 16), 2.0) == pytest.approx(24.0)
+        assert seconds_of_call([*ended_after(*[1] * 9), *ended_after(3600)], 1.0) == pytest.approx(1.0)
+        assert seconds_of_call(ended_after(1, 2), 1.0) is None
 
     def test_more_epochs_take_longer(self):
         assert seconds_per_trial(ended_after(1, 2, 3, 4), 4.0) == pytest.approx(4.0)
@@ -72,12 +104,21 @@ class TestWhatATrialTakes:
         assert seconds_per_trial([], 1.0) is None
 
 
-def evidence(study, seconds_apart):
+def one_by_one(seconds, number):
+    """Trials of which each begins when the one before has ended."""
+    return [
+        TrialRow(i, i, "COMPLETE", 0.5, started=NOON + i * each, completed=NOON + (i + 1) * each)
+        for each in [timedelta(seconds=seconds)]
+        for i in range(number)
+    ]
+
+
+def evidence(study, seconds_each):
     """Twelve trials of one epoch of `coarse`, the better the nearer to 1e-2."""
     ranges = {"lr": NUMBERS["lr"]}
     rates = [10 ** (-4 + 3 * i / 11) for i in range(12)]
     seen = [Observation(i, {"lr": lr}, 0.9 - abs(i - 7) / 20, "complete") for i, lr in enumerate(rates)]
-    return StudyTrials(study, ended_after(*(seconds_apart * (i + 1) for i in range(12))), "maximize", ranges, seen)
+    return StudyTrials(study, one_by_one(seconds_each, 12), "maximize", ranges, seen)
 
 
 SPACES = ("lr=log(1e-4,1e-1)", "reg=none")
@@ -131,12 +172,23 @@ def test_a_coarse_stage_draws_at_random_and_is_the_same_search_as_one_that_says_
     assert asked.provenance()["sampler"]["reason"].startswith("nets train side by side")
 
 
+def test_a_fine_stage_over_a_function_is_of_what_finds_most_in_the_time(db):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    flags = {**OBJECTIVE, "fine.epochs": 5}  # as in coarse
+    plans = [plan_fine(evidence(coarse, seconds), load_settings(flags=flags)) for seconds in (5.0, 0.01)]
+    assert [plan.seconds_before for plan in plans] == pytest.approx([250.0, 0.5])
+    assert [plan.settings.sampler for plan in plans] == ["gp", "tpe"]
+    assert all(plan.chosen for plan in plans)
+    nets = open_stage(db, plan_coarse(load_settings(spaces=SPACES), name="nets"), None)
+    assert plan_fine(evidence(nets, 5.0), load_settings()).settings.sampler == "tpe"
+
+
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):
     coarse = open_stage(db, plan_coarse(load_settings(flags={"coarse.epochs": 1}, spaces=SPACES)), None)
     settings = load_settings(flags={"fine.sampler": "auto", "fine.epochs": 20})
     plan = plan_fine(evidence(coarse, 0.2), settings)
     assert plan.as_dict()["sampler"] == "gp"
-    assert plan.as_dict()["sampler_reason"] == "all ranges are of numbers, and a trial takes 4 s"
+    assert "50 trials take 3 min 20 s, gp's proposals 1" in plan.as_dict()["sampler_reason"]
     study = open_stage(db, plan, None)
     assert stored_plan(study).settings.sampler == "gp"
     assert ("sampler", f"{plan.chosen}") in provenance(StageData(read_study(db, study.name), {}))["rows"]

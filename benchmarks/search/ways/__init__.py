@@ -47,6 +47,9 @@ WAYS = {
     "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
     "hpsearch, of code": Way(Staged(first="tpe", confirm=CALLS), anytime=False),  # as over an [objective]
+    # and where trials take longer than its proposals
+    "hpsearch, of code, gp": Way(Staged(first="tpe", sampler="gp", confirm=CALLS), anytime=False),
+    "hpsearch, of code, all gp": Way(Staged(first="gp", sampler="gp", confirm=CALLS), anytime=False),
     "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),
     "hpsearch, tpe coarse, drops choices": Way(Staged(first="tpe", drops_choices=True), anytime=False),
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),
@@ -55,6 +58,7 @@ WAYS = {
     "hpsearch, tpe coarse, equal epochs": Way(Staged(first="tpe", coarse_share=1.0), curves_only=True, anytime=False),
     "hpsearch, hyperband": Way(Staged(pruner="hyperband"), curves_only=True, anytime=False),
     "hpsearch, halved coarse": Way(Staged(halving="promote"), curves_only=True, anytime=False),
+    "hpsearch, halved coarse, gp": Way(Staged(halving="promote", sampler="gp"), curves_only=True, anytime=False),
     "hpsearch, stopped coarse": Way(Staged(halving="stop"), curves_only=True, anytime=False),
     "hpsearch, equal epochs": Way(Staged(coarse_share=1.0), curves_only=True, anytime=False),
     "hpsearch, tpe alone": Way(Alone("tpe")),

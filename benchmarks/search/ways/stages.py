@@ -115,7 +115,6 @@ def _stage(
             space,
             settings,
             waiting,
-            exploded_value=run.problem.exploded_value,
             conditions=conditions,
             earlier=earlier,
         )

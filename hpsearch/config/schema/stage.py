@@ -123,7 +123,8 @@ class FineConfig(StageConfig):
     epochs: int = Field(20, ge=1)
     """Epochs of each trial."""
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "tpe"
-    """Who proposes. auto: gp for numbers alone where a trial takes 2 s or more, else tpe."""
+    """Who proposes. auto, the default over an [objective], is gp where the trials take longer than its proposals, else
+    tpe."""
     forget: Annotated[bool, CameLater] = False
     """Whether tpe, gp and cmaes begin without the trials of the stages before."""
     continue_top: Annotated[int, CameLater, Field(ge=0)] = 0

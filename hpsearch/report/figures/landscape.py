@@ -1,21 +1,27 @@
-"""Trials where they lie: the two parameters that matter most, coloured by value, exploded ones as crosses."""
+"""Trials where they lie: the two parameters that matter most, coloured by value, exploded ones as crosses.
+
+Trials that were stopped at a rung are hollow. Their colour is the value until then, by which a fine stage narrows.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis import attributes
+from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.config import IntRange, NumberRange
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
 from hpsearch.storage import TrialRow
-from hpsearch.wording import value_text
+from hpsearch.wording import count_text, value_text
 
-Kind = Literal["complete", "pruned", "exploded"]
+Kind = Literal["complete", "halved", "pruned", "exploded"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """A trial; `y` is its value where there is one axis only."""
+    """A trial; `y` is its value where there is one axis only. Of one that was halved, that of its best epoch."""
 
     number: int
     x: float
@@ -52,6 +58,8 @@ class LandscapeInfo:
     best: int | None
     value_name: str
     maximize: bool
+    halved_name: str = "stopped at a rung"
+    """What those are called that ended before their last epoch with a value that counts."""
 
 
 def _landscape_info(stage: StageData) -> LandscapeInfo | None:
@@ -63,18 +71,23 @@ def _landscape_info(stage: StageData) -> LandscapeInfo | None:
     x = _axis(stage, params[0])
     y = _axis(stage, params[1]) if len(params) == 2 else None
     points = []
+    halved = {o.number: o.value for o in stage.evidence.observations if o.halved}
     for trial in stage.trials:
         kind = stage.outcomes.get(trial.number)
         if kind is None or any(param not in trial.params for param in params):
             continue
-        height = trial.params[y.param] if y else trial.value
+        value = None if kind == "exploded" else trial.value
+        if (reached := halved.get(trial.number)) is not None and math.isfinite(reached):
+            kind, value = "halved", reached
+        height = trial.params[y.param] if y else value if kind == "halved" else trial.value
         if height is None or (x.log and trial.params[x.param] <= 0):
             continue
-        value = None if kind == "exploded" else trial.value
-        text = _trial_text(stage, trial, kind)
+        text = _trial_text(stage, trial, kind, value)
         points.append(Point(trial.number, trial.params[x.param], height, value, kind, text))  # type: ignore[arg-type]
     best = stage.best.number if stage.best else None
-    return LandscapeInfo(x, y, tuple(points), best, stage.summary.value_name, stage.maximize)
+    spent = any(trial_record(trial).reason == attributes.SPENT for trial in stage.trials if trial.number in halved)
+    name = "stopped at a rung" + (", or out of epochs" if spent else "")
+    return LandscapeInfo(x, y, tuple(points), best, stage.summary.value_name, stage.maximize, name)
 
 
 def _axis(stage: StageData, param: str) -> Axis:
@@ -85,8 +98,12 @@ def _axis(stage: StageData, param: str) -> Axis:
     return Axis(param, range_.low, range_.high, range_.log, isinstance(range_, IntRange), flagged)
 
 
-def _trial_text(stage: StageData, trial: TrialRow, kind: str) -> str:
-    lines = [f"trial {trial.number}: {kind if kind != 'complete' else value_text(trial.value)}"]
+def _trial_text(stage: StageData, trial: TrialRow, kind: str, value: float | None) -> str:
+    said = kind if kind not in ("complete", "halved") else value_text(value)
+    lines = [f"trial {trial.number}: {said}"]
+    if kind == "halved":
+        why = "out of epochs" if trial_record(trial).reason == attributes.SPENT else "stopped at a rung"
+        lines.append(f"{why} after {count_text(max(trial.intermediate), stage.record.step_name)}")
     lines += params_text(trial, "\n").split("\n")
     if (diagnosis := stage.diagnoses.get(trial.number)) and diagnosis.verdict != kind:
         lines.append(diagnosis.verdict)
@@ -98,19 +115,13 @@ def plot_landscape(info: LandscapeInfo) -> go.Figure:
     fig = go.Figure()
     fig.add_trace(_exploded(info))
     fig.add_trace(_markers(info, "pruned", "stopped early", {"symbol": "circle-open", "color": style.LIGHT.low}))
-    scale = style.LIGHT.colorscale if info.maximize else style.reversed_colorscale(style.LIGHT)
-    finished = [point for point in info.points if point.kind == "complete"]
-    # Better ones are drawn last, on top.
-    finished.sort(key=lambda point: (point.value or 0.0) * (1 if info.maximize else -1))
-    colour = {
-        "color": [point.value for point in finished],
-        "colorscale": scale,
-        "showscale": True,
-        "colorbar": style.colorbar(info.value_name),
-        "line": {"width": 0.75, "color": style.LIGHT.paper},
-        "size": 10,
-    }
-    fig.add_trace(_scatter(finished, "finished", colour))
+    halved, finished = _better_last(info, "halved"), _better_last(info, "complete")
+    colours = _colours(info, halved, has_bar=not finished)  # one bar is enough, as both have the same scale
+    hollow = {**colours, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
+    fig.add_trace(_scatter(halved, info.halved_name, hollow))
+    full = {**_colours(info, finished, has_bar=bool(finished)), "size": 10}
+    full["line"] = {"width": 0.75, "color": style.LIGHT.paper}
+    fig.add_trace(_scatter(finished, "finished", full))
     best = [point for point in finished if point.number == info.best]
     star = {"symbol": "star", "size": 19, "color": style.LIGHT.best, "line": {"width": 1.5, "color": style.LIGHT.paper}}
     fig.add_trace(_scatter(best, "best", star))
@@ -119,6 +130,22 @@ def plot_landscape(info: LandscapeInfo) -> go.Figure:
         if axis and axis.flagged:
             _flag(fig, axis, letter)
     return style.apply(fig, height=500)
+
+
+def _better_last(info: LandscapeInfo, kind: Kind) -> list[Point]:
+    """Points of one kind; better ones are drawn last, on top."""
+    points = [point for point in info.points if point.kind == kind]
+    return sorted(points, key=lambda point: (point.value or 0.0) * (1 if info.maximize else -1))
+
+
+def _colours(info: LandscapeInfo, points: list[Point], *, has_bar: bool) -> dict[str, object]:
+    """By value, on the scale of all that have one."""
+    scale = style.LIGHT.colorscale if info.maximize else style.reversed_colorscale(style.LIGHT)
+    values = [p.value for p in info.points if p.kind in ("complete", "halved") and p.value is not None]
+    finite = [value for value in values if math.isfinite(value)]
+    ends = {"cmin": min(finite), "cmax": max(finite)} if finite and min(finite) < max(finite) else {}
+    colours = {"color": [point.value for point in points], "colorscale": scale, **ends}
+    return {**colours, "showscale": True, "colorbar": style.colorbar(info.value_name)} if has_bar else colours
 
 
 def _exploded(info: LandscapeInfo) -> go.Scatter:

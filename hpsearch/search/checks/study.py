@@ -15,6 +15,7 @@ from hpsearch.config.identity import identified
 from hpsearch.config.net_names import has_given_weights, is_library_net
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
+from hpsearch.results import EXPLODED_VALUE
 from hpsearch.search.checks.advice import activation_advice
 from hpsearch.search.checks.body_rate import BODY_SECONDS, body_finding, few_images, has_body_rate
 from hpsearch.search.checks.findings import CheckReport, Finding
@@ -25,7 +26,6 @@ from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial,
 from hpsearch.search.checks.transfer import transfer_findings
 from hpsearch.stages.opening import find_stage, stage_attributes
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import EXPLODED_VALUE
 from hpsearch.storage import (
     STRUCTURE,
     Database,

@@ -1,0 +1,71 @@
+"""A stage with rungs of which no trial came to its last epoch: what those say that were stopped. Pure.
+
+Where all that went on explode, nothing is left that is COMPLETE. What was stopped at a rung has a value all the same,
+by which a fine stage narrows, so such a stage is not said to have found nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hpsearch.analysis import attributes
+from hpsearch.analysis.records import trial_record
+from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.results import goodness
+from hpsearch.wording import count_text, value_text
+
+
+@dataclass(frozen=True)
+class StoppedTrials:
+    """Trials that ended at a rung, or as no epoch was left for them, each with a value.
+
+    Attributes:
+        num: how many.
+        number: of the best one.
+        value: that it had reached.
+        reached: after how many epochs, `3 epochs`, or steps.
+        spent: whether the epochs of the stage were spent for one of them.
+        num_exploded: how many of the others did.
+        first_explosion: the earliest epoch in which one did; None where none, or nobody knows.
+    """
+
+    num: int
+    number: int
+    value: float
+    reached: str
+    spent: bool
+    num_exploded: int
+    first_explosion: int | None
+
+    @property
+    def text(self) -> str:
+        """`8 were stopped at a rung, the best of them, trial 11, at 0.9962 after 3 epochs, and 4 exploded`."""
+        where = "at a rung or out of epochs" if self.spent else "at a rung"
+        were = "was" if self.num == 1 else "were"
+        best = f"the best of them, trial {self.number}," if self.num > 1 else f"trial {self.number},"
+        exploded = ""
+        if self.num_exploded:
+            since = f" from epoch {self.first_explosion} on" if self.first_explosion is not None else ""
+            exploded = f", and {self.num_exploded} exploded{since}"
+        return f"{self.num} {were} stopped {where}, {best} at {value_text(self.value)} after {self.reached}{exploded}"
+
+
+def stopped_trials(evidence: StudyTrials) -> StoppedTrials | None:
+    """Of a stage without a best trial; None where there is one, or none was stopped with a value."""
+    stopped = [o for o in evidence.observations if o.halved and o.value is not None and math.isfinite(o.value)]
+    if evidence.best is not None or not stopped:
+        return None
+    best = max(stopped, key=lambda o: (goodness(o.value, evidence.direction), -o.number))
+    records = {trial.number: trial_record(trial) for trial in evidence.trials}
+    exploded = [record.epoch for record in records.values() if record.exploded and record.epoch is not None]
+    assert best.value is not None
+    return StoppedTrials(
+        num=len(stopped),
+        number=best.number,
+        value=best.value,
+        reached=count_text(evidence.epochs_of(best), evidence.record.step_name),
+        spent=any(records[o.number].reason == attributes.SPENT for o in stopped),
+        num_exploded=evidence.num_exploded,
+        first_explosion=min(exploded, default=None),
+    )

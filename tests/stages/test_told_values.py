@@ -1,0 +1,69 @@
+"""What a Gaussian process is told of trials: in their order, the best as they are, nothing too far away."""
+
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpsearch.config import FloatRange, StageConfig
+from hpsearch.config.metric import Metric
+from hpsearch.results import goodness
+from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.stages.proposals import Mirror
+from hpsearch.stages.told_values import FAR, told_values
+from hpsearch.storage import TrialRow
+
+VALUES = st.lists(st.none() | st.floats(-1e9, 1e9, allow_nan=False), max_size=30)
+DIRECTIONS = st.sampled_from(["maximize", "minimize"])
+
+
+@given(VALUES, DIRECTIONS)
+def test_the_order_is_kept_and_nothing_is_better_than_it_was(values, direction):
+    told = told_values(values, direction)
+    assert len(told) == len(values)
+    pairs = [(goodness(v, direction), goodness(t, direction)) for v, t in zip(values, told, strict=True)]
+    for value, as_told in pairs:
+        assert all(as_told <= other for known, other in pairs if value <= known)
+        assert as_told >= value  # of what exploded, -inf
+
+
+@given(VALUES.filter(lambda values: any(value is not None for value in values)), DIRECTIONS)
+def test_the_better_half_is_told_as_it_is_and_none_is_far_behind(values, direction):
+    told = told_values(values, direction)
+    known = [goodness(value, direction) for value in values if value is not None]
+    best, middle = max(known), statistics.median(known)
+    for value, as_told in zip(values, told, strict=True):
+        if value is not None and goodness(value, direction) >= middle:
+            assert as_told == value
+        assert goodness(as_told, direction) >= middle - FAR * (best - middle)
+
+
+def test_what_exploded_is_told_as_the_worst_that_did_not():
+    assert told_values([0.9, None, 0.8, 0.7], "maximize") == [0.9, 0.7, 0.8, 0.7]
+    assert told_values([0.1, None, 0.2, 0.3], "minimize") == [0.1, 0.3, 0.2, 0.3]
+    assert told_values([0.1, 0.2, 0.3, 1e6, None], "minimize") == pytest.approx([0.1, 0.2, 0.3, 0.7, 0.7])
+    assert told_values([None, None], "minimize") == [0.0, 0.0]
+
+
+def proposal(direction, values, exploded):
+    """The first one of a stage that knows these trials over x in [0, 1], and explosions, of a stage before."""
+    space = {"x": FloatRange(0.0, 1.0)}
+    earlier = [EarlierTrial("coarse", 1, {"x": x}, value) for x, value in values.items()]
+    earlier += [EarlierTrial("coarse", 1, {"x": x}, None) for x in exploded]
+    settings = StageConfig(trials=4, epochs=1, sampler="gp", seed=1)
+    waiting = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(4)]
+    metric = Metric("loss", direction)
+    mirror = Mirror("fine", space, settings, waiting, metric=metric, earlier=earlier)
+    return mirror.propose(0)["x"]
+
+
+def test_explosions_of_an_earlier_stage_do_not_draw_a_search_for_small_losses():
+    losses = {x / 20: 1.0 + (x / 20 - 0.3) ** 2 for x in range(13)}
+    x = proposal("minimize", losses, [0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+    assert 0.0 <= x < 0.65
+
+
+def test_one_huge_loss_does_not_hide_where_the_small_ones_are():
+    losses = {x / 20: 1.0 + (x / 20 - 0.3) ** 2 for x in range(20)}
+    assert proposal("minimize", {**losses, 1.0: 1e9}, []) == pytest.approx(0.3, abs=0.06)
