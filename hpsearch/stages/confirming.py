@@ -57,32 +57,43 @@ def params_tried(trials: Iterable[TrialRow]) -> list[dict[str, Any]]:
 
 
 def candidates(
-    calls: Sequence[Called], earlier: Sequence[EarlierTrial], tried: Sequence[Mapping[str, Any]], epochs: int
+    calls: Sequence[Called],
+    earlier: Sequence[EarlierTrial],
+    tried: Sequence[Mapping[str, Any]],
+    epochs: int,
+    under_way: Sequence[Mapping[str, Any]] = (),
 ) -> list[Called]:
-    """Those of the stage, and those of earlier ones that had as many epochs and were not called in this one yet.
+    """Those of the stage, and those of earlier ones that had as many epochs and have no value in this one yet.
 
     The latter have the number -1 less their place, of which they are all in the order of `earlier`.
+
+    Args:
+        calls: of the stage's own trials.
+        earlier: trials of the stages before.
+        tried: what this one has called of them, or is about to.
+        epochs: of this one's trials.
+        under_way: of those tried, what has not ended.
     """
     found = list(calls)
     for place, trial in enumerate(earlier):
-        if trial.value is not None and trial.epochs in (None, epochs) and dict(trial.params) not in tried:
-            found.append(Called(-1 - place, trial.value))
+        params, is_alike = dict(trial.params), trial.epochs in (None, epochs)
+        if trial.value is not None and is_alike and (params not in tried or params in under_way):
+            found.append(Called(-1 - place, trial.value, num_running=int(params in under_way)))
     return found
 
 
 def to_call_again(calls: Sequence[Called], num_calls: int, direction: Direction) -> int | None:
-    """The number of the trial to call next, of the stage or an earlier one.
+    """The number of the trial to call next, of the stage or an earlier one; None where the search is to go on.
 
-    None where the leader has held, or none has a value.
-
-    A leader whose calls are under way is waited for by calling the next one that has had fewer.
+    It does where the leader has held, where none has a value, and while the leader's calls are under way: to call
+    those behind it meanwhile would spend the more trials on calls the more workers there are.
     """
-    for called in best_called_first(calls, direction):
-        if called.mean is None or len(called.values) >= num_calls:
-            return None
-        if len(called.values) + called.num_running < num_calls:
-            return called.number
-    return None
+    leader = next(iter(best_called_first(calls, direction)), None)
+    if leader is None or leader.mean is None:
+        return None
+    if leader.number < 0 and leader.num_running:  # from its first call on here, it is a trial of this stage
+        return None
+    return leader.number if len(leader.values) + leader.num_running < num_calls else None
 
 
 def seed_of_call(seed: int, number: int, attrs: Mapping[str, Any]) -> int:

@@ -61,7 +61,8 @@ class CallsAgain:
         while self._first_open in self._ended:
             self._first_open += 1
         others = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
-        calls = candidates(calls_of(others), self._earlier, params_tried(others), self._epochs)
+        under_way = [row.params for row in rows if attributes.TRIED_IN in row.attrs and row.state not in FINISHED]
+        calls = candidates(calls_of(others), self._earlier, params_tried(others), self._epochs, under_way)
         of = to_call_again(calls, self._num_calls, self._direction)
         if of is None:
             return None

@@ -34,10 +34,20 @@ def test_one_that_falls_behind_is_left_for_the_next():
     assert to_call_again([Called(0, 0.1, {2: 0.3}), Called(1, 0.11)], 3, "minimize") == 1
 
 
-def test_calls_under_way_are_not_made_twice():
+def test_the_search_goes_on_while_calls_of_the_leader_are_under_way():
     calls = [Called(0, 0.9, num_running=3), Called(1, 0.89, num_running=1)]
-    assert to_call_again(calls, 3, "maximize") == 1
-    assert to_call_again([calls[0]], 3, "maximize") is None
+    assert to_call_again(calls, 3, "maximize") is None
+    assert to_call_again([Called(0, 0.9, {2: 0.8}, num_running=1), Called(1, 0.84)], 3, "maximize") == 0
+    assert to_call_again([Called(0, 0.9, {2: 0.8}, num_running=2), Called(1, 0.84)], 3, "maximize") is None
+    assert to_call_again([Called(0, 0.9, {2: 0.7}, num_running=2), Called(1, 0.84)], 3, "maximize") == 1
+
+
+def test_so_it_does_while_the_first_call_of_an_earlier_stages_leader_is_under_way():
+    earlier = [EarlierTrial("coarse", 20, {"lr": 0.1}, 0.95), EarlierTrial("coarse", 20, {"lr": 0.2}, 0.94)]
+    calls, tried = [Called(0, 0.9)], [{"lr": 0.1}]
+    assert to_call_again(candidates(calls, earlier, [], 20), 3, "maximize") == -1
+    assert to_call_again(candidates(calls, earlier, tried, 20, under_way=tried), 3, "maximize") is None
+    assert to_call_again(candidates(calls, earlier, tried, 20), 3, "maximize") == -2
 
 
 def test_one_that_explodes_again_leads_no_more():
