@@ -1,7 +1,7 @@
 """Which sampler `sampler = "auto"` is, by what was measured: pure, from ranges, trials and the cost of a trial.
 
-On surfaces with a known optimum (`python -m benchmarks search`) a fine stage of a Gaussian process found as much as one
-of TPE or more on each, with numbers and with choices. It costs more: seconds once, then tenths of a second for each
+On surfaces with a known optimum (`python -m benchmarks search`) a fine stage of a Gaussian process found more than TPE
+alone on each, with numbers and with choices. It costs more: seconds once, then tenths of a second for each
 proposal, more with more trials. So it is chosen where the trials take longer than that. A coarse stage of TPE is
 narrowed better than one that was drawn, but TPE learns only from what has ended, and nets train side by side. Where
 coarse trials have fewer epochs, what is ahead early draws it away from what is ahead at the end. See docs/log.md.
@@ -83,13 +83,13 @@ def choose_fine_sampler(
             "tpe", f"gp is slow with more than {MAX_TRIALS_OF_GP} trials, and here are {trials + known}"
         )
     proposals = seconds_of_gp(space, trials, known)
-    of_gp = f"gp's proposals {duration_text(proposals)}"
+    of_gp = f"a proposal of gp {duration_text(proposals / trials)}"
     if seconds is None:
-        return SamplerChoice("tpe", f"nothing says how long a trial takes, and {of_gp} for {trials}")
-    told = f"{trials} trials take {duration_text(seconds * trials)}"
+        return SamplerChoice("tpe", f"nothing says how long a trial takes; {of_gp}")
+    told = f"a trial takes {duration_text(seconds)}, {of_gp}"
     if seconds * trials < proposals:
-        return SamplerChoice("tpe", f"{told}, and {of_gp}")
-    return SamplerChoice("gp", f"it finds most in few trials: {told}, {of_gp}")
+        return SamplerChoice("tpe", told)
+    return SamplerChoice("gp", f"it finds most in few trials: {told}")
 
 
 def partial_params(observations: Sequence[Observation]) -> set[str]:

@@ -112,19 +112,8 @@ def test_of_an_optuna_objective_that_is_told_no_epochs_steps_are_counted(own):
     assert "of up to" not in done
 
 
-LARGE_STEPS = """
-def steps(trial):
-    rate = trial.suggest_float("rate", 0, 1)
-    for step in range(100, 1000, 100):
-        trial.report(rate, step)
-        if trial.should_prune():
-            raise __import__("optuna").TrialPruned
-    return rate
-"""
-
-
 def test_code_that_reports_beyond_all_rungs_is_told_which_keys_to_change(own):
-    (own.folder / "mine.py").write_text(LARGE_STEPS)
+    (own.folder / "mine.py").write_text(WITHOUT_EPOCHS.replace("range(1, 5)", "range(100, 1000, 100)"))
     flags = ("coarse", "--optuna-objective", "mine:steps", "--direction", "maximize", "--halving", "stop")
     done = own(*flags, "--epochs", "9", "--trials", "6", "--workers", "1")
     said = "at steps 100, 200, ..., 900, and at none from 1 to 8: coarse.halving ends no trial. "

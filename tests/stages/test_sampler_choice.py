@@ -36,7 +36,7 @@ def ended_after(*seconds, state="COMPLETE"):
 class TestOfAFineStage:
     def test_gp_where_trials_take_longer_than_its_proposals(self):
         chosen = choose_fine_sampler(NUMBERS, 100, 0.25)
-        assert str(chosen) == "gp, as it finds most in few trials: 100 trials take 25 s, gp's proposals 24 s"
+        assert str(chosen) == "gp, as it finds most in few trials: a trial takes 250 ms, a proposal of gp 240 ms"
 
     @pytest.mark.parametrize(
         ("more", "trials", "seconds", "known", "why"),
@@ -51,7 +51,7 @@ class TestOfAFineStage:
             ({"tail": FloatRange(0.5, 0.9)}, 50, 9.0, 0, "not all trials have tail"),
             ({}, 401, 9.0, 0, "more than 400 trials, and here are 401"),
             ({}, 50, 9.0, 351, "more than 400 trials, and here are 401"),
-            ({}, 50, 0.2, 0, "50 trials take 10 s, and gp's proposals 12 s"),
+            ({}, 50, 0.2, 0, "a trial takes 200 ms, a proposal of gp 2"),
             ({}, 50, None, 0, "nothing says how long a trial takes"),
         ],
     )
@@ -188,7 +188,7 @@ def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):
     settings = load_settings(flags={"fine.sampler": "auto", "fine.epochs": 20})
     plan = plan_fine(evidence(coarse, 0.2), settings)
     assert plan.as_dict()["sampler"] == "gp"
-    assert "50 trials take 3 min 20 s, gp's proposals 1" in plan.as_dict()["sampler_reason"]
+    assert "a trial takes 4.0 s, a proposal of gp 2" in plan.as_dict()["sampler_reason"]
     study = open_stage(db, plan, None)
     assert stored_plan(study).settings.sampler == "gp"
     assert ("sampler", f"{plan.chosen}") in provenance(StageData(read_study(db, study.name), {}))["rows"]
