@@ -126,11 +126,11 @@ class Fleet:
             numbers = self._release_dead()
             self._start(place)
             later = f"what it held goes on when its leases run out, within {self.lease_seconds:g} s"
-            where = resuming(self.checkpoints, numbers) or (later if self._has_running() else "")
+            where = resuming(self.checkpoints, numbers) or (later if self._runs_elsewhere() else "")
             self.listener.note(", ".join(filter(None, [f"worker died ({ended.message})", where])))
 
-    def _has_running(self) -> bool:
-        return _unless_away(lambda: bool(self.queue.standing().num_running), True)
+    def _runs_elsewhere(self) -> bool:
+        return _unless_away(self.queue.runs_elsewhere, True)
 
     def _release_dead(self) -> list[int]:
         """What dead workers of this host had in hand waits again at once; results that they had spooled are written.

@@ -48,7 +48,7 @@ from hpsearch.storage.tables import (
     trials,
     upsert,
 )
-from hpsearch.storage.workers import is_dead
+from hpsearch.storage.workers import is_dead, is_of_this_host
 
 LEASE_SECONDS = 15.0  # longest silence before another worker may take over
 EPOCH_COLUMNS = [column.name for column in hpsearch_epochs.columns if column.name != "trial_id"]
@@ -250,6 +250,16 @@ class Queue:
                 give_back(connection, ids.values())
             numbers += [lease.number for lease in ids]
         return sorted(numbers)
+
+    def runs_elsewhere(self) -> bool:
+        """Whether workers of other hosts hold trials: their deaths are known when their leases run out."""
+        query = (
+            sa.select(hpsearch_leases.c.worker)
+            .join(trials, trials.c.trial_id == hpsearch_leases.c.trial_id)
+            .where(trials.c.study_id == self.study.study_id, trials.c.state == "RUNNING")
+        )
+        with self.db.read() as connection:
+            return any(not is_of_this_host(worker or "") for (worker,) in connection.execute(query))
 
     def standing(self) -> Standing:
         """How many trials wait, run and are finished, and when the next lease runs out."""

@@ -28,11 +28,17 @@ def host() -> str:
     return f"{socket.gethostname()[:100]}-{hashlib.sha256(scope.encode()).hexdigest()[:6]}"
 
 
+def is_of_this_host(worker: str) -> bool:
+    """Whether its process id means here what it means to the worker."""
+    return worker.partition("/")[0] == host()
+
+
 def is_dead(worker: str) -> bool:
     """Whether the worker ran on this host and its process is gone; False when that cannot be known."""
-    name, _, rest = worker.partition("/")
-    pid = rest.partition("/")[0]
-    if os.name != "posix" or name != host() or not pid.isdigit():  # signal 0 would end a process on Windows
+    pid = worker.partition("/")[2].partition("/")[0]
+    if (
+        os.name != "posix" or not is_of_this_host(worker) or not pid.isdigit()
+    ):  # signal 0 would end a process on Windows
         return False
     try:
         os.kill(int(pid), 0)

@@ -27,7 +27,9 @@ def test_sigkill_of_a_worker_in_mid_epoch(fleet, undisturbed):
     killed = fleet.a_running_worker()
     os.kill(killed, signal.SIGKILL)
     _, errors = fleet.finish(process)
-    assert re.search(r"worker died \(signal 9\), trials? [\d, ]+ resumes? at epoch \d+", errors)
+    assert "worker died (signal 9)" in errors
+    # The other worker may find its trials before the one that waits for it, and say so.
+    assert re.search(r"trials? [\d, ]+ resumes? at epoch \d+", errors)
     fleet.assert_invariants()
     assert fleet.values() == undisturbed
     assert max(attempt for _, _, attempt, _ in fleet.leases()) == 2

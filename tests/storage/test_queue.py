@@ -300,7 +300,10 @@ def test_a_dead_workers_trials_wait_at_once(db, study, queue):
     dead = Queue(db, study, f"{host()}/{dead_pid.pid}/abc")
     alive = Queue(db, study, new_worker_id())
     elsewhere = Queue(db, study, f"another-host/{dead_pid.pid}/abc")
-    taken = [worker.take(1)[0] for worker in (dead, alive, elsewhere)]
+    taken = [worker.take(1)[0] for worker in (dead, alive)]
+    assert not queue.runs_elsewhere()
+    elsewhere.take(1)
+    assert queue.runs_elsewhere()
     assert dead.record([epoch(taken[0])]) == []
     assert queue.release_dead() == [0]
     assert queue.release_dead() == []
