@@ -28,7 +28,7 @@ def side_of(unit: float) -> Side:
 
 
 def narrow_interval(
-    old: NumberRange, values: Sequence[float], num_top: int, edges: Edges, limits: Limits
+    old: NumberRange, values: Sequence[float], num_top: int, edges: Edges, limits: Limits, *, stays: bool = False
 ) -> NumberRange:
     """The range around the top trials' values that stays between the edges and within the limits.
 
@@ -39,9 +39,10 @@ def narrow_interval(
         num_top: how many of them are the top.
         edges: beyond which every trial exploded; the best lies between them.
         limits: beyond which the parameter has no meaning.
+        stays: whether all of the old range stays between the edges, and moves only outwards.
     """
     limits = _meaningful(old, limits)
-    low, high = _around_top(old, values, num_top)
+    low, high = _around_top(old, values, num_top, stays)
     low, high = (_clip(old, _clip(old, place, edges), limits) for place in (low, high))
     low, high = _widen_to_floor(old, low, high, edges, limits)
     if old.step is not None:
@@ -51,7 +52,7 @@ def narrow_interval(
     return with_ends(old, _within(min(new_low, values[0]), limits), _within(max(new_high, values[0]), limits))
 
 
-def _around_top(old: NumberRange, values: Sequence[float], num_top: int) -> tuple[float, float]:
+def _around_top(old: NumberRange, values: Sequence[float], num_top: int, stays: bool) -> tuple[float, float]:
     """Places of the ends before edges and limits: the top, padded; past the end where the best is on it."""
     first, last = _places(old)
     width = last - first
@@ -59,7 +60,7 @@ def _around_top(old: NumberRange, values: Sequence[float], num_top: int) -> tupl
     pad = width * max(MIN_PAD, 1 / (len(values) + 1))
     units = [position(old, value) for value in values]
     top = [to_place(old, value) for value in values[:num_top]]
-    low, high = max(first, min(top) - pad), min(last, max(top) + pad)
+    low, high = (first, last) if stays else (max(first, min(top) - pad), min(last, max(top) + pad))
     match side_of(units[0]):
         case "lower":
             low = min(first, top[0]) - move_past_end(width, old.log, units, num_top)

@@ -45,6 +45,7 @@ def narrow(
     observations: Sequence[Observation],
     direction: Direction,
     limits: Callable[[str], Limits] = no_limits,
+    stays_as: str = "",
 ) -> list[Narrowing]:
     """The range of each parameter for the next stage, from the trials of this one.
 
@@ -61,8 +62,10 @@ def narrow(
         direction: which values are better.
         limits: the lowest and highest value that a parameter can have at all; None where there is no end. What has no
             end on either side, as if nothing were known of it, has natural limits.
+        stays_as: why ranges should not become narrower but where trials explode: they move only outwards then, and
+            choices stay whole.
     """
-    return [_narrow_one(name, old, observations, direction, limits(name)) for name, old in ranges.items()]
+    return [_narrow_one(name, old, observations, direction, limits(name), stays_as) for name, old in ranges.items()]
 
 
 def having(param: str, range_: Range, observations: Sequence[Observation]) -> list[Observation]:
@@ -78,7 +81,7 @@ def _has_place(range_: Range, value: Any) -> bool:
 
 
 def _narrow_one(
-    param: str, old: Range, observations: Sequence[Observation], direction: Direction, limits: Limits
+    param: str, old: Range, observations: Sequence[Observation], direction: Direction, limits: Limits, stays_as: str
 ) -> Narrowing:
     trials = having(param, old, observations)
     top = find_top(trials, direction)
@@ -88,13 +91,13 @@ def _narrow_one(
         return Narrowing(param, old, old, _why_no_top(trials))
     new: Range
     if isinstance(old, Choice):
-        new, reason = _narrow_choice(old, [o.params[param] for o in top.trials], top)
+        new, reason = _narrow_choice(old, [o.params[param] for o in top.trials], top, stays_as)
     else:
         exploded = [o.params[param] for o in trials if o.outcome == "exploded"]
         survived = [o.params[param] for o in trials if o.outcome != "exploded"]
         ranked = [o.params[param] for o in top.ranked]
         edges = explosion_edges(old, exploded, survived)
-        new, reason = _narrow_number(old, ranked, top, edges, limits)
+        new, reason = _narrow_number(old, ranked, top, edges, limits, stays_as)
     return Narrowing(param, old, new, f"no trial finished; {reason}" if top.pruned else reason)
 
 
@@ -106,25 +109,28 @@ def _why_no_top(trials: Sequence[Observation]) -> str:
     return "no trial finished with a usable result"
 
 
-def _narrow_choice(old: Choice, values: Sequence[Any], top: Top) -> tuple[Choice, str]:
+def _narrow_choice(old: Choice, values: Sequence[Any], top: Top, stays_as: str) -> tuple[Choice, str]:
     found = {choice_index(old, value) for value in values}
     kept = [value for index, value in enumerate(old.values) if index in found]
     dropped = [value for index, value in enumerate(old.values) if index not in found]
     reason = f"{top} {'has' if len(top.trials) == 1 else 'have'} {', '.join(map(format_value, kept))}"
+    if dropped and stays_as:
+        return old, f"{reason}; all stay, as {stays_as}"
     if dropped:
         reason += f"; dropped: {', '.join(map(format_value, dropped))}"
     return Choice(tuple(kept)), reason
 
 
 def _narrow_number(
-    old: NumberRange, ranked: Sequence[float], top: Top, edges: Edges, limits: Limits
+    old: NumberRange, ranked: Sequence[float], top: Top, edges: Edges, limits: Limits, stays_as: str
 ) -> tuple[NumberRange, str]:
     old = on_grid(old)
     known = limits != (None, None)
     if not known:
         limits = _natural_limits(old, ranked)
-    new = narrow_interval(old, ranked, len(top.trials), edges, limits)
-    return new, _why(old, new, ranked[: len(top.trials)], top, edges, "allowed" if known else "natural for it")
+    new = narrow_interval(old, ranked, len(top.trials), edges, limits, stays=bool(stays_as))
+    why = _why(old, new, ranked[: len(top.trials)], top, edges, "allowed" if known else "natural for it")
+    return new, f"{why}; all of it stays, as {stays_as}" if stays_as else why
 
 
 def _natural_limits(old: NumberRange, ranked: Sequence[float]) -> Limits:

@@ -29,11 +29,12 @@ from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
-from hpsearch.stages.earlier_trials import MOST_OF_GP
+from hpsearch.stages.earlier_trials import MOST_OF_GP, SEARCHES
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_choice import (
     AUTO,
+    SamplerChoice,
     choose_coarse_sampler,
     choose_fine_sampler,
     partial_params,
@@ -146,6 +147,9 @@ def _padded(measured: Mapping[str, Any], num_images: int, config: StudyConfig) -
 def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
     """The fine stage after a study: its ranges narrowed to where its trials did well.
 
+    Before a Gaussian process that knows each of these trials, no range becomes narrower but where trials explode: it
+    keeps away from what is bad by itself, and a range that stays leaves out no trial that it can learn from.
+
     Args:
         evidence: the study to narrow, made by whatever program.
         settings: data, model and training of the new stage; ranges given with --space win over narrowed ones.
@@ -158,6 +162,17 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         RefusedError: no trial finished, or nothing was searched, so there is nothing to narrow by.
         ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
     """
+    plan = _narrowed_plan(evidence, settings, name, strict)
+    chosen = _chosen_sampler(evidence, plan) if plan.settings.sampler == AUTO else None
+    sampler = plan.settings.sampler if chosen is None else chosen.sampler
+    if sampler == "gp" and _is_told_all(evidence, plan):
+        plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
+    return plan if chosen is None else plan.with_sampler(chosen)
+
+
+def _narrowed_plan(
+    evidence: StudyTrials, settings: Settings, name: str | None, strict: bool, stays_as: str = ""
+) -> StagePlan:
     source = evidence.study.name
     if evidence.record.is_training:
         raise RefusedError(
@@ -173,7 +188,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
             f"objective.direction = {objective.direction!r} is not that of {source!r}.\nAllowed: {evidence.direction}."
         )
     limits = called_limits(evidence) if defines else limits_of(evidence.record, own=own)
-    narrowed = narrow(evidence.ranges, evidence.observations, evidence.direction, limits)
+    narrowed = narrow(evidence.ranges, evidence.observations, evidence.direction, limits, stays_as)
     changes = {change.param: change for change in map(with_whole_choices(evidence.record), narrowed)}
     for param in settings.ranges_removed:
         changes.pop(param, None)
@@ -219,13 +234,30 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         notes += tuple(said)
     plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
     as_many = _seconds_of(evidence, plan, seconds_per_trial)
-    plan = replace(plan, going_on=going_on, seconds_before=as_many and as_many * plan.settings.trials)
-    if plan.settings.sampler != AUTO:
-        return plan
-    seconds = _seconds_of(evidence, plan, seconds_of_call if own else seconds_per_trial)
-    known = 0 if config.fine.forget else min(len(evidence.observations), MOST_OF_GP)
+    return replace(plan, going_on=going_on, seconds_before=as_many and as_many * plan.settings.trials)
+
+
+def _chosen_sampler(evidence: StudyTrials, plan: StagePlan) -> SamplerChoice:
+    """That of a fine stage which leaves it to hpsearch."""
+    seconds = _seconds_of(evidence, plan, seconds_per_trial if plan.config.objective is None else seconds_of_call)
+    known = 0 if plan.config.fine.forget else min(len(evidence.observations), MOST_OF_GP)
     partial = partial_params(evidence.observations)
-    return plan.with_sampler(choose_fine_sampler(plan.space, plan.settings.trials, seconds, known, partial))
+    return choose_fine_sampler(plan.space, plan.settings.trials, seconds, known, partial)
+
+
+def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
+    """Whether the sampler of a fine stage learns from each trial that gave its ranges, by values as its own trials'."""
+    record, own = evidence.record, plan.config.plain().get("objective")
+    if own is None or record.kind not in SEARCHES or plan.config.fine.forget:
+        return False
+    if any(record.config_value("objective", key) != own.get(key) for key in ("function", "command")):
+        return False
+    epochs, halving = (record.config_value(record.kind, key) for key in ("epochs", "halving"))
+    if record.has_epochs and (epochs != plan.settings.epochs or halving not in (None, "none")):
+        return False
+    if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
+        return False
+    return not any(range_.when for range_ in plan.space.values())
 
 
 def _seconds_of(

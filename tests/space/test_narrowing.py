@@ -34,8 +34,8 @@ def trials(values, outcome="complete", start=0, name="x"):
     return [Observation(start + i, {name: x}, value, outcome) for i, (x, value) in enumerate(values)]
 
 
-def narrow_x(range_, observations, direction="maximize", limits=(None, None)):
-    [narrowing] = narrow({"x": range_}, observations, direction, lambda name: limits)
+def narrow_x(range_, observations, direction="maximize", limits=(None, None), stays_as=""):
+    [narrowing] = narrow({"x": range_}, observations, direction, lambda name: limits, stays_as)
     return narrowing
 
 
@@ -375,6 +375,23 @@ class TestOtherRanges:
         assert narrow_x(LR, trials([(0.0, 1), (-1e-4, 1)])).new == LR
 
 
+class TestRangesThatStay:
+    def test_all_of_it_stays_and_the_reason_says_why(self):
+        result = narrow_x(UNIT, trials([(x / 10, -abs(x - 4)) for x in range(11)]), stays_as="all is known")
+        assert result.new == UNIT
+        assert result.reason == "the top 3 of 11 lie in [0.3, 0.5]; all of it stays, as all is known"
+
+    def test_it_ends_where_trials_explode(self):
+        exploded = trials([(0.8, None), (0.85, None), (0.9, None), (0.95, None)], "exploded", start=9)
+        result = narrow_x(UNIT, trials([(x / 10, x if x < 4 else -x) for x in range(8)]) + exploded, stays_as="known")
+        assert (result.new.low, result.new.high) == (0.0, 0.8)
+
+    def test_choices_stay_whole(self):
+        result = narrow_x(Choice(("a", "b")), trials([("a", 9), ("a", 8), ("a", 7), ("b", 1)]), stays_as="all is known")
+        assert result.new == Choice(("a", "b"))
+        assert result.reason == "the top 3 of 4 have a; all stay, as all is known"
+
+
 def test_as_dict():
     assert narrow_x(LR, []).as_dict() == {
         "param": "x", "old": [1e-6, 1e-3], "new": [1e-6, 1e-3], "reason": "no trial has a value of it",
@@ -508,6 +525,21 @@ def test_no_number_of_stages_leads_out_of_what_is_natural(low, width, units):
         range_ = narrow_x(range_, trials([(value_at(range_, unit), 1)])).new
         assert 0 <= range_.low <= range_.high <= 1
         assert (range_.low > 0, range_.high < 1) >= excluded
+
+
+@settings(deadline=None, max_examples=200)
+@given(searches(inside=False))
+def test_a_range_that_stays_moves_outwards_as_one_that_narrows_does(search):
+    range_, observations = search
+    narrowed, kept = narrow_x(range_, observations).new, narrow_x(range_, observations, stays_as="known").new
+    slack = tolerance(range_)
+    assert kept.low <= narrowed.low + slack
+    assert kept.high >= narrowed.high - slack
+    assert kept.low >= min(narrowed.low, range_.low) - slack
+    assert kept.high <= max(narrowed.high, range_.high) + slack
+    if not any(seen.outcome == "exploded" for seen in observations):
+        assert kept.low <= range_.low
+        assert kept.high >= range_.high
 
 
 @settings(deadline=None, max_examples=200)

@@ -10,6 +10,7 @@ from hpsearch.config import Choice, FloatRange, IntRange, load_settings
 from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
 from hpsearch.space import Observation
+from hpsearch.stages import planning
 from hpsearch.stages.opening import keep_stored_ranges, open_stage, stored_plan, with_stored_sampler
 from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.sampler_choice import (
@@ -181,6 +182,49 @@ def test_a_fine_stage_over_a_function_is_of_what_finds_most_in_the_time(db):
     assert all(plan.chosen for plan in plans)
     nets = open_stage(db, plan_coarse(load_settings(spaces=SPACES), name="nets"), None)
     assert plan_fine(evidence(nets, 5.0), load_settings()).settings.sampler == "tpe"
+
+
+STAYS = "all of it stays, as gp knows its trials"
+
+
+def test_what_was_searched_stays_before_a_gaussian_process_that_knows_all_of_it(db):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    flags = {**OBJECTIVE, "fine.epochs": 5}  # as in coarse
+    whole = plan_fine(evidence(coarse, 5.0), load_settings(flags=flags))
+    assert whole.space["lr"] == NUMBERS["lr"]
+    assert STAYS in whole.changes[0].reason
+    assert whole.chosen.sampler == "gp"
+    said = plan_fine(evidence(coarse, 0.01), load_settings(flags={**flags, "fine.sampler": "gp"}))
+    assert said.space == whole.space
+    given = plan_fine(evidence(coarse, 5.0), load_settings(flags=flags, spaces=("lr=log(1e-3,1e-2)",)))
+    assert given.space["lr"].high == 1e-2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"fine.sampler": "tpe"},
+        {"fine.forget": True},
+        {"fine.epochs": 20},  # a few epochs are moved by what further ones gave, which says less
+        {"objective.function": "mine:other"},
+        {"fine.sampler": "cmaes"},
+    ],
+    ids=lambda flags: next(iter(flags)),
+)
+def test_ranges_narrow_before_what_does_not_know_all_of_it(db, flags):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    settings = load_settings(flags={**OBJECTIVE, "fine.epochs": 5, "fine.sampler": "gp", **flags})
+    plan = plan_fine(evidence(coarse, 5.0), settings)
+    assert plan.space["lr"].low > NUMBERS["lr"].low
+    assert STAYS not in plan.changes[0].reason
+
+
+def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypatch):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    monkeypatch.setattr(planning, "MOST_OF_GP", 11)
+    plan = plan_fine(evidence(coarse, 5.0), load_settings(flags={**OBJECTIVE, "fine.epochs": 5}))
+    assert plan.settings.sampler == "gp"
+    assert plan.space["lr"].low > NUMBERS["lr"].low
 
 
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):

@@ -48,8 +48,9 @@ WAYS = {
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
     "hpsearch, of code": Way(Staged(first="tpe", confirm=CALLS), anytime=False),  # as over an [objective]
     # and where trials take longer than its proposals
-    "hpsearch, of code, gp": Way(Staged(first="tpe", sampler="gp", confirm=CALLS), anytime=False),
-    "hpsearch, of code, all gp": Way(Staged(first="gp", sampler="gp", confirm=CALLS), anytime=False),
+    "hpsearch, of code, gp": Way(Staged(first="tpe", sampler="gp", confirm=CALLS, stays=True), anytime=False),
+    "hpsearch, of code, gp, narrows": Way(Staged(first="tpe", sampler="gp", confirm=CALLS), anytime=False),
+    "hpsearch, of code, all gp": Way(Staged(first="gp", sampler="gp", confirm=CALLS, stays=True), anytime=False),
     "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),
     "hpsearch, tpe coarse, drops choices": Way(Staged(first="tpe", drops_choices=True), anytime=False),
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),

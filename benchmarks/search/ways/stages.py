@@ -35,8 +35,9 @@ class Staged:
         coarse_share: epochs of a coarse trial, as a share of a whole one.
         tell_all: whether samplers are told of trials of other epochs where choices are searched, too.
         halving: of the coarse stage, whose trials then have the epochs of whole ones to go through.
-        confirm: calls of the leader again in the fine stages, as over an [objective]; none where trials have curves.
         drops_choices: whether narrowing drops choices after a stage whose sampler learned, too.
+        confirm: calls of the leader again in the fine stages, as over an [objective]; none where trials have curves.
+        stays: whether ranges move only outwards, as before a Gaussian process that knows all trials.
     """
 
     sampler: str = "tpe"
@@ -49,6 +50,7 @@ class Staged:
     halving: Literal["none", "stop", "promote"] = "none"
     drops_choices: bool = False
     confirm: int = 0
+    stays: bool = False
 
     def __call__(self, run: Run) -> None:
         problem = run.problem
@@ -68,7 +70,7 @@ class Staged:
             seen, earlier = stage.search(), stage.earlier("coarse")
         last, sampler = run.left, self.first
         for number in range(self.fine_stages):
-            narrowed = narrow(space, seen, "maximize")
+            narrowed = narrow(space, seen, "maximize", stays_as="all is known" if self.stays else "")
             space = {change.param: self._new(change, sampler) for change in narrowed}
             budget = last // self.fine_stages if number < self.fine_stages - 1 else run.left
             settings = StageConfig(
