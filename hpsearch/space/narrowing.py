@@ -95,7 +95,9 @@ def _narrow_one(
         ranked = [o.params[param] for o in top.ranked]
         edges = explosion_edges(old, exploded, survived)
         new, reason = _narrow_number(old, ranked, top, edges, limits)
-    return Narrowing(param, old, new, f"no trial finished; {reason}" if top.pruned else reason)
+    if top.pruned:
+        reason = f"no trial {'came to its last epoch' if top.all_halved else 'finished'}; {reason}"
+    return Narrowing(param, old, new, reason)
 
 
 def _why_no_top(trials: Sequence[Observation]) -> str:
