@@ -135,6 +135,8 @@ def what_next(
         return _unfinished(stages, again, at_work)
     if last.stage == attributes.TRAIN and (last.best is not None or last.num_exploded):
         return _trained(last, diagnosis, taken)
+    if last.stopped is not None and last.stage in SEARCHED:
+        return _stopped(last, last.stopped)
     if last.best is None or last.best.value is None:
         return _nothing(last, taken)
     if last.stage == "check":
@@ -186,8 +188,6 @@ def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_
 
 
 def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
-    if last.stopped is not None and last.stage in SEARCHED:
-        return _stopped(last, last.stopped)
     if last.num_exploded:
         all_of_them = (
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")

@@ -136,6 +136,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
     if summary.best is not None:
         _print_best(summary, summary.best)
+        if summary.stopped is not None and summary.num_finished == summary.num_trials:
+            line("rungs", f"none came to its last epoch: {summary.stopped.text}", "red")
     elif summary.stopped is not None and summary.num_finished == summary.num_trials:
         line("best", f"none came to its last epoch: {summary.stopped.text}", "red")
     elif summary.num_finished == summary.num_trials:

@@ -35,6 +35,8 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
     holder = best_of(lineage)
     sentences = [_budget(lineage), *_exploded(lineage)]
     flags = [_boundary(holder.name, verdict) for verdict in holder.on_boundary] if holder else []
+    if holder is not None and holder.summary.stopped is not None:
+        flags.append(f"No trial of {holder.name} came to its last epoch: {holder.summary.stopped.text}.")
     if holder is not None and not flags and holder.summary.verdicts:
         sentences += _inside(holder)
     if holder is not None and holder.best is not None and (found := holder.diagnoses.get(holder.best.number)):

@@ -95,8 +95,10 @@ def _narrow_one(
         ranked = [o.params[param] for o in top.ranked]
         edges = explosion_edges(old, exploded, survived)
         new, reason = _narrow_number(old, ranked, top, edges, limits)
-    if top.pruned:
-        reason = f"no trial {'came to its last epoch' if top.all_halved else 'finished'}; {reason}"
+    if top.all_halved:
+        reason = f"no trial came to its last epoch; {reason}"
+    elif top.pruned:
+        reason = f"no trial finished; {reason}"
     return Narrowing(param, old, new, reason)
 
 

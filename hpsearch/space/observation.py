@@ -18,8 +18,8 @@ MIN_TOP = 3  # trials: the spread of fewer says little
 class Observation:
     """One trial that has ended. A value of None, nan or inf is not usable.
 
-    `halved`: it was pruned at a rung of successive halving, or when the epochs of its stage were spent; its value is
-    then that of its best epoch so far.
+    `halved`: it ended at a rung of successive halving, or when the epochs of its stage were spent; its value is then
+    that of its best epoch so far. It is complete all the same where it is the best of its stage.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Top:
     @property
     def all_halved(self) -> bool:
         """Whether rungs, or the end of the stage's epochs, stopped each of them: none came to its last epoch."""
-        return self.pruned and all(trial.halved for trial in self.ranked)
+        return all(trial.halved for trial in self.ranked)
 
     @property
     def best(self) -> Observation:
