@@ -21,7 +21,7 @@ from hpsearch.space import format_range, format_value
 from hpsearch.wording import count_text, duration_text, trials_text
 
 if TYPE_CHECKING:
-    from hpsearch.analysis.advice import Advice
+    from hpsearch.analysis.advice_form import Advice
     from hpsearch.analysis.summary import StageSummary
     from hpsearch.config import StageConfig
     from hpsearch.space import Narrowing, Verdict

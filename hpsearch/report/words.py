@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.advice import search_so_far, what_next
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
 from hpsearch.analysis.gain import called_later_text
