@@ -24,8 +24,8 @@ from hpsearch.config.schema import SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import read_images, run_stage
+from hpsearch.stages.drawn import num_trials
 from hpsearch.stages.enqueued import refuse_other_values
-from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.repeat_plan import KIND, RepeatPlan
 from hpsearch.stages.suggestions import refuse_samplers_in_advance
 from hpsearch.stages.validation import validate_plan, validate_proposals

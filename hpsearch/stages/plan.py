@@ -20,9 +20,9 @@ from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
 from hpsearch.space import Narrowing
 from hpsearch.stages.continued import Continued
+from hpsearch.stages.drawn import drawn_params, num_trials
 from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.halving import Halving
-from hpsearch.stages.proposals import drawn_params, num_trials
 from hpsearch.stages.sampler_choice import SamplerChoice
 
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
