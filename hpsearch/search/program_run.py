@@ -120,7 +120,7 @@ def _with_sampler(plan: StagePlan, program: Program, study: StudyRow | None = No
     if plan.kind != "coarse" or plan.chosen is None or "epochs" not in program.takes:
         return plan
     epochs = plan.settings.epochs, plan.config.fine.epochs
-    return plan.with_chosen_sampler(choose_coarse_sampler(one_by_one=True, epochs=epochs))
+    return plan.with_sampler(choose_coarse_sampler(one_by_one=True, epochs=epochs))
 
 
 def _noted(db: Database, study: StudyRow, plan: StagePlan, workers: int | None, program: Program) -> StudyRow:

@@ -171,7 +171,7 @@ class StagePlan:
         chosen = {"sampler": self.chosen.as_dict()} if self.chosen is not None else {}
         return {"from": self.source, "ranges": self.ranges(), **going_on, **chosen}
 
-    def with_chosen_sampler(self, chosen: SamplerChoice) -> Self:
+    def with_sampler(self, chosen: SamplerChoice) -> Self:
         """The same stage with the sampler that was chosen for it."""
         return replace(self.with_given_sampler(chosen.sampler), chosen=chosen)
 

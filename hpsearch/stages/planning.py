@@ -84,7 +84,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     plan = StagePlan(name, "coarse", config, check.name if check is not None else None, changes)
     if config.coarse.sampler != AUTO:
         return plan
-    return plan.with_chosen_sampler(choose_coarse_sampler(one_by_one=own is not None))
+    return plan.with_sampler(choose_coarse_sampler(one_by_one=own is not None))
 
 
 def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Range, str]]:
@@ -225,7 +225,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     seconds = _seconds_of(evidence, plan, seconds_of_call if own else seconds_per_trial)
     known = 0 if config.fine.forget else min(len(evidence.observations), MOST_OF_GP)
     partial = partial_params(evidence.observations)
-    return plan.with_chosen_sampler(choose_fine_sampler(plan.space, plan.settings.trials, seconds, known, partial))
+    return plan.with_sampler(choose_fine_sampler(plan.space, plan.settings.trials, seconds, known, partial))
 
 
 def _seconds_of(

@@ -166,7 +166,7 @@ def test_a_coarse_stage_goes_on_to_the_lower_rates_that_its_trials_can_use(flags
 def test_a_plan_with_a_chosen_sampler_says_why_and_with_a_given_one_does_not():
     plan = StagePlan("coarse", "coarse", StudyConfig())
     choice = SamplerChoice("tpe", "trials are one after the other")
-    chosen = plan.with_chosen_sampler(choice)
+    chosen = plan.with_sampler(choice)
     assert (chosen.settings.sampler, chosen.chosen) == ("tpe", choice)
     assert chosen.provenance()["sampler"] == choice.as_dict()
     given = chosen.with_given_sampler("gp")
