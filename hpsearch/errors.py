@@ -9,6 +9,8 @@ class HpsearchError(Exception):
     """Base of all errors meant for the user."""
 
     exit_code = 1
+    label = "error"
+    """What stands before the message."""
 
 
 class ConfigError(HpsearchError):

@@ -7,12 +7,12 @@ The test set comes last, when the accuracy is good, or good enough for whoever n
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.chance import guessing
 from hpsearch.analysis.commands import (
     changed_config,
@@ -53,64 +53,6 @@ FEW_EPOCHS, LONGER_EPOCHS = 3, 10  # of a stage that a time cut short: fewer say
 RATES = {"lr too low": "higher", "lr too high": "lower", "dead": "lower", "exploded": "lower"}  # by verdict
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What to do, why, and the command for it."""
-
-    text: str
-    words: tuple[str, ...] | None = None
-    """The command, word for word; None where there is none."""
-    go_on: bool | None = None
-    """Whether to search on; None where that is not the question yet."""
-    reason: str = ""
-    """Why to search on, or to stop."""
-    other_text: str = ""
-    """What else there is to do, and when."""
-    other_words: tuple[str, ...] | None = None
-    search: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """The config of the new search that `words` begin."""
-
-    @property
-    def command(self) -> str | None:
-        """As it is typed."""
-        return shlex.join(self.words) if self.words is not None else None
-
-    @property
-    def other_command(self) -> str | None:
-        """As it is typed."""
-        return shlex.join(self.other_words) if self.other_words is not None else None
-
-    @property
-    def sentence(self) -> str:
-        """Reason and advice as running text."""
-        begins = {True: "Search on: ", False: "Stop searching: ", None: ""}[self.go_on]
-        said = [f"{begins}{self.reason}" if self.reason else "", self.text]
-        return " ".join(_sentence(part) for part in said if part)
-
-    @property
-    def other_sentence(self) -> str:
-        """What else there is to do, as running text."""
-        return _sentence(self.other_text) if self.other_text else ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "go_on": self.go_on,
-            "reason": self.reason or None,
-            "advice": self.text or None,
-            "next": self.command,
-            "otherwise": self.other_command,
-        }
-
-    def at(self, storage: str | None) -> Advice:
-        """The same with commands that find a storage which is not the default one."""
-        if storage is None:
-            return self
-        places = {"words": self.words, "other_words": self.other_words}
-        named = {n: (*w, "--storage", storage) if w and w[1] != "data" else w for n, w in places.items()}
-        return replace(self, **named)  # type: ignore[arg-type]
-
-
 def what_next(
     stages: Sequence[StageSummary],
     diagnosis: Diagnosis | None = None,
@@ -135,6 +77,8 @@ def what_next(
         return _unfinished(stages, again, at_work)
     if last.stage == attributes.TRAIN and (last.best is not None or last.num_exploded):
         return _trained(last, diagnosis, taken)
+    if last.stopped is not None and last.stage in SEARCHED:
+        return _stopped(last, last.stopped)
     if last.best is None or last.best.value is None:
         return _nothing(last, taken)
     if last.stage == "check":
@@ -186,8 +130,6 @@ def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_
 
 
 def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
-    if last.stopped is not None and last.stage in SEARCHED:
-        return _stopped(last, last.stopped)
     if last.num_exploded:
         all_of_them = (
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
@@ -343,10 +285,6 @@ def _fine(last: StageSummary) -> tuple[str, ...]:
 
 def _trusts(last: StageSummary) -> list[str]:
     return [word for name in last.code for word in ("--trust", name)]
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
 
 
 def _of(accuracy: float | None) -> str:

@@ -69,9 +69,9 @@ def decide(stages: Sequence[StageSummary], num_val: int, limits: Limits, *, time
             "time",
             f"the time is up; {last.study} is left at {last.num_finished} of {count_text(last.num_trials, 'trial')}",
         )
+    if last.stopped is not None:
+        return _after_stopped(stages, limits, time_is_up=time_is_up)
     if last.best is None or last.best.value is None:
-        if last.stopped is not None:
-            return _after_stopped(stages, limits, time_is_up=time_is_up)
         return Decision("nothing", f"no trial of {last.study} finished, so there is nothing to narrow by")
     if (luck := luck_text(stages)) is not None:
         return Decision("luck", luck)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.advice import search_so_far, what_next
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.commands import is_same_search, whole
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.records import stage_record

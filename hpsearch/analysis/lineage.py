@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hpsearch.analysis.advice import SEARCHED, Advice, search_so_far, what_next
+from hpsearch.analysis.advice import SEARCHED, search_so_far, what_next
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.earlier_searches import coarse_of, instead

@@ -1,7 +1,8 @@
 """A stage with rungs of which no trial came to its last epoch: what those say that were stopped. Pure.
 
-Where all that went on explode, nothing is left that is COMPLETE. What was stopped at a rung has a value all the same,
-by which a fine stage narrows, so such a stage is not said to have found nothing.
+Where all that went on explode, nothing is left that is COMPLETE but the best of those that were stopped. They have
+values all the same, by which a fine stage narrows. How far such a best trial came, and what became of those that went
+on, is said beside it.
 """
 
 from __future__ import annotations
@@ -52,9 +53,16 @@ class StoppedTrials:
 
 
 def stopped_trials(evidence: StudyTrials) -> StoppedTrials | None:
-    """Of a stage without a best trial; None where there is one, or none was stopped with a value."""
-    stopped = [o for o in evidence.observations if o.halved and o.value is not None and math.isfinite(o.value)]
-    if evidence.best is not None or not stopped:
+    """Of a stage without a trial that came to its last epoch; None where one did, or none was stopped with a value.
+
+    Once such a stage is over, its best one is COMPLETE. Where none exploded, that is how few trials or few epochs end.
+    """
+    usable = [o for o in evidence.observations if o.value is not None and math.isfinite(o.value)]
+    stopped = [o for o in usable if o.halved]
+    is_over = any(o.outcome == "complete" for o in stopped)
+    if any(o.outcome == "complete" and not o.halved for o in usable) or not stopped:
+        return None
+    if is_over and not evidence.num_exploded:
         return None
     best = max(stopped, key=lambda o: (goodness(o.value, evidence.direction), -o.number))
     records = {trial.number: trial_record(trial) for trial in evidence.trials}

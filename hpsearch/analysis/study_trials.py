@@ -148,7 +148,7 @@ def observe(trial: TrialRow, direction: Direction) -> Observation:
     if record.exploded or value == worst:
         return Observation(trial.number, trial.params, None, "exploded")
     if trial.state == "COMPLETE":
-        return Observation(trial.number, trial.params, value, "complete")
+        return Observation(trial.number, trial.params, value, "complete", record.halved and bool(trial.intermediate))
     if trial.state != "PRUNED":
         return Observation(trial.number, trial.params, None, "pruned")
     halved = record.halved and bool(trial.intermediate)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpsearch.cli.option_groups import Output, Searched, Training, settings_of, with_groups
+from hpsearch.cli.grouped_options import with_groups
+from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.stages import NameOption
 
 if TYPE_CHECKING:

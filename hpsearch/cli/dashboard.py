@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.grouped_options import with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import read_settings
 from hpsearch.config.secret_files import read_secret
 from hpsearch.errors import ConfigError

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hpsearch.cli.option_groups import Output, with_groups
+from hpsearch.cli.grouped_options import with_groups
+from hpsearch.cli.option_groups import Output
 from hpsearch.cli.options import read_settings
 
 app = typer.Typer(

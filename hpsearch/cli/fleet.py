@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import read_settings
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY")]

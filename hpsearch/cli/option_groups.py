@@ -1,34 +1,22 @@
 """Options that several commands share, each of them once: dataclasses that stand for many parameters of a command.
 
 A command declares what is its own, and takes groups: `def coarse(searched: Searched, ..., name: NameOption = None)`.
-`with_groups` shows the command line their fields as options, in panels of --help, and gives the command the groups.
+`grouped_options.with_groups` shows the command line their fields as options.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, get_args
 
 import typer
-from typer.models import OptionInfo
 
+from hpsearch.cli.grouped_options import OptionGroup
 from hpsearch.cli.options import assignments, read_settings
 from hpsearch.config import RunConfig, Settings
 from hpsearch.errors import ConfigError
 from hpsearch.logs import configure_logging
-
-Command = TypeVar("Command", bound=Callable[..., None])
-
-
-class OptionGroup:
-    """Base of dataclasses whose fields are options."""
-
-    PANEL: ClassVar[str]
 
 
 @dataclass(frozen=True)
@@ -138,59 +126,6 @@ class Searched(Trained):
             return {**seeds, **own, **super().flags(), "train.metric": self.metric}
         trained = {**super().flags(), "train.seed": None}
         return {**seeds, **own, **trained, "objective.metric": self.metric, "objective.seed": self.seed}
-
-
-@dataclass(frozen=True)
-class Wrapped(OptionGroup):
-    """What a search over a program searches."""
-
-    PANEL: ClassVar[str] = "What is searched"
-
-    space: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=RANGE", help="A range: 'lr=log(1e-6,1e-3)'. Repeatable.")
-    ] = None
-    direction: Annotated[str, typer.Option(metavar="WHICH", help="Which values are better: maximize or minimize.")] = (
-        "maximize"
-    )
-    file: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Read lines from this file that the program writes instead.")
-    ] = None
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="A program that says nothing for so long has failed.")
-    ] = None
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws hyperparameters; and {seed}.")] = None
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the study file: objective.explosion=3."),
-    ] = None
-
-    def of(self, words: Sequence[str], metric: str, pattern: str | None) -> Searched:
-        """The same for a program of these words."""
-        return WrappedSearch(
-            sets=self.sets,
-            seed=self.seed,
-            space=self.space,
-            program={
-                "objective.command": tuple(words),
-                "objective.metric": metric,
-                "objective.pattern": pattern,
-                "objective.direction": self.direction,
-                "objective.file": self.file,
-                "objective.timeout": self.timeout,
-                "objective.seed": self.seed,
-            },
-        )
-
-
-@dataclass(frozen=True)
-class WrappedSearch(Searched):
-    """A search over a program. No group of options."""
-
-    program: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def flags(self, *stages: str) -> dict[str, Any]:
-        """By the keys that they set."""
-        return {**{f"{stage}.seed": self.seed for stage in stages}, **self.program}
 
 
 @dataclass(frozen=True)
@@ -344,45 +279,3 @@ def settings_of(
         trusted=training.trust,
         searches=isinstance(trained, Searched),
     )
-
-
-def with_groups(command: Command) -> Command:
-    """A command whose parameters may be groups, as one whose parameters are all options."""
-    hints = get_type_hints(command, include_extras=True)
-    shown: list[inspect.Parameter] = []
-    groups: dict[str, type[OptionGroup]] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        hint = hints[name]
-        if isinstance(hint, type) and issubclass(hint, OptionGroup):
-            groups[name] = hint
-            shown += _parameters(hint)
-        else:
-            shown.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
-
-    @functools.wraps(command)
-    def called(**given: Any) -> None:
-        made = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})  # type: ignore[arg-type]
-            for name, group in groups.items()
-        }
-        command(**given, **made)
-
-    called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    called.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
-    return called  # type: ignore[return-value]
-
-
-def _parameters(group: type[OptionGroup]) -> Sequence[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    parameters = []
-    for field in fields(group):  # type: ignore[arg-type]
-        hint = hints[field.name]
-        # A copy: a group that inherits the option shows it in a panel of its own.
-        (option,) = (copy.copy(each) for each in hint.__metadata__ if isinstance(each, OptionInfo))
-        option.rich_help_panel = group.PANEL
-        hint = Annotated[get_args(hint)[0], option]
-        default = inspect.Parameter.empty if field.default is MISSING else field.default
-        parameters.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-        )
-    return parameters

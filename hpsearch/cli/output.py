@@ -21,7 +21,7 @@ from hpsearch.space import format_range, format_value
 from hpsearch.wording import count_text, duration_text, trials_text
 
 if TYPE_CHECKING:
-    from hpsearch.analysis.advice import Advice
+    from hpsearch.analysis.advice_form import Advice
     from hpsearch.analysis.summary import StageSummary
     from hpsearch.config import StageConfig
     from hpsearch.space import Narrowing, Verdict
@@ -136,6 +136,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("failed", f"and {left} more errors; hpsearch trial {summary.study} N shows that of a trial", "red")
     if summary.best is not None:
         _print_best(summary, summary.best)
+        if summary.stopped is not None and summary.num_finished == summary.num_trials:
+            line("rungs", f"none came to its last epoch: {summary.stopped.text}", "red")
     elif summary.stopped is not None and summary.num_finished == summary.num_trials:
         line("best", f"none came to its last epoch: {summary.stopped.text}", "red")
     elif summary.num_finished == summary.num_trials:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.grouped_options import with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import read_settings
 from hpsearch.cli.retraining import TrustOption, ViewsOption
 from hpsearch.errors import ConfigError, DataError

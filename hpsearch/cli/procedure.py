@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Output, Searched, Training, with_groups
+from hpsearch.cli.option_groups import Output, Searched, Training
 from hpsearch.cli.stages import DryRunOption, SkipChecksOption
 
 

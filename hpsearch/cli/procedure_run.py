@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from hpsearch.analysis.advice import Advice
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.decision import Limits
 from hpsearch.analysis.gain import called_later_text
 from hpsearch.analysis.lineage import advise

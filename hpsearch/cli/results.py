@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import StudyArgument, read_settings
 from hpsearch.cli.retraining import TrustOption
 from hpsearch.errors import ConfigError, RefusedError

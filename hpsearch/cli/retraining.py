@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.grouped_options import with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import read_settings
 from hpsearch.cli.signals import StoppedError, raise_terminated, stopped
 from hpsearch.wording import count_text, value_text

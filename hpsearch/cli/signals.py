@@ -1,4 +1,4 @@
-"""Signals as exit codes: 130 for Ctrl-C, 143 for SIGTERM, with the command to go on with."""
+"""Ends that were asked for: 130 for Ctrl-C, 143 for SIGTERM, 0 for `hpsearch stop`, with the command to go on with."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from hpsearch.errors import HpsearchError
 
 
 class StoppedError(HpsearchError):
-    """A signal ended the command; the study can be finished later."""
+    """A signal, or `hpsearch stop`, ended the command; the study can be finished later."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        if exit_code == 0:
+            self.label = "stopped"  # as asked for: no error
 
 
 class Terminated(KeyboardInterrupt):
@@ -31,6 +33,6 @@ def raise_terminated(_signal: int, _frame: object) -> None:
 def stopped(stop: KeyboardInterrupt) -> StoppedError:
     """What to tell after an interruption, and how the command exits."""
     code = getattr(stop, "exit_code", 130)
-    word = {143: "terminated", 0: "stopped on request"}.get(code, "interrupted")
+    word = {143: "terminated", 0: "on request"}.get(code, "interrupted")
     command = shlex.join(["hpsearch", *sys.argv[1:]])
     return StoppedError(f"{word}; what is finished is kept.\nGo on with: {command}", code)

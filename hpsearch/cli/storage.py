@@ -6,7 +6,8 @@ import json
 
 import typer
 
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.grouped_options import with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import read_settings
 
 app = typer.Typer(

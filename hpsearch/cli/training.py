@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Output, Trained, Training, with_groups
+from hpsearch.cli.option_groups import Output, Trained, Training
 from hpsearch.cli.stages import DryRunOption
 
 

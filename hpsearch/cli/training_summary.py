@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from hpsearch.analysis.advice import Advice
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import KeptWeights, trial_record

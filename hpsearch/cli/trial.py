@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.opening import open_storage
-from hpsearch.cli.option_groups import Output, Storage, with_groups
+from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import read_settings
 from hpsearch.errors import ConfigError
 

@@ -67,7 +67,7 @@ def usage_text(error: Any) -> str:
         case "NoSuchOption":
             close = " or ".join(getattr(error, "possibilities", None) or ())
             said = f"{name} is no option{f' of {command}' if command else ''}."
-            close = _keys_of_stages(command, name) or close
+            close = _direction(error, name) or _keys_of_stages(command, name) or close
             allowed = f"{close}; " if close else ""
             allowed += f"those that {command or 'hpsearch'} --help names"
         case "BadOptionUsage" if "requires an argument" in str(error.message):  # of which command is not known here
@@ -87,6 +87,14 @@ def _command(error: Any) -> str:
         names.insert(0, str(context.info_name) if context.parent is not None else "hpsearch")
         context = context.parent
     return " ".join(names)
+
+
+def _direction(error: Any, name: str) -> str:
+    """What takes the place of `--minimize`, as some libraries have it, where values have a direction; else empty."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    options = {option for each in getattr(command, "params", ()) for option in each.opts}
+    way = name.removeprefix("--")
+    return f"--direction {way}" if way in ("minimize", "maximize") and "--direction" in options else ""
 
 
 def _keys_of_stages(command: str, name: str) -> str:

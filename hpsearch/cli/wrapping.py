@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Output, StageBudget, Training, Wrapped, with_groups
+from hpsearch.cli.option_groups import Output, StageBudget, Training
 from hpsearch.cli.stages import DryRunOption, NameOption
+from hpsearch.cli.wrapped_options import Wrapped
 from hpsearch.errors import ConfigError
 
 

@@ -1,14 +1,11 @@
-"""The files that an objective's code is in: the module of a function, found without being imported, or a program's
-own among its words.
-"""
+"""The files that an objective's code is in: the module of a function, or a program's own among its words."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 
+from hpsearch.config.module_files import module_file
 from hpsearch.config.schema.objective import ObjectiveConfig
 
 MAX_SIZE = 2**22  # bytes; what is larger is data, no code
@@ -33,22 +30,6 @@ def objective_files(objective: ObjectiveConfig) -> dict[str, Path]:
     module = objective.function.partition(":")[0]
     path = module_file(module)
     return {module: path} if path is not None else {}
-
-
-def module_file(module: str) -> Path | None:
-    """The source of a module, in the working folder or where Python looks; None where there is none. Imports nothing,
-    not even the packages that it is in.
-    """
-    places: list[str] | None = [str(Path.cwd()), *sys.path]
-    spec = None
-    for part in module.split("."):
-        if places is None:
-            return None
-        if (spec := PathFinder.find_spec(part, places)) is None:
-            return None
-        places = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else None
-    assert spec is not None
-    return Path(spec.origin) if spec.origin is not None and spec.has_location else None
 
 
 def _is_file(word: str) -> bool:

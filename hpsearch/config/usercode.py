@@ -22,6 +22,7 @@ from typing import Any
 from hpsearch.config.augmentations import is_own
 from hpsearch.config.data_sources import PREFIXES
 from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
+from hpsearch.config.module_files import module_file
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 
 KEYS = ("name", "source", "metric", "function", "augment", "step")
@@ -117,7 +118,7 @@ def load(name: str) -> Callable[..., Any]:
     """
     refuse_untrusted([name])
     module_name, _, attribute = name.partition(":")
-    if module_name.endswith(".py"):
+    if module_name.endswith(".py") and module_file(module_name) is None:  # a package may have a module named py
         dotted = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
         raise UserCodeError(f"{name}: code is named by its module, not by its file.\nAllowed: {dotted}:{attribute}.")
     if (here := str(Path.cwd())) not in sys.path:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpsearch.analysis.advice import Advice
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import StageSummary, stage_summary

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.advice import search_so_far, what_next
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
 from hpsearch.analysis.gain import called_later_text
@@ -35,6 +36,8 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
     holder = best_of(lineage)
     sentences = [_budget(lineage), *_exploded(lineage)]
     flags = [_boundary(holder.name, verdict) for verdict in holder.on_boundary] if holder else []
+    if holder is not None and holder.summary.stopped is not None:
+        flags.append(f"No trial of {holder.name} came to its last epoch: {holder.summary.stopped.text}.")
     if holder is not None and not flags and holder.summary.verdicts:
         sentences += _inside(holder)
     if holder is not None and holder.best is not None and (found := holder.diagnoses.get(holder.best.number)):

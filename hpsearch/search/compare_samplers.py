@@ -24,11 +24,11 @@ from hpsearch.config.schema import SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import read_images, run_stage
+from hpsearch.stages.drawn import num_trials
 from hpsearch.stages.enqueued import refuse_other_values
-from hpsearch.stages.proposals import num_trials
 from hpsearch.stages.repeat_plan import KIND, RepeatPlan
 from hpsearch.stages.suggestions import refuse_samplers_in_advance
-from hpsearch.stages.validation import validate_plan
+from hpsearch.stages.validation import validate_plan, validate_proposals
 from hpsearch.storage import Database
 from hpsearch.worker.stopping import Stop
 
@@ -131,6 +131,8 @@ def run_comparison(
     listener = listener or SearchListener()
     searches = list(plan.searches())
     images = None
+    for search in searches:
+        validate_proposals(search)  # before the images, which may take minutes to read
     if plan.config.objective is None:
         images = read_images(searches[0], run, listener)
     for search in searches:

@@ -18,7 +18,7 @@ from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.datasets.own_augmentation import refuse_unfit
 from hpsearch.results import Direction, EpochResult, TrialSpec, best_epoch
 from hpsearch.search.python_settings import python_settings
-from hpsearch.stages.proposals import suggest
+from hpsearch.stages.samplers import suggest
 from hpsearch.stages.validation import one_class
 from hpsearch.training import group
 from hpsearch.training.early_stopping import stopped_early

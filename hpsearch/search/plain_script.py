@@ -140,6 +140,8 @@ def opening(title: str, packages: Iterable[str], imports: Iterable[str], descrip
         "",
         *ordered(imports),
         "",
+        'if hasattr(signal, "SIGPIPE"):  # where the reader goes, as head does, end without a word',
+        "    signal.signal(signal.SIGPIPE, signal.SIG_DFL)",
         "here = Path(__file__).parent",
         f'about = tomllib.loads((here / "{description}").read_text(encoding="utf-8"))',
         'images = about["images"]',
@@ -152,7 +154,7 @@ def net_imports(
     """Packages that a net's script needs, and the lines that import what it uses."""
     own, of_net = layer_imports(config, shape, num_classes)
     packages = ["torch", "safetensors", "pillow" if files else "numpy", *own]
-    standard = ["import csv", "import sys", "import tomllib", "from pathlib import Path"]
+    standard = ["import csv", "import signal", "import sys", "import tomllib", "from pathlib import Path"]
     others = ["import torch", "from PIL import Image, ImageOps" if files else "import numpy"]
     return packages, [*standard, *others, "from safetensors.torch import load_file", *of_net]
 

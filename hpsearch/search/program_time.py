@@ -23,8 +23,8 @@ from hpsearch.programs.program import Program
 from hpsearch.search.listener import SearchListener
 from hpsearch.space import draw_random, range_from_json
 from hpsearch.space.scale import choice_index
+from hpsearch.stages.drawn import drawn_params
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import drawn_params
 from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.storage import Database, StudyNotFoundError
 from hpsearch.wording import duration_text

@@ -38,7 +38,7 @@ from hpsearch.stages.opening import open_stage, stored_precision
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.stages.time_budget import as_fitted_before
-from hpsearch.stages.validation import validate_plan
+from hpsearch.stages.validation import validate_plan, validate_proposals
 from hpsearch.storage import (
     Database,
     StudyNotFoundError,
@@ -128,6 +128,7 @@ def run_stage(
     if plan.config.objective is not None:
         return run_program_stage(db, plan, run, listener, stop, until)
     listener.planned(plan)
+    validate_proposals(plan)  # before the images, which may take minutes to read
     run = _on_this_process_device(run)
     if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
         processes.start_server()  # which imports torch while this process reads images
@@ -186,6 +187,7 @@ def preview_stage(
     listener = listener or SearchListener()
     if plan.config.objective is not None and plan.problem is None:
         return preview_program_stage(plan, run, listener, seconds)
+    validate_proposals(plan)
     unknown = plan.problem
     if unknown is None and not is_present(plan.config.data, Path(run.data_dir)):
         unknown = f"the images of {plan.config.data.source} are not here yet"

@@ -98,7 +98,11 @@ def _narrow_one(
         ranked = [o.params[param] for o in top.ranked]
         edges = explosion_edges(old, exploded, survived)
         new, reason = _narrow_number(old, ranked, top, edges, limits, stays_as)
-    return Narrowing(param, old, new, f"no trial finished; {reason}" if top.pruned else reason)
+    if top.all_halved:
+        reason = f"no trial came to its last epoch; {reason}"
+    elif top.pruned:
+        reason = f"no trial finished; {reason}"
+    return Narrowing(param, old, new, reason)
 
 
 def _why_no_top(trials: Sequence[Observation]) -> str:

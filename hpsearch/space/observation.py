@@ -18,8 +18,8 @@ MIN_TOP = 3  # trials: the spread of fewer says little
 class Observation:
     """One trial that has ended. A value of None, nan or inf is not usable.
 
-    `halved`: it was pruned at a rung of successive halving, or when the epochs of its stage were spent; its value is
-    then that of its best epoch so far.
+    `halved`: it ended at a rung of successive halving, or when the epochs of its stage were spent; its value is then
+    that of its best epoch so far. It is complete all the same where it is the best of its stage.
     """
 
     number: int
@@ -43,16 +43,27 @@ class Top:
         return len(self.ranked)
 
     @property
+    def all_halved(self) -> bool:
+        """Whether rungs, or the end of the stage's epochs, stopped each of them: none came to its last epoch."""
+        return all(trial.halved for trial in self.ranked)
+
+    @property
     def best(self) -> Observation:
         """The best trial: of equal values, the one with the smallest number."""
         return self.trials[0]
 
     def __str__(self) -> str:
+        if self.all_halved:
+            return f"the {self._count} stopped at a rung" if self.num_ranked > 1 else "the only trial stopped at a rung"
         halved = not self.pruned and any(trial.halved for trial in self.ranked)
         kind = "pruned" if self.pruned else "finished or halved" if halved else "finished"
         if self.num_ranked == 1:
             return f"the only {kind} trial"
-        return f"the top {len(self.trials)} of {self.num_ranked}{'' if kind == 'finished' else f' {kind}'}"
+        return f"the {self._count}{'' if kind == 'finished' else f' {kind}'}"
+
+    @property
+    def _count(self) -> str:
+        return f"top {len(self.trials)} of {self.num_ranked}"
 
 
 def rank(observations: Sequence[Observation], outcome: Outcome, direction: Direction) -> list[Observation]:

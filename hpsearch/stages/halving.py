@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import StageRecord
@@ -177,6 +177,28 @@ class Halving:
             (goodness(value, self.direction) for epoch, value in trial.values.items() if epoch <= last),
             default=-math.inf,
         )
+
+
+def best_stopped(halving: Halving, trials: Sequence[QueuedTrial], attrs: Mapping[int, Mapping[str, Any]]) -> int | None:
+    """Of a stage that is over without a complete trial, the best of those that were stopped; None where one completed.
+
+    Where all that went on explode, what was stopped before them is the best there is, and whoever looks for the best
+    trial of a study looks among the complete ones alone. Who stopped it could not know.
+
+    Args:
+        halving: the rules.
+        trials: all of them.
+        attrs: of those that are pruned, by number.
+    """
+    if any(trial.is_complete and math.isfinite(goodness(trial.value, halving.direction)) for trial in trials):
+        return None
+    stopped = [
+        (trial.best(halving.direction), -trial.number)
+        for trial in trials
+        if attrs.get(trial.number, {}).get(attributes.REASON) in (attributes.HALVED, attributes.SPENT)
+    ]
+    found = max(stopped, default=(-math.inf, 0))
+    return -found[1] if math.isfinite(found[0]) else None
 
 
 def best_paused(halving: Halving, trials: Sequence[QueuedTrial]) -> int | None:

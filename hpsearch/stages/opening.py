@@ -236,7 +236,7 @@ def with_stored_sampler(plan: StagePlan, study: StudyRow) -> StagePlan:
     if plan.chosen is None or not isinstance(sampler, str):
         return plan
     kept = record.chosen_sampler
-    return plan.with_sampler(stored_choice(kept) if kept is not None else None, sampler)
+    return plan.with_given_sampler(sampler) if kept is None else plan.with_sampler(stored_choice(kept))
 
 
 def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[str]) -> tuple[StagePlan, list[str]]:

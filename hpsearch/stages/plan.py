@@ -20,9 +20,9 @@ from hpsearch.config.conditions import Conditions, conditions_of
 from hpsearch.config.identity import identified
 from hpsearch.space import Narrowing
 from hpsearch.stages.continued import Continued
+from hpsearch.stages.drawn import drawn_params, num_trials
 from hpsearch.stages.enqueued import completed, named_values
 from hpsearch.stages.halving import Halving
-from hpsearch.stages.proposals import drawn_params, num_trials
 from hpsearch.stages.sampler_choice import SamplerChoice
 
 AFTERWARDS = ("repeat_best", "repeat_seeds")  # keys of a stage that say what is done when its trials have ended
@@ -171,10 +171,14 @@ class StagePlan:
         chosen = {"sampler": self.chosen.as_dict()} if self.chosen is not None else {}
         return {"from": self.source, "ranges": self.ranges(), **going_on, **chosen}
 
-    def with_sampler(self, chosen: SamplerChoice | None, given: str = "") -> Self:
-        """The same stage with the sampler that was chosen for it; without a choice, with one that somebody gave."""
-        stage = self.settings.model_copy(update={"sampler": given if chosen is None else chosen.sampler})
-        return replace(self, config=self.config.model_copy(update={self.kind: stage}), chosen=chosen)
+    def with_sampler(self, chosen: SamplerChoice) -> Self:
+        """The same stage with the sampler that was chosen for it."""
+        return replace(self.with_given_sampler(chosen.sampler), chosen=chosen)
+
+    def with_given_sampler(self, name: str) -> Self:
+        """The same stage with a sampler that somebody gave: it was not chosen, so no reason is kept."""
+        stage = self.settings.model_copy(update={"sampler": name})
+        return replace(self, config=self.config.model_copy(update={self.kind: stage}), chosen=None)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON."""

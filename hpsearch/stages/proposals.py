@@ -1,4 +1,4 @@
-"""Who proposes hyperparameters: drawn from the seed at a stage's creation, or by an Optuna sampler when taken.
+"""Proposals of Optuna's samplers, made when a trial is taken; what is drawn at a stage's creation is in `stages.drawn`.
 
 Adaptive samplers and pruners see a mirror of the stage: an Optuna study in memory to which finished trials are told.
 So each proposal costs a few milliseconds whatever the database, and CMA-ES, which keeps its state pickled beside its
@@ -23,42 +23,23 @@ from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.study_trials import best_trial, observe
-from hpsearch.config import Choice, FloatRange, IntRange, Range, StageConfig
+from hpsearch.config import Choice, Range, StageConfig
 from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
-from hpsearch.space import draw_grid, draw_qmc, draw_random, from_optuna_value, to_optuna, to_optuna_value
+from hpsearch.space import to_optuna, to_optuna_value
 from hpsearch.space.scale import choice_index, nearest_value
+from hpsearch.stages.drawn import DRAWN
 from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
-from hpsearch.stages.pruners import make_pruner as make_pruner
-from hpsearch.stages.pruners import why_stopped
+from hpsearch.stages.pruners import make_pruner, why_stopped
+from hpsearch.stages.samplers import make_sampler, suggest
 from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
 if TYPE_CHECKING:
     import optuna
 
-DRAWN = {"random": draw_random, "qmc": draw_qmc, "grid": draw_grid}
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
 PLACEHOLDER = 0.0  # of an explosion that has to be COMPLETE: what it is told as depends on the others, `told_values`
-
-
-def drawn_params(
-    space: Mapping[str, Range], settings: StageConfig, conditions: Conditions = ALWAYS
-) -> list[dict[str, Any] | None]:
-    """One entry per trial: its hyperparameters, or None where a sampler proposes them later.
-
-    A grid has as many points as fit into the budget, which may be fewer than `settings.trials`.
-    """
-    if settings.sampler in DRAWN:
-        return list(DRAWN[settings.sampler](space, settings.trials, settings.seed, conditions))
-    return [None] * settings.trials
-
-
-def num_trials(space: Mapping[str, Range], settings: StageConfig, conditions: Conditions = ALWAYS) -> int:
-    """Trials the stage will have: the budget, or the points of the grid that fits into it."""
-    if settings.sampler != "grid":
-        return settings.trials
-    return len(draw_grid(space, settings.trials, settings.seed, conditions))
 
 
 def needs_mirror(settings: StageConfig) -> bool:
@@ -332,37 +313,3 @@ def stand_in(range_: Range, value: Any) -> Any:
     if isinstance(range_, Choice):
         return value if choice_index(range_, value) is not None else range_.values[0]
     return nearest_value(range_, value) if isinstance(value, int | float) else range_.low
-
-
-def suggest(trial: optuna.Trial, name: str, range_: Range) -> Any:
-    """Ask an Optuna trial for a value of one of our ranges."""
-    match range_:
-        case FloatRange(low, high, log, step):
-            return trial.suggest_float(name, low, high, step=step, log=log)
-        case IntRange(low, high, log, step):
-            return trial.suggest_int(name, low, high, step=step, log=log)
-        case Choice(values):
-            chosen = trial.suggest_categorical(name, [to_optuna_value(value) for value in values])
-            return from_optuna_value(range_, chosen)
-
-
-def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) -> optuna.samplers.BaseSampler:
-    """The Optuna sampler of a study file's name. CMA-ES starts from the best trial so far, if there is one."""
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.simplefilter("ignore", FutureWarning)  # x0 of CMA-ES, to go with Optuna 6
-        match name:
-            case "tpe":
-                return optuna.samplers.TPESampler(seed=seed)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed)
-            case "cmaes":
-                return optuna.samplers.CmaEsSampler(seed=seed, x0=_numbers(best or {}), warn_independent_sampling=False)
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _numbers(params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The part of some hyperparameters that CMA-ES searches; it leaves choices to random."""
-    return {k: v for k, v in params.items() if isinstance(v, int | float) and not isinstance(v, bool)} or None

@@ -20,7 +20,8 @@ from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.errors import ConfigError
 from hpsearch.space import format_range, to_optuna, to_optuna_value
 from hpsearch.stages.earlier_trials import EarlierTrial
-from hpsearch.stages.proposals import Mirror, suggest
+from hpsearch.stages.proposals import Mirror
+from hpsearch.stages.samplers import suggest
 from hpsearch.storage import TrialRow
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hpsearch.datasets.own_augmentation import refuse_unfit
 from hpsearch.errors import ConfigError
 from hpsearch.models import build, build_initialized
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import make_pruner
+from hpsearch.stages.pruners import make_pruner
 from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.stages.suggestions import refuse_samplers_in_advance
 from hpsearch.training.metric_limits import refuse_undefined

@@ -168,12 +168,15 @@ class RungQueue(Queue):
         keep: Callable[[Sequence[QueuedTrial]], int | None],
         direction: Direction,
         left_out: Mapping[str, Any],
+        complete: Callable[[Sequence[QueuedTrial], Mapping[int, Mapping[str, Any]]], int | None],
     ) -> Closing:
         """End the stage if nobody has anything left to train: those that wait are PRUNED, those never begun go.
 
         First, the trial that `keep` names is leased once more, to be ended by whoever gets it, from where it stands.
         Those never begun that have one of a higher number, of another structure, stay, PRUNED with the attributes
         `left_out`: numbers without gaps are what Optuna counts on as it gives a new trial its number.
+
+        Last, the trial that `complete` names, by all of them and the attributes of those that are PRUNED, is COMPLETE.
         """
         with self.db.write() as connection:
             self._lock_study(connection)
@@ -191,6 +194,9 @@ class RungQueue(Queue):
             unbegun = [trial.trial_id for trial in new if trial.number > last]
             for table in (trial_params, trial_user_attributes, trials):
                 connection.execute(sa.delete(table).where(table.c.trial_id.in_(unbegun)))
+            if (number := complete(standing, self._read_pruned(connection))) is not None:
+                named = (trials.c.study_id == self.study.study_id) & (trials.c.number == number)
+                connection.execute(sa.update(trials).where(named).values(state="COMPLETE"))
         return Closing(is_over=True, ended=[trial.number for trial in paused])
 
     def _end(self, connection: sa.Connection, paused: Sequence[QueuedTrial], direction: Direction) -> None:
@@ -250,6 +256,16 @@ class RungQueue(Queue):
         ):
             values[trial_id][step] = from_stored(value, kind)
         return [replace(trial, values=values[trial.trial_id]) for trial in found]
+
+    def _read_pruned(self, connection: sa.Connection) -> dict[int, dict[str, Any]]:
+        """The attributes of each trial that is PRUNED, by number."""
+        a = trial_user_attributes.c
+        query = sa.select(trials.c.number, a.key, a.value_json).join(trials, trials.c.trial_id == a.trial_id)
+        of_study = (trials.c.study_id == self.study.study_id) & (trials.c.state == "PRUNED")
+        found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        for number, key, value in connection.execute(query.where(of_study)):
+            found[number][key] = json.loads(value)
+        return dict(found)
 
     def _read_standing(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[QueuedTrial]:
         """Trials by number, without what they have reported."""

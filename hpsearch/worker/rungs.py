@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import TrialRecord
-from hpsearch.stages.halving import Halving, best_paused
+from hpsearch.stages.halving import Halving, best_paused, best_stopped
 from hpsearch.storage import Closing, GoingOn, Lease, RungQueue
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.held import HeldTrial
@@ -73,7 +73,8 @@ class Rungs:
         choose = partial(self.halving.choose, limit=1)
         keep = partial(best_paused, self.halving)
         left_out = TrialRecord(attributes.SPENT, epoch=0).as_attributes()
-        return self._ask(lambda: self.queue.close(choose, keep, self.halving.direction, left_out))
+        complete = partial(best_stopped, self.halving)
+        return self._ask(lambda: self.queue.close(choose, keep, self.halving.direction, left_out, complete))
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         self._written()

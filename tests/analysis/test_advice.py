@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.advice import Advice, search_so_far, what_next
+from hpsearch.analysis.advice import search_so_far, what_next
+from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.diagnosis import VERDICTS, Diagnosis

@@ -31,6 +31,28 @@ def test_stop_asks_the_workers_of_a_study_that_is_not_finished(hpsearch):
     assert stop_asked_at(hpsearch, "begun") == pytest.approx(db.read_now(), abs=600)
 
 
+ASKS = """
+from hpsearch.analysis import attributes
+from hpsearch.storage import find_study, open_database, write_attrs
+
+def asks(params, report, epochs):
+    db = open_database("sqlite:///studies/hpsearch.db")
+    write_attrs(db, find_study(db, "coarse"), {attributes.STOP: db.read_now()})  # as `hpsearch stop coarse` does
+    for epoch in range(1, epochs + 1):
+        report(params["rate"], epoch)
+    return params["rate"]
+"""
+
+
+def test_a_search_that_is_stopped_on_request_reports_no_error(hpsearch):
+    (hpsearch.folder / "mine.py").write_text(ASKS)
+    flags = ("--objective", "mine:asks", "--space", "rate=uniform(0,1)", "--workers", "1", "--epochs", "1000000")
+    done = hpsearch("coarse", *flags, code=0).stderr
+    assert done.splitlines()[-2] == "stopped: on request; what is finished is kept."
+    assert done.splitlines()[-1].startswith("Go on with: hpsearch coarse --objective mine:asks")
+    assert "error" not in done
+
+
 def test_status_says_at_once_which_worker_is_dead(hpsearch):
     (hpsearch.folder / "studies").mkdir()
     db = open_database(f"sqlite:///{hpsearch.folder}/studies/hpsearch.db", create=True)

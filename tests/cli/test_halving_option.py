@@ -66,29 +66,29 @@ def late(params, report, epochs):
 """
 
 
-def test_a_stage_of_which_all_that_went_on_exploded_says_what_the_stopped_ones_reached(own):
+def test_of_a_stage_of_which_all_that_went_on_exploded_the_best_is_one_that_was_stopped(own):
     (own.folder / "mine.py").write_text(LATE)
     flags = ("--objective", "mine:late", "--space", "rate=uniform(0,1)", "--set", "coarse.epochs=9")
     ended = own("coarse", *flags, "--trials", "12", "--halving", "stop", "--seed", "0").stdout
     trials = own.json("export", "coarse", "-f", "json")["trials"]
     stopped = [trial for trial in trials if trial["attributes"]["reason"] == "halving"]
     best = max(stopped, key=lambda trial: trial["value"])
-    assert {trial["state"] for trial in trials} == {"PRUNED"}
+    assert [trial["number"] for trial in trials if trial["state"] != "PRUNED"] == [best["number"]]
+    assert best["state"] == "COMPLETE"
     said = (
         f"{len(stopped)} were stopped at a rung, the best of them, trial {best['number']}, at {best['value']:.4f} after"
         f" {count_text(len(best['intermediate']), 'epoch')}, and {12 - len(stopped)} exploded from epoch 5 on"
     )
-    assert f"best     none came to its last epoch: {said}" in ended
+    assert f"best     trial {best['number']}  value {best['value']:.4f}  " in ended
+    assert f"rungs    none came to its last epoch: {said}" in ended
     assert "narrow to where those that were stopped did well" in ended
     assert "next     hpsearch fine --from coarse --epochs 9 --trust mine:late" in ended
     assert "or       hpsearch fine --from coarse --epochs 4 --trust mine:late" in ended
-    refused = own("best", "coarse", code=3).stderr
-    assert refused.splitlines() == [
-        f"error: no trial of 'coarse' came to its last epoch: {said}.",
-        "Narrow to where they did well: hpsearch fine --from coarse --trust mine:late;"
-        f" or look at one: hpsearch trial coarse {best['number']}.",
-    ]
-    assert f"of those stopped at a rung, {best['number']} is the best" in own("trial", "coarse", code=2).stderr
+    assert own.json("best", "coarse")["number"] == best["number"]
+    shown = own("trial", "coarse").stdout
+    assert f"{best['number']} of coarse: COMPLETE, stopped by halving in epoch {len(best['intermediate'])}\n" in shown
+    plan = own("fine", "--from", "coarse", "--trust", "mine:late", "--dry-run").stdout
+    assert f"no trial came to its last epoch; the top 3 of {len(stopped)} stopped at a rung lie in [" in plan
 
 
 WITHOUT_EPOCHS = """

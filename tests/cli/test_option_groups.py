@@ -9,7 +9,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from hpsearch.cli.app import app
-from hpsearch.cli.option_groups import Budget, OptionGroup, Output, Searched, Storage, Training, with_groups
+from hpsearch.cli.grouped_options import OptionGroup, with_groups
+from hpsearch.cli.option_groups import Budget, Output, Searched, Storage, Training
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

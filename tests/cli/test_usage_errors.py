@@ -27,6 +27,9 @@ COMMANDS = typer.main.get_command(app)
         ("test a b", "Got unexpected extra argument(s) (b).", "what hpsearch test --help names."),
         ("coarse --name", "--name is given no value.", "--name VALUE."),
         ("run --halving stop", "--halving is no option of hpsearch run.", "--set coarse.halving=VALUE, --set fine.hal"),
+        ("coarse --minimize", "--minimize is no option of hpsearch coarse.", "--direction minimize; those that"),
+        ("run --maximize", "--maximize is no option of hpsearch run.", "--direction maximize; those that"),
+        ("status --minimize", "--minimize is no option of hpsearch status.", "those that hpsearch status --help"),
         ("run --continue-top 3", "--continue-top is no option of hpsearch run.", "--set fine.continue_top=VALUE; tho"),
     ],
 )

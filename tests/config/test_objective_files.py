@@ -2,7 +2,8 @@ import sys
 
 import pytest
 
-from hpsearch.config.objective_files import MAX_SIZE, module_file, objective_files, objective_hashes
+from hpsearch.config.module_files import module_file
+from hpsearch.config.objective_files import MAX_SIZE, objective_files, objective_hashes
 from hpsearch.config.schema import ObjectiveConfig
 
 

@@ -275,6 +275,19 @@ def test_what_is_wrong_is_said_with_the_users_frames_alone(nets, name, match):
     assert "usercode.py" not in str(caught.value)
 
 
+def test_a_module_may_be_named_py(nets, tmp_path, monkeypatch):
+    """`package.py:make` reads as a file, and is one only where the package has no such module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for package in ("withpy", "without"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("")
+    (tmp_path / "withpy" / "py.py").write_text("def make(): return 1")
+    trust("withpy.py", "without.py")
+    assert usercode.load("withpy.py:make")() == 1
+    with pytest.raises(UserCodeError, match=r"named by its module, not by its file\.\nAllowed: without:make\.$"):
+        usercode.load("without.py:make")
+
+
 def test_logits_of_another_number_of_classes_are_an_error(nets):
     """They would train: cross-entropy takes more classes than there are labels."""
     with pytest.raises(UserCodeError, match=r"shape \[2, 4\] .*\nAllowed: floats of shape \[2, 3\]"):

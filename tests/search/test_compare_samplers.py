@@ -166,6 +166,8 @@ def test_what_cannot_be_compared_is_refused(tiny, samplers, words):
 
 
 def test_wrong_plans_write_nothing(db, tiny):
+    with pytest.raises(ConfigError, match=r"coarse\.pruner = 'best'"):  # before images are read, which are not there
+        run(db, plan_comparison(missing := tiny(coarse__pruner="best", data__source="folder:nowhere")), missing)
     for settings in (tiny(coarse__pruner="best"), tiny(model__name="convnet", model__channels=[4, 4, 4, 4])):
         with pytest.raises(ConfigError):
             run(db, plan_comparison(settings), settings)

@@ -1,6 +1,7 @@
 """A stage from plan to results, with real training on small synthetic images and a real SQLite database."""
 
 import math
+import re
 import tomllib
 from dataclasses import replace
 
@@ -413,3 +414,18 @@ def test_what_a_gpu_rounds_to(monkeypatch, capability, convolutions, precision, 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", convolutions)
     assert rounding(precision, torch.device("cuda")) == words
     assert rounding("float32", torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("way", [run_stage, preview_stage])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"coarse__pruner": "nonsense"}, "coarse.pruner = 'nonsense'"),
+        ({"coarse__sampler": "gp", "coarse__trials": 501}, "coarse.trials = 501"),
+    ],
+)
+def test_who_cannot_propose_or_prune_is_refused_before_images_are_read(db, tiny, way, changes, said):
+    settings = tiny(data__source="folder:nowhere", **changes)
+    arguments = (plan_coarse(settings), settings.run)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        way(db, *arguments) if way is run_stage else way(*arguments)

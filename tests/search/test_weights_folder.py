@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,16 @@ def test_the_script_says_what_predict_says(handed_out, name):
     probabilities = [each.top[0][1] for each in expected[name]]
     assert np.abs([float(row[2]) for row in rows] - np.array(probabilities)).max() < 1e-5
     assert len(set(probabilities)) > 1  # the images differ, and so does what is said of them
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="this system has no SIGPIPE")
+def test_the_script_ends_without_a_word_where_its_reader_has_gone(handed_out):
+    home, *_ = handed_out
+    command = [sys.executable, "floats/predict.py", "floats.npy"]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as script:
+        script.stdout.close()  # as `| head -n 0`
+        assert script.stderr.read() == ""
+    assert script.returncode == -signal.SIGPIPE
 
 
 @pytest.fixture(scope="module")

@@ -300,7 +300,11 @@ class TestWithoutFinishedTrials:
 
     def test_halved_trials_stand_in_as_pruned_ones_do(self):
         halved = [replace(each, halved=True) for each in trials([(0.4, 0.8), (0.5, 0.7)], "pruned")]
-        assert narrow_x(UNIT, halved).reason == "no trial finished; the top 2 of 2 pruned lie in [0.4, 0.5]"
+        none_whole = "no trial came to its last epoch; "
+        assert narrow_x(UNIT, halved).reason == f"{none_whole}the top 2 of 2 stopped at a rung lie in [0.4, 0.5]"
+        assert narrow_x(UNIT, halved[:1]).reason == f"{none_whole}the only trial stopped at a rung lies at 0.4"
+        pruned = trials([(0.6, 0.95)], "pruned", 5)
+        assert narrow_x(UNIT, halved + pruned).reason == "no trial finished; the top 3 of 3 pruned lie in [0.4, 0.6]"
 
     def test_all_exploded(self):
         result = narrow_x(UNIT, trials([(0.1 * i, 0.0) for i in range(9)], "exploded"))

@@ -7,7 +7,8 @@ from hpsearch.config.conditions import conditions_of
 from hpsearch.errors import ConfigError
 from hpsearch.space import draw_random
 from hpsearch.space.shifted_grid import draw_shifted_grid
-from hpsearch.stages.proposals import Mirror, drawn_params, num_trials
+from hpsearch.stages.drawn import drawn_params, num_trials
+from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import TrialRow
 
 CONFIG = load_settings(

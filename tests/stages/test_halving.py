@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ from hpsearch.config import StageConfig, StudyConfig, load_settings
 from hpsearch.config.schema.stage import FineConfig
 from hpsearch.errors import ConfigError
 from hpsearch.search.procedure import first_plan
-from hpsearch.stages.halving import Halving, best_paused
+from hpsearch.stages.halving import Halving, best_paused, best_stopped
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.storage import QueuedTrial
@@ -137,6 +137,17 @@ def test_the_best_that_waits_is_kept_if_it_is_better_than_all_that_are_complete(
     assert best_paused(PROMOTE, [done, trial(1, values=[0.6]), trial(2, values=[0.7]), trial(3, values=[0.7])]) == 2
     assert best_paused(PROMOTE, [done, trial(1, values=[0.5])]) is None
     assert best_paused(PROMOTE, [trial(1, values=[math.nan])]) is None
+
+
+def test_the_best_that_was_stopped_is_kept_where_none_is_complete():
+    trials = [trial(n, "ended", values=[value]) for n, value in enumerate([0.9, 0.5, 0.7, 0.7, 0.8])]
+    reasons = ["exploded", HALVED, SPENT, HALVED, "failed"]
+    attrs = {number: {"reason": reason} for number, reason in enumerate(reasons)}
+    assert best_stopped(STOP, trials, attrs) == 2
+    assert best_stopped(replace(STOP, direction="minimize"), trials, attrs) == 1
+    done = trial(5, "ended", [0.1], value=0.1, is_complete=True)
+    assert best_stopped(STOP, [*trials, done], attrs) is None
+    assert best_stopped(STOP, trials[:1], attrs) is None
 
 
 @pytest.mark.parametrize(

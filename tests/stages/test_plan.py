@@ -3,10 +3,12 @@ import pytest
 from hpsearch.analysis.attributes import CHECKS, STAGE
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.config import FloatRange, load_settings
+from hpsearch.config import FloatRange, StudyConfig, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
+from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.sampler_choice import SamplerChoice
 from hpsearch.storage import StudyRow
 
 LR = FloatRange(1e-6, 1e-3, log=True)
@@ -159,3 +161,14 @@ def test_a_coarse_stage_goes_on_to_the_lower_rates_that_its_trials_can_use(flags
     reason = plan.provenance()["ranges"][0]["reason"]
     assert words in reason
     assert (new.low == 1e-4) == ("times lower" not in reason)
+
+
+def test_a_plan_with_a_chosen_sampler_says_why_and_with_a_given_one_does_not():
+    plan = StagePlan("coarse", "coarse", StudyConfig())
+    choice = SamplerChoice("tpe", "trials are one after the other")
+    chosen = plan.with_sampler(choice)
+    assert (chosen.settings.sampler, chosen.chosen) == ("tpe", choice)
+    assert chosen.provenance()["sampler"] == choice.as_dict()
+    given = chosen.with_given_sampler("gp")
+    assert (given.settings.sampler, given.chosen) == ("gp", None)
+    assert "sampler" not in given.provenance()

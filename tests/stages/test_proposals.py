@@ -5,7 +5,9 @@ import pytest
 from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
-from hpsearch.stages.proposals import Mirror, drawn_params, make_pruner, num_trials
+from hpsearch.stages.drawn import drawn_params, num_trials
+from hpsearch.stages.proposals import Mirror
+from hpsearch.stages.pruners import make_pruner
 from hpsearch.storage import TrialRow
 
 SPACE = {

@@ -10,7 +10,7 @@ from together import NUM_PROCESSES
 
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
-from hpsearch.stages.halving import Halving, best_paused
+from hpsearch.stages.halving import Halving, best_paused, best_stopped
 from hpsearch.storage import (
     NewTrial,
     Outcome,
@@ -48,7 +48,8 @@ def take(queue, limit, rules=RULES):
 
 
 def close(queue, rules=RULES):
-    return queue.close(partial(rules.choose, limit=1), partial(best_paused, rules), "maximize", LEFT_OUT)
+    keep, complete = partial(best_paused, rules), partial(best_stopped, rules)
+    return queue.close(partial(rules.choose, limit=1), keep, "maximize", LEFT_OUT, complete)
 
 
 def train(queue, leases, epochs, value=lambda number: number / 100):
@@ -166,6 +167,28 @@ def test_closing_ends_what_waits_and_drops_what_never_began(db):
         for table in ("trial_params", "trial_user_attributes"):
             left = sa.text(f"SELECT COUNT(*) FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials)")
             assert connection.scalar(left) == 0
+
+
+def test_a_stage_that_is_over_without_a_complete_trial_has_the_best_that_was_stopped(db):
+    study = make(db, 3)
+    queue, rules = RungQueue(db, study, "host-a/1/x"), Halving("stop", epochs=9)
+    leases = take(queue, 3, rules)
+    values = [0.3, 0.2, 0.1]
+    train(queue, leases, [1], lambda number: values[number])
+    reasons = ["exploded", "halving", "halving"]
+    ends = [
+        Outcome(lease, "PRUNED", values[lease.number], {"reason": reason})
+        for lease, reason in zip(leases, reasons, strict=True)
+    ]
+    queue.finish(ends[:2])
+    assert not close(queue, rules).is_over
+    assert by_number(db, study)[1].state == "PRUNED"
+    queue.finish(ends[2:])
+    for _ in range(2):  # another worker closes it, too
+        assert close(queue, rules).is_over
+        ended = by_number(db, study)
+        assert {number: trial.state for number, trial in ended.items()} == {0: "PRUNED", 1: "COMPLETE", 2: "PRUNED"}
+        assert (ended[1].value, ended[1].attrs["reason"]) == (0.2, "halving")
 
 
 def test_numbers_have_no_gaps_where_trials_of_another_structure_were_never_begun(db):

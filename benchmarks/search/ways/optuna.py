@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from benchmarks.search.problem import Run
-from hpsearch.stages.proposals import suggest
+from hpsearch.stages.samplers import suggest
 
 TELLS_EXPLODED = ("gp", "cmaes")  # they learn from complete trials alone
 

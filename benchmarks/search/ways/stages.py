@@ -14,8 +14,9 @@ from hpsearch.config import Choice, Range, StageConfig
 from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.confirming import candidates, first_number, to_call_again
+from hpsearch.stages.drawn import drawn_params
 from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
-from hpsearch.stages.proposals import Mirror, drawn_params, needs_mirror
+from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.storage import TrialRow
 
 COARSE_EPOCHS = 1 / 4  # of a fine trial's: 5 of 20, as the study file's defaults are
