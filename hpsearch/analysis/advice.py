@@ -312,6 +312,9 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
             if rival.best is not None and may_be_luck(rival, found):
                 words = rerun_command(rival.study, rival.best.number, rival.code)
                 return Advice(f"see whether the best of {rival.study} was luck{_seeds(rival)}", tuple(words))
+        if (ahead := found.ahead_once) is not None:
+            words = rerun_command(found.study, ahead.number, found.code)
+            return Advice(f"see whether trial {ahead.number} of {found.study} was luck{_seeds(found)}", tuple(words))
         words = rerun_command(found.study, found.best.number, found.code)
         return Advice(f"see how much of the best was luck{_seeds(found)}", tuple(words))
     own = sum(stage.num_tests for stage in stages)

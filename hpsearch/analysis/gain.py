@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import standard_error
 from hpsearch.analysis.summary import StageSummary
+from hpsearch.config.metric import Metric
+from hpsearch.storage import TrialRow
 from hpsearch.wording import count_text
 
 MIN_GAIN = 0.005  # of a share, as val_acc: with many validation images, what is still worth a stage
@@ -39,6 +41,25 @@ def gain_over(before: StageSummary, last: StageSummary, num_val: int, asked: flo
         num_val: validation images.
         asked: how much is enough; None: MIN_GAIN, MIN_SHARE or one standard error.
     """
+    enough, said = _gain_over(before, last, num_val, asked)
+    if not enough and last.ahead_once is not None:
+        said += f"; its {_reached_text(last.ahead_once, last.metric)}, which may be luck"
+    return enough, said
+
+
+def ahead_once_text(trial: TrialRow, metric: Metric) -> str:
+    """Of a trial whose one value is better than the mean by which the best one was chosen."""
+    return (
+        f"{_reached_text(trial, metric)}, better than that mean; it may be luck, as it was not called again"
+    )
+
+
+def _reached_text(trial: TrialRow, metric: Metric) -> str:
+    assert trial.value is not None
+    return f"trial {trial.number} reached {metric.text(trial.value)} in one call"
+
+
+def _gain_over(before: StageSummary, last: StageSummary, num_val: int, asked: float | None) -> tuple[bool, str]:
     if (said := _nothing_new(last)) is not None:
         return False, said
     metric, (now, then) = last.metric, _standings(before, last)
@@ -115,7 +136,10 @@ def _nothing_new(last: StageSummary) -> str | None:
     """Where the best of a stage is a trial of an earlier one that it called: the sentence that says so."""
     assert last.best is not None
     origin = last.best.attrs.get(attributes.TRIED_IN)
-    return f"{last.study} found nothing better than a trial of {origin}, which it called again" if origin else None
+    if not origin:
+        return None
+    better = "nothing better" if last.ahead_once is None else "nothing with a better mean"
+    return f"{last.study} found {better} than a trial of {origin}, which it called again"
 
 
 def _standings(before: StageSummary, last: StageSummary) -> tuple[Standing, Standing]:

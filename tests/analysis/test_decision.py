@@ -333,6 +333,16 @@ def test_a_lucky_first_value_is_no_measure_for_a_mean(before, last, go_on, said)
     assert "worse" not in decision.reason or "in the mean of their calls" in decision.reason
 
 
+def test_a_better_value_of_one_call_is_said_where_nothing_was_gained():
+    ahead = dataclasses.replace(stage(0.99).best, number=9)
+    last = dataclasses.replace(called("fine", 0.94, 0.92, attrs={"tried in": "coarse"}), ahead_once=ahead)
+    reason = decide([called("coarse", 0.95), last], 1, Limits()).reason
+    assert "fine found nothing with a better mean than a trial of coarse, which it called again" in reason
+    assert "its trial 9 reached 0.9900 in one call, which may be luck" in reason
+    gained = dataclasses.replace(called("fine", 0.94, 0.92), ahead_once=ahead)
+    assert "trial 9" not in decide([called("coarse", 0.5), gained], 1, Limits()).reason
+
+
 def test_what_the_best_of_a_stage_gave_later_is_said_beside_its_first_value():
     coarse, tried = called("coarse", 0.99), [TriedAgain("coarse", {"lr": 3e-4}, (0.8, None))]
     later = [called("fine", 0.9), called("fine-2", 0.94, 0.92, tried=tried)]
