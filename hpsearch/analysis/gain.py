@@ -49,9 +49,7 @@ def gain_over(before: StageSummary, last: StageSummary, num_val: int, asked: flo
 
 def ahead_once_text(trial: TrialRow, metric: Metric) -> str:
     """Of a trial whose one value is better than the mean by which the best one was chosen."""
-    return (
-        f"{_reached_text(trial, metric)}, better than that mean; it may be luck, as it was not called again"
-    )
+    return f"{_reached_text(trial, metric)}, better than that mean; it may be luck, as it was not called again"
 
 
 def _reached_text(trial: TrialRow, metric: Metric) -> str:

@@ -231,6 +231,8 @@ def curse_text(order: Sequence[Repeated], metric: Metric) -> str:
     """By how much the first scores were too good, in one sentence."""
     pairs = [(each.first, each.again) for each in order if each.again is not None]
     if not pairs:
+        if any(each.counts_first for each in order):
+            return "none of them gave a value when it was called again"
         return "none of them was trained to the end with another seed"
     what = "what they give again" if len(pairs) > 1 else "what it gives again"
     gap = statistics.fmean(metric.goodness(first) - metric.goodness(again) for first, again in pairs)
