@@ -28,7 +28,7 @@ from hpsearch.analysis.commands import (
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.few_images import few_images_text
-from hpsearch.analysis.gain import may_be_luck
+from hpsearch.analysis.gain import ahead_of, may_be_luck
 from hpsearch.analysis.other_values import other_values
 from hpsearch.analysis.remedies import (
     Remedy,
@@ -254,6 +254,10 @@ def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
             if rival.best is not None and may_be_luck(rival, found):
                 words = rerun_command(rival.study, rival.best.number, rival.code)
                 return Advice(f"see whether the best of {rival.study} was luck{_seeds(rival)}", tuple(words))
+        if (ahead := ahead_of(found, stages)) is not None:
+            stage, trial = ahead
+            words = rerun_command(stage.study, trial.number, stage.code)
+            return Advice(f"see whether trial {trial.number} of {stage.study} was luck{_seeds(stage)}", tuple(words))
         words = rerun_command(found.study, found.best.number, found.code)
         return Advice(f"see how much of the best was luck{_seeds(found)}", tuple(words))
     own = sum(stage.num_tests for stage in stages)

@@ -7,7 +7,7 @@ counted and handed out as all others. What they find is evidence about the first
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,8 +96,27 @@ def tried_again(trials: Sequence[TrialRow]) -> list[TriedAgain]:
 
 
 def best_called_first(calls: Sequence[Called], direction: Direction) -> list[Called]:
-    """By the mean over their calls, those without one last; of equals the earliest first."""
-    return sorted(calls, key=lambda each: (each.mean is None, -goodness(each.mean, direction), each.number))
+    """By the mean over their calls, those without one last; of equals the earliest first.
+
+    Trials of earlier stages, whose numbers are below 0, come behind equals of this one: where many share the highest
+    value that there is, each of them would be called once, and none would be seen to hold.
+    """
+
+    def place(each: Called) -> tuple[bool, float, bool, int]:
+        return each.mean is None, -goodness(each.mean, direction), each.number < 0, abs(each.number)
+
+    return sorted(calls, key=place)
+
+
+def best_value_of(calls: Collection[Called], direction: Direction) -> float | None:
+    """The value of the best of a stage's trials, as `StudyTrials.best` has it: the mean, of those called again.
+
+    Where all of these gave no value then, the best of the others.
+    """
+    held = [each for each in calls if each.values and each.mean is not None]
+    others = [each for each in calls if not each.values]
+    found = [each.first if each.mean is None else each.mean for each in held or others or calls]
+    return max(found, key=lambda value: goodness(value, direction), default=None)
 
 
 def repeats_among(trials: Sequence[TrialRow]) -> Repeats | None:

@@ -7,12 +7,16 @@ no measure for a mean: where it is higher, nobody knows which of the two is bett
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import standard_error
 from hpsearch.analysis.summary import StageSummary
+from hpsearch.config.metric import Metric
+from hpsearch.storage import TrialRow
 from hpsearch.wording import count_text
 
 MIN_GAIN = 0.005  # of a share, as val_acc: with many validation images, what is still worth a stage
@@ -39,6 +43,49 @@ def gain_over(before: StageSummary, last: StageSummary, num_val: int, asked: flo
         num_val: validation images.
         asked: how much is enough; None: MIN_GAIN, MIN_SHARE or one standard error.
     """
+    enough, said = _gain_over(before, last, num_val, asked)
+    if not enough and last.ahead_once is not None:
+        said += f"; its {_reached_text(last.ahead_once, last.metric)}, which may be luck"
+    return enough, said
+
+
+def ahead_once_text(trial: TrialRow, metric: Metric) -> str:
+    """Of a trial whose one value is better than the mean by which the best one was chosen."""
+    return f"{_reached_text(trial, metric)}, better than that mean; it may be luck, as it was not called again"
+
+
+def ahead_of(found: StageSummary, stages: Sequence[StageSummary]) -> tuple[StageSummary, TrialRow] | None:
+    """The best trial of one call that is better than the mean of the best of all, and that no stage has called since.
+
+    Args:
+        found: the stage of the best one.
+        stages: all of them.
+    """
+    if found.mean is None:
+        return None
+    goodness, ahead = found.metric.goodness, [(each, each.ahead_once) for each in stages]
+    known = [
+        (stage, trial)
+        for stage, trial in ahead
+        if trial is not None and goodness(trial.value) > goodness(found.mean) and not _is_tried(stage, trial, stages)
+    ]
+    return max(known, key=lambda pair: goodness(pair[1].value), default=None)
+
+
+def _is_tried(stage: StageSummary, trial: TrialRow, stages: Sequence[StageSummary]) -> bool:
+    return any(_is_of(tried, stage.study, trial.params) for each in stages for tried in each.tried)
+
+
+def _is_of(tried: TriedAgain, study: str, params: Mapping[str, Any]) -> bool:
+    return tried.study == study and all(name in params and params[name] == v for name, v in tried.params.items())
+
+
+def _reached_text(trial: TrialRow, metric: Metric) -> str:
+    assert trial.value is not None
+    return f"trial {trial.number} reached {metric.text(trial.value)} in one call"
+
+
+def _gain_over(before: StageSummary, last: StageSummary, num_val: int, asked: float | None) -> tuple[bool, str]:
     if (said := _nothing_new(last)) is not None:
         return False, said
     metric, (now, then) = last.metric, _standings(before, last)
@@ -92,13 +139,7 @@ def calls_in(before: StageSummary, last: StageSummary) -> tuple[float | None, ..
     if before.best is None:
         return ()
     known = before.best.params
-    return tuple(
-        value
-        for tried in last.tried
-        if tried.study == before.study
-        and all(name in known and known[name] == given for name, given in tried.params.items())
-        for value in tried.values
-    )
+    return tuple(value for tried in last.tried if _is_of(tried, before.study, known) for value in tried.values)
 
 
 def called_later_text(stage: StageSummary, later: Sequence[StageSummary]) -> str:
@@ -115,7 +156,10 @@ def _nothing_new(last: StageSummary) -> str | None:
     """Where the best of a stage is a trial of an earlier one that it called: the sentence that says so."""
     assert last.best is not None
     origin = last.best.attrs.get(attributes.TRIED_IN)
-    return f"{last.study} found nothing better than a trial of {origin}, which it called again" if origin else None
+    if not origin:
+        return None
+    better = "nothing better" if last.ahead_once is None else "nothing with a better mean"
+    return f"{last.study} found {better} than a trial of {origin}, which it called again"
 
 
 def _standings(before: StageSummary, last: StageSummary) -> tuple[Standing, Standing]:

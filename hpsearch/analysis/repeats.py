@@ -43,7 +43,7 @@ def mean_of_calls(first: float, again: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Repeated:
-    """One trial and what it gave with other seeds; exploded trainings are counted, and have no value."""
+    """One trial and what it gave with other seeds. What exploded or failed then is counted, and has no value."""
 
     number: int
     first: float
@@ -60,8 +60,10 @@ class Repeated:
 
     @property
     def mean(self) -> float | None:
-        """By which the winner is chosen; None where all other seeds exploded."""
-        return mean_of_calls(self.first, self.values) if self.counts_first and self.values else self.again
+        """By which the winner is chosen; None where all other seeds exploded, or one of the calls gave no value."""
+        if not self.counts_first:
+            return self.again
+        return mean_of_calls(self.first, self.values) if self.values and not self.num_exploded else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -179,7 +181,10 @@ def repeated_text(each: Repeated, metric: Metric) -> str:
         text += f" [{metric.text(low)}, {metric.text(high)}]"
     if each.counts_first and each.mean is not None:
         text += f", mean {metric.text(each.mean)}"
-    return text + (f", {each.num_exploded} exploded" if each.num_exploded else "")
+    if each.num_exploded:
+        how = "exploded" if not each.counts_first else "without a value"  # it may have failed
+        text += f", {each.num_exploded} {how}"
+    return text
 
 
 def best_called_again(order: Sequence[Repeated]) -> Repeated | None:
@@ -188,6 +193,14 @@ def best_called_again(order: Sequence[Repeated]) -> Repeated | None:
     A net that is trained again with other seeds has the value of its own training, of which the weights are.
     """
     return order[0] if order and order[0].counts_first and order[0].mean is not None else None
+
+
+def without_mean(order: Sequence[Repeated]) -> set[int]:
+    """The trials that gave no value when they were called again, and so cannot be a stage's best.
+
+    None of nets, of which the trial's own training is kept whatever others give.
+    """
+    return {each.number for each in order if each.counts_first and each.mean is None}
 
 
 def best_value(highest: float | None, order: Sequence[Repeated]) -> float | None:
@@ -218,6 +231,8 @@ def curse_text(order: Sequence[Repeated], metric: Metric) -> str:
     """By how much the first scores were too good, in one sentence."""
     pairs = [(each.first, each.again) for each in order if each.again is not None]
     if not pairs:
+        if any(each.counts_first for each in order):
+            return "none of them gave a value when it was called again"
         return "none of them was trained to the end with another seed"
     what = "what they give again" if len(pairs) > 1 else "what it gives again"
     gap = statistics.fmean(metric.goodness(first) - metric.goodness(again) for first, again in pairs)

@@ -7,16 +7,17 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from hpsearch.analysis.called_again import repeats_trial
+from hpsearch.analysis.called_again import repeats_among, repeats_trial
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.repeats import Repeated, by_mean
 from hpsearch.analysis.study_trials import Direction, direction_of, observe
 from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import FloatRange, IntRange
-from hpsearch.results import EpochResult
+from hpsearch.results import EpochResult, goodness
 from hpsearch.space.scale import to_unit
 from hpsearch.storage import Database, StudyRow, TrialRow, is_dead, is_paused, read_epochs, read_trials
 from hpsearch.storage.activity import Activity, read_activity
@@ -56,6 +57,12 @@ class Snapshot:
     num_paused: int = 0  # trials that wait at a rung; RUNNING, but in nobody's hands
     work: tuple[int, int] | None = None  # epochs that are done, and the budget, where that is one in epochs
     dead: frozenset[str] = frozenset()  # workers whose process is gone from this machine
+    called: Mapping[int, Repeated] = field(default_factory=dict)  # what those of the best gave that were called again
+
+    def value_of(self, trial: TrialRow) -> float | None:
+        """Of one of the best: the mean of its calls, where it was called again."""
+        called = self.called.get(trial.number)
+        return trial.value if called is None else called.mean
 
     @property
     def num_trials(self) -> int:
@@ -97,7 +104,11 @@ class Snapshot:
                 for t in self.running
             ],
             "best": [
-                trial_as_dict(t) | {"verdict": self.diagnoses[t.number].verdict if t.number in self.diagnoses else None}
+                trial_as_dict(t)
+                | {
+                    "verdict": self.diagnoses[t.number].verdict if t.number in self.diagnoses else None,
+                    "repeated": self.called[t.number].as_dict() if t.number in self.called else None,
+                }
                 for t in self.best
             ],
             "trials_per_minute": self.trials_per_minute,
@@ -139,7 +150,7 @@ class Watcher:
         counts: Counter[State] = Counter(row.state for row in activity)
         begun = read_trials(self.db, self.study, states=["RUNNING"]) if counts["RUNNING"] else []
         running = [trial for trial in begun if not is_paused(trial.attrs)]
-        best = self._best()
+        best, called = self._best()
         speed = self._speed(now, begun)
         lr_range, exploded_over_lr = self._explosions()
         return Snapshot(
@@ -160,6 +171,7 @@ class Watcher:
             dead=frozenset(row.worker for row in activity if row.worker and is_dead(row.worker)),
             num_silent=sum(row.silent for row in activity),
             best=best,
+            called=called,
             diagnoses=self._diagnoses(best),
             trials_per_minute=None if speed[0] is None else 60 * speed[0],
             epochs_per_second=speed[1] if self.record.has_epochs else None,
@@ -180,15 +192,24 @@ class Watcher:
             if observe(trial, self.direction).outcome == "exploded":
                 self._exploded.add(trial.number)
 
-    def _best(self) -> tuple[TrialRow, ...]:
-        sign = -1.0 if self.direction == "maximize" else 1.0
+    def _best(self) -> tuple[tuple[TrialRow, ...], dict[int, Repeated]]:
+        """The best trials, and what those of them gave that were called again: the best mean comes first."""
+        repeats = repeats_among([*self._finished.values()])
+        called = {each.number: each for each in by_mean(repeats, self.direction)}
+        leader = next((number for number, each in called.items() if each.mean is not None), None)
         complete = (
             trial
             for trial in self._finished.values()
             if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value)
             if repeats_trial(trial) is None
         )
-        return tuple(heapq.nsmallest(NUM_BEST, complete, key=lambda t: (sign * (t.value or 0.0), t.number)))
+
+        def place(trial: TrialRow) -> tuple[bool, float, int]:
+            value = called[trial.number].mean if trial.number in called else trial.value
+            return trial.number != leader, -goodness(value, self.direction), trial.number
+
+        best = tuple(heapq.nsmallest(NUM_BEST, complete, key=place))
+        return best, {trial.number: called[trial.number] for trial in best if trial.number in called}
 
     def _diagnoses(self, best: tuple[TrialRow, ...]) -> dict[int, Diagnosis]:
         if not self.record.trained_here:

@@ -9,7 +9,8 @@ from typing import Any
 from hpsearch.analysis import attributes
 from hpsearch.analysis.called_again import repeats_among
 from hpsearch.analysis.records import stage_record
-from hpsearch.analysis.repeats import Repeats, best_value, by_mean
+from hpsearch.analysis.repeats import Repeats, best_value, by_mean, without_mean
+from hpsearch.analysis.study_trials import read_study
 from hpsearch.results import Direction
 from hpsearch.storage import Database, StudyOverview, count_exploded, read_linked, read_overview
 
@@ -71,7 +72,7 @@ def listed_studies(db: Database) -> list[ListedStudy]:
                 pruned=row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
                 exploded=sum(runaway.values()),
                 failed=row.counts.get("FAIL", 0),
-                best=_best(row, again),
+                best=_best(db, row, again),
                 metric=record.metric("maximize").name,
                 value_name=record.value_name,
             )
@@ -79,8 +80,12 @@ def listed_studies(db: Database) -> list[ListedStudy]:
     return found
 
 
-def _best(row: StudyOverview, again: Repeats | None) -> float | None:
+def _best(db: Database, row: StudyOverview, again: Repeats | None) -> float | None:
     if again is None:
         return row.best
     direction: Direction = "maximize" if row.study.directions[:1] == ("maximize",) else "minimize"
-    return best_value(row.best, by_mean(again, direction))
+    order = by_mean(again, direction)
+    if order and order[0].number in without_mean(order):  # seldom: the best of the others
+        best = read_study(db, row.study.name).best
+        return best.value if best is not None else None
+    return best_value(row.best, order)

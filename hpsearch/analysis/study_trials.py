@@ -13,7 +13,7 @@ from typing import Literal
 
 from hpsearch.analysis.called_again import repeats_among, repeats_trial
 from hpsearch.analysis.records import StageRecord, stage_record, trial_record
-from hpsearch.analysis.repeats import Repeated, by_mean, in_order_of_means
+from hpsearch.analysis.repeats import Repeated, best_called_again, by_mean, in_order_of_means, without_mean
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
@@ -49,11 +49,26 @@ class StudyTrials:
     def best(self) -> TrialRow | None:
         """The finished trial with the best finite value; the earliest among equals.
 
-        Where the best trials were trained again, the one with the best mean.
+        Where the best trials were trained again, the one with the best mean. Where all that were called again gave no
+        value then, the best of the others, if there is any.
         """
         if self.repeated and self.repeated[0].mean is not None:
             return next((t for t in self.trials if t.number == self.repeated[0].number), None)
-        return best_trial(self.trials, self.direction)
+        left_out = without_mean(self.repeated)
+        order = best_trials(self.trials, self.direction)
+        return next((t for t in order if t.number not in left_out), order[0] if order else None)
+
+    @property
+    def ahead_once(self) -> TrialRow | None:
+        """The best of the trials called once whose value is better than the mean by which the best one was chosen."""
+        if (called := best_called_again(self.repeated)) is None:
+            return None
+        numbers = {each.number for each in self.repeated}
+        others = (t for t in best_trials(self.trials, self.direction) if t.number not in numbers)
+        first = next(others, None)
+        if first is None or goodness(first.value, self.direction) <= goodness(called.mean, self.direction):
+            return None
+        return first
 
     @cached_property
     def repeated(self) -> list[Repeated]:

@@ -38,7 +38,9 @@ def verdicts(evidence: StudyTrials) -> list[Verdict]:
     else:
         limits = limits_of(evidence.record, own=evidence.metric.is_own)
     amended = with_whole_choices(evidence.record)
-    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended)
+    best = evidence.best
+    number = best.number if best is not None else None
+    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended, number)
 
 
 def best_or_refuse(evidence: StudyTrials) -> TrialRow:
@@ -105,6 +107,8 @@ class StageSummary:
     """What an objective is given by name; None where that is not known."""
     repeated: tuple[Repeated, ...] = ()
     """The best trials, as they did with other seeds, the best mean first."""
+    ahead_once: TrialRow | None = None
+    """A trial of one call whose value is better than the mean by which the best one was chosen."""
     stopped: StoppedTrials | None = None
     """Those at rungs, where no trial came to its last epoch."""
     tried: tuple[TriedAgain, ...] = ()
@@ -190,6 +194,7 @@ class StageSummary:
             **({"missed_rungs": self.missed_rungs} if self.missed_rungs is not None else {}),
             "best": trial_as_dict(self.best) if self.best else None,
             "repeated": [each.as_dict() for each in self.repeated],
+            **({"ahead_once": trial_as_dict(self.ahead_once)} if self.ahead_once is not None else {}),
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
             "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
             "learning": dict(self.learning) if self.learning is not None else None,
@@ -237,6 +242,7 @@ def stage_summary(
         num_left_out=sum(trial_record(t).halved and not t.intermediate for t in evidence.trials),
         takes=record.takes,
         repeated=tuple(evidence.repeated),
+        ahead_once=evidence.ahead_once,
         tried=tuple(tried_again(evidence.trials)),
         stopped=stopped_trials(evidence),
     )

@@ -14,6 +14,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from hpsearch.analysis.folds import folds_text
+from hpsearch.analysis.gain import ahead_once_text
 from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
@@ -167,6 +168,8 @@ def _print_best(summary: StageSummary, best: TrialRow) -> None:
         line("origin", str(origin))
     for each in summary.repeated:
         line("again", repeated_text(each, summary.metric))
+    if summary.ahead_once is not None:
+        line("once", ahead_once_text(summary.ahead_once, summary.metric))
     if summary.repeated:
         line("luck", curse_text(summary.repeated, summary.metric))
     if said := folds_text(best):

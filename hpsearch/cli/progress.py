@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TextIO
 
 from rich.progress import (
@@ -21,9 +24,10 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from hpsearch.analysis.called_again import MAX_FAILED, Called, best_value_of
 from hpsearch.cli.output import console, stop_text
 from hpsearch.cli.time_left import TimeLeft
-from hpsearch.config.metric import ACCURACY
+from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.stages.listener import Listener, StageStarted, TrialFinished
 from hpsearch.wording import SMALL, count_text, value_text
 
@@ -139,7 +143,7 @@ class TrialBar(TrialProgress):
         self._has_work = False  # epochs are counted, so that none is missing where a trial ends
         self.num_epochs: int | None = None
         self.num_pruned = self.num_exploded = 0
-        self.best: float | None = None
+        self._calls = CallsSoFar()
         self.metric = ACCURACY
 
     def __enter__(self) -> TrialProgress:
@@ -151,7 +155,8 @@ class TrialBar(TrialProgress):
 
     def stage_started(self, event: StageStarted) -> None:
         self.num_epochs, self.metric = event.num_epochs, event.metric
-        self.num_pruned, self.num_exploded, self.best = event.num_pruned, event.num_exploded, event.best_value
+        self.num_pruned, self.num_exploded = event.num_pruned, event.num_exploded
+        self._calls = CallsSoFar(event.calls)
         self._has_work = event.work is not None
         done, total = event.work or (
             event.num_finished * (event.num_epochs or 1),
@@ -174,10 +179,8 @@ class TrialBar(TrialProgress):
     def trial_finished(self, event: TrialFinished) -> None:
         if self.task is None:
             return
-        if event.state == "COMPLETE" and event.value is not None:
-            if event.again is None:
-                self.best = event.metric.better(self.best, event.value)
-        elif event.state == "PRUNED":
+        self._calls.ended(event)
+        if event.state == "PRUNED":
             exploded = event.reason == "exploded"
             self.num_pruned += not exploded
             self.num_exploded += exploded
@@ -203,11 +206,36 @@ class TrialBar(TrialProgress):
 
     def _standing(self, num_finished: int, num_trials: int | None) -> str:
         parts = [f"{num_finished}/{num_trials}" if num_trials is not None else f"{num_finished} ended"]
-        if self.best is not None:
-            best = f"{self.best:.3f}" if self.metric.is_accuracy else f"{self.metric.column} {value_text(self.best)}"
-            parts.append(f"best {best}")
+        if (best := self._calls.best(self.metric)) is not None:
+            text = f"{best:.3f}" if self.metric.is_accuracy else f"{self.metric.column} {value_text(best)}"
+            parts.append(f"best {text}")
         parts += [f"{n} {how}" for n, how in ((self.num_pruned, "pruned"), (self.num_exploded, "exploded")) if n]
         return "  ".join(parts)
+
+
+class CallsSoFar:
+    """What the trials of a stage gave, and the calls of them again, as they end: whose best is shown."""
+
+    def __init__(self, calls: Iterable[Called] = ()) -> None:
+        self._called = {each.number: each for each in calls}
+        self._failed: Counter[int] = Counter()
+
+    def ended(self, event: TrialFinished) -> None:
+        """Count a trial, or what it says of the one that it called again."""
+        if event.again is None:
+            if event.state == "COMPLETE" and event.value is not None and math.isfinite(event.value):
+                self._called[event.number] = Called(event.number, event.value)
+        elif (called := self._called.get(event.again)) is not None:
+            if event.state == "FAIL":
+                self._failed[event.again] += 1
+                if self._failed[event.again] < MAX_FAILED:
+                    return
+            value = event.value if event.state == "COMPLETE" else None
+            self._called[event.again] = replace(called, values={**called.values, event.number: value})
+
+    def best(self, metric: Metric) -> float | None:
+        """The value of the best one; None before any has one."""
+        return best_value_of(self._called.values(), metric.direction)
 
 
 class _Standing(ProgressColumn):

@@ -145,6 +145,7 @@ def best(
 
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.folds import folds_text
+    from hpsearch.analysis.gain import ahead_once_text
     from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.repeats import chosen_text, repeated_text
     from hpsearch.analysis.study_trials import params_text
@@ -179,6 +180,8 @@ def best(
         line(evidence.record.value_name, chosen_text(found.value, evidence.repeated))
         for each in evidence.repeated:
             line("again", repeated_text(each, evidence.metric))
+        if (ahead := evidence.ahead_once) is not None:
+            line("once", ahead_once_text(ahead, evidence.metric))
         if said := folds_text(found):
             line("folds", said)
         line("params", params_text(found))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hpsearch.analysis.diagnosis import Diagnosis
+    from hpsearch.analysis.repeats import Repeated
     from hpsearch.analysis.study_trials import StudyTrials
     from hpsearch.config.metric import Metric
     from hpsearch.results import EpochResult
@@ -88,10 +89,12 @@ def trial(
     layers = judge_updates(read_update_ratios(evidence.study, row), [epoch.lr for epoch in own])
     printed = _output_file(db, evidence, number)
     if output.as_json:
+        called = _called_again(evidence, row)
         document = {
             "study": study,
             "metric": evidence.metric.name,
             **trial_as_dict(row),
+            "repeated": called.as_dict() if called is not None else None,
             "measures": evidence.measures_of(row),
             "output": printed,
             "epochs": [epoch.as_point() for epoch in own],
@@ -130,6 +133,7 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis.missed_rungs import missed_rungs_of
     from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.records import trial_record
+    from hpsearch.analysis.repeats import repeated_text
     from hpsearch.analysis.study_trials import params_text
     from hpsearch.cli.output import line, stop_text
     from hpsearch.config.metric import measures_text
@@ -165,6 +169,8 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         value += f", {value_text(record.plain_value)} without averaging"
         said.add(attributes.PLAIN_VALUE)
     line(evidence.metric.column, value)
+    if (called := _called_again(evidence, row)) is not None:
+        line("again", repeated_text(called, evidence.metric))
     if record.best_acc is not None:
         line("val_acc", f"{value_text(record.best_acc)} at the same epoch")
         said.add(attributes.BEST_ACC)
@@ -186,6 +192,11 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     for name, other in sorted(row.attrs.items()):
         if name not in said and "hpsearch" not in name:
             line(name, str(other))
+
+
+def _called_again(evidence: StudyTrials, row: TrialRow) -> Repeated | None:
+    """What the trial gave when it was called again, or trained with other seeds."""
+    return next((each for each in evidence.repeated if each.number == row.number), None)
 
 
 def _reported_text(row: TrialRow, best: int | None, step: str) -> str:

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpsearch.analysis.repeats import chosen_text
 from hpsearch.analysis.snapshots import Snapshot, Watcher
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.cli.curves import sparkline
@@ -98,9 +99,9 @@ def snapshot_line(snapshot: Snapshot) -> str:
     if snapshot.counts["FAIL"]:
         parts.append(f"{snapshot.counts['FAIL']} failed")
     if snapshot.best:
-        parts.append(
-            f"best {snapshot.value_name} {value_text(snapshot.best[0].value)} (trial {snapshot.best[0].number})"
-        )
+        best = snapshot.best[0]
+        called = [snapshot.called[best.number]] if best.number in snapshot.called else []
+        parts.append(f"best {snapshot.value_name} {chosen_text(best.value, called)} (trial {best.number})")
     if snapshot.trials_per_minute is not None:
         parts.append(_speed_text(snapshot))
     if snapshot.abandoned:
@@ -201,7 +202,7 @@ class Page:
         for trial in s.best[:num_rows]:
             diagnosis = s.diagnoses.get(trial.number)
             verdict = Text(diagnosis.verdict, VERDICT_STYLES[diagnosis.verdict]) if diagnosis else Text("-")
-            cells = _cells(trial, trial.value, width, ends, curves=self._has_curves)
+            cells = _cells(trial, s.value_of(trial), width, ends, curves=self._has_curves)
             table.add_row(*_text(cells), *([verdict] * judged))
         return table
 

@@ -67,11 +67,20 @@ class ProcessLauncher(Launcher):
         devices: of the workers, by place.
         threads: of each worker.
         images: those of the stage, mapped by the workers; without them, each one loads its own.
+        since: when the command began, see `Stop`.
     """
 
     def __init__(
-        self, study: str, run: RunConfig, devices: Sequence[str], threads: int, images: TrainingData | None = None
+        self,
+        study: str,
+        run: RunConfig,
+        devices: Sequence[str],
+        threads: int,
+        images: TrainingData | None = None,
+        *,
+        since: float | None = None,
     ) -> None:
+        self._since = since
         self._study, self._run, self._devices, self._threads = study, run, devices, threads
         self._images: SharedImages | None = share(images) if images is not None and SharedImages.possible() else None
         self._context: BaseContext = multiprocessing.get_context("forkserver" if forks() else "spawn")
@@ -87,7 +96,7 @@ class ProcessLauncher(Launcher):
         self._num_started += 1
         device = self._devices[place]
         run = self._run.model_copy(update={"device": device, "threads": self._threads})
-        job = Job(self._study, run, trusted(), verbosity())
+        job = Job(self._study, run, trusted(), verbosity(), self._since)
         process, received = self._fork(job)
         self._workers[self._num_started] = (process, received, device)
         return self._num_started

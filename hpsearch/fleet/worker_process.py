@@ -47,6 +47,8 @@ class Job:
     trusted: str
     """User code that the command which began the stage trusts."""
     verbosity: int
+    since: float | None = None
+    """When the command began, on the database's clock, see `Stop`."""
 
 
 class NotesTo(Listener):
@@ -76,6 +78,7 @@ def run_worker(job: Job, images: SharedImages | None, sent: Connection) -> NoRet
     configure_logging(job.verbosity)
     trust(*filter(None, job.trusted.split(",")))
     to_parent, stop = NotesTo(sent), Stop()
+    stop.since = job.since
     sys.exit(_run(job, images, to_parent, stop))
 
 

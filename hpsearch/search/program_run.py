@@ -94,7 +94,7 @@ def _work(
         ProgramWorker(db, study, plan, run.model_copy(update={"device": devices[0]}), listener, stop, program).run()
     else:
         program.end()
-        launcher = ProcessLauncher(study.name, run, devices, run.threads or 1)
+        launcher = ProcessLauncher(study.name, run, devices, run.threads or 1, since=stop.since)
         Fleet(db, study, run, launcher, len(devices), listener, stop).run()
     evidence = read_study(db, plan.name)
     for key in never_asked_for(plan, evidence.record.called):

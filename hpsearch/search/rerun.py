@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from hpsearch.analysis.records import trial_record
-from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.study_trials import StudyTrials, best_trials, read_study
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.images import Progress
-from hpsearch.results import EpochResult, plain
+from hpsearch.results import EpochResult, goodness, plain
 from hpsearch.search.program_rerun import call_again, recorded_values
 from hpsearch.search.stored_trials import Training, begun_trial, images_of, retrain, stored_trial
 from hpsearch.stages.code_changes import changed_code
@@ -227,13 +227,22 @@ def compare(recorded: Sequence[EpochResult], again: Sequence[EpochResult]) -> Co
 
 
 def best_gap(evidence: StudyTrials) -> float | None:
-    """By how much the best trial of a study leads the second best; None below two, or where only seeds differ."""
-    if evidence.record.is_training:
+    """By how much the best trial of a study leads the second best; None below two, or where only seeds differ.
+
+    A trial that was called again counts by the mean of its calls. None where another one has a better value of one
+    call than the best has in the mean: nobody knows which of the two leads.
+    """
+    best = evidence.best
+    if evidence.record.is_training or best is None:
         return None
-    values = sorted(t.value for t in evidence.trials if t.state == "COMPLETE" and t.value is not None)
-    if evidence.direction == "minimize":
-        values = [-value for value in reversed(values)]
-    return values[-1] - values[-2] if len(values) > 1 else None
+    means = {each.number: each.mean for each in evidence.repeated if each.counts_first}
+    standing = {t.number: means.get(t.number, t.value) for t in best_trials(evidence.trials, evidence.direction)}
+    known = {number: goodness(value, evidence.direction) for number, value in standing.items() if value is not None}
+    lead = known.pop(best.number, None)
+    if lead is None or not known:
+        return None
+    gap = lead - max(known.values())
+    return gap if gap >= 0 else None
 
 
 def _difference(old: float, new: float) -> float:

@@ -125,6 +125,8 @@ def run_stage(
         Stopped: a stop was asked for; what is finished is kept.
     """
     listener, stop = listener or SearchListener(), stop or Stop()
+    if stop.since is None:
+        stop.since = db.read_now()
     if plan.config.objective is not None:
         return run_program_stage(db, plan, run, listener, stop, until)
     listener.planned(plan)
@@ -170,7 +172,9 @@ def run_stage(
         else:
             study = _keep_start(db, study, settled)
             with phase("workers"):
-                launcher = processes.ProcessLauncher(study.name, settled.run, settled.devices, settled.threads, data)
+                launcher = processes.ProcessLauncher(
+                    study.name, settled.run, settled.devices, settled.threads, data, since=stop.since
+                )
             Fleet(db, study, settled.run, launcher, len(settled.devices), listener, stop).run()
     _drop_checkpoints(db, study, settled.run)
     return repeat_best(db, settled.plan, settled.run, data, listener, stop)

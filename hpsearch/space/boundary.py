@@ -56,17 +56,19 @@ def boundary_verdicts(
     direction: Direction,
     limits: Callable[[str], Limits] = no_limits,
     amended: Callable[[Narrowing], Narrowing] = lambda narrowing: narrowing,
+    number: int | None = None,
 ) -> list[Verdict]:
     """One verdict per parameter that the best trial has; none where no trial finished with a finite value.
 
     What the best trial does without, as a momentum beside plain sgd, says nothing of where the best lies.
 
     `proposed` and `reason` are those of `narrow`, whose arguments the first four are, as `amended` by the caller.
+    `number` is that of the best trial, where something else than its one value says so.
     """
     finished = rank(observations, "complete", direction)
     if not finished:
         return []
-    best = finished[:1]
+    best = [seen for seen in finished if seen.number == number] or finished[:1]
     return [
         _verdict(amended(narrowing), best[0].params[narrowing.param], limits(narrowing.param))
         for narrowing in narrow(ranges, observations, direction, limits)

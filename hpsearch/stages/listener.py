@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.called_again import Called, best_value_of, calls_of
 from hpsearch.analysis.records import trial_record
-from hpsearch.analysis.study_trials import best_trial, num_pruned, observe
+from hpsearch.analysis.study_trials import num_pruned, observe
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
 from hpsearch.stages.halving import Halving
@@ -38,6 +39,8 @@ class StageStarted:
     """What the values of its trials are."""
     work: tuple[int, int] | None = None
     """Epochs that are done, and all of them, where they are not those of the trials times their number."""
+    calls: tuple[Called, ...] = ()
+    """The trials that have a value, with the calls that repeat them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def standing(
 ) -> StageStarted:
     """How a stage of ours stands when work on it begins or goes on."""
     direction = metric.direction
-    best = best_trial(rows, direction)
+    calls = calls_of(rows)
     done = sum(len(row.intermediate) for row in rows)
     return StageStarted(
         study=study,
@@ -106,13 +109,14 @@ def standing(
         num_pruned=num_pruned(rows, direction),
         num_exploded=sum(observe(row, direction).outcome == "exploded" for row in rows),
         num_epochs=num_epochs,
-        best_value=best.value if best else None,
+        best_value=best_value_of(calls, direction),
         engine=engine,
         width=width,
         device=device,
         learning=learning,
         metric=metric,
         work=(done, halving.expected_epochs(len(rows))) if halving is not None else None,
+        calls=tuple(calls),
     )
 
 

@@ -199,6 +199,11 @@ class Mirror:
                     self._set_param(number, name, self.stand_ins[name])
             return {name: params[name] for name in self.space if name in params}
 
+    def withdraw(self, number: int) -> None:
+        """Take back what was proposed for a trial, which is to be proposed anew."""
+        self.storage.clear(number)
+        self.study._thread_local.cached_all_trials = None  # what the study keeps of all trials from ask to tell
+
     def _as_told(self) -> AbstractContextManager[None]:
         """Within it, the sampler sees what it is told: the window, and the trials of the stages before."""
         return self.storage.narrowed(self._told_of_earlier(), self._told if self.tells_explosions_as_complete else None)

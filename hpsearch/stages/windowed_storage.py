@@ -93,6 +93,13 @@ class WindowedStorage(InMemoryStorage):
             self._newest.remove(number)
         self._running.add(number)
 
+    def clear(self, number: int) -> None:
+        """A trial that runs has no hyperparameters again."""
+        with self._lock:
+            trial = copy.copy(self._get_trial(number))
+            trial.params, trial.distributions, trial.system_attrs = {}, {}, {}
+            self._set_trial(number, trial)
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:

@@ -19,7 +19,7 @@ from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
 from hpsearch.storage.leases import STRUCTURE, Lease
 from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_linked, read_overview
-from hpsearch.storage.params import ChosenParams
+from hpsearch.storage.params import ChosenParams, ParamChooser
 from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
 from hpsearch.storage.rows import NewTrial, State, StudyRow, TrialRow
 from hpsearch.storage.studies import (
@@ -49,6 +49,7 @@ __all__ = [
     "Lease",
     "NewTrial",
     "Outcome",
+    "ParamChooser",
     "Queue",
     "QueuedTrial",
     "RungQueue",

@@ -153,6 +153,7 @@ class StageWorker(ABC):
         )
         patience: dict[str, float] = {"patience": QUICK_PATIENCE}
         try:
+            self._insist(self._tick)  # it may have been asked to stop before it began
             self._work_until_done()
             patience = {}
         finally:
@@ -182,9 +183,10 @@ class StageWorker(ABC):
             self.stop.raise_if_requested()
 
     def _tick(self) -> None:
-        """Whether somebody asked all workers of the stage to stop since this one began."""
+        """Whether somebody asked all workers of the stage to stop since the command, or this one, began."""
         asked_at = stage_record(find_study(self.db, self.study.name)).stop_asked_at
-        if asked_at is not None and asked_at > self.begun_at:
+        since = self.begun_at if self.stop.since is None else self.stop.since
+        if asked_at is not None and asked_at > since:
             self.stop.request()
         self.on_tick()
 

@@ -34,11 +34,14 @@ class Stop:
     Attributes:
         epoch_seconds: how long an epoch takes at present; the worker keeps it up to date.
         deadline: on `time.monotonic`'s clock; None without one.
+        since: on the database's clock, when the command began: what `hpsearch stop` asked for before is no matter of
+            its. None: when the worker began, which may be many seconds later.
     """
 
     def __init__(self) -> None:
         self._requested: Stopped | None = None
         self.deadline: float | None = None
+        self.since: float | None = None
         self.epoch_seconds = 0.0
 
     @property

@@ -5,20 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.structure import group
 from hpsearch.results import TrialSpec
+from hpsearch.space.nearness import try_the_same
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import BEGUN, Mirror, needs_mirror
-from hpsearch.storage import Lease, Queue, read_trials, stop_of
+from hpsearch.storage import ChosenParams, Lease, ParamChooser, Queue, TrialRow, read_trials, stop_of
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.writer import Writer
 
 if TYPE_CHECKING:
     from hpsearch.training.checkpoints import Checkpoint
+
+MOST_PROPOSALS = 5  # for one trial, where other workers begin to try the same meanwhile
 
 
 class Resumed(Protocol):
@@ -89,18 +93,52 @@ class TrialSource:
         """Hyperparameters for trials that have none yet, from the sampler, which learns of all but the worker's."""
         if (mirror := self._mirror) is None:
             return
-        first = mirror.first_open
-        rows = self._insist(lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=first))
-        mirror.learn(rows, mine=mine)
+        known = self._learn(mirror, mine)
         proposed = []
         for number, trial in held.items():
             if trial.lease.params:
                 mirror.adopt(number, trial.lease.params)
+            elif len(held) == 1 and self._plan.settings.sampler == "gp":
+                self._propose_apart(mirror, trial, known, mine)
             else:
                 trial.lease = replace(trial.lease, params=mirror.propose(number))
                 proposed.append((trial.lease, trial.lease.params))
         if proposed:
             self._insist(lambda: self._queue.set_params(proposed, self._plan.config.space))
+
+    def _learn(self, mirror: Mirror, mine: Collection[int]) -> set[int]:
+        """What has begun since; the numbers of the trials whose hyperparameters are known then."""
+        first = mirror.first_open
+        rows = self._insist(lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=first))
+        mirror.learn(rows, mine=mine)
+        return {row.number for row in rows if row.params}
+
+    def _propose_apart(self, mirror: Mirror, trial: HeldTrial, known: set[int], mine: Collection[int]) -> None:
+        """Of a Gaussian process, which proposes what no other worker has begun to try meanwhile.
+
+        Its proposal is the one best place, and takes a while. Workers that begin together would all try that place, as
+        none knows of the others: so who comes second proposes again, knowing of the first one.
+        """
+        lease = trial.lease
+        for tries_left in reversed(range(MOST_PROPOSALS)):
+            params = mirror.propose(lease.number)
+            choose = self._unless_tried(params, known if tries_left else None)
+            chosen = self._insist(partial(self._queue.choose_params, lease, choose, mirror.first_open))
+            if chosen is not None or not tries_left:
+                break
+            mirror.withdraw(lease.number)
+            known = self._learn(mirror, mine)
+        trial.lease = chosen if chosen is not None else replace(lease, params=params)
+
+    def _unless_tried(self, params: Mapping[str, Any], known: Collection[int] | None) -> ParamChooser:
+        """Gives a trial these hyperparameters, but where one tries the same that was not known; None: in any case."""
+        space = self._plan.config.space
+
+        def choose(rows: Sequence[TrialRow]) -> ChosenParams | None:
+            others = (row for row in rows if known is not None and row.number not in known)
+            return None if any(try_the_same(space, params, o.params) for o in others) else ChosenParams(params, space)
+
+        return choose
 
     def wait_for_others(self) -> bool:
         """Whether trials are still in other workers' hands; waits until one of their leases may have run out."""

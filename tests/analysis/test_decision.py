@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
-from hpsearch.analysis.gain import called_later_text
+from hpsearch.analysis.gain import ahead_of, called_later_text
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
@@ -331,6 +331,30 @@ def test_a_lucky_first_value_is_no_measure_for_a_mean(before, last, go_on, said)
     assert said in decision.reason
     assert decision.go_on == go_on
     assert "worse" not in decision.reason or "in the mean of their calls" in decision.reason
+
+
+def test_a_better_value_of_one_call_is_said_where_nothing_was_gained():
+    ahead = dataclasses.replace(stage(0.99).best, number=9)
+    last = dataclasses.replace(called("fine", 0.94, 0.92, attrs={"tried in": "coarse"}), ahead_once=ahead)
+    reason = decide([called("coarse", 0.95), last], 1, Limits()).reason
+    assert "fine found nothing with a better mean than a trial of coarse, which it called again" in reason
+    assert "its trial 9 reached 0.9900 in one call, which may be luck" in reason
+    gained = dataclasses.replace(called("fine", 0.94, 0.92), ahead_once=ahead)
+    assert "trial 9" not in decide([called("coarse", 0.5), gained], 1, Limits()).reason
+
+
+def test_of_better_values_of_one_call_the_best_is_looked_at_that_no_stage_has_called_since():
+    def trial(number, value):
+        return dataclasses.replace(stage(value).best, number=number, params={"lr": 0.1 * number})
+
+    fine = dataclasses.replace(called("fine", 0.94, 0.92), ahead_once=trial(5, 0.97))
+    after = dataclasses.replace(called("fine-2", 0.93, 0.91), ahead_once=trial(9, 0.96))
+    lower = dataclasses.replace(after, ahead_once=trial(9, 0.925))  # ahead of its own stage's mean alone
+    tried = dataclasses.replace(after, tried=(TriedAgain("fine", {"lr": 0.5}, (0.8,)),))
+    assert ahead_of(fine, [fine, after]) == (fine, fine.ahead_once)
+    assert ahead_of(fine, [fine, tried]) == (tried, tried.ahead_once)
+    assert ahead_of(fine, [dataclasses.replace(fine, ahead_once=None), lower]) is None
+    assert ahead_of(called("coarse", 0.9), [fine, after]) is None
 
 
 def test_what_the_best_of_a_stage_gave_later_is_said_beside_its_first_value():

@@ -144,5 +144,13 @@ def test_the_curse_in_a_line(order, metric, text):
     assert curse_text(order, metric) == text
 
 
+def test_calls_without_a_value_have_no_mean_and_are_no_trainings():
+    failed = Repeated(5, 0.5, (0.4,), 2, counts_first=True)
+    assert failed.mean is None
+    assert repeated_text(failed, ACCURACY) == "trial 5: 0.5000 at first, again 0.4000, 2 without a value"
+    none = Repeated(5, 0.5, (), 2, counts_first=True)
+    assert curse_text([none], ACCURACY) == "none of them gave a value when it was called again"
+
+
 def test_nothing_is_better_than_the_winner_of_any_size():
     assert math.isfinite(in_order_of_means(observations({2: 0.97, 5: 0.99, 9: 0.98}), REPEATS, "maximize")[0].value)

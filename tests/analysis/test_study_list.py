@@ -1,12 +1,15 @@
 """The list of studies: its best is that which each study in full has."""
 
+import pytest
 import sqlalchemy as sa
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.repeats import Repeats
 from hpsearch.analysis.study_list import listed_studies
 from hpsearch.analysis.study_trials import read_study
+from hpsearch.analysis.summary import stage_summary
 from hpsearch.config import FloatRange
+from hpsearch.search.rerun import best_gap
 from hpsearch.storage import STRUCTURE, NewTrial, Outcome, Queue, create_stage, write_attrs
 
 RANGES = {"x": FloatRange(0.0, 1.0)}
@@ -37,15 +40,17 @@ def best(db):
 def test_a_stage_that_called_its_best_again_has_the_mean_by_which_that_won(db):
     trials = first_values(0.99, 0.9, 0.95)
     finished(db, "lucky", [*trials, ("COMPLETE", 0.7, 0), ("COMPLETE", 0.93, 2), ("RUNNING", None, 0)])
-    finished(db, "exploded", [*trials, ("FAIL", None, 0)])
+    finished(db, "failed", [*trials, ("FAIL", None, 0)])
+    finished(db, "twice", [*trials, ("FAIL", None, 0), ("FAIL", None, 0)])
     finished(db, "least", [*trials, ("COMPLETE", 0.99, 1)], direction="minimize")
     finished(db, "asked", [*trials, ("RUNNING", None, 0)])
     finished(db, "once", trials)
     found = best(db)
-    assert found == {"lucky": 0.94, "exploded": 0.99, "least": (0.9 + 0.99) / 2, "asked": 0.99, "once": 0.99}
+    means = {"lucky": 0.94, "least": (0.9 + 0.99) / 2}
+    assert found == {**means, "failed": 0.99, "twice": 0.95, "asked": 0.99, "once": 0.99}
     for name in ("lucky", "least"):
         assert found[name] == read_study(db, name).repeated[0].mean
-    for name in ("exploded", "asked", "once"):
+    for name in ("failed", "twice", "asked", "once"):
         assert found[name] == read_study(db, name).best.value
 
 
@@ -78,3 +83,33 @@ def test_the_number_of_queries_grows_with_nothing(db):
     seen.clear()
     listed_studies(db)
     assert len(seen) == with_one <= without + 3  # two, and a transaction
+
+
+def test_where_the_one_trial_that_was_called_gave_nothing_again_another_is_the_best(db):
+    trials = [*first_values(0.99, 0.95), ("FAIL", None, 0), ("FAIL", None, 0)]
+    finished(db, "others", trials)
+    finished(db, "alone", [trials[0], ("FAIL", None, 0), ("FAIL", None, 0)])
+    assert read_study(db, "others").best.number == 1
+    assert read_study(db, "alone").best.number == 0  # there is no other
+    assert best(db) == {"others": 0.95, "alone": 0.99}
+
+
+def test_one_call_that_is_better_than_the_mean_is_named_and_the_place_is_that_of_the_best(db):
+    finished(db, "late", [*first_values(0.9, 0.5), ("COMPLETE", 0.8, 0), ("COMPLETE", 0.95, None)])
+    finished(db, "held", [*first_values(0.9, 0.5), ("COMPLETE", 0.8, 0), ("COMPLETE", 0.84, None)])
+    finished(
+        db, "least", [*first_values(0.5, 0.9), ("COMPLETE", 0.6, 0), ("COMPLETE", 0.4, None)], direction="minimize"
+    )
+    for name, ahead in (("late", 3), ("held", None), ("least", 3)):
+        evidence = read_study(db, name)
+        assert evidence.best.number == 0
+        assert evidence.ahead_once == (evidence.trials[ahead] if ahead is not None else None)
+        [verdict] = stage_summary(evidence).verdicts
+        assert verdict.best == evidence.best.params["x"]
+
+
+def test_a_lead_is_that_of_the_mean_and_unknown_behind_one_call(db):
+    finished(db, "late", [*first_values(0.9, 0.5), ("COMPLETE", 0.8, 0), ("COMPLETE", 0.95, None)])
+    finished(db, "held", [*first_values(0.9, 0.5), ("COMPLETE", 0.8, 0), ("COMPLETE", 0.6, None)])
+    assert best_gap(read_study(db, "late")) is None
+    assert best_gap(read_study(db, "held")) == pytest.approx(0.25)  # 0.85, the mean, over 0.6

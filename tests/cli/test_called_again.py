@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from hpsearch.analysis.study_trials import read_study
+from hpsearch.search.training_script.objective_call import objective_script
 from hpsearch.storage import find_study, open_database, read_trials
 
 CODE = """
@@ -108,6 +110,32 @@ def test_a_trial_says_which_one_it_calls_again(noisy):
     assert f"again    it calls trial {of} again" in noisy("trial", "fine", str(number)).stdout
     again = noisy.json("rerun", "fine", str(number), "--trust", "mine:noisy", "--seeds", "1")
     assert again["match"] == "exact"  # with the seed that it had
+
+
+def test_a_trial_shows_what_it_gave_again(noisy):
+    each = noisy.json("best", "fine")["repeated"][0]
+    shown = noisy("trial", "fine").stdout
+    assert f"again    trial {each['trial']}: {each['first']:.4f} at first, again " in shown
+    assert f"mean {each['mean']:.4f}" in shown
+    assert noisy.json("trial", "fine")["repeated"] == each
+    assert noisy.json("trial", "coarse")["repeated"] is None
+
+
+def test_a_script_calls_the_code_with_the_seed_that_the_trial_had(noisy):
+    db = open_database(f"sqlite:///{noisy.folder}/studies/hpsearch.db")
+    evidence = read_study(db, "fine")
+    db.close()
+    again = next(iter(called_again(evidence.trials)))
+    assert f'"seed": {again},' in objective_script(evidence, evidence.trials[again])
+    assert '"seed": 0,' in objective_script(evidence, evidence.trials[0])
+
+
+def test_a_watcher_has_the_best_by_the_mean_of_its_calls(noisy):
+    best = noisy.json("best", "fine")["repeated"][0]
+    watched = noisy.json("status", "fine", "--watch")["best"][0]
+    assert (watched["number"], watched["repeated"]) == (best["trial"], best)
+    line = noisy("status", "fine", "--watch").stdout
+    assert f"best value {best['mean']:.4f}, the mean of {1 + len(best['values'])} calls (trial {best['trial']})" in line
 
 
 def test_the_report_shows_the_calls_of_each(noisy):

@@ -34,6 +34,15 @@ def test_one_that_falls_behind_is_left_for_the_next():
     assert to_call_again([Called(0, 0.1, {2: 0.3}), Called(1, 0.11)], 3, "minimize") == 1
 
 
+def test_of_equals_one_of_this_stage_is_called_before_those_of_earlier_ones():
+    """Else each of many that reach the highest value is called once, and none holds."""
+    earlier = [EarlierTrial("coarse", 20, {"lr": 0.1 * place}, 1.0) for place in range(3)]
+    calls = [Called(3, 1.0), Called(5, 1.0), Called(7, 0.9)]
+    assert to_call_again(candidates(calls, earlier, [], 20), 1, "maximize") == 3
+    assert to_call_again(candidates([Called(3, 1.0, {8: 1.0}), *calls[1:]], earlier, [], 20), 1, "maximize") is None
+    assert to_call_again(candidates(calls[2:], earlier, [], 20), 1, "maximize") == -1
+
+
 def test_the_search_goes_on_while_calls_of_the_leader_are_under_way():
     calls = [Called(0, 0.9, num_running=3), Called(1, 0.89, num_running=1)]
     assert to_call_again(calls, 3, "maximize") is None

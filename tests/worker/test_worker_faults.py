@@ -12,7 +12,7 @@ from hpsearch.errors import StorageError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.planning import plan_coarse
-from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials
+from hpsearch.storage import Queue, StorageAwayError, find_study, read_trials, write_attrs
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images
 from hpsearch.worker.best_weights import load_portrait
@@ -179,3 +179,24 @@ def test_a_stop_is_obeyed_while_the_last_results_wait_for_the_database(db, tiny,
     with pytest.raises(StorageError, match="still away; results wait in") as caught:
         run_stage(db, plan_coarse(settings), settings.run, checks=False, stop=stop)
     assert isinstance(caught.value.__context__, Stopped)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_stop_that_is_asked_for_before_the_first_worker_begins_is_obeyed(db, tiny, monkeypatch, early):
+    """Between the two lie seconds of imports; what was asked before the command began is no matter of its."""
+    from hpsearch.search import stage_run
+
+    settings, keep = tiny(), stage_run._keep_start
+
+    def keep_start(db_, study, settled):
+        kept = keep(db_, study, settled)
+        write_attrs(db_, kept, {attributes.STOP: db_.read_now() - (3600.0 if early else 0.0)})
+        return kept
+
+    monkeypatch.setattr("hpsearch.search.stage_run._keep_start", keep_start)
+    if early:
+        evidence = run_stage(db, plan_coarse(settings), settings.run, checks=False)
+        assert evidence.num_finished == len(evidence.trials)
+        return
+    with pytest.raises(Stopped):
+        run_stage(db, plan_coarse(settings), settings.run, checks=False)

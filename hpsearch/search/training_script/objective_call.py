@@ -7,6 +7,7 @@ from hpsearch.programs.command import filled_in
 from hpsearch.programs.messages import Task
 from hpsearch.search.training_script.parts import part
 from hpsearch.search.weights_folder import in_quotes
+from hpsearch.stages.confirming import seed_of_call
 from hpsearch.stages.opening import stored_plan
 from hpsearch.storage import TrialRow
 
@@ -22,7 +23,7 @@ def objective_script(evidence: StudyTrials, best: TrialRow) -> str:
         number=best.number,
         params={**objective.params, **best.params},
         epochs=plan.settings.epochs,
-        seed=objective.seed,
+        seed=seed_of_call(objective.seed, best.number, best.attrs),
         checkpoint=CHECKPOINT,
     )
     value = "" if best.value is None else f", {objective.metric} {best.value!r} there"
