@@ -14,30 +14,49 @@ from warm_commands import warm_commands
 
 from hpsearch.storage import find_study, open_database, read_epochs, read_trials
 
-STUDY = """
+EPOCHS = 12
+STUDY = f"""
 [data]
 source = "synthetic"
-synthetic = { shape = [1, 4, 4], classes = 3, train = 90, test = 9, noise = 0.5 }
+synthetic = {{ shape = [1, 4, 4], classes = 3, train = 90, test = 9, noise = 0.5 }}
 [model]
 hidden = [6]
 [train]
 batch_size = 20
 precision = "float64"
 [space]
-lr = { log = [1e-3, 1e-1] }
-reg = { log = [1e-5, 1e-1] }
+lr = {{ log = [1e-3, 1e-1] }}
+reg = {{ log = [1e-5, 1e-1] }}
 [coarse]
 trials = 12
-epochs = 60
+epochs = {EPOCHS}
 """
-SLOW = """
-import sys, time
+HOLD = """
+import os, sys, time
+from pathlib import Path
 
-if {"coarse", "worker"} & set(sys.orig_argv) or any("forkserver" in each for each in sys.orig_argv):
-    from hpsearch.training import Pack
+FOLDER = Path({folder!r})
 
-    _run_epoch = Pack.run_epoch
-    Pack.run_epoch = lambda self: time.sleep(0.05) or _run_epoch(self)
+if {{"coarse", "worker"}} & set(sys.orig_argv) or any("forkserver" in each for each in sys.orig_argv):
+    from hpsearch.worker.pack_run import PackRun
+    from hpsearch.worker.stopping import Stop
+
+    _init, _request = PackRun.__init__, Stop.request
+
+    def hold(self, pack, *arguments, **options):  # not the packs with which the command checks the net before
+        def held(run_epoch=pack.run_epoch):
+            while pack.epoch >= {after} and not (FOLDER / "go").exists():
+                time.sleep(0.005)
+            return run_epoch()
+
+        pack.run_epoch = held
+        _init(self, pack, *arguments, **options)
+
+    def told(self, signum=None):
+        _request(self, signum)
+        (FOLDER / f"{{os.getpid()}}.told").touch()
+
+    PackRun.__init__, Stop.request = hold, told
 """
 PATIENCE = 600.0  # seconds; a bound against hanging, not an expectation
 
@@ -48,7 +67,7 @@ def wait_for(condition, what):
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"waited {PATIENCE} s for {what}")
 
 
@@ -67,6 +86,42 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+class Command:
+    """A warm command with the face of `subprocess.Popen`."""
+
+    def __init__(self, warm):
+        self._warm, self._done = warm, None
+        self.pid = warm.pid
+
+    @property
+    def returncode(self):
+        return None if self._done is None else self._done.returncode
+
+    def poll(self):
+        return self._end() if self._done is None and self._warm.has_ended() else self.returncode
+
+    def communicate(self, timeout=PATIENCE):
+        if self._done is None and not self._warm.has_ended(timeout):
+            raise subprocess.TimeoutExpired(self._warm.arguments, timeout)
+        self._end()
+        return self._done.stdout, self._done.stderr
+
+    def errors(self):
+        """What it has written on stderr until now."""
+        return self._warm.errors() if self._done is None else self._done.stderr
+
+    def send_signal(self, signum):
+        os.kill(self.pid, signum)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def _end(self):
+        if self._done is None:
+            self._done = self._warm.wait()
+        return self._done.returncode
+
+
 class Fleet:
     """A search in an empty folder on one database."""
 
@@ -82,15 +137,21 @@ class Fleet:
             "HPSEARCH_RUN__KEEP": "none",
             "OMP_NUM_THREADS": "1",
         }
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Command | subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
-            environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
+    def start(self, *arguments: str, **environment: str) -> Command:
+        """A command in a process, session and process group of its own, which has torch already."""
+        whole = {**self.environment, **self._with_path(environment)}
+        process = Command(warm_commands().start(arguments, self.folder, whole, new_session=True))
+        self.processes.append(process)
+        return process
+
+    def start_interpreter(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """The same by an interpreter that has imported nothing."""
         process = subprocess.Popen(
             [sys.executable, "-m", "hpsearch", *arguments],
             cwd=self.folder,
-            env={**self.environment, **environment},
+            env={**self.environment, **self._with_path(environment)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -99,7 +160,12 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def coarse(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    def _with_path(self, environment: dict[str, str]) -> dict[str, str]:
+        if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
+            environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
+        return environment
+
+    def coarse(self, *arguments: str, **environment: str) -> Command:
         return self.start("coarse", "-c", "study.toml", *arguments, **environment)
 
     def run(self, *arguments: str, code: int = 0) -> "tuple[str, str]":
@@ -108,12 +174,19 @@ class Fleet:
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout, done.stderr
 
-    def slow(self) -> dict[str, str]:
-        """An environment in which an epoch takes so long that a signal meets the search in the middle of it."""
-        (self.folder / "sitecustomize.py").write_text(SLOW)
+    def held(self, after: int = 3) -> dict[str, str]:
+        """An environment in which workers report so many epochs of a pack, and wait in the next one for `go`."""
+        (self.folder / "sitecustomize.py").write_text(HOLD.format(folder=str(self.folder), after=after))
         return {"PYTHONPATH": str(self.folder)}
 
-    def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
+    def go(self) -> None:
+        (self.folder / "go").touch()
+
+    def wait_until_told(self, number: int = 1) -> None:
+        """So many processes know that they should stop."""
+        wait_for(lambda: len(list(self.folder.glob("*.told"))) >= number, "a word of the signal")
+
+    def finish(self, process: "Command | subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
         return out, err
@@ -152,29 +225,22 @@ class Fleet:
             db.close()
 
     def running_workers(self):
-        """Process ids of those who hold a trial that has reported an epoch."""
-        db = open_database(self.url)
-        try:
-            with db.read() as connection:
-                rows = connection.execute(
-                    sa.text(
-                        "SELECT DISTINCT l.worker FROM hpsearch_leases l JOIN trials t ON t.trial_id = l.trial_id"
-                        " JOIN hpsearch_epochs e ON e.trial_id = t.trial_id"
-                        " WHERE CAST(t.state AS TEXT) = 'RUNNING' AND l.worker IS NOT NULL"
-                    )
-                )
-                return [int(row[0].split("/")[1]) for row in rows]
-        except Exception:
-            return []
-        finally:
-            db.close()
+        """Process ids of those who hold a trial that has reported an epoch; none where there is no database yet."""
+        query = (
+            "SELECT DISTINCT l.worker FROM hpsearch_leases l JOIN trials t ON t.trial_id = l.trial_id"
+            " JOIN hpsearch_epochs e ON e.trial_id = t.trial_id"
+            " WHERE CAST(t.state AS TEXT) = 'RUNNING' AND l.worker IS NOT NULL"
+        )
+        with contextlib.suppress(Exception), contextlib.closing(open_database(self.url)) as db, db.read() as connection:
+            return [int(worker.split("/")[1]) for (worker,) in connection.execute(sa.text(query))]
+        return []
 
     def a_running_worker(self, other_than=()):
-        def look():
-            with contextlib.suppress(Exception):
-                return next((pid for pid in self.running_workers() if pid not in other_than), None)
+        return wait_for(lambda: set(self.running_workers()) - set(other_than), "a worker in mid-trial").pop()
 
-        return wait_for(look, "a worker in mid-trial")
+    def wait_for_workers(self, number: int) -> "list[int]":
+        """Process ids of so many workers in mid-trial."""
+        return wait_for(lambda: len(found := self.running_workers()) >= number and found, f"{number} workers")
 
     def stop_between_transactions(self, pid: int) -> None:
         """Nobody can take the lock of a SQLite file from a process that is stopped while it writes."""
@@ -218,7 +284,7 @@ class Fleet:
             assert trial.state in ("COMPLETE", "PRUNED", "FAIL"), trial
             if trial.state == "COMPLETE":
                 assert trial.value is not None
-                assert list(trial.intermediate) == list(range(1, 61))
+                assert list(trial.intermediate) == list(range(1, EPOCHS + 1))
             elif trial.state == "PRUNED":
                 assert trial.attrs["reason"]
                 assert trial.attrs["epoch"]
