@@ -6,10 +6,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import sqlalchemy as sa
+from held_searches import PATIENCE, Command, go, hold, wait_for, wait_until_told
 from warm_commands import warm_commands
 
 from hpsearch.storage import find_study, open_database, read_epochs, read_trials
@@ -31,44 +31,6 @@ reg = {{ log = [1e-5, 1e-1] }}
 trials = 12
 epochs = {EPOCHS}
 """
-HOLD = """
-import os, sys, time
-from pathlib import Path
-
-FOLDER = Path({folder!r})
-
-if {{"coarse", "worker"}} & set(sys.orig_argv) or any("forkserver" in each for each in sys.orig_argv):
-    from hpsearch.worker.pack_run import PackRun
-    from hpsearch.worker.stopping import Stop
-
-    _init, _request = PackRun.__init__, Stop.request
-
-    def hold(self, pack, *arguments, **options):  # not the packs with which the command checks the net before
-        def held(run_epoch=pack.run_epoch):
-            while pack.epoch >= {after} and not (FOLDER / "go").exists():
-                time.sleep(0.005)
-            return run_epoch()
-
-        pack.run_epoch = held
-        _init(self, pack, *arguments, **options)
-
-    def told(self, signum=None):
-        _request(self, signum)
-        (FOLDER / f"{{os.getpid()}}.told").touch()
-
-    PackRun.__init__, Stop.request = hold, told
-"""
-PATIENCE = 600.0  # seconds; a bound against hanging, not an expectation
-
-
-def wait_for(condition, what):
-    """Poll until the condition gives something true; it is returned."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"waited {PATIENCE} s for {what}")
 
 
 def _stat(pid: int) -> list[str]:
@@ -84,42 +46,6 @@ def is_gone(pid: int) -> bool:
         return _stat(pid)[0] == "Z"  # dead, and nobody has asked for its exit code
     except (FileNotFoundError, ProcessLookupError):
         return True
-
-
-class Command:
-    """A warm command with the face of `subprocess.Popen`."""
-
-    def __init__(self, warm):
-        self._warm, self._done = warm, None
-        self.pid = warm.pid
-
-    @property
-    def returncode(self):
-        return None if self._done is None else self._done.returncode
-
-    def poll(self):
-        return self._end() if self._done is None and self._warm.has_ended() else self.returncode
-
-    def communicate(self, timeout=PATIENCE):
-        if self._done is None and not self._warm.has_ended(timeout):
-            raise subprocess.TimeoutExpired(self._warm.arguments, timeout)
-        self._end()
-        return self._done.stdout, self._done.stderr
-
-    def errors(self):
-        """What it has written on stderr until now."""
-        return self._warm.errors() if self._done is None else self._done.stderr
-
-    def send_signal(self, signum):
-        os.kill(self.pid, signum)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
-
-    def _end(self):
-        if self._done is None:
-            self._done = self._warm.wait()
-        return self._done.returncode
 
 
 class Fleet:
@@ -142,7 +68,7 @@ class Fleet:
     def start(self, *arguments: str, **environment: str) -> Command:
         """A command in a process, session and process group of its own, which has torch already."""
         whole = {**self.environment, **self._with_path(environment)}
-        process = Command(warm_commands().start(arguments, self.folder, whole, new_session=True))
+        process = Command(arguments, self.folder, whole)
         self.processes.append(process)
         return process
 
@@ -176,15 +102,14 @@ class Fleet:
 
     def held(self, after: int = 3) -> dict[str, str]:
         """An environment in which workers report so many epochs of a pack, and wait in the next one for `go`."""
-        (self.folder / "sitecustomize.py").write_text(HOLD.format(folder=str(self.folder), after=after))
+        hold(self.folder, after)
         return {"PYTHONPATH": str(self.folder)}
 
     def go(self) -> None:
-        (self.folder / "go").touch()
+        go(self.folder)
 
     def wait_until_told(self, number: int = 1) -> None:
-        """So many processes know that they should stop."""
-        wait_for(lambda: len(list(self.folder.glob("*.told"))) >= number, "a word of the signal")
+        wait_until_told(self.folder, number)
 
     def finish(self, process: "Command | subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
         out, err = process.communicate(timeout=PATIENCE)

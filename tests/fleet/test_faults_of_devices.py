@@ -69,8 +69,9 @@ def put_fault(fleet, fault):
 
 
 @pytest.mark.slow
-def test_a_device_side_assert_replaces_the_worker(fleet, undisturbed):
+def test_a_device_side_assert_replaces_the_worker(sqlite_fleet, undisturbed):
     """The process in which CUDA failed works no more; its trials go on in another one."""
+    fleet = sqlite_fleet
     _, errors = fleet.finish(fleet.coarse("--workers", "2", **put_fault(fleet, "poison")))
     assert (fleet.folder / "poisoned").exists()
     assert "worker died (a device that refuses further work)" in errors
@@ -80,7 +81,8 @@ def test_a_device_side_assert_replaces_the_worker(fleet, undisturbed):
 
 
 @pytest.mark.slow
-def test_out_of_memory_in_a_pack_halves_it_in_every_worker(fleet, undisturbed):
+def test_out_of_memory_in_a_pack_halves_it_in_every_worker(sqlite_fleet, undisturbed):
+    fleet = sqlite_fleet
     _, errors = fleet.finish(fleet.coarse("--workers", "2", **put_fault(fleet, "too_little_memory")))
     assert re.search(r"out of memory: pack 3 -> 2", errors)
     fleet.assert_invariants()
