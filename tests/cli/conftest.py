@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from held_searches import Command, hold
 from warm_commands import warm_commands
 
 TINY_STUDY = """
@@ -48,6 +49,13 @@ class CommandLine:
 
     def json(self, *arguments, **options):
         return json.loads(self(*arguments, "--json", **options).stdout)
+
+    def held(self, *arguments, after=3, packs=0):
+        """One that waits in an epoch until the test lets it go on: see `held_searches`."""
+        return Command(arguments, self.folder, {**self.environment, **hold(self.folder, after, packs)})
+
+    def start_warm(self, *arguments):
+        return Command(arguments, self.folder, self.environment)
 
     def start(self, *arguments):
         return subprocess.Popen(

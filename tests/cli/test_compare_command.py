@@ -2,6 +2,8 @@
 
 import signal
 
+from held_searches import go, wait_until_held, wait_until_told
+
 TINY = ("-c", "tiny.toml", "--repeats", "2")
 
 
@@ -50,11 +52,12 @@ def test_a_dry_run_writes_nothing(hpsearch):
 
 
 def test_a_signal_leaves_a_comparison_that_the_same_command_finishes(hpsearch):
-    arguments = ("compare", *TINY, "--trials", "4", "--epochs", "40")
-    process = hpsearch.start(*arguments)
-    while "(1 / 4)" not in (line := process.stdout.readline()):
-        assert line, process.stderr.read()
+    arguments = ("compare", *TINY, "--trials", "4", "--epochs", "5")
+    process = hpsearch.held(*arguments, packs=1)
+    wait_until_held(hpsearch.folder)
     process.send_signal(signal.SIGTERM)
+    wait_until_told(hpsearch.folder)
+    go(hpsearch.folder)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert "Go on with: hpsearch compare -c tiny.toml" in errors

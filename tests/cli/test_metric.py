@@ -7,6 +7,7 @@ import sqlite3
 
 import optuna
 import pytest
+from held_searches import wait_until_held
 
 from hpsearch.wording import value_text
 
@@ -103,9 +104,8 @@ def by_loss(tmp_path_factory, command_line):
     line = command_line(folder)
     arguments = ("coarse", *LOSS, "--epochs", 40, "--set", "train.precision=float64")
     often = ("--set", "run.width=3", "--set", "run.checkpoint_seconds=0")
-    process = line.start(*arguments, *often)
-    while "(3 / 12)" not in (text := process.stdout.readline()):
-        assert text, process.stderr.read()
+    process = line.held(*arguments, *often, after=10, packs=1)
+    wait_until_held(folder)
     process.kill()
     process.communicate(timeout=600)
     line(*arguments, *often)

@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from held_searches import wait_for
 
 CODE = """
 import json, math, os, time
@@ -56,7 +56,9 @@ def saved(params, report, checkpoint):
         report(sum(done), len(done))  # first: what is saved is not reported again
         state.with_suffix(".new").write_text(json.dumps(done))
         state.with_suffix(".new").replace(state)
-        time.sleep(float(os.environ.get("STEP", "0")))
+        while "HELD" in os.environ and len(Path("began.txt").read_text().splitlines()) > 2:  # until it is killed
+            Path("held").touch()
+            time.sleep(0.05)
     return sum(done)
 
 def killed(params, report, checkpoint):
@@ -103,8 +105,8 @@ with open("began.txt", "a") as file:
 for epoch in range(done + 1, 7):
     print(f"v={lr / epoch}", flush=True)
     state.write_text(str(epoch))
-    if Path("slow").exists():
-        time.sleep(0.5)
+    while epoch == 3 and Path("hold").exists():
+        time.sleep(0.05)
 """
 
 RATE = ("--space", "rate=log(1e-4,1)")
@@ -267,12 +269,10 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     whole = place("coarse", *search, "--name", "whole")
     began = place.folder / "began.txt"
     began.unlink()
-    place.environment["STEP"] = "0.3"
+    place.environment["HELD"] = ""
     process = place.start("coarse", *search, "--name", "killed")
-    del place.environment["STEP"]
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (began.exists() and len(began.read_text().splitlines()) > 2):
-        time.sleep(0.05)  # two trials are over, others have begun
+    del place.environment["HELD"]
+    wait_for((place.folder / "held").exists, "a third trial that has saved its state")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     place("coarse", *search, "--name", "killed")
@@ -310,16 +310,16 @@ def test_a_program_that_is_killed_keeps_the_best_that_it_had_said(place):
     words = ("--", sys.executable, "falls.py", "{lr}", "{checkpoint}")
     place(*search, "--name", "fell", *words)
     before = {*place.folder.glob(CURVES)}
-    (place.folder / "slow").touch()
+    (place.folder / "hold").touch()
     process = place.start(*search, "--name", "felled", *words)
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not any(
-        len(json.loads(path.read_text())) > 1 for path in {*place.folder.glob(CURVES)} - before
-    ):
-        time.sleep(0.05)
+
+    def said():
+        return any(len(json.loads(path.read_text())) > 1 for path in {*place.folder.glob(CURVES)} - before)
+
+    wait_for(said, "what its third epoch found")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    (place.folder / "slow").unlink()
+    (place.folder / "hold").unlink()
     place(*search, "--name", "felled", *words)
     whole, again = (place.json("export", name)["trials"][0] for name in ("fell", "felled"))
     assert again["value"] == whole["value"] == max(whole["intermediate"].values())

@@ -6,9 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 
 import pytest
+from held_searches import wait_for
 
 CODE = """
 import math, os, time
@@ -37,7 +37,9 @@ def asked(trial):
         for place in range(4):
             value = trial.suggest_float(f"x{place}", 0, 1)
             print(trial.number, place, repr(value), file=file, flush=True)
-            time.sleep(float(os.environ.get("STEP", "0")))
+            while "HELD" in os.environ and len(Path(file.name).read_text().splitlines()) > 45:  # until it is killed
+                Path("held").touch()
+                time.sleep(0.05)
     return trial.params["x0"]
 
 def heedless(trial):
@@ -317,13 +319,12 @@ def test_a_killed_search_gives_its_trials_the_same_values_again(place, sampler, 
     name = f"killed-{sampler}-{database}"
     search = ("coarse", "--optuna-objective", "mine:asked", "--trials", "14", "--workers", "2", "--name", name)
     search = (*search, "--sampler", sampler)
-    place.environment |= {"SEARCH": name, "STEP": "0.1"}
+    place.environment |= {"SEARCH": name, "HELD": ""}
+    (place.folder / "held").unlink(missing_ok=True)
     process = place.start(*search)
-    place.environment["STEP"] = "0"
+    del place.environment["HELD"]
     file = place.folder / f"asked-{name}.txt"
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (file.exists() and len(file.read_text().splitlines()) > 45):
-        time.sleep(0.02)  # eleven trials are over, others have begun
+    wait_for((place.folder / "held").exists, "a trial in mid-call after ten that are over")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     place(*search)

@@ -8,6 +8,7 @@ import signal
 import typing
 
 import pytest
+from held_searches import go, wait_until_held, wait_until_told
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.decision import MAX_STAGES
@@ -128,11 +129,12 @@ def test_a_search_that_ends_low_says_what_to_try(hpsearch):
 
 
 def test_an_interrupted_run_says_how_to_go_on(hpsearch):
-    arguments = ("run", "-c", "tiny.toml", "--set", "coarse.epochs=60", "--set", "run.width=3")
-    process = hpsearch.start(*arguments)
-    while "(3 / 12)" not in (line := process.stdout.readline()):
-        assert line, process.stderr.read()
+    arguments = ("run", "-c", "tiny.toml", "--set", "coarse.epochs=5", "--set", "run.width=3")
+    process = hpsearch.held(*arguments, packs=1)
+    wait_until_held(hpsearch.folder)
     process.send_signal(signal.SIGTERM)
+    wait_until_told(hpsearch.folder)
+    go(hpsearch.folder)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert "Go on with: hpsearch run -c tiny.toml" in errors

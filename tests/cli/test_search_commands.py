@@ -6,6 +6,7 @@ import signal
 import sqlite3
 
 import pytest
+from held_searches import go, wait_until_held, wait_until_told
 
 
 def states(hpsearch, study="coarse"):
@@ -78,17 +79,18 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(hpsear
     ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_a_signal_leaves_a_study_that_the_same_command_finishes(hpsearch, sent, code):
-    arguments = ("coarse", "-c", "tiny.toml", "--epochs", "100", "--set", "run.width=3")
-    process = hpsearch.start(*arguments)
-    while "(3 / 12)" not in (line := process.stdout.readline()):
-        assert line, process.stderr.read()
+    arguments = ("coarse", "-c", "tiny.toml", "--epochs", "5", "--set", "run.width=3")
+    process = hpsearch.held(*arguments, packs=1)
+    wait_until_held(hpsearch.folder)
     process.send_signal(sent)
+    wait_until_told(hpsearch.folder)
+    go(hpsearch.folder)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors
-    assert "Go on with: hpsearch coarse -c tiny.toml --epochs 100" in errors
+    assert "Go on with: hpsearch coarse -c tiny.toml --epochs 5" in errors
     left = states(hpsearch)
     assert left.get("RUNNING", 0) == 0
-    assert 0 < left["WAITING"] <= 9
+    assert left["WAITING"] == 9
     done = hpsearch(*arguments)
     assert "are finished; going on" in done.stderr
     assert sum(states(hpsearch).values()) == 12
@@ -96,10 +98,9 @@ def test_a_signal_leaves_a_study_that_the_same_command_finishes(hpsearch, sent, 
 
 
 def test_a_killed_process_loses_no_trial(hpsearch):
-    arguments = ("coarse", "-c", "tiny.toml", "--epochs", "60", "--set", "run.width=3")
-    process = hpsearch.start(*arguments)
-    while "(3 / 12)" not in (line := process.stdout.readline()):
-        assert line, process.stderr.read()
+    arguments = ("coarse", "-c", "tiny.toml", "--epochs", "5", "--set", "run.width=3")
+    process = hpsearch.held(*arguments, packs=1)
+    wait_until_held(hpsearch.folder)
     process.kill()
     process.communicate(timeout=600)
     hpsearch(*arguments)

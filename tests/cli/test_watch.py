@@ -129,24 +129,23 @@ def test_in_a_pipe_it_prints_a_line_per_look_until_the_study_is_done(hpsearch, p
 
 
 def test_as_json_each_line_is_a_document(hpsearch, planted):
-    process = hpsearch.start("status", "planted", "--watch", "--json", "--interval", "0.1")
-    first = json.loads(process.stdout.readline())
+    process = hpsearch.start_warm("status", "planted", "--watch", "--json", "--interval", "0.1")
+    first = json.loads(process.first_line())
     assert (first["trials"], first["done"], len(first["running"])) == (60, False, 15)
     assert first["best"][0]["verdict"] == "healthy"
     planted.finish()
-    last = [json.loads(line) for line in process.stdout.read().splitlines()][-1]
+    last = [json.loads(line) for line in process.communicate()[0].splitlines()][-1]
     assert last["done"]
-    assert process.wait(timeout=600) == 0
-    process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_leaving_ends_the_watching_alone(hpsearch, planted, stop, code):
-    process = hpsearch.start("status", "--watch", "--interval", "0.1")
-    process.stdout.readline()
+    process = hpsearch.start_warm("status", "--watch", "--interval", "0.1")
+    process.first_line()
     process.send_signal(stop)
-    assert process.wait(timeout=600) == code
     assert "Traceback" not in process.communicate()[1]
+    assert process.returncode == code
     assert Watcher(planted.db, planted.study).look().counts["RUNNING"] == 15
 
 

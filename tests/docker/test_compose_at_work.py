@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from composed import Services, read_compose
+from held_searches import go, hold, wait_until_held, wait_until_told
 
 from hpsearch.storage import count_states, find_study, open_database
 
@@ -30,7 +30,7 @@ batch_size = 20
 lr = { log = [1e-3, 1e-1] }
 [coarse]
 trials = 12
-epochs = 60
+epochs = 5
 [run]
 width = 3
 """
@@ -59,8 +59,9 @@ def services(tmp_path, postgres_databases):
 
 
 class Process:
-    def __init__(self, services, service, *arguments, **variables):
+    def __init__(self, services, service, *arguments, held=False, **variables):
         words, environment = services.command(service, *arguments, **variables)
+        environment |= hold(services.folder) if held else {}
         self.popen = subprocess.Popen(
             words, env=environment, cwd=services.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -78,15 +79,6 @@ class Process:
         assert self.popen.returncode == code, f"exit {self.popen.returncode}\n{out}\n{err}"
         assert not any(secret in out + err for secret in (PASSWORD, TOKEN, "canary"))
         return out + err
-
-
-def wait_for(condition, process):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        assert process.popen.poll() is None, process.popen.communicate()
-        time.sleep(0.02)
-    return found
 
 
 def ask(port, path, **headers):
@@ -112,19 +104,19 @@ def test_schema_search_workers_and_dashboard(services):
     db = open_database(db_url)
 
     def counts():
-        try:
-            return count_states(db, find_study(db, "coarse"))
-        except Exception:  # not made yet
-            return {}
+        return count_states(db, find_study(db, "coarse"))
 
-    with Process(services, "search", "coarse", "-c", "study.toml", "--skip-checks") as search:
-        wait_for(lambda: counts().get("RUNNING"), search)
+    with Process(services, "search", "coarse", "-c", "study.toml", "--skip-checks", held=True) as search:
+        wait_until_held(services.folder)
+        assert counts()["RUNNING"] == 3
         command_line = Path(f"/proc/{search.popen.pid}/cmdline").read_text()
         assert "canary" not in command_line
         search.popen.send_signal(signal.SIGTERM)  # docker compose stop
+        wait_until_told(services.folder)
+        go(services.folder)
         search.ended(143)
     assert counts()["RUNNING"] == 0
-    assert counts()["WAITING"] > 0
+    assert counts()["WAITING"] == 12
 
     workers = [Process(services, "worker") for _ in range(2)]  # up --scale worker=2
     with workers[0], workers[1]:

@@ -6,50 +6,31 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import sqlalchemy as sa
+from held_searches import PATIENCE, Command, go, hold, wait_for, wait_until_told
 from warm_commands import warm_commands
 
 from hpsearch.storage import find_study, open_database, read_epochs, read_trials
 
-STUDY = """
+EPOCHS = 12
+STUDY = f"""
 [data]
 source = "synthetic"
-synthetic = { shape = [1, 4, 4], classes = 3, train = 90, test = 9, noise = 0.5 }
+synthetic = {{ shape = [1, 4, 4], classes = 3, train = 90, test = 9, noise = 0.5 }}
 [model]
 hidden = [6]
 [train]
 batch_size = 20
 precision = "float64"
 [space]
-lr = { log = [1e-3, 1e-1] }
-reg = { log = [1e-5, 1e-1] }
+lr = {{ log = [1e-3, 1e-1] }}
+reg = {{ log = [1e-5, 1e-1] }}
 [coarse]
 trials = 12
-epochs = 60
+epochs = {EPOCHS}
 """
-SLOW = """
-import sys, time
-
-if {"coarse", "worker"} & set(sys.orig_argv) or any("forkserver" in each for each in sys.orig_argv):
-    from hpsearch.training import Pack
-
-    _run_epoch = Pack.run_epoch
-    Pack.run_epoch = lambda self: time.sleep(0.05) or _run_epoch(self)
-"""
-PATIENCE = 600.0  # seconds; a bound against hanging, not an expectation
-
-
-def wait_for(condition, what):
-    """Poll until the condition gives something true; it is returned."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited {PATIENCE} s for {what}")
 
 
 def _stat(pid: int) -> list[str]:
@@ -82,15 +63,21 @@ class Fleet:
             "HPSEARCH_RUN__KEEP": "none",
             "OMP_NUM_THREADS": "1",
         }
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Command | subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
-            environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
+    def start(self, *arguments: str, **environment: str) -> Command:
+        """A command in a process, session and process group of its own, which has torch already."""
+        whole = {**self.environment, **self._with_path(environment)}
+        process = Command(arguments, self.folder, whole)
+        self.processes.append(process)
+        return process
+
+    def start_interpreter(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """The same by an interpreter that has imported nothing."""
         process = subprocess.Popen(
             [sys.executable, "-m", "hpsearch", *arguments],
             cwd=self.folder,
-            env={**self.environment, **environment},
+            env={**self.environment, **self._with_path(environment)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -99,7 +86,12 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def coarse(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    def _with_path(self, environment: dict[str, str]) -> dict[str, str]:
+        if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
+            environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
+        return environment
+
+    def coarse(self, *arguments: str, **environment: str) -> Command:
         return self.start("coarse", "-c", "study.toml", *arguments, **environment)
 
     def run(self, *arguments: str, code: int = 0) -> "tuple[str, str]":
@@ -108,12 +100,18 @@ class Fleet:
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout, done.stderr
 
-    def slow(self) -> dict[str, str]:
-        """An environment in which an epoch takes so long that a signal meets the search in the middle of it."""
-        (self.folder / "sitecustomize.py").write_text(SLOW)
+    def held(self, after: int = 3) -> dict[str, str]:
+        """An environment in which workers report so many epochs of a pack, and wait in the next one for `go`."""
+        hold(self.folder, after)
         return {"PYTHONPATH": str(self.folder)}
 
-    def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
+    def go(self) -> None:
+        go(self.folder)
+
+    def wait_until_told(self, number: int = 1) -> None:
+        wait_until_told(self.folder, number)
+
+    def finish(self, process: "Command | subprocess.Popen[str]", code: int = 0) -> "tuple[str, str]":
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
         return out, err
@@ -152,29 +150,22 @@ class Fleet:
             db.close()
 
     def running_workers(self):
-        """Process ids of those who hold a trial that has reported an epoch."""
-        db = open_database(self.url)
-        try:
-            with db.read() as connection:
-                rows = connection.execute(
-                    sa.text(
-                        "SELECT DISTINCT l.worker FROM hpsearch_leases l JOIN trials t ON t.trial_id = l.trial_id"
-                        " JOIN hpsearch_epochs e ON e.trial_id = t.trial_id"
-                        " WHERE CAST(t.state AS TEXT) = 'RUNNING' AND l.worker IS NOT NULL"
-                    )
-                )
-                return [int(row[0].split("/")[1]) for row in rows]
-        except Exception:
-            return []
-        finally:
-            db.close()
+        """Process ids of those who hold a trial that has reported an epoch; none where there is no database yet."""
+        query = (
+            "SELECT DISTINCT l.worker FROM hpsearch_leases l JOIN trials t ON t.trial_id = l.trial_id"
+            " JOIN hpsearch_epochs e ON e.trial_id = t.trial_id"
+            " WHERE CAST(t.state AS TEXT) = 'RUNNING' AND l.worker IS NOT NULL"
+        )
+        with contextlib.suppress(Exception), contextlib.closing(open_database(self.url)) as db, db.read() as connection:
+            return [int(worker.split("/")[1]) for (worker,) in connection.execute(sa.text(query))]
+        return []
 
     def a_running_worker(self, other_than=()):
-        def look():
-            with contextlib.suppress(Exception):
-                return next((pid for pid in self.running_workers() if pid not in other_than), None)
+        return wait_for(lambda: set(self.running_workers()) - set(other_than), "a worker in mid-trial").pop()
 
-        return wait_for(look, "a worker in mid-trial")
+    def wait_for_workers(self, number: int) -> "list[int]":
+        """Process ids of so many workers in mid-trial."""
+        return wait_for(lambda: len(found := self.running_workers()) >= number and found, f"{number} workers")
 
     def stop_between_transactions(self, pid: int) -> None:
         """Nobody can take the lock of a SQLite file from a process that is stopped while it writes."""
@@ -218,7 +209,7 @@ class Fleet:
             assert trial.state in ("COMPLETE", "PRUNED", "FAIL"), trial
             if trial.state == "COMPLETE":
                 assert trial.value is not None
-                assert list(trial.intermediate) == list(range(1, 61))
+                assert list(trial.intermediate) == list(range(1, EPOCHS + 1))
             elif trial.state == "PRUNED":
                 assert trial.attrs["reason"]
                 assert trial.attrs["epoch"]

@@ -57,8 +57,16 @@ def kill_in_calls(fleet, process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-def test_calls_are_exact_whichever_workers_die(fleet, form):
+def test_calls_are_exact_whichever_workers_die(fleet):
+    calls_are_exact(fleet, "function")
+
+
+@pytest.mark.slow
+def test_calls_of_programs_are_exact_whichever_workers_die(sqlite_fleet):
+    calls_are_exact(sqlite_fleet, "program")
+
+
+def calls_are_exact(fleet, form):
     (fleet.folder / "mine.py").write_text(CODE)
     program = ("--", sys.executable, "mine.py", "{rate}", "{seed}", "{trial}") if form == "program" else ()
     out, _ = fleet.run(*FORMS[form], "--trials", "12", *program)

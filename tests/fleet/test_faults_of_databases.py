@@ -60,16 +60,18 @@ def _kill(server):
 
 @pytest.mark.postgres
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [2, 20])
-def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed, seconds):
+@pytest.mark.parametrize("lease_seconds", [15, 1])
+def test_postgres_killed_and_back(own_postgres, tmp_path, undisturbed, lease_seconds):
     """Training goes on through the outage; what it found meanwhile is written afterwards, once."""
     url = sa.make_url(own_postgres.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     fleet = Fleet(tmp_path, url)
     try:
-        process = fleet.coarse()
+        process = fleet.coarse(HPSEARCH_RUN__LEASE_SECONDS=str(lease_seconds), **fleet.held())
         fleet.a_running_worker()
         _kill(own_postgres)
-        time.sleep(seconds)  # how long it is away
+        fleet.go()
+        wait_for(lambda: "database away" in process.errors(), "a word of it")
+        time.sleep(2)  # how long it is away: longer than the shorter of the leases
         own_postgres.ensure_postgres_running()
         _, errors = fleet.finish(process)
         assert "database away" in errors
@@ -86,11 +88,13 @@ def test_a_worker_killed_while_postgres_is_away(own_postgres, tmp_path, undistur
     url = sa.make_url(own_postgres.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     fleet = Fleet(tmp_path, url)
     try:
-        process = fleet.coarse("--workers", "2")
-        worker = fleet.a_running_worker()
+        process = fleet.coarse("--workers", "2", **fleet.held())
+        [worker, _] = fleet.wait_for_workers(2)
         _kill(own_postgres)
         os.kill(worker, signal.SIGKILL)
-        time.sleep(8)  # how long it is away: long enough for a process to start
+        wait_for(lambda: "database away, waiting" in process.errors(), "its successor, which has nothing to train")
+        fleet.go()
+        wait_for(lambda: "database away, training goes on" in process.errors(), "the other worker")
         own_postgres.ensure_postgres_running()
         _, errors = fleet.finish(process)
         assert "worker died (signal 9)" in errors
@@ -106,11 +110,12 @@ def test_a_worker_killed_while_postgres_is_away(own_postgres, tmp_path, undistur
 def test_the_server_of_workers_is_killed_while_sqlite_is_locked(sqlite_fleet, undisturbed):
     """Its workers end, although they can neither write nor give anything back."""
     fleet = sqlite_fleet
-    process = fleet.coarse("--workers", "2")
+    process = fleet.coarse("--workers", "2", **fleet.held())
     worker = fleet.a_running_worker()
     with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=600) as other:
         other.execute("BEGIN EXCLUSIVE")
         os.kill(parent(worker), signal.SIGKILL)
+        fleet.go()
         wait_for(lambda: is_gone(worker), "the end of a worker")
         other.execute("ROLLBACK")
     _, errors = fleet.finish(process)
@@ -120,20 +125,21 @@ def test_the_server_of_workers_is_killed_while_sqlite_is_locked(sqlite_fleet, un
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [3, 40])
-def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed, seconds):
+@pytest.mark.parametrize("lease_seconds", [15, 1])
+def test_sqlite_locked_by_another_program(sqlite_fleet, undisturbed, lease_seconds):
+    """For longer than the shorter of the leases: it is said after two seconds."""
     fleet = sqlite_fleet
-    process = fleet.coarse()
+    process = fleet.coarse(HPSEARCH_RUN__LEASE_SECONDS=str(lease_seconds), **fleet.held())
     fleet.a_running_worker()
     with sqlite3.connect(fleet.folder / "studies.db", isolation_level=None, timeout=600) as other:
         other.execute("BEGIN EXCLUSIVE")
         before = other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone()
-        with pytest.raises(Exception, match="timed out"):  # it waits and goes on: nothing ends it
-            process.communicate(timeout=seconds)
+        fleet.go()
+        wait_for(lambda: "waiting for the database" in process.errors(), "a word of it")
+        assert process.poll() is None  # it waits and goes on: nothing ends it
         assert other.execute("SELECT COUNT(*) FROM hpsearch_epochs").fetchone() == before
         other.execute("ROLLBACK")
-    _, errors = fleet.finish(process)
-    assert "waiting for the database" in errors
+    fleet.finish(process)
     fleet.assert_invariants()
     assert fleet.values() == undisturbed
 
@@ -377,11 +383,12 @@ def _fill(db):
 def test_a_disk_full_of_studies_keeps_earlier_results_readable(sqlite_fleet):
     """The database may not grow any more: the search waits, says so with path and free bytes, and loses nothing."""
     fleet = sqlite_fleet
-    process = fleet.coarse("--epochs", "2000")
-    pid = fleet.a_running_worker()
-    assert pid
+    process = fleet.coarse(**fleet.held())
+    fleet.a_running_worker()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=600)
+    fleet.wait_until_told()
+    fleet.go()
+    fleet.finish(process, code=143)
     before = fleet.values()
     db = open_database(fleet.url)
     with pytest.raises(StorageAwayError, match=r"no room to write .*studies\.db.*\n.*bytes"):

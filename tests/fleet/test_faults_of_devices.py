@@ -53,7 +53,7 @@ MARKER = Path({marker!r})
 
 class Limited(sqlite3.Connection):
     def cursor(self, *arguments):
-        pages = int(MARKER.read_text()) if MARKER.exists() else 2**30
+        pages = 1 if MARKER.exists() else 2**30  # which SQLite takes as: no more than there are
         super().cursor().execute(f"PRAGMA max_page_count = {{pages}}")
         return super().cursor(*arguments)
 
@@ -69,8 +69,9 @@ def put_fault(fleet, fault):
 
 
 @pytest.mark.slow
-def test_a_device_side_assert_replaces_the_worker(fleet, undisturbed):
+def test_a_device_side_assert_replaces_the_worker(sqlite_fleet, undisturbed):
     """The process in which CUDA failed works no more; its trials go on in another one."""
+    fleet = sqlite_fleet
     _, errors = fleet.finish(fleet.coarse("--workers", "2", **put_fault(fleet, "poison")))
     assert (fleet.folder / "poisoned").exists()
     assert "worker died (a device that refuses further work)" in errors
@@ -80,7 +81,8 @@ def test_a_device_side_assert_replaces_the_worker(fleet, undisturbed):
 
 
 @pytest.mark.slow
-def test_out_of_memory_in_a_pack_halves_it_in_every_worker(fleet, undisturbed):
+def test_out_of_memory_in_a_pack_halves_it_in_every_worker(sqlite_fleet, undisturbed):
+    fleet = sqlite_fleet
     _, errors = fleet.finish(fleet.coarse("--workers", "2", **put_fault(fleet, "too_little_memory")))
     assert re.search(r"out of memory: pack 3 -> 2", errors)
     fleet.assert_invariants()
@@ -92,11 +94,14 @@ def test_out_of_memory_in_a_pack_halves_it_in_every_worker(fleet, undisturbed):
 def test_a_disk_full_of_studies_is_waited_for(sqlite_fleet, undisturbed):
     """Training goes on, path and free bytes are shown, earlier results can be read, and nothing is lost."""
     fleet = sqlite_fleet
-    marker = fleet.folder / "pages"
-    (fleet.folder / "sitecustomize.py").write_text(FULL_DISK.format(marker=str(marker)))
-    process = fleet.coarse(PYTHONPATH=str(fleet.folder))
+    marker = fleet.folder / "full"
+    held = fleet.held()
+    with (fleet.folder / "sitecustomize.py").open("a") as file:
+        file.write(FULL_DISK.format(marker=str(marker)))
+    process = fleet.coarse(**held)
     fleet.a_running_worker()
-    marker.write_text("1")  # SQLite takes it as: no larger than it is now
+    marker.touch()
+    fleet.go()
     spool = fleet.folder / "studies" / "artifacts" / "spool"
     wait_for(lambda: list(spool.glob("*.jsonl")) or process.poll() is not None, "results that wait on disk")
     assert process.poll() is None

@@ -4,8 +4,8 @@ import os
 import signal
 
 import pytest
-from fleet_at_work import Fleet, wait_for
-from test_crash_points import CRASH
+from fleet_at_work import Fleet
+from test_crash_points import will_crash
 
 BUDGET = 90
 HALVED = ("--epochs", "9", "--epochs-budget", str(BUDGET))
@@ -56,11 +56,8 @@ def assert_spent_and_equal(fleet, plain):
 
 
 def crash_at(fleet, form, point):
-    module, name, when, count = point
-    marker = fleet.folder / "crashed"
-    script = CRASH.format(module=module, name=name, when=when, count=count, marker=str(marker))
-    (fleet.folder / "sitecustomize.py").write_text(script)
-    fleet.finish(start(fleet, form, PYTHONPATH=str(fleet.folder)), code=-9)
+    environment, marker = will_crash(fleet, point)
+    fleet.finish(start(fleet, form, **environment), code=-9)
     assert marker.exists()
     fleet.finish(start(fleet, form))
 
@@ -82,10 +79,10 @@ def test_sigkill_where_trials_are_stopped(fleet, plain, point):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["stop", "promote"])
 def test_sigkill_of_one_worker_of_two_in_mid_epoch(fleet, plain, form):
-    process = start(fleet, form, "--workers", "2", **fleet.slow())
+    process = start(fleet, form, "--workers", "2", **fleet.held(after=1))
     first = fleet.a_running_worker()
     os.kill(first, signal.SIGKILL)
     os.kill(fleet.a_running_worker(other_than=[first]), signal.SIGKILL)
-    wait_for(lambda: len(fleet.trials()) > 0, "the stage")
+    fleet.go()
     fleet.finish(process)
     assert_spent_and_equal(fleet, plain)

@@ -39,7 +39,12 @@ def elsewhere(tmp_path):
 
 
 def coarse(fleet, cluster, *arguments, **environment):
-    return fleet.coarse("--engine", "ray", "--ray-address", cluster.address, *arguments, **environment)
+    return in_an_interpreter(fleet, "--ray-address", cluster.address, *arguments, **environment)
+
+
+def in_an_interpreter(fleet, *arguments, **environment):
+    """Ray looks at what it finds imported, and at the process that it begins in."""
+    return fleet.start_interpreter("coarse", "-c", "study.toml", "--engine", "ray", *arguments, **environment)
 
 
 def a_worker_in_mid_trial(fleet, cluster, number):
@@ -173,7 +178,7 @@ def test_a_killed_command_leaves_no_workers(sqlite_fleet, undisturbed, start_clu
 def test_a_local_cluster_ends_with_the_command(sqlite_fleet, killed):
     pytest.importorskip("ray", reason='needs Ray: pip install "hpsearch[ray]"')
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        process = sqlite_fleet.coarse("--engine", "ray", RAY_ADDRESS="local", RAY_TMPDIR=folder)
+        process = in_an_interpreter(sqlite_fleet, RAY_ADDRESS="local", RAY_TMPDIR=folder)
         sqlite_fleet.a_running_worker()
         pids = descendants(process.pid)
         assert any("raylet" in title(pid) for pid in pids)

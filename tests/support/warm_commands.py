@@ -2,12 +2,14 @@
 
 Importing torch and what goes with it takes two to four seconds of a command, and a test of a message or a table waits
 for it in vain. A command gets its own process, folder, environment, streams and exit code as ever; what it shares with
-the next is what was imported. Tests of what a command imports, of signals and of kills start an interpreter.
+the next is what was imported. A `sitecustomize.py` in a folder of PYTHONPATH is run as at an interpreter's start.
+Tests of what a command imports, and of signals while it does, start an interpreter.
 
 The protocol: a line of JSON on a Unix socket asks for a command, a line with its pid and one with its exit status
 answer.
 """
 
+import importlib.util
 import json
 import os
 import runpy
@@ -69,8 +71,8 @@ class WarmCommands:
         self.server.wait()
         self.folder.cleanup()
 
-    def start(self, arguments, folder, environment, stdin=None):
-        return WarmCommand(self.address, self.folder.name, arguments, folder, environment, stdin)
+    def start(self, arguments, folder, environment, stdin=None, new_session=False):
+        return WarmCommand(self.address, self.folder.name, arguments, folder, environment, stdin, new_session)
 
     def run(self, arguments, folder, environment, stdin=None, timeout=None):
         """As `subprocess.run` with captured text; what it takes longer than `timeout` seconds is killed."""
@@ -80,7 +82,7 @@ class WarmCommands:
 class WarmCommand:
     """One that has been started, as `subprocess.Popen` with captured text: `pid` is its own."""
 
-    def __init__(self, address, home, arguments, folder, environment, stdin):
+    def __init__(self, address, home, arguments, folder, environment, stdin, new_session):
         self.arguments = arguments
         self._streams = tempfile.TemporaryDirectory(dir=home)
         paths = [Path(self._streams.name, name) for name in ("stdin", "stdout", "stderr")]
@@ -96,6 +98,7 @@ class WarmCommand:
             "folder": str(folder),
             "environment": environment,
             "streams": list(map(str, paths)),
+            "new_session": new_session,
         }
         print(json.dumps(request), file=self._answer, flush=True)
         self.pid = int(self._answer.readline())
@@ -108,6 +111,14 @@ class WarmCommand:
                 raise TimeoutError(f"nothing printed in {timeout} s: {self._captured[1].read_text()}")
             time.sleep(0.01)
         return printed.partition("\n")[0]
+
+    def has_ended(self, timeout=0):
+        """Within so many seconds; its exit code is asked for by `wait`."""
+        return bool(select.select([self._wire], [], [], timeout)[0])
+
+    def errors(self):
+        """What it has written on stderr until now."""
+        return self._captured[1].read_text()
 
     def wait(self, timeout=None):
         self._wire.settimeout(timeout)
@@ -187,6 +198,8 @@ def _run_command(wire, stream, request):
 
 def _become(request):
     """What `python -m hpsearch` does in that folder; never returns."""
+    if request["new_session"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -195,9 +208,22 @@ def _become(request):
         os.dup2(file, number)
         os.close(file)
     sys.argv = ["hpsearch", *request["arguments"]]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]
     sys.path[0] = request["folder"]
+    _customize()
     runpy.run_module("hpsearch", run_name="__main__", alter_sys=True)
     sys.exit()
+
+
+def _customize():
+    """As the module `site` does in an interpreter that starts with this environment."""
+    folders = map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    for path in (folder / "sitecustomize.py" for folder in folders):
+        if path.exists():
+            spec = importlib.util.spec_from_file_location("sitecustomize", path)
+            sys.modules["sitecustomize"] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules["sitecustomize"])
+            return
 
 
 if __name__ == "__main__":
