@@ -8,6 +8,7 @@ import uuid
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
@@ -28,6 +29,10 @@ def pytest_configure():
     if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > ROOMY:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
+
+# A machine with other work is slow, which is no fault of what is tested.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # What is imported stays to the end: a quarter of the collection's time went into looking for garbage in it.
 gc.disable()
