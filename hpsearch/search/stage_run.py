@@ -129,8 +129,8 @@ def run_stage(
         stop.since = db.read_now()
     if plan.config.objective is not None:
         return run_program_stage(db, plan, run, listener, stop, until)
-    listener.planned(plan)
     validate_proposals(plan)  # before the images, which may take minutes to read
+    listener.planned(plan)
     run = _on_this_process_device(run)
     if run.fleet != "ray" and max(run.workers, len(run.devices)) > 1:
         processes.start_server()  # which imports torch while this process reads images
