@@ -21,6 +21,7 @@ from benchmarks.search import page, results
 from benchmarks.search.problem import BudgetSpentError, Problem, Run
 from benchmarks.search.results import Cell, Result
 from benchmarks.search.surfaces import SURFACES
+from benchmarks.search.surrogates import surrogates
 from benchmarks.search.tables import tables
 from benchmarks.search.ways import WAYS, Way
 
@@ -86,7 +87,7 @@ def main(arguments: list[str]) -> None:
         sys.path.append(given.packages)  # behind our own, whose versions count
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = {**SURFACES, **tables()}
+    known = {**SURFACES, **tables(), **surrogates()}
     problems = {name: known[name] for name in _known(given.surfaces, known, "the surface")}
     ways = there(_known(given.ways, WAYS, "the way"))
     budgets = [int(trials) for trials in given.trials.split(",")]

@@ -111,6 +111,13 @@ def _ridge_4(point: Point) -> float:
     return 0.3 + 0.6 * math.exp(-off)
 
 
+def _ridge_4_aside(point: Point) -> float:
+    """The same, away from the middle of the ranges, which is where CMA-ES begins and where the other one is best."""
+    off = ((point["lr"] + point["batch"] + 3) / 0.6) ** 2 + ((point["reg"] - point["decay"] + 2.4) / 1.0) ** 2
+    off += ((point["lr"] + 3.2) / 4) ** 2 + ((point["reg"] + 4) / 5) ** 2
+    return 0.3 + 0.6 * math.exp(-off)
+
+
 def _three_peaks(point: Point) -> float:
     """0.8 wide, 0.85 less so, 0.9 narrow, each far from the others."""
     peaks = (((-4.8, -4.0), 1.3, 0.5), ((-3.0, 0.0), 0.8, 0.55), ((-1.6, -3.2), 0.5, 0.6))
@@ -167,6 +174,7 @@ def _made() -> dict[str, Problem]:
         _problem("mixed kinds", mixed, _mixed),
         _problem("cliff of 6", _logs(lr=(-5, 0), p0=(-5, 0), p1=(-5, 0), p2=(-5, 0), p3=(-5, 0), p4=(-5, 0)), _cliff_6),
         _problem("ridges of 4", _logs(lr=(-5, 0), batch=(-4, 1), reg=(-6, 0), decay=(-5, 1)), _ridge_4),
+        _problem("ridges aside", _logs(lr=(-5, 0), batch=(-4, 1), reg=(-6, 0), decay=(-5, 1)), _ridge_4_aside),
         _problem("three peaks", two, _three_peaks),
         _problem("12 dims", *_many(12, 4)),
         _problem("20 dims", *_many(20, 5)),

@@ -45,23 +45,23 @@ class Table:
         return np.where(np.isnan(self.curves).any(1), -np.inf, np.nanmax(np.nan_to_num(self.curves, nan=-1), 1))
 
     @cached_property
-    def _places(self) -> dict[str, np.ndarray]:
+    def places(self) -> dict[str, np.ndarray]:
         """Of the recorded values in their ranges: 0 at the low end, 1 at the high one; of choices, their number."""
         places = {}
         for name, values in self.recording.params.items():
             range_ = self.space[name]
-            places[name] = values if isinstance(range_, Choice) else np.array([_place(range_, v) for v in values])
+            places[name] = values if isinstance(range_, Choice) else np.array([place_in(range_, v) for v in values])
         return places
 
     def row(self, params: Mapping[str, Any]) -> int:
         """Of the nearest configuration; what lies outside of a range is nearest to those at its end."""
         squares = np.zeros(len(self.curves))
         for name, value in params.items():
-            range_, places = self.space[name], self._places[name]
+            range_, places = self.space[name], self.places[name]
             if isinstance(range_, Choice):
                 squares += np.where(places == range_.values.index(value), 0.0, OTHER**2)
             else:
-                squares += np.nan_to_num((places - min(1.0, max(0.0, _place(range_, value)))) ** 2)
+                squares += np.nan_to_num((places - min(1.0, max(0.0, place_in(range_, value)))) ** 2)
         return int(squares.argmin())
 
     def measured(self, params: Mapping[str, Any], epoch: int, rng: np.random.Generator) -> float | None:
@@ -73,7 +73,7 @@ class Table:
         return None if value == -math.inf else value
 
 
-def _place(range_: Range, value: float) -> float:
+def place_in(range_: Range, value: float) -> float:
     assert not isinstance(range_, Choice)
     if math.isnan(value):
         return math.nan

@@ -13,6 +13,7 @@ from benchmarks.search.recording import EXPLODED, RECORDED, Recording
 from benchmarks.search.results import Result
 from benchmarks.search.scores import regrets_at, scores
 from benchmarks.search.surfaces import SURFACES
+from benchmarks.search.surrogates import surrogates
 from benchmarks.search.tables import Table, tables
 from benchmarks.search.ways import WAYS
 from hpsearch.space import draw_random
@@ -61,6 +62,27 @@ def test_the_recorded_trainings_are_a_small_file_that_says_how_it_was_made():
     assert whole.optimum == low.optimum == recording.counts[recording.counts != EXPLODED].max() / 1000
     best = draw_random(low.space, 300, 0, low.conditions)
     assert max(low.answers.true(params) or 0 for params in best) < low.optimum
+
+
+def test_between_recorded_trainings_lies_what_they_say_together():
+    problem = surrogates()["smooth convnet"]
+    table = tables()["convnet"].answers
+    params = table.recording.params
+    off, exploded = [], 0
+    for row in range(0, len(table.curves), 4):
+        given = {name: float(values[row]) for name, values in params.items() if not np.isnan(values[row])}
+        given["optimizer"] = table.space["optimizer"].values[int(params["optimizer"][row])]
+        curve = problem.answers.curve(given)
+        assert np.array_equal(np.isnan(curve), np.isnan(table.curves[row])), "it explodes where that one did"
+        exploded += problem.answers.true(given) is None
+        off += list(np.abs(curve - table.curves[row])[~np.isnan(curve)])
+        near = {**given, "dropout": given["dropout"] + 1e-4}
+        assert np.nanmax(np.abs(problem.answers.curve(near) - curve), initial=0.0) < 0.001
+    assert exploded
+    assert np.median(off) < 0.01
+    drawn = draw_random(problem.space, 100, 0, problem.conditions)
+    best = max(problem.answers.true(params) or 0 for params in drawn)
+    assert problem.optimum - 0.1 < best <= problem.optimum
 
 
 def test_each_epoch_is_paid_for_and_what_exploded_is_not_chosen(table):
