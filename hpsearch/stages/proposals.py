@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import optuna
 
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
+NUM_UNTOLD = 20  # trials without a value of which a Gaussian process knows that they were tried, the newest
 PLACEHOLDER = 0.0  # of an explosion that has to be COMPLETE: what it is told as depends on the others, `told_values`
 
 
@@ -104,6 +105,8 @@ class Mirror:
         self.ended: set[int] = set()
         self._ignored: set[int] = set()
         self._exploded: set[float] = set()
+        self._untold: list[int] = []
+        """Trials that failed, or ended before they reported anything: they have no value to learn from."""
         self.paused: dict[int, int] = {}
         """Trials that wait at rungs, with the epochs that they have done."""
         self.first_open = 0
@@ -111,7 +114,7 @@ class Mirror:
         self._create_all(trials)
         if windowed and settings.pruner == "none":  # nobody will ask for the trials outside the window
             seen = window.in_window(trials, metric.direction)
-            self.ended = {trial.number for trial in trials if trial.number not in seen}
+            self.ended = {trial.number for trial in trials if trial.number not in seen and trial.state != "FAIL"}
         self.learn(trials)
 
     def _best_params(self, trials: Sequence[TrialRow]) -> dict[str, Any] | None:
@@ -209,7 +212,11 @@ class Mirror:
         return self.storage.narrowed(self._told_of_earlier(), self._told if self.tells_explosions_as_complete else None)
 
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
-        """The same with values that a sampler can learn from which needs one of each."""
+        """The same with values that a sampler can learn from which needs one of each.
+
+        What has none is told as if it still ran: a Gaussian process, which proposes the best place, would propose it
+        once more, and again, as long as it fails.
+        """
         import optuna
 
         ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
@@ -220,7 +227,11 @@ class Mirror:
         for trial, value in zip(ended, values, strict=True):
             seen[trial.number] = copy.copy(trial)
             seen[trial.number].value = value
-        return [seen.get(trial.number, trial) for trial in trials]
+        tried = [copy.copy(self.storage.get_trial(number)) for number in self._untold[-NUM_UNTOLD:]]
+        for trial in tried:
+            trial.state = optuna.trial.TrialState.RUNNING
+        places = {trial.number for trial in tried}
+        return [*(seen.get(trial.number, trial) for trial in trials if trial.number not in places), *tried]
 
     def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The trials of the stages before, with the values that they would have here."""
@@ -287,6 +298,8 @@ class Mirror:
             self.fail(number)
             return
         self.ended.add(number)
+        if value is None and not exploded and not self.storage.get_trial(number).intermediate_values:
+            self._untold.append(number)
         if value is not None:
             self.best_value = self.metric.better(self.best_value, value)
             self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
@@ -306,9 +319,11 @@ class Mirror:
         self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int) -> None:
-        """End a trial whose code raised: samplers do not learn from it."""
+        """End a trial whose code raised: samplers do not learn from it, but that it was tried."""
         import optuna
 
+        if number not in self._ignored:
+            self._untold.append(number)
         self.ended.add(number)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 

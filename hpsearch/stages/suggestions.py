@@ -63,17 +63,17 @@ class SuggestingMirror(Mirror):
 
     @override
     def learn(self, trials: Sequence[TrialRow], mine: Collection[int] = ()) -> None:
-        """As `Mirror.learn`; of trials that run, also what has been proposed for them and not been asked for yet."""
+        """As `Mirror.learn`; also what has been proposed for trials and not been asked for yet."""
         super().learn(trials, mine)
-        running = [row for row in trials if row.state == "RUNNING" and row.number not in mine]
-        self._proposed = {row.number: proposed for row in running if (proposed := proposed_for(row.attrs))}
-        for row in running:
-            if row.number in self._proposed and not row.params:
-                self.adopt(row.number, {})
+        for row in trials:
+            if row.number not in mine and (proposed := proposed_for(row.attrs)):
+                self._proposed[row.number] = proposed
+                if row.state == "RUNNING" and not row.params:
+                    self.adopt(row.number, {})
 
     @override
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
-        """Trials that run have what was proposed for them: a Gaussian process keeps away from what others try."""
+        """Trials without a value have what was proposed for them, though their code has not asked for all of it."""
         told = super()._told(trials)
         for place, trial in enumerate(told):
             if (proposed := self._proposed.get(trial.number)) is not None and not trial.state.is_finished():
@@ -110,6 +110,10 @@ class SuggestingMirror(Mirror):
             values, space = begun.relative_params, begun.relative_search_space or {}
         ranges = {name: from_optuna(space[name]) for name in values}
         return {name: from_optuna_value(ranges[name], value) for name, value in values.items()}, ranges
+
+    def keep_proposed(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial is to be given this when its code asks for it."""
+        self._proposed[number] = dict(params)
 
     @override
     def withdraw(self, number: int) -> None:

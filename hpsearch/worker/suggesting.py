@@ -84,6 +84,7 @@ class Suggestions:
             choose = partial(_unless_tried, params, ranges, known)
             chosen = self._insist(partial(self._queue.choose_params, trial.lease, choose, mirror.first_open))
             if chosen is not None:
+                mirror.keep_proposed(number, params)
                 trial.lease = chosen
                 return
             mirror.withdraw(number)
