@@ -94,6 +94,13 @@ class StudyTrials:
         return seen.value if called is None else called.mean
 
     @cached_property
+    def failed(self) -> set[int]:
+        """The numbers of the trials that failed, or were ended before they reported anything."""
+        without = {seen.number for seen in self.observations if seen.value is None and seen.outcome == "pruned"}
+        over = (t for t in self.trials if t.state == "FAIL" or (t.state == "PRUNED" and not t.intermediate))
+        return without & {trial.number for trial in over}
+
+    @cached_property
     def _called_again(self) -> dict[int, Repeated]:
         """By number, the trials that others of this stage call again."""
         return {each.number: each for each in self.repeated if each.counts_first}

@@ -35,7 +35,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.results import Direction, goodness
 from hpsearch.space import Observation, holds, searched_range
 from hpsearch.space.scale import choice_index
-from hpsearch.stages.sampler_knowledge import NUM_BEST, NUM_NEWEST
+from hpsearch.stages.sampler_knowledge import NUM_BEST, NUM_NEWEST, NUM_UNTOLD
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class EarlierTrial:
         params: its hyperparameters, those of the stage alone.
         value: what it reached in these epochs, or the mean of its calls; None where it, or a call of it, exploded.
         ranges: of an Optuna objective, which says them as it runs: those that this stage draws the same calls from.
+        failed: whether it failed, or was ended before it reported anything: a Gaussian process alone is told of it, see
+            `stages.told_failures`.
     """
 
     study: str
@@ -64,6 +66,7 @@ class EarlierTrial:
     params: Mapping[str, Any]
     value: float | None
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    failed: bool = False
 
 
 def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[EarlierTrial]:
@@ -93,8 +96,10 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
     else:
         found = [t for stage in alike for t in trials_inside(stage, plan.space)]
     found = without_tried(found, [each for stage in alike for each in tried_again(stage.trials)])
+    failed = [trial for trial in found if trial.failed][-NUM_UNTOLD:] if settings.sampler == "gp" else []
+    found = [trial for trial in found if not trial.failed]
     told = comparable(found, plan.space, plan.settings.epochs if own.has_epochs else None)
-    return bounded(told, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
+    return failed + bounded(told, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
 
 
 def comparable(earlier: Sequence[EarlierTrial], space: Mapping[str, Range], epochs: int | None) -> list[EarlierTrial]:
@@ -166,13 +171,15 @@ def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[Earlie
     """
     found = []
     for seen in stage.observations:
-        if not _says_something(seen):
+        failed = seen.number in stage.failed
+        if not _says_something(seen) and not failed:
             continue
         named = {_name(name, space): value for name, value in seen.params.items()}
         params = {name: named[name] for name in space if name in named}
         missing = [name for name in space if name not in params and not space[name].when]
         if not missing and all(is_inside(space[name], value) for name, value in params.items()):
-            found.append(EarlierTrial(stage.study.name, stage.epochs_of(seen), params, stage.value_of(seen)))
+            epochs, value = stage.epochs_of(seen), stage.value_of(seen)
+            found.append(EarlierTrial(stage.study.name, epochs, params, value, failed=failed))
     return found
 
 
@@ -189,7 +196,8 @@ def called_trials_inside(
     called = {**stage.ranges, **stage.record.called}
     found = []
     for seen in stage.observations:
-        if not _says_something(seen) or not seen.params:
+        failed = seen.number in stage.failed
+        if not (_says_something(seen) or failed) or not seen.params:
             continue
         try:
             ranges = {
@@ -200,7 +208,7 @@ def called_trials_inside(
             continue
         if all(holds(range_, seen.params[name]) for name, range_ in ranges.items()):
             epochs, value = stage.epochs_of(seen), stage.value_of(seen)
-            found.append(EarlierTrial(stage.study.name, epochs, dict(seen.params), value, ranges))
+            found.append(EarlierTrial(stage.study.name, epochs, dict(seen.params), value, ranges, failed))
     return found
 
 
@@ -226,8 +234,8 @@ def is_inside(range_: Range, value: Any) -> bool:
 
 
 def counted(earlier: Iterable[EarlierTrial]) -> dict[str, int]:
-    """How many trials of which study."""
-    return dict(Counter(trial.study for trial in earlier))
+    """How many trials of which study say something of their worth."""
+    return dict(Counter(trial.study for trial in earlier if not trial.failed))
 
 
 class LearnedShift:

@@ -267,6 +267,8 @@ def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
         return False
     if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
         return False
+    if any(seen.outcome == "pruned" and seen.value is not None for seen in evidence.observations):
+        return False  # of what a pruner ended it is told nothing
     return not any(range_.when for range_ in plan.space.values())
 
 

@@ -31,7 +31,9 @@ from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.drawn import DRAWN
 from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
 from hpsearch.stages.pruners import make_pruner, why_stopped
+from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest
+from hpsearch.stages.told_failures import told_failures
 from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     import optuna
 
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
-NUM_UNTOLD = 20  # trials without a value of which a Gaussian process knows that they were tried, the newest
 PLACEHOLDER = 0.0  # of an explosion that has to be COMPLETE: what it is told as depends on the others, `told_values`
 
 
@@ -100,6 +101,7 @@ class Mirror:
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self._tells_failures = settings.sampler == "gp"
         self.best_value: float | None = None
         """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
@@ -212,11 +214,7 @@ class Mirror:
         return self.storage.narrowed(self._told_of_earlier(), self._told if self.tells_explosions_as_complete else None)
 
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
-        """The same with values that a sampler can learn from which needs one of each.
-
-        What has none is told as if it still ran: a Gaussian process, which proposes the best place, would propose it
-        once more, and again, as long as it fails.
-        """
+        """The same with values that a sampler can learn from which needs one of each."""
         import optuna
 
         ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
@@ -227,11 +225,16 @@ class Mirror:
         for trial, value in zip(ended, values, strict=True):
             seen[trial.number] = copy.copy(trial)
             seen[trial.number].value = value
-        tried = [copy.copy(self.storage.get_trial(number)) for number in self._untold[-NUM_UNTOLD:]]
-        for trial in tried:
-            trial.state = optuna.trial.TrialState.RUNNING
-        places = {trial.number for trial in tried}
-        return [*(seen.get(trial.number, trial) for trial in trials if trial.number not in places), *tried]
+        told = [seen.get(trial.number, trial) for trial in trials if trial.number not in self._untold]
+        if not self._tells_failures:
+            return told
+        failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
+        failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
+        return told + told_failures(failed, list(seen.values()))
+
+    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
+        """A trial without a value, with what it tried."""
+        return self.storage.get_trial(number)
 
     def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The trials of the stages before, with the values that they would have here."""
@@ -247,13 +250,14 @@ class Mirror:
 
         frozen = []
         for number, trial in zip(as_numbers(self._earlier), self._earlier, strict=True):
-            value = trial.value
-            if value is None and self.tells_explosions_as_complete:
-                value = PLACEHOLDER
+            value, states = trial.value, optuna.trial.TrialState
+            state = states.COMPLETE if value is not None else states.FAIL if trial.failed else states.PRUNED
+            if state == states.PRUNED and self.tells_explosions_as_complete:
+                value, state = PLACEHOLDER, states.COMPLETE
                 self._exploded.add(number)
             params = {**self.stand_ins, **trial.params}
             known = optuna.trial.create_trial(
-                state=optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE,
+                state=state,
                 value=value,
                 params={name: to_optuna_value(of) for name, of in params.items()},
                 distributions={

@@ -73,14 +73,19 @@ class SuggestingMirror(Mirror):
 
     @override
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
-        """Trials without a value have what was proposed for them, though their code has not asked for all of it."""
-        told = super()._told(trials)
-        for place, trial in enumerate(told):
-            if (proposed := self._proposed.get(trial.number)) is not None and not trial.state.is_finished():
-                values = {name: to_optuna_value(value) for name, value in proposed.items()}
-                told[place] = copy.copy(trial)
-                told[place].params = {**values, **trial.params}
-        return told
+        """Trials that run have what was proposed for them: a Gaussian process keeps away from what others try."""
+        return [trial if trial.state.is_finished() else self._as_proposed(trial) for trial in super()._told(trials)]
+
+    @override
+    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
+        return self._as_proposed(super()._failed(number))
+
+    def _as_proposed(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        """The trial with all that was proposed for it, whether its code has asked for that or not."""
+        values = {name: to_optuna_value(value) for name, value in self._proposed.get(trial.number, {}).items()}
+        trial = copy.copy(trial)
+        trial.params = {**values, **trial.params}
+        return trial
 
     @override
     def _take_up(self, trial: TrialRow) -> None:

@@ -178,6 +178,22 @@ class TestWhichTrials:
         told = {trial.params["x"]: trial.value for trial in inside}
         assert told == {0.1: pytest.approx(0.6), 0.2: 0.8, 0.3: None}
 
+    @pytest.mark.parametrize("form", ["function", "optuna"])
+    def test_of_one_that_failed_that_it_was_tried(self, form):
+        rows = [
+            TrialRow(0, 0, "COMPLETE", 0.9, {"x": 0.1}),
+            TrialRow(1, 1, "FAIL", None, {"x": 0.2}),
+            TrialRow(2, 2, "PRUNED", None, {"x": 0.3}),
+            TrialRow(3, 3, "PRUNED", None, {"x": 0.4}, intermediate={1: 0.5}),  # a pruner's
+            TrialRow(4, 4, "RUNNING", None, {"x": 0.5}),
+        ]
+        seen = [observe(trial, "maximize") for trial in rows]
+        space = {"x": FloatRange(0.0, 1.0)}
+        evidence = replace(stage(), trials=rows, observations=seen, ranges=space)
+        inside = trials_inside(evidence, space) if form == "function" else called_trials_inside(evidence, {}, ())
+        assert [(trial.params["x"], trial.failed) for trial in inside] == [(0.1, False), (0.2, True), (0.3, True)]
+        assert counted(inside) == {"coarse": 1}
+
     def test_what_a_later_stage_has_called_is_told_by_that_one_alone(self):
         lucky = EarlierTrial("coarse", 3, {"lr": 1e-2}, 0.99)
         held = EarlierTrial("fine", 3, {"lr": 1e-2}, 0.8)

@@ -220,6 +220,15 @@ def test_ranges_narrow_before_what_does_not_know_all_of_it(db, flags):
     assert STAYS not in plan.changes[0].reason
 
 
+def test_ranges_narrow_where_a_pruner_ended_trials_of_which_nothing_is_told(db):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    found, settings = evidence(coarse, 5.0), load_settings(flags={**OBJECTIVE, "fine.epochs": 5})
+    for value, stays in ((None, True), (0.3, False)):  # one that has no value is told as tried
+        pruned = Observation(12, {"lr": 2e-3}, value, "pruned")
+        plan = plan_fine(replace(found, observations=[*found.observations, pruned]), settings)
+        assert (plan.space["lr"] == NUMBERS["lr"]) == stays
+
+
 def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypatch):
     coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
     monkeypatch.setattr(planning, "MOST_OF_GP", 11)

@@ -73,9 +73,10 @@ def test_one_huge_loss_does_not_hide_where_the_small_ones_are():
 RANGE = FloatRange(0.0, 1.0)
 
 
-def rising(kind):
+def rising(kind, failed=()):
     """A mirror of a stage that knows trials which are the better the higher x is, and how it proposes."""
     earlier = [EarlierTrial("coarse", None, {"x": x / 20}, x / 20, {"x": RANGE}) for x in range(16)]
+    earlier = [*failed, *earlier]
     settings = StageConfig(trials=8, sampler="gp", seed=1)
     trials = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(8)]
     if kind == "function":
@@ -93,22 +94,47 @@ def rising(kind):
 @pytest.mark.parametrize("kind", ["function", "optuna"])
 @pytest.mark.parametrize("ending", ["failed", "pruned", "failed elsewhere"])
 def test_a_place_that_gave_no_value_is_not_proposed_again(kind, ending):
-    """The best place is the upper end, where the code raises: a Gaussian process went there each time."""
+    """The best place would be the upper end, but the code raises there: a Gaussian process went there each time."""
     mirror, propose = rising(kind)
     proposed, rows = [], []
-    for number in range(4):
-        proposed.append(propose(number))
-        if ending == "failed":
-            mirror.fail(number)
-        elif ending == "pruned":
-            mirror.finish(number, None)
-        else:
-            rows.append(TrialRow(number, number, "FAIL", None, {"x": proposed[-1]}, {"x": RANGE}))
+    for number in range(5):
+        proposed.append(x := propose(number))
+        rows.append(TrialRow(number, number, "FAIL" if x > 0.78 else "COMPLETE", x, {"x": x}, {"x": RANGE}))
+        if ending == "failed elsewhere":
             mirror, propose = rising(kind)
             mirror.learn(rows)
+        elif x <= 0.78:
+            mirror.finish(number, x)
+        elif ending == "failed":
+            mirror.fail(number)
+        else:
+            mirror.finish(number, None)
     assert proposed[0] > 0.95
-    apart = [abs(one - other) for place, one in enumerate(proposed) for other in proposed[:place]]
-    assert min(apart) > 0.01
+    assert sum(x > 0.78 for x in proposed) <= 2
+
+
+@pytest.mark.parametrize("kind", ["function", "optuna"])
+def test_nor_is_one_that_failed_in_a_stage_before(kind):
+    failed = [EarlierTrial("coarse", None, {"x": x}, None, {"x": RANGE}, failed=True) for x in (0.8, 0.9, 0.95)]
+    _, propose = rising(kind, failed)
+    assert propose(0) < 0.8
+
+
+def test_one_that_failed_before_it_asked_for_all_leaves_what_is_proposed_together():
+    """Of what all complete trials have in common, a Gaussian process proposes all at once; the rest is drawn."""
+    earlier = [EarlierTrial("coarse", None, {"x": 0.9}, None, {"x": RANGE}, failed=True)]
+    known = [
+        EarlierTrial("coarse", None, {"x": x / 20, "y": x / 20}, x / 20, {"x": RANGE, "y": RANGE}) for x in range(16)
+    ]
+    settings = StageConfig(trials=8, sampler="gp", seed=1)
+    trials = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(8)]
+    mirror = SuggestingMirror("fine", settings, trials, earlier=[*earlier, *known])
+    mirror.begin(0)
+    assert mirror.propose_together(0)[0].keys() == {"x", "y"}
+    mirror.suggest(0, "x", RANGE)
+    mirror.fail(0)
+    mirror.begin(1)
+    assert mirror.propose_together(1)[0].keys() == {"x", "y"}
 
 
 def test_a_call_of_another_trial_that_fails_is_not_told():
