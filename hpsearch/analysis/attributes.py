@@ -43,6 +43,7 @@ MEASURES = "measures"  # of its best epoch: accuracy, macro_f1, ... , where the 
 TRACEBACK = "traceback"
 TRIED_IN = "tried in"  # the earlier stage that had a trial of the same hyperparameters, which led
 AGAIN = "again"  # the number of the trial whose hyperparameters this one calls again
+PROPOSED = "proposed"  # what the sampler proposes for an Optuna objective, before that has asked for it
 ENQUEUED = "enqueued"  # what it was given to try, where it was not drawn or proposed
 CONTINUED = "continued"  # which trial of an earlier stage goes on here, from which epoch, and where its state is
 WEIGHTS = "weights"  # file with the weights of its best epoch, where all are kept

@@ -85,6 +85,26 @@ class StudyTrials:
         """Epochs that a trial's value stands for: those of the stage, or until it was halved; None without epochs."""
         return self.record.num_epochs if not seen.halved else self._epochs[seen.number]
 
+    def value_of(self, seen: Observation) -> float | None:
+        """What a trial is worth: where it was called again the mean of its calls, None where one gave no value.
+
+        `observations` have it in the order of these means, but with first values, which are partly luck.
+        """
+        called = self._called_again.get(seen.number)
+        return seen.value if called is None else called.mean
+
+    @cached_property
+    def failed(self) -> set[int]:
+        """The numbers of the trials that failed, or were ended before they reported anything."""
+        without = {seen.number for seen in self.observations if seen.value is None and seen.outcome == "pruned"}
+        over = (t for t in self.trials if t.state == "FAIL" or (t.state == "PRUNED" and not t.intermediate))
+        return without & {trial.number for trial in over}
+
+    @cached_property
+    def _called_again(self) -> dict[int, Repeated]:
+        """By number, the trials that others of this stage call again."""
+        return {each.number: each for each in self.repeated if each.counts_first}
+
     @cached_property
     def _epochs(self) -> dict[int, int]:
         """By number, those of each trial that has any."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpsearch.cli.output import line, plain_line
+from hpsearch.wording import count_text
 
 if TYPE_CHECKING:
     from hpsearch.storage.activity import WorkerActivity
@@ -28,4 +29,5 @@ def print_workers(workers: Sequence[WorkerActivity], taken_again: int) -> None:
             "red" if worker.is_dead else "",
         )
     if taken_again:
-        line("again", f"{taken_again} trials were taken up more than once: a worker died, stopped or was silent")
+        were = f"{count_text(taken_again, 'trial')} {'was' if taken_again == 1 else 'were'}"
+        line("again", f"{were} taken up more than once: a worker died, stopped or was silent")

@@ -91,7 +91,8 @@ def trial_line(event: TrialFinished) -> str:
         if event.again is not None:
             tail += f"trial {event.again} again, "
     elif event.state == "PRUNED":
-        head = f"{'exploded' if event.reason == 'exploded' else f'pruned by {event.reason}'}{_where(event)}"
+        says_all = event.reason == "exploded" or (event.reason or "").startswith("pruned by")  # by the code itself
+        head = f"{event.reason if says_all else f'pruned by {event.reason}'}{_where(event)}"
     else:
         head = f"failed: {event.reason}"
     return f"{head}, {plain_params(event.params)}, {tail}({_count(event)})"

@@ -140,7 +140,7 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.storage import RUNG, STRUCTURE, is_paused
     from hpsearch.wording import value_text
 
-    record, said, step = trial_record(row), {RUNG, STRUCTURE}, evidence.record.step_name
+    record, said, step = trial_record(row), {RUNG, STRUCTURE, attributes.PROPOSED}, evidence.record.step_name
     ending: str = row.state
     if row.state == "RUNNING" and is_paused(row.attrs):
         ending += f", waits after {step} {max(row.intermediate, default=0)} to be promoted"

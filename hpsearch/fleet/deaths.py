@@ -41,6 +41,12 @@ class Deaths:
             )
 
 
-def resuming(checkpoints: Checkpoints, numbers: Sequence[int]) -> str:
-    """Where the trials of a dead worker go on."""
+def resuming(checkpoints: Checkpoints | None, numbers: Sequence[int]) -> str:
+    """Where the trials of a dead worker go on.
+
+    Without checkpoints of ours, as of the user's code, which keeps what it needs itself, that they do.
+    """
+    if checkpoints is None:
+        noun = "is taken up again by the next worker" if len(numbers) == 1 else "are taken up again by the next workers"
+        return f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} {noun}" if numbers else ""
     return resumption({number: checkpoints.newest_epoch(number) + 1 for number in numbers})

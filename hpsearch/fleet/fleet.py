@@ -54,7 +54,8 @@ class Fleet:
         self.queue = Queue(db, study, new_worker_id())
         self.follower = StageFollower(db, study, listener)
         name = checkpoint_folder(stage_record(study).fingerprint, study.study_id)
-        self.checkpoints = Checkpoints(Path(run.artifact_dir) / "checkpoints", name)
+        is_own = stage_record(study).config_value("objective") is not None
+        self.checkpoints = None if is_own else Checkpoints(Path(run.artifact_dir) / "checkpoints", name)
         self.num_workers = num_workers
         self.places: dict[int, int] = {}
         """Of the workers, by the numbers that the launcher gave them."""

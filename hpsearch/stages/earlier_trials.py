@@ -7,6 +7,9 @@ They are told as what they are. Trials of fewer epochs have lower values, so the
 give: the median, over the trials of the stage that have ended, of the final value less the best one by that epoch. As
 the oldest of what a sampler learns from, they weigh least where age counts (TPE). What exploded is known to explode.
 
+A trial that its stage called again is told by the mean of its calls: the first value, for which it was chosen, is
+partly luck. What a stage between called again for having led is told by the trial of that stage alone.
+
 Trials of other epochs are told where numbers alone are searched. Of choices, as of optimizers, one learns faster than
 the other and is ahead after few epochs; told so, TPE hardly tries the one that is ahead at the end. That costs more
 there than it gains where the early order is right, and no other way of telling was better in stages of usual size.
@@ -21,6 +24,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hpsearch.analysis.called_again import TriedAgain, tried_again
 from hpsearch.analysis.lineage import read_lineage
 from hpsearch.analysis.records import StageRecord, stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
@@ -31,7 +35,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.results import Direction, goodness
 from hpsearch.space import Observation, holds, searched_range
 from hpsearch.space.scale import choice_index
-from hpsearch.stages.sampler_knowledge import NUM_BEST, NUM_NEWEST
+from hpsearch.stages.sampler_knowledge import NUM_BEST, NUM_NEWEST, NUM_UNTOLD
 from hpsearch.storage import Database, StudyNotFoundError, StudyRow
 
 if TYPE_CHECKING:
@@ -51,8 +55,10 @@ class EarlierTrial:
         epochs: that its stage trained, or until it was halved; None where trials are not told a number: those of this
             stage get as many.
         params: its hyperparameters, those of the stage alone.
-        value: what it reached in these epochs; None where it exploded.
+        value: what it reached in these epochs, or the mean of its calls; None where it, or a call of it, exploded.
         ranges: of an Optuna objective, which says them as it runs: those that this stage draws the same calls from.
+        failed: whether it failed, or was ended before it reported anything: a Gaussian process alone is told of it, see
+            `stages.told_failures`.
     """
 
     study: str
@@ -60,6 +66,7 @@ class EarlierTrial:
     params: Mapping[str, Any]
     value: float | None
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    failed: bool = False
 
 
 def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[EarlierTrial]:
@@ -88,8 +95,11 @@ def read_earlier_trials(db: Database, study: StudyRow, plan: StagePlan) -> list[
         found = [t for stage in alike for t in called_trials_inside(stage, plan.space, objective.narrowed)]
     else:
         found = [t for stage in alike for t in trials_inside(stage, plan.space)]
+    found = without_tried(found, [each for stage in alike for each in tried_again(stage.trials)])
+    failed = [trial for trial in found if trial.failed][-NUM_UNTOLD:] if settings.sampler == "gp" else []
+    found = [trial for trial in found if not trial.failed]
     told = comparable(found, plan.space, plan.settings.epochs if own.has_epochs else None)
-    return bounded(told, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
+    return failed + bounded(told, chain[-1].direction, MOST_OF_GP if settings.sampler == "gp" else NUM_NEWEST)
 
 
 def comparable(earlier: Sequence[EarlierTrial], space: Mapping[str, Range], epochs: int | None) -> list[EarlierTrial]:
@@ -112,6 +122,20 @@ def comparable(earlier: Sequence[EarlierTrial], space: Mapping[str, Range], epoc
 def _without(stage: StudyTrials, left_out: Collection[tuple[str, int]]) -> StudyTrials:
     """A stage but for some trials, by its name and their numbers."""
     return replace(stage, observations=[o for o in stage.observations if (stage.study.name, o.number) not in left_out])
+
+
+def without_tried(earlier: Sequence[EarlierTrial], tried: Sequence[TriedAgain]) -> list[EarlierTrial]:
+    """Those that no later stage has called for having led: what they were worth there, its own trials say. Pure."""
+
+    def is_tried(trial: EarlierTrial) -> bool:
+        return any(
+            each.values
+            and each.study == trial.study
+            and all(name in each.params and each.params[name] == value for name, value in trial.params.items())
+            for each in tried
+        )
+
+    return [trial for trial in earlier if not is_tried(trial)]
 
 
 def bounded(earlier: Sequence[EarlierTrial], direction: Direction, most: int) -> list[EarlierTrial]:
@@ -147,13 +171,15 @@ def trials_inside(stage: StudyTrials, space: Mapping[str, Range]) -> list[Earlie
     """
     found = []
     for seen in stage.observations:
-        if not _says_something(seen):
+        failed = seen.number in stage.failed
+        if not _says_something(seen) and not failed:
             continue
         named = {_name(name, space): value for name, value in seen.params.items()}
         params = {name: named[name] for name in space if name in named}
         missing = [name for name in space if name not in params and not space[name].when]
         if not missing and all(is_inside(space[name], value) for name, value in params.items()):
-            found.append(EarlierTrial(stage.study.name, stage.epochs_of(seen), params, seen.value))
+            epochs, value = stage.epochs_of(seen), stage.value_of(seen)
+            found.append(EarlierTrial(stage.study.name, epochs, params, value, failed=failed))
     return found
 
 
@@ -170,7 +196,8 @@ def called_trials_inside(
     called = {**stage.ranges, **stage.record.called}
     found = []
     for seen in stage.observations:
-        if not _says_something(seen) or not seen.params:
+        failed = seen.number in stage.failed
+        if not (_says_something(seen) or failed) or not seen.params:
             continue
         try:
             ranges = {
@@ -180,8 +207,8 @@ def called_trials_inside(
         except ConfigError:  # what takes the place of a call does not fit it; its trials will say so
             continue
         if all(holds(range_, seen.params[name]) for name, range_ in ranges.items()):
-            epochs = stage.epochs_of(seen)
-            found.append(EarlierTrial(stage.study.name, epochs, dict(seen.params), seen.value, ranges))
+            epochs, value = stage.epochs_of(seen), stage.value_of(seen)
+            found.append(EarlierTrial(stage.study.name, epochs, dict(seen.params), value, ranges, failed))
     return found
 
 
@@ -207,8 +234,8 @@ def is_inside(range_: Range, value: Any) -> bool:
 
 
 def counted(earlier: Iterable[EarlierTrial]) -> dict[str, int]:
-    """How many trials of which study."""
-    return dict(Counter(trial.study for trial in earlier))
+    """How many trials of which study say something of their worth."""
+    return dict(Counter(trial.study for trial in earlier if not trial.failed))
 
 
 class LearnedShift:

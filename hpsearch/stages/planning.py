@@ -167,7 +167,17 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     sampler = plan.settings.sampler if chosen is None else chosen.sampler
     if sampler == "gp" and _is_told_all(evidence, plan):
         plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
+    plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
     return plan if chosen is None else plan.with_sampler(chosen)
+
+
+def _drawn_notes(evidence: StudyTrials, plan: StagePlan, sampler: str) -> tuple[str, ...]:
+    """Of a sampler that learns of what all trials ask for, and draws the rest."""
+    partial = [name for name in plan.space if name in partial_params(evidence.observations)]
+    if sampler not in ("gp", "cmaes") or not plan.defines or not partial:
+        return ()
+    names, verb = ", ".join(partial), "are" if len(partial) > 1 else "is"
+    return (f"{names} {verb} drawn at random, as not all trials ask for it: {sampler} learns of the rest, tpe of all",)
 
 
 def _narrowed_plan(
@@ -257,6 +267,8 @@ def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
         return False
     if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
         return False
+    if any(seen.outcome == "pruned" and seen.value is not None for seen in evidence.observations):
+        return False  # of what a pruner ended it is told nothing
     return not any(range_.when for range_ in plan.space.values())
 
 

@@ -31,7 +31,9 @@ from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.drawn import DRAWN
 from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
 from hpsearch.stages.pruners import make_pruner, why_stopped
+from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest
+from hpsearch.stages.told_failures import told_failures
 from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
@@ -99,11 +101,14 @@ class Mirror:
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self._tells_failures = settings.sampler == "gp"
         self.best_value: float | None = None
         """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
         self._ignored: set[int] = set()
         self._exploded: set[float] = set()
+        self._untold: list[int] = []
+        """Trials that failed, or ended before they reported anything: they have no value to learn from."""
         self.paused: dict[int, int] = {}
         """Trials that wait at rungs, with the epochs that they have done."""
         self.first_open = 0
@@ -111,7 +116,7 @@ class Mirror:
         self._create_all(trials)
         if windowed and settings.pruner == "none":  # nobody will ask for the trials outside the window
             seen = window.in_window(trials, metric.direction)
-            self.ended = {trial.number for trial in trials if trial.number not in seen}
+            self.ended = {trial.number for trial in trials if trial.number not in seen and trial.state != "FAIL"}
         self.learn(trials)
 
     def _best_params(self, trials: Sequence[TrialRow]) -> dict[str, Any] | None:
@@ -220,7 +225,16 @@ class Mirror:
         for trial, value in zip(ended, values, strict=True):
             seen[trial.number] = copy.copy(trial)
             seen[trial.number].value = value
-        return [seen.get(trial.number, trial) for trial in trials]
+        told = [seen.get(trial.number, trial) for trial in trials if trial.number not in self._untold]
+        if not self._tells_failures:
+            return told
+        failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
+        failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
+        return told + told_failures(failed, list(seen.values()))
+
+    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
+        """A trial without a value, with what it tried."""
+        return self.storage.get_trial(number)
 
     def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The trials of the stages before, with the values that they would have here."""
@@ -236,13 +250,14 @@ class Mirror:
 
         frozen = []
         for number, trial in zip(as_numbers(self._earlier), self._earlier, strict=True):
-            value = trial.value
-            if value is None and self.tells_explosions_as_complete:
-                value = PLACEHOLDER
+            value, states = trial.value, optuna.trial.TrialState
+            state = states.COMPLETE if value is not None else states.FAIL if trial.failed else states.PRUNED
+            if state == states.PRUNED and self.tells_explosions_as_complete:
+                value, state = PLACEHOLDER, states.COMPLETE
                 self._exploded.add(number)
             params = {**self.stand_ins, **trial.params}
             known = optuna.trial.create_trial(
-                state=optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE,
+                state=state,
                 value=value,
                 params={name: to_optuna_value(of) for name, of in params.items()},
                 distributions={
@@ -287,6 +302,8 @@ class Mirror:
             self.fail(number)
             return
         self.ended.add(number)
+        if value is None and not exploded and not self.storage.get_trial(number).intermediate_values:
+            self._untold.append(number)
         if value is not None:
             self.best_value = self.metric.better(self.best_value, value)
             self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
@@ -306,9 +323,11 @@ class Mirror:
         self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int) -> None:
-        """End a trial whose code raised: samplers do not learn from it."""
+        """End a trial whose code raised: samplers do not learn from it, but that it was tried."""
         import optuna
 
+        if number not in self._ignored:
+            self._untold.append(number)
         self.ended.add(number)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 

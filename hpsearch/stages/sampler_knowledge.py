@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpsearch.config import StageConfig
 
 NUM_BEST = 25  # trials of which TPE makes its picture of the best, at most
+NUM_UNTOLD = 20  # trials that failed of which a Gaussian process knows, the newest
 NUM_NEWEST = 500  # of those that it learns from beside them, see `windowed_storage`
 
 

@@ -9,16 +9,19 @@ as those of any stage do (`stages.earlier_trials`), with the ranges from which t
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from hpsearch.analysis import attributes
 from hpsearch.config import Range, StageConfig
 from hpsearch.config.metric import ACCURACY, Metric
+from hpsearch.config.ranges import freeze
 from hpsearch.errors import ConfigError
-from hpsearch.space import format_range, to_optuna, to_optuna_value
+from hpsearch.space import format_range, from_optuna, from_optuna_value, to_optuna, to_optuna_value
 from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.proposals import Mirror
 from hpsearch.stages.samplers import suggest
@@ -46,6 +49,7 @@ class SuggestingMirror(Mirror):
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
         self._begun: dict[int, optuna.Trial] = {}
+        self._proposed: dict[int, dict[str, Any]] = {}
         self._named = (settings.sampler, settings.seed)
         super().__init__(name, {}, settings, trials, metric=metric, earlier=earlier)
         # CMA-ES searches what all trials that it knows have in common, and starts from one of them; of those of this
@@ -56,6 +60,32 @@ class SuggestingMirror(Mirror):
         for trial in earlier:
             for param, range_ in trial.ranges.items():
                 self._earlier_ranges.setdefault(param, set()).add(range_)
+
+    @override
+    def learn(self, trials: Sequence[TrialRow], mine: Collection[int] = ()) -> None:
+        """As `Mirror.learn`; also what has been proposed for trials and not been asked for yet."""
+        super().learn(trials, mine)
+        for row in trials:
+            if row.number not in mine and (proposed := proposed_for(row.attrs)):
+                self._proposed[row.number] = proposed
+                if row.state == "RUNNING" and not row.params:
+                    self.adopt(row.number, {})
+
+    @override
+    def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+        """Trials that run have what was proposed for them: a Gaussian process keeps away from what others try."""
+        return [trial if trial.state.is_finished() else self._as_proposed(trial) for trial in super()._told(trials)]
+
+    @override
+    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
+        return self._as_proposed(super()._failed(number))
+
+    def _as_proposed(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        """The trial with all that was proposed for it, whether its code has asked for that or not."""
+        values = {name: to_optuna_value(value) for name, value in self._proposed.get(trial.number, {}).items()}
+        trial = copy.copy(trial)
+        trial.params = {**values, **trial.params}
+        return trial
 
     @override
     def _take_up(self, trial: TrialRow) -> None:
@@ -73,6 +103,26 @@ class SuggestingMirror(Mirror):
         """Begin a trial; it knows of those still running."""
         self._choose_sampler(number)
         self.adopt(number, {})
+        self._begin_again(number)
+
+    def propose_together(self, number: int) -> tuple[dict[str, Any], dict[str, Range]]:
+        """What the sampler proposes for all that the trials so far have in common, and the ranges of these.
+
+        None of it where it has seen too few trials, or proposes call by call.
+        """
+        begun = self._begun[number]
+        with self._as_proposing():
+            values, space = begun.relative_params, begun.relative_search_space or {}
+        ranges = {name: from_optuna(space[name]) for name in values}
+        return {name: from_optuna_value(ranges[name], value) for name, value in values.items()}, ranges
+
+    def keep_proposed(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial is to be given this when its code asks for it."""
+        self._proposed[number] = dict(params)
+
+    @override
+    def withdraw(self, number: int) -> None:
+        super().withdraw(number)
         self._begin_again(number)
 
     def suggest(self, number: int, name: str, range_: Range) -> Any:
@@ -115,6 +165,12 @@ class SuggestingMirror(Mirror):
     def fail(self, number: int) -> None:
         self._begun.pop(number, None)
         super().fail(number)
+
+
+def proposed_for(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """What was proposed for a trial with these attributes before its code asked for it."""
+    kept = attrs.get(attributes.PROPOSED)
+    return {name: freeze(value) for name, value in kept.items()} if isinstance(kept, Mapping) else {}
 
 
 def _check(first: Range, called: Range) -> None:

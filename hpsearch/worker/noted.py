@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.storage import STRUCTURE
+from hpsearch.storage import RUNG, STRUCTURE
 
 OURS = frozenset(
     {
         STRUCTURE,
+        RUNG,
         attributes.REASON,
         attributes.EPOCH,
         attributes.STEP,
@@ -24,6 +25,9 @@ OURS = frozenset(
         attributes.FOLDS,
         attributes.MEASURES,
         attributes.TRACEBACK,
+        attributes.TRIED_IN,
+        attributes.AGAIN,
+        attributes.PROPOSED,
         attributes.ENQUEUED,
         attributes.CONTINUED,
         attributes.WEIGHTS,

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import called_as_plain, called_ranges
 from hpsearch.config import Choice, Range
 from hpsearch.config.ranges import freeze
+from hpsearch.config.study import thaw_all
 from hpsearch.errors import ConfigError
 from hpsearch.programs.messages import Suggest, Suggested
 from hpsearch.space import draw_one, format_range, format_value, holds, range_from_json, searched_range
+from hpsearch.space.nearness import try_the_same
 from hpsearch.space.scale import choice_index
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.proposals import BEGUN
-from hpsearch.stages.suggestions import SuggestingMirror, fixed_values, refuse_other_calls
-from hpsearch.storage import Queue, read_trials
+from hpsearch.stages.suggestions import SuggestingMirror, fixed_values, proposed_for, refuse_other_calls
+from hpsearch.storage import ChosenParams, Queue, TrialRow, read_trials
 from hpsearch.storage.system_attributes import AttrChange, change_attrs
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.trial_source import MOST_PROPOSALS
 
 
 class Suggestions:
@@ -51,10 +55,40 @@ class Suggestions:
         """Before the code runs: the sampler learns of all trials but this one."""
         if (mirror := self._mirror) is None:
             return
-        number, first = trial.lease.number, mirror.first_open
-        rows = self._insist(lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=first))
-        mirror.learn(rows, mine=[number])
-        mirror.begin(number)
+        rows = self._learn(mirror, trial)
+        mirror.begin(trial.lease.number)
+        is_free = not trial.lease.params and attributes.ENQUEUED not in trial.lease.attrs
+        if is_free and self._plan.settings.sampler == "gp":
+            self._propose_apart(mirror, trial, rows)
+
+    def _learn(self, mirror: SuggestingMirror, trial: HeldTrial) -> Sequence[TrialRow]:
+        first = mirror.first_open
+        rows: Sequence[TrialRow] = self._insist(
+            lambda: read_trials(self._queue.db, self._queue.study, BEGUN, first_number=first)
+        )
+        mirror.learn(rows, mine=[trial.lease.number])
+        return rows
+
+    def _propose_apart(self, mirror: SuggestingMirror, trial: HeldTrial, rows: Sequence[TrialRow]) -> None:
+        """What a Gaussian process proposes, before the code asks for it; nothing that others begin to try meanwhile.
+
+        See `TrialSource`. Other workers see it with the trial: from the first call of the code to its last, much time
+        may pass.
+        """
+        number = trial.lease.number
+        for tries_left in reversed(range(MOST_PROPOSALS)):
+            params, ranges = mirror.propose_together(number)
+            if not params:
+                return
+            known = {row.number for row in rows if _begun_with(row)} if tries_left else None
+            choose = partial(_unless_tried, params, ranges, known)
+            chosen = self._insist(partial(self._queue.choose_params, trial.lease, choose, mirror.first_open))
+            if chosen is not None:
+                mirror.keep_proposed(number, params)
+                trial.lease = chosen
+                return
+            mirror.withdraw(number)
+            rows = self._learn(mirror, trial)
 
     def answer(self, trial: HeldTrial, said: Suggest) -> Suggested:
         """The value for a call of the code of a trial, or why there is none."""
@@ -89,6 +123,8 @@ class Suggestions:
                 known_value(f"the kept {name}", called, value)
         elif name in enqueued:
             value = known_value(f"enqueued {name}", allowed, enqueued[name])
+        elif name in (proposed := proposed_for(trial.lease.attrs)) and holds(range_, proposed[name]):
+            value = proposed[name]
         elif self._mirror is not None and self._plan.settings.sampler != "random":
             value = self._mirror.suggest(trial.lease.number, name, range_)
         else:
@@ -117,6 +153,23 @@ class Suggestions:
         lease = trial.lease
         self._insist(lambda: self._queue.add_params(lease, {name: value}, {name: range_}))
         trial.lease = replace(lease, params={**lease.params, name: value})
+
+
+def _begun_with(row: TrialRow) -> dict[str, Any]:
+    """What a trial tries, or is about to."""
+    return {**proposed_for(row.attrs), **row.params}
+
+
+def _unless_tried(
+    params: Mapping[str, Any], ranges: Mapping[str, Range], known: set[int] | None, rows: Sequence[TrialRow]
+) -> ChosenParams | None:
+    """Keeps what is proposed for a trial, but where one that was not known tries the same; None: in any case."""
+    for row in rows:
+        if known is not None and row.number not in known:
+            other = {name: value for name, value in _begun_with(row).items() if name in ranges}
+            if try_the_same(ranges, params, other):
+                return None
+    return ChosenParams({}, {}, {attributes.PROPOSED: thaw_all(params)})
 
 
 def known_value(what: str, range_: Range, value: Any) -> Any:

@@ -6,6 +6,8 @@ import pytest
 
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.search.training_script.objective_call import objective_script
+from hpsearch.stages.earlier_trials import read_earlier_trials
+from hpsearch.stages.opening import stored_plan
 from hpsearch.storage import find_study, open_database, read_trials
 
 CODE = """
@@ -110,6 +112,21 @@ def test_a_trial_says_which_one_it_calls_again(noisy):
     assert f"again    it calls trial {of} again" in noisy("trial", "fine", str(number)).stdout
     again = noisy.json("rerun", "fine", str(number), "--trust", "mine:noisy", "--seeds", "1")
     assert again["match"] == "exact"  # with the seed that it had
+
+
+def test_the_next_stage_is_told_the_means_and_once_what_was_tried(noisy):
+    noisy("fine", "--from", "fine", "--trust", "mine:noisy", *RATE, "--trials", "1", "--name", "after")
+    db = open_database(f"sqlite:///{noisy.folder}/studies/hpsearch.db")
+    study = find_study(db, "after")
+    told = read_earlier_trials(db, study, stored_plan(study))
+    db.close()
+    of = {(each.study, each.params["rate"]): each.value for each in told}
+    assert {study for study, _ in of} == {"coarse", "fine"}
+    rows = trials(noisy, "fine")
+    for each in noisy.json("best", "fine")["repeated"]:
+        rate = rows[each["trial"]].params["rate"]
+        assert ("coarse", rate) not in of
+        assert of["fine", rate] == each["mean"]
 
 
 def test_a_trial_shows_what_it_gave_again(noisy):

@@ -1,7 +1,7 @@
 import pytest
 
 from hpsearch.errors import HpsearchError
-from hpsearch.fleet.deaths import MAX_DEATHS, MAX_FRUITLESS, Deaths, resumption
+from hpsearch.fleet.deaths import MAX_DEATHS, MAX_FRUITLESS, Deaths, resuming, resumption
 
 
 def test_workers_that_cannot_even_begin_end_the_command():
@@ -34,3 +34,10 @@ def test_where_trials_go_on():
     assert resumption({7: 3}) == "trial 7 resumes at epoch 3"
     assert resumption({7: 3, 8: 1, 9: 3}) == "trial 8 resumes at epoch 1, trials 7, 9 resume at epoch 3"
     assert resumption({}) == ""
+
+
+def test_of_code_of_the_users_no_epoch_is_spoken_of():
+    """What it goes on from, it keeps itself, or it begins anew; it may have no epochs."""
+    assert resuming(None, [4]) == "trial 4 is taken up again by the next worker"
+    assert resuming(None, [4, 6]) == "trials 4, 6 are taken up again by the next workers"
+    assert resuming(None, []) == ""

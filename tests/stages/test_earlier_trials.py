@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.study_trials import StudyTrials, observe
 from hpsearch.config import Choice, FloatRange, IntRange, StageConfig
 from hpsearch.config.metric import ACCURACY, known_metric
@@ -25,6 +26,7 @@ from hpsearch.stages.earlier_trials import (
     counted,
     read_earlier_trials,
     trials_inside,
+    without_tried,
 )
 from hpsearch.stages.opening import open_stage
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -150,6 +152,55 @@ class TestWhichTrials:
             "momentum": space["momentum"],
             "width": IntRange(32, 96, step=16),
         }
+
+    @pytest.mark.parametrize("form", ["function", "optuna"])
+    def test_one_that_was_called_again_by_the_mean_of_its_calls(self, form):
+        places = [0.1, 0.2, 0.3, 0.1, 0.1, 0.3]
+        values, of = [0.9, 0.8, 0.85, 0.6, 0.3, None], [None, None, None, 0, 0, 2]
+        rows = [
+            TrialRow(
+                number,
+                number,
+                "COMPLETE" if value is not None else "PRUNED",
+                value,
+                {"x": place},
+                attrs={
+                    **({} if again is None else {attributes.AGAIN: again}),
+                    **({} if value is not None else {attributes.REASON: attributes.EXPLODED}),
+                },
+            )
+            for number, (place, value, again) in enumerate(zip(places, values, of, strict=True))
+        ]
+        seen = [observe(trial, "maximize") for trial in rows[:3]]
+        space = {"x": FloatRange(0.0, 1.0)}
+        evidence = replace(stage(), trials=rows, observations=seen, ranges=space)
+        inside = trials_inside(evidence, space) if form == "function" else called_trials_inside(evidence, {}, ())
+        told = {trial.params["x"]: trial.value for trial in inside}
+        assert told == {0.1: pytest.approx(0.6), 0.2: 0.8, 0.3: None}
+
+    @pytest.mark.parametrize("form", ["function", "optuna"])
+    def test_of_one_that_failed_that_it_was_tried(self, form):
+        rows = [
+            TrialRow(0, 0, "COMPLETE", 0.9, {"x": 0.1}),
+            TrialRow(1, 1, "FAIL", None, {"x": 0.2}),
+            TrialRow(2, 2, "PRUNED", None, {"x": 0.3}),
+            TrialRow(3, 3, "PRUNED", None, {"x": 0.4}, intermediate={1: 0.5}),  # a pruner's
+            TrialRow(4, 4, "RUNNING", None, {"x": 0.5}),
+        ]
+        seen = [observe(trial, "maximize") for trial in rows]
+        space = {"x": FloatRange(0.0, 1.0)}
+        evidence = replace(stage(), trials=rows, observations=seen, ranges=space)
+        inside = trials_inside(evidence, space) if form == "function" else called_trials_inside(evidence, {}, ())
+        assert [(trial.params["x"], trial.failed) for trial in inside] == [(0.1, False), (0.2, True), (0.3, True)]
+        assert counted(inside) == {"coarse": 1}
+
+    def test_what_a_later_stage_has_called_is_told_by_that_one_alone(self):
+        lucky = EarlierTrial("coarse", 3, {"lr": 1e-2}, 0.99)
+        held = EarlierTrial("fine", 3, {"lr": 1e-2}, 0.8)
+        others = [replace(lucky, study="elsewhere"), replace(lucky, params={"lr": 2e-2})]
+        tried = [TriedAgain("coarse", {"lr": 1e-2, "reg": 0.1}, (0.7,))]
+        assert without_tried([lucky, *others, held], tried) == [*others, held]
+        assert without_tried([lucky, held], [replace(tried[0], values=())]) == [lucky, held]
 
     @given(st.integers(0, 700))
     def test_their_numbers_rise_between_minus_one_and_zero(self, count):

@@ -1,5 +1,6 @@
 """Which sampler `auto` is, and that a stage keeps it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -219,12 +220,35 @@ def test_ranges_narrow_before_what_does_not_know_all_of_it(db, flags):
     assert STAYS not in plan.changes[0].reason
 
 
+def test_ranges_narrow_where_a_pruner_ended_trials_of_which_nothing_is_told(db):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    found, settings = evidence(coarse, 5.0), load_settings(flags={**OBJECTIVE, "fine.epochs": 5})
+    for value, stays in ((None, True), (0.3, False)):  # one that has no value is told as tried
+        pruned = Observation(12, {"lr": 2e-3}, value, "pruned")
+        plan = plan_fine(replace(found, observations=[*found.observations, pruned]), settings)
+        assert (plan.space["lr"] == NUMBERS["lr"]) == stays
+
+
 def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypatch):
     coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
     monkeypatch.setattr(planning, "MOST_OF_GP", 11)
     plan = plan_fine(evidence(coarse, 5.0), load_settings(flags={**OBJECTIVE, "fine.epochs": 5}))
     assert plan.settings.sampler == "gp"
     assert plan.space["lr"].low > NUMBERS["lr"].low
+
+
+@pytest.mark.parametrize(("sampler", "said"), [("gp", True), ("cmaes", True), ("tpe", False)])
+def test_what_not_all_trials_ask_for_is_said_to_be_drawn(db, sampler, said):
+    flags = {**OBJECTIVE, "objective.form": "optuna"}
+    coarse = open_stage(db, plan_coarse(load_settings(flags=flags)), None)
+    found = evidence(coarse, 5.0)
+    seen = [
+        replace(each, params={**each.params, "depth": 3} if each.number % 2 else each.params)
+        for each in found.observations
+    ]
+    found = replace(found, observations=seen, ranges={**found.ranges, "depth": IntRange(1, 9)})
+    plan = plan_fine(found, load_settings(flags={**flags, "fine.sampler": sampler}))
+    assert [note for note in plan.notes if "depth is drawn at random" in note] == list(plan.notes) * said
 
 
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):

@@ -11,6 +11,7 @@ from hpsearch.config.metric import Metric
 from hpsearch.results import goodness
 from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.proposals import Mirror
+from hpsearch.stages.suggestions import SuggestingMirror
 from hpsearch.stages.told_values import FAR, told_values
 from hpsearch.storage import TrialRow
 
@@ -67,3 +68,85 @@ def test_explosions_of_an_earlier_stage_do_not_draw_a_search_for_small_losses():
 def test_one_huge_loss_does_not_hide_where_the_small_ones_are():
     losses = {x / 20: 1.0 + (x / 20 - 0.3) ** 2 for x in range(20)}
     assert proposal("minimize", {**losses, 1.0: 1e9}, []) == pytest.approx(0.3, abs=0.06)
+
+
+RANGE = FloatRange(0.0, 1.0)
+
+
+def rising(kind, failed=()):
+    """A mirror of a stage that knows trials which are the better the higher x is, and how it proposes."""
+    earlier = [EarlierTrial("coarse", None, {"x": x / 20}, x / 20, {"x": RANGE}) for x in range(16)]
+    earlier = [*failed, *earlier]
+    settings = StageConfig(trials=8, sampler="gp", seed=1)
+    trials = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(8)]
+    if kind == "function":
+        mirror = Mirror("fine", {"x": RANGE}, settings, trials, earlier=earlier)
+        return mirror, lambda number: mirror.propose(number)["x"]
+    asked = SuggestingMirror("fine", settings, trials, earlier=earlier)
+
+    def suggest(number):
+        asked.begin(number)
+        return asked.suggest(number, "x", RANGE)
+
+    return asked, suggest
+
+
+@pytest.mark.parametrize("kind", ["function", "optuna"])
+@pytest.mark.parametrize("ending", ["failed", "pruned", "failed elsewhere"])
+def test_a_place_that_gave_no_value_is_not_proposed_again(kind, ending):
+    """The best place would be the upper end, but the code raises there: a Gaussian process went there each time."""
+    mirror, propose = rising(kind)
+    proposed, rows = [], []
+    for number in range(5):
+        proposed.append(x := propose(number))
+        rows.append(TrialRow(number, number, "FAIL" if x > 0.78 else "COMPLETE", x, {"x": x}, {"x": RANGE}))
+        if ending == "failed elsewhere":
+            mirror, propose = rising(kind)
+            mirror.learn(rows)
+        elif x <= 0.78:
+            mirror.finish(number, x)
+        elif ending == "failed":
+            mirror.fail(number)
+        else:
+            mirror.finish(number, None)
+    assert proposed[0] > 0.95
+    assert sum(x > 0.78 for x in proposed) <= 2
+
+
+@pytest.mark.parametrize("kind", ["function", "optuna"])
+def test_nor_is_one_that_failed_in_a_stage_before(kind):
+    failed = [EarlierTrial("coarse", None, {"x": x}, None, {"x": RANGE}, failed=True) for x in (0.8, 0.9, 0.95)]
+    _, propose = rising(kind, failed)
+    assert propose(0) < 0.8
+
+
+def test_one_that_failed_before_it_asked_for_all_leaves_what_is_proposed_together():
+    """Of what all complete trials have in common, a Gaussian process proposes all at once; the rest is drawn."""
+    earlier = [EarlierTrial("coarse", None, {"x": 0.9}, None, {"x": RANGE}, failed=True)]
+    known = [
+        EarlierTrial("coarse", None, {"x": x / 20, "y": x / 20}, x / 20, {"x": RANGE, "y": RANGE}) for x in range(16)
+    ]
+    settings = StageConfig(trials=8, sampler="gp", seed=1)
+    trials = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(8)]
+    mirror = SuggestingMirror("fine", settings, trials, earlier=[*earlier, *known])
+    mirror.begin(0)
+    assert mirror.propose_together(0)[0].keys() == {"x", "y"}
+    mirror.suggest(0, "x", RANGE)
+    mirror.fail(0)
+    mirror.begin(1)
+    assert mirror.propose_together(1)[0].keys() == {"x", "y"}
+
+
+def test_a_call_of_another_trial_that_fails_is_not_told():
+    """It is no place of its own: the first call has been told."""
+    mirror, propose = rising("function")
+    first = propose(0)
+    mirror.finish(0, first)
+    mirror.ignore(1)
+    mirror.adopt(1, {"x": first})
+    mirror.finish(1, 0.3)
+    mirror.ignore(2)
+    mirror.adopt(2, {"x": first})
+    mirror.fail(2)
+    with mirror._as_told():
+        assert [trial.number for trial in mirror.study.get_trials() if trial.number >= 0] == [0]

@@ -2,12 +2,16 @@
 
 import pytest
 
-from hpsearch.config import load_settings
+from hpsearch.config import Choice, FloatRange, IntRange, load_settings
+from hpsearch.programs.messages import Suggest
+from hpsearch.space import range_to_json
 from hpsearch.space.nearness import try_the_same
 from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.proposals import Mirror
+from hpsearch.stages.suggestions import SuggestingMirror
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database, read_trials
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.suggesting import Suggestions
 from hpsearch.worker.trial_source import MOST_PROPOSALS, NothingResumed, TrialSource
 
 ENDED = 12
@@ -95,3 +99,102 @@ def test_it_does_not_propose_for_ever(stage, monkeypatch):
     lease, num = stage.worker("one", between=lambda: stage.begin_at_the_end(next(names)))
     assert num == MOST_PROPOSALS
     assert lease.params == read_trials(stage.db, stage.study)[lease.number].params
+
+
+KIND, RATE, DEPTH = Choice(((1,), (1, 2))), FloatRange(0.0, 1.0), IntRange(1, 9)
+
+
+class AskingStage:
+    """Of an Optuna objective that asks for a kind, a rate, of which more is better, and of one kind for a depth."""
+
+    def __init__(self, folder, ended=ENDED):
+        flags = {"objective.function": "mine:f", "objective.form": "optuna", "coarse.sampler": "gp"}
+        self.plan = plan_coarse(load_settings(flags={**flags, "coarse.trials": 20}))
+        self.db = open_database(f"sqlite:///{folder}/studies.db", create=True)
+        self.study = create_stage(self.db, "coarse", "maximize", {}, {}, [NewTrial() for _ in range(20)])
+        queue = Queue(self.db, self.study, "first")
+        for lease in queue.take(ended):
+            params = {"kind": KIND.values[lease.number % 2], "rate": 0.05 * lease.number}
+            queue.add_params(lease, params, {"kind": KIND, "rate": RATE})
+            if lease.number % 2:
+                queue.add_params(lease, {"depth": 1 + lease.number % 9}, {"depth": DEPTH})
+            queue.finish([Outcome(lease, "COMPLETE", 0.05 * lease.number)])
+
+    def begin(self, name, between=lambda: None):
+        """A worker's next trial, begun; `between` is called at each proposal. Also how many of these there were."""
+        queue = Queue(self.db, self.study, name)
+        mirror = SuggestingMirror("coarse", self.plan.settings, read_trials(self.db, self.study))
+        propose, num = mirror.propose_together, 0
+
+        def proposing(number):
+            nonlocal num
+            num += 1
+            proposed = propose(number)
+            between()
+            return proposed
+
+        mirror.propose_together = proposing
+        suggestions = Suggestions(queue, self.plan, mirror, lambda call: call())
+        (lease,) = queue.take(1)
+        trial = HeldTrial(lease)
+        suggestions.begin(trial)
+        return suggestions, trial, num
+
+    def asked(self, suggestions, trial):
+        """What the code gets, which asks for all."""
+        calls = {"kind": KIND, "rate": RATE}
+        for name, range_ in calls.items():
+            assert suggestions.answer(trial, Suggest(name, range_to_json(range_))).wrong == ""
+        return trial.lease.params
+
+
+@pytest.fixture
+def asking(tmp_path):
+    made = AskingStage(tmp_path)
+    yield made
+    made.db.close()
+
+
+SPACE = {"kind": KIND, "rate": RATE}
+
+
+def test_who_comes_second_proposes_another_place_for_an_objective_that_asks(asking):
+    """Though the code of neither has asked for anything yet."""
+    other = []
+    *mine, num = asking.begin("one", between=once(lambda: other.append(asking.begin("two"))))
+    [(*theirs, tries)] = other
+    assert (num, tries) == (2, 1)
+    assert not try_the_same(SPACE, asking.asked(*mine), asking.asked(*theirs))
+
+
+def test_what_one_that_runs_is_about_to_ask_for_is_known_to_who_begins_later(asking):
+    first = asking.begin("one")
+    second = asking.begin("two")
+    assert (first[2], second[2]) == (1, 1)
+    assert not try_the_same(SPACE, asking.asked(*second[:2]), asking.asked(*first[:2]))
+
+
+def test_another_attempt_gets_what_was_proposed_and_is_asked_for_only_then(asking):
+    suggestions, trial, _ = asking.begin("one")
+    proposed = dict(trial.lease.attrs["proposed"])
+    assert proposed.keys() == {"kind", "rate"}
+    suggestions.answer(trial, Suggest("kind", range_to_json(KIND)))
+    Queue(asking.db, asking.study, "one").release([trial.lease])
+    again, taken, num = asking.begin("two")
+    assert (taken.lease.number, num) == (trial.lease.number, 0)
+    assert asking.asked(again, taken) == {"kind": tuple(proposed["kind"]), "rate": proposed["rate"]}
+
+
+def test_what_the_call_leaves_no_room_for_is_proposed_by_itself(asking):
+    suggestions, trial, _ = asking.begin("one")
+    narrow = FloatRange(0.0, 0.1)
+    assert trial.lease.attrs["proposed"]["rate"] > 0.1
+    assert 0 <= suggestions.answer(trial, Suggest("rate", range_to_json(narrow))).chosen <= 0.1
+
+
+def test_nothing_is_proposed_together_before_enough_trials_have_ended(tmp_path):
+    stage = AskingStage(tmp_path, ended=3)
+    suggestions, trial, num = stage.begin("one")
+    stage.asked(suggestions, trial)
+    stage.db.close()
+    assert (num, "proposed" in trial.lease.attrs) == (1, False)
