@@ -39,6 +39,7 @@ from hpsearch.analysis.remedies import (
     other_rates,
     rates_below,
 )
+from hpsearch.analysis.search_anew import config_anew
 from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
@@ -197,7 +198,7 @@ def _settled(
     assert found.best.value is not None
     value, chance = found.best.value, guessing(found.metric, found.images)
     test = _final_test(stages, found)
-    config = stages[0].first_config
+    config = config_anew(stages)
     if _is_good(found.metric, value, chance) or diagnosis is None or config is None:
         return test
     reached = f"training {_of(diagnosis.train_acc)}, validation {_of(value)}"
