@@ -316,6 +316,17 @@ def test_what_is_not_finished_is_finished_first(counts, exploded, words):
     assert what_next([open_one], at_work=True).command == "hpsearch status coarse --watch"
 
 
+def test_a_stage_over_code_that_was_left_is_gone_on_with():
+    own = {"metric": Metric("score", "maximize", is_own=True), "epochs": None, "counts": {"COMPLETE": 3, "WAITING": 9}}
+    flags = {"objective.function": "train:f", "coarse.sampler": "tpe"}
+    plain = load_settings(spaces=["x=uniform(0, 1)"], flags=flags).study.plain()
+    left = coarse(0.5, config=plain, left_sampler=True, **own)
+    said = what_next([left])
+    assert said.command == "hpsearch coarse --objective train:f --space 'x=uniform(0.0, 1.0)'"
+    assert said.text == "the stage coarse is not finished: 3 of 12 trials ended; this goes on with it"
+    assert "--set coarse.sampler=tpe" in what_next([replace(left, left_sampler=False)]).command
+
+
 def test_a_fine_stage_that_was_left_is_gone_on_with_and_not_tested():
     left = stage(0.6, counts={"COMPLETE": 1, "WAITING": 49})
     advice = what_next([coarse(0.5), left], HEALTHY)
