@@ -24,6 +24,7 @@ from hpsearch.analysis.commands import (
     run_command,
     train_command,
     whole,
+    whole_of_code,
 )
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
@@ -39,6 +40,7 @@ from hpsearch.analysis.remedies import (
     other_rates,
     rates_below,
 )
+from hpsearch.analysis.search_anew import config_anew
 from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
@@ -122,9 +124,10 @@ def _unfinished(stages: Sequence[StageSummary], again: Sequence[str] | None, at_
     if at_work:
         return Advice(f"{text}; workers are at it", ("hpsearch", "status", last.study, "--watch"))
     words = again
-    if words is None and last.stage is not None and (config := whole(last.config)) is not None:
-        source = whole(stages[-2].config) if len(stages) > 1 and stages[-2].study == last.source else None
-        words = resume_command(last.study, last.stage, last.source, config, source, last.code)
+    wholly = whole if not last.metric.is_own else whole_of_code
+    if words is None and last.stage is not None and (config := wholly(last.config)) is not None:
+        source = wholly(stages[-2].config) if len(stages) > 1 and stages[-2].study == last.source else None
+        words = resume_command(last.study, last.stage, last.source, last.with_asked_sampler(config), source, last.code)
     how = "the command that began it" if words is None else "the same command" if again else "this"
     return Advice(f"{text}; {how} goes on with it", tuple(words) if words is not None else None)
 
@@ -197,7 +200,7 @@ def _settled(
     assert found.best.value is not None
     value, chance = found.best.value, guessing(found.metric, found.images)
     test = _final_test(stages, found)
-    config = stages[0].first_config
+    config = config_anew(stages)
     if _is_good(found.metric, value, chance) or diagnosis is None or config is None:
         return test
     reached = f"training {_of(diagnosis.train_acc)}, validation {_of(value)}"

@@ -14,11 +14,13 @@ from hpsearch.config import StudyConfig
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import dump_range, flag_text, freeze, parse_value
+from hpsearch.config.schema.objective import ObjectiveConfig
 
 Words = list[str]
 Plain = Mapping[str, Any]
 
 SECTIONS = ("data", "model", "train", "coarse", "fine")
+SECTIONS_OF_CODE = ("objective", "coarse", "fine")
 OWN_FLAGS = {"data.source": "--data", "model.name": "--model"}
 LEFT_TO_AUTO = ("auto", "float32", "bfloat16")  # train.precision as a stage keeps it, where auto took one of them
 
@@ -29,6 +31,15 @@ def whole(config: Plain | None) -> dict[str, Any] | None:
         return None
     defaults = StudyConfig().plain()
     sections = {name: {**defaults[name], **config.get(name, {})} for name in SECTIONS}
+    return {**sections, "space": dict(config["space"])}
+
+
+def whole_of_code(config: Plain | None) -> dict[str, Any] | None:
+    """The same of a search over an objective of the user's own."""
+    if config is None or not {"objective", "space"} <= config.keys():
+        return None
+    defaults = _defaults_of_code()
+    sections = {name: {**defaults[name], **config.get(name, {})} for name in SECTIONS_OF_CODE}
     return {**sections, "space": dict(config["space"])}
 
 
@@ -96,6 +107,8 @@ def resume_command(
     """
     if kind == "train":
         return train_command(config, {}, study)
+    if "objective" in config:
+        return _resume_code(study, kind, source, config, source_config, code)
     base = source_config if source is not None else {**StudyConfig().plain(), "space": usual_space(config)}
     if base is None or _hides_a_value(config, base):
         return None
@@ -115,6 +128,37 @@ def resume_command(
         ranges = [word for name in removed for word in ("--space", f"{name}=none")] + space_flags(given, {})
         return [*words, *flags, *ranges, *_trusts(code, source)]
     return None
+
+
+def _resume_code(
+    study: str, kind: str, source: str | None, config: Plain, source_config: Plain | None, code: Sequence[str]
+) -> Words | None:
+    """The same of a stage over an objective."""
+    words = ["hpsearch", kind, *(["--from", source] if source is not None else [])]
+    if kind == "coarse" and source is None:
+        words += ["--name", study] if study != "coarse" else []
+        own = {**config["objective"]}
+        if own["function"] is not None:
+            form = own.pop("form", None)
+            words += ["--optuna-objective" if form == "optuna" else "--objective", own.pop("function")]
+        flags = config_flags({**config, "objective": own}, _defaults_of_code(), sections=SECTIONS_OF_CODE)
+        return [*words, *flags, *space_flags(config["space"], {})]
+    if kind == "fine" and source is not None and source_config is not None:
+        words += ["--name", study] if study != fine_name(source) else []
+        own = {key: value for key, value in config["objective"].items() if key != "narrowed"}
+        flags = config_flags({**config, "objective": own}, source_config, sections=("objective", "fine"))
+        narrowed = {*source_config["space"], *config["objective"].get("narrowed", ())}
+        removed = [name for name in source_config["space"] if name not in config["space"]]
+        given = {name: range_ for name, range_ in config["space"].items() if name not in narrowed}
+        ranges = [word for name in removed for word in ("--space", f"{name}=none")] + space_flags(given, {})
+        return [*words, *flags, *ranges, *_trusts(code, source)]
+    return None
+
+
+def _defaults_of_code() -> dict[str, Any]:
+    """The keys that an objective takes, as where nobody sets them."""
+    defaults = StudyConfig(objective=ObjectiveConfig(function="module:function")).plain()
+    return {**defaults, "objective": {**defaults["objective"], "function": None}}
 
 
 def train_command(config: Plain, changes: Plain, name: str, num_seeds: int = 1) -> Words:

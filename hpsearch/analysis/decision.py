@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpsearch.analysis.chance import TELLING, most_errors
-from hpsearch.analysis.gain import gain_over
+from hpsearch.analysis.gain import calls_in, gain_over
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import Choice, IntRange
 from hpsearch.config.metric import Metric
@@ -111,12 +111,20 @@ def best_stage(stages: Sequence[StageSummary]) -> StageSummary | None:
     """The stage with the best trial; the latest among equals, since it has the most evidence behind it.
 
     Stages with another metric than the last one cannot be compared with it. One over code that called its best trials
-    again has called the leaders of those before it, too, whose values may have been luck: it counts before them.
+    again has called the leaders of those before it, too, whose values may have been luck: it counts before them. One
+    whose best trial gave no value when a later stage called it counts only where there is no other.
     """
     finished = [stage for stage in stages if stage.best is not None and stage.metric == stages[-1].metric]
+    finished = [
+        stage for place, stage in enumerate(finished) if not _failed_in(stage, finished[place + 1 :])
+    ] or finished
     if called := [stage for stage in finished if stage.metric.is_own and stage.repeated]:
         return max(reversed(called), key=lambda stage: stage.metric.goodness(stage.repeated[0].mean))
     return max(reversed(finished), key=lambda stage: stage.metric.goodness(_value(stage)), default=None)
+
+
+def _failed_in(stage: StageSummary, later: Sequence[StageSummary]) -> bool:
+    return any(None in calls_in(stage, each) for each in later)
 
 
 def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: Limits) -> tuple[list[str], list[str]]:

@@ -128,10 +128,13 @@ def _gain_over(before: StageSummary, last: StageSummary, num_val: int, asked: fl
 
 
 def may_be_luck(before: StageSummary, last: StageSummary) -> bool:
-    """Whether the best of an earlier stage is ahead of the mean of the last one, but by a value of one call."""
+    """Whether the best of an earlier stage is ahead of the mean of the last one, but by a value of one call.
+
+    Where the last one called it and got no value, that is known, so it is none to call again.
+    """
     now, then = _standings(before, last)
     goodness = last.metric.goodness
-    return then.is_first and not now.is_first and goodness(then.value) > goodness(now.value)
+    return then.num_calls > 0 and then.is_first and not now.is_first and goodness(then.value) > goodness(now.value)
 
 
 def calls_in(before: StageSummary, last: StageSummary) -> tuple[float | None, ...]:

@@ -100,6 +100,8 @@ class StageSummary:
     """The study file as it was resolved, in its plain form."""
     fitted: Fitted | None = None
     """What was asked for, where the stage has less to fit a time."""
+    left_sampler: bool = False
+    """Whether its sampler was left to hpsearch: the config has the one that was chosen."""
     images: KeptImages = field(default_factory=KeptImages)
     metric: Metric = ACCURACY
     """What the value of a trial is."""
@@ -157,7 +159,13 @@ class StageSummary:
         config = whole(self.config)
         if config is not None and self.stage in config and self.fitted is not None:
             config[self.stage] |= {"trials": self.fitted.trials, "epochs": self.fitted.epochs}
-        return config
+        return self.with_asked_sampler(config) if config is not None else None
+
+    def with_asked_sampler(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A whole config of it with the sampler that was asked for, where that was left to hpsearch."""
+        if not self.left_sampler or self.stage not in config:
+            return config
+        return {**config, self.stage: {**config[self.stage], "sampler": "auto"}}
 
     @property
     def fine_epochs(self) -> int | None:
@@ -233,6 +241,7 @@ def stage_summary(
         rounding=record.rounding,
         num_pruned=evidence.num_pruned,
         config=record.config,
+        left_sampler=record.chosen_sampler is not None,
         fitted=record.fitted,
         metric=evidence.metric,
         images=counted(record.images, evidence.trials),

@@ -9,6 +9,7 @@ from typing import Any
 
 from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.diagnosis import Diagnosis
+from hpsearch.analysis.gain import ahead_once_text
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import StageSummary, stage_summary
 from hpsearch.space import Verdict, format_range, format_value
@@ -34,6 +35,8 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice
             f"**Best:** trial {best.number}, {as_markdown(summary.value_name)} {summary.best_text}"
             + "".join(f", {as_markdown(param)}" for param in params)
         )
+    if summary.ahead_once is not None:
+        parts.append(f"**Once:** {as_markdown(ahead_once_text(summary.ahead_once, summary.metric))}")
     if summary.verdicts:
         rows = [
             f"| {as_markdown(verdict.param)} | {as_markdown(format_range(evidence.ranges[verdict.param]))} "

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from hpsearch.analysis import attributes
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
-from hpsearch.analysis.repeats import best_called_again, calls_text, curse_text
+from hpsearch.analysis.repeats import best_called_again, calls_text
 from hpsearch.analysis.uses_of_test_images import family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
@@ -31,7 +31,7 @@ from hpsearch.report.figures.inside import _filters_info, _sparsity_info, plot_f
 from hpsearch.report.figures.landscape import LandscapeInfo, _landscape_info, plot_landscape
 from hpsearch.report.figures.parallel import _parallel_info, plot_parallel
 from hpsearch.report.figures.ranges import _ranges_info, choices_rows, plot_ranges
-from hpsearch.report.figures.repeats import _repeats_info, plot_repeats
+from hpsearch.report.figures.repeats import _repeats_info, plot_repeats, repeats_note
 from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
 from hpsearch.report.figures.updates import _updates_info, plot_updates
 from hpsearch.report.inside import inside_section
@@ -231,8 +231,7 @@ def _rows(album: Album, stage: StageData) -> list[list[Shown]]:
         title, note = _landscape_words(landscape)
         first.append(album.add(f"{name}-landscape", plot_landscape(landscape), title, note))
     if (repeats := _repeats_info(stage)) is not None:
-        note = f"{curse_text(repeats.repeated, repeats.metric)}."
-        note = f"{note[0].upper()}{note[1:]} The winner is the trial with the best mean."
+        note = repeats_note(repeats)
         again.append(album.add(f"{name}-repeats", plot_repeats(repeats), "The best trials again", note))
     if (rungs := _rungs_info(stage)) is not None:
         again.append(album.add(f"{name}-rungs", plot_rungs(rungs), "What was stopped when", rungs_note(rungs)))

@@ -10,7 +10,7 @@ from hpsearch.analysis.advice import search_so_far, what_next
 from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.decision import best_stage
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
-from hpsearch.analysis.gain import called_later_text
+from hpsearch.analysis.gain import ahead_once_text, called_later_text
 from hpsearch.report.stage import StageData
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
@@ -34,7 +34,7 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
     last = stages[-1]
     lineage = lineage_of(last, stages)
     holder = best_of(lineage)
-    sentences = [_budget(lineage), *_exploded(lineage)]
+    sentences = [_budget(lineage), *_ahead_once(holder), *_exploded(lineage)]
     flags = [_boundary(holder.name, verdict) for verdict in holder.on_boundary] if holder else []
     if holder is not None and holder.summary.stopped is not None:
         flags.append(f"No trial of {holder.name} came to its last epoch: {holder.summary.stopped.text}.")
@@ -102,6 +102,13 @@ def _budget(lineage: Sequence[StageData]) -> str:
         best = f", best {of}{summary.best_text}{again}" if summary.best else ", none finished"
         parts.append(f"{stage.name}: {count_text(summary.num_trials, 'trial')}{epochs}{ended}{best}")
     return f"{'; '.join(parts)}."
+
+
+def _ahead_once(holder: StageData | None) -> list[str]:
+    """Of a trial of the best one's stage whose one value is better than the mean by which that was chosen."""
+    if holder is None or (trial := holder.summary.ahead_once) is None:
+        return []
+    return [f"In {holder.name}, {ahead_once_text(trial, holder.summary.metric)}."]
 
 
 def _exploded(lineage: Sequence[StageData]) -> list[str]:

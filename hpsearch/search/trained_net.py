@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.threshold import HALF, Threshold
 from hpsearch.training.views import log_probabilities
+from hpsearch.wording import count_text
 from hpsearch.worker.best_weights import layer_update_ratios, read_threshold, read_weights, silent_units
 
 
@@ -180,10 +182,24 @@ def weights_file(stored: StoredTrial, run: RunConfig) -> Path:
             "Allowed: a machine that has this file; it may lie in run.artifact_dir."
         )
     there = f"trial {best.number}, whose weights are; or " if best is not None else ""
+    if stored.trial.state != "COMPLETE" or trial_record(stored.trial).halved:
+        raise RefusedError(_never_kept(stored, there))
     raise RefusedError(
         f"the weights of {whose} are not kept.\n"
         f"Allowed: {there}a search with --keep best (its best trial) or --keep all (all that complete)."
     )
+
+
+def _never_kept(stored: StoredTrial, there: str) -> str:
+    """Of a trial that did not come to its last epoch. COMPLETE, it is the best of those that rungs stopped."""
+    trial, study = stored.trial, stored.study.name
+    ended = f"it ended after {count_text(max(trial.intermediate, default=0), 'epoch')}, not its last one"
+    said = f"the weights of trial {trial.number} of {study!r} are not kept: {ended}.\n"
+    if trial.state != "COMPLETE":
+        return f"{said}Allowed: {there}a trial that came to its last epoch, after a search with --keep all."
+    file = shlex.quote(f"{study}-best.toml")
+    again = f"hpsearch best {shlex.quote(study)} -f toml > {file} && hpsearch train -c {file} --epochs "
+    return f"{said}Train it: {again}{max(trial.intermediate, default=1)}"
 
 
 def _from_the_images(stored: StoredTrial, run: RunConfig, progress: Progress | None) -> Preprocessing:

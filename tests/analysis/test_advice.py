@@ -234,6 +234,23 @@ def test_what_a_time_cut_is_not_carried_on_as_if_it_had_been_asked_for():
     assert "--set coarse.trials=20 --set coarse.epochs=2" in what_next(settled(0.41, config=cut), HEALTHY).command
 
 
+def test_a_new_search_has_what_was_said_to_the_fine_stage_alone():
+    given = {"fine__trials": 7, "fine__sampler": "cmaes", "train__label_smoothing": 0.1}
+    wide, narrow, added = "lr=log(1e-4, 1)", "lr=log(1e-3, 0.1)", "momentum=uniform(0, 0.9)"
+    first, *fine = settled(0.41, config=config([narrow, added], data__source="folder:photos", **given))
+    first = replace(first, config=config([wide], ["coarse.trials=30"], data__source="folder:photos"))
+    command = what_next([first, *fine], HEALTHY).command
+    assert command == (
+        "hpsearch run --name convnet --data folder:photos --model convnet --set train.label_smoothing=0.1"
+        " --set coarse.trials=30 --set fine.trials=7 --set fine.sampler=cmaes"
+        " --space 'lr=log(0.0001, 1.0)' --space 'train.momentum=uniform(0.0, 0.9)'"
+    )
+    of_another_net = [replace(each, config=config([narrow], model__name="linear")) for each in fine]
+    first = replace(first, config=config(["model.dropout=uniform(0, 0.5)"]))
+    command = what_next([first, *of_another_net], HEALTHY).command
+    assert command == "hpsearch run --name convnet --model convnet"  # a linear net has no dropout
+
+
 def test_a_search_that_was_done_is_the_answer():
     advice = what_next(settled(0.41), HEALTHY)
     record = {
@@ -297,6 +314,17 @@ def test_what_is_not_finished_is_finished_first(counts, exploded, words):
     assert again.command == """hpsearch run --name 'it'"'"'s'"""
     assert "rates" not in advice.text
     assert what_next([open_one], at_work=True).command == "hpsearch status coarse --watch"
+
+
+def test_a_stage_over_code_that_was_left_is_gone_on_with():
+    own = {"metric": Metric("score", "maximize", is_own=True), "epochs": None, "counts": {"COMPLETE": 3, "WAITING": 9}}
+    flags = {"objective.function": "train:f", "coarse.sampler": "tpe"}
+    plain = load_settings(spaces=["x=uniform(0, 1)"], flags=flags).study.plain()
+    left = coarse(0.5, config=plain, left_sampler=True, **own)
+    said = what_next([left])
+    assert said.command == "hpsearch coarse --objective train:f --space 'x=uniform(0.0, 1.0)'"
+    assert said.text == "the stage coarse is not finished: 3 of 12 trials ended; this goes on with it"
+    assert "--set coarse.sampler=tpe" in what_next([replace(left, left_sampler=False)]).command
 
 
 def test_a_fine_stage_that_was_left_is_gone_on_with_and_not_tested():

@@ -17,6 +17,7 @@ from hpsearch.analysis.commands import (
     usual_space,
     value_word,
     whole,
+    whole_of_code,
 )
 from hpsearch.config import load_settings
 
@@ -123,6 +124,45 @@ def test_a_fine_stage_says_what_its_source_does_not():
     plain = config(["fine.trials=5"], ["reg=none"])
     words = resume_command("fine", "fine", "coarse", plain, config(), ["mynets:small"])
     assert words[4:] == ["--set", "fine.trials=5", "--space", "reg=none", "--trust", "mynets:small"]
+
+
+OF_CODE = [
+    ({"objective.function": "train:f"}, ["coarse.trials=7", "objective.params.depth=3", "objective.seed=4"]),
+    ({"objective.function": "train:f", "objective.form": "optuna", "objective.direction": "minimize"}, []),
+    (
+        {"objective.command": ("python", "my train.py", "{x}"), "objective.pattern": "loss=([0-9.]+)"},
+        ["fine.confirm=2"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "sets"), OF_CODE)
+def test_a_stage_over_code_is_gone_on_with(flags, sets):
+    """What is printed makes the same search; a sampler that nobody named is not named."""
+    plain = load_settings(sets=sets, spaces=["x=uniform(0, 1)"], flags=flags).study.plain()
+    words = resume_command("own", "coarse", None, whole_of_code(plain), None, [])
+    assert words[:4] == ["hpsearch", "coarse", "--name", "own"]
+    again = dict(zip(words[4::2], words[5::2], strict=True))
+    named = {"objective.function": again.get("--objective") or again.get("--optuna-objective")}
+    named["objective.form"] = "optuna" if "--optuna-objective" in again else None
+    options = [(name, value) for name, value in zip(words[4::2], words[5::2], strict=True)]
+    found = load_settings(
+        sets=[value for name, value in options if name == "--set"],
+        spaces=[value for name, value in options if name == "--space"],
+        flags=named,
+    )
+    assert found.study.plain() == plain
+    assert "sampler" not in shlex.join(words)
+
+
+def test_a_fine_stage_over_code_says_what_its_source_does_not():
+    own = {"objective.function": "train:f", "objective.form": "optuna"}
+    source = whole_of_code(load_settings(spaces=["x=uniform(0, 1)"], flags=own).study.plain())
+    plain = load_settings(sets=["fine.trials=5"], spaces=["y=uniform(0, 2)", "z=int(1, 3)"], flags=own).study.plain()
+    plain["objective"]["narrowed"] = ["y"]  # by the calls of the stage before, whatever it asked for
+    words = resume_command("fine", "fine", "coarse", whole_of_code(plain), source, ["train:f"])
+    assert shlex.join(words[4:]) == "--set fine.trials=5 --space x=none --space 'z=int(1, 3)' --trust train:f"
+    assert resume_command("fine", "fine", "coarse", whole_of_code(plain), None, ["train:f"]) is None
 
 
 def test_ranges_of_a_check_are_left_to_it():

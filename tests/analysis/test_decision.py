@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpsearch.analysis.advice import what_next
 from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
@@ -331,6 +332,16 @@ def test_a_lucky_first_value_is_no_measure_for_a_mean(before, last, go_on, said)
     assert said in decision.reason
     assert decision.go_on == go_on
     assert "worse" not in decision.reason or "in the mean of their calls" in decision.reason
+
+
+def test_a_trial_that_gave_no_value_again_is_neither_the_best_nor_to_be_called_once_more():
+    failed = (TriedAgain("coarse", {"lr": 3e-4}, (None,)),)
+    coarse = called("coarse", 0.99)
+    for fine in (called("fine", 0.9, tried=failed), called("fine", 0.94, 0.92, tried=failed)):
+        assert best_stage([coarse, fine]) == fine
+        assert what_next([coarse, fine]).command == "hpsearch rerun fine 0"
+    assert best_stage([coarse]) == coarse
+    assert best_stage([coarse, called("fine", 0.9)]) == coarse
 
 
 def test_a_better_value_of_one_call_is_said_where_nothing_was_gained():

@@ -3,6 +3,7 @@
 import json
 import re
 import statistics
+import subprocess
 import sys
 
 import numpy as np
@@ -14,8 +15,6 @@ FEWEST = {"digits": 288, "folder:shapes": 60}  # validation images
 
 
 def run_script(hpsearch, name="train_best.py"):
-    import subprocess
-
     blocked = hpsearch.folder / "blocked"
     blocked.mkdir(exist_ok=True)
     (blocked / "hpsearch.py").write_text("raise ImportError('not here')")
@@ -90,6 +89,7 @@ def test_what_comes_from_the_search_stands_at_the_top(hpsearch):
     best = json.loads(hpsearch("best", "--json").stdout)
     assert f"LR = {best['params']['lr']!r}  # searched in log(0.01, 0.02)" in script
     assert "hpsearch" not in script.replace("hpsearch sets", "")
+    assert script.count("print(") == 1  # where it ends in silence if its reader has gone
     compile(script, "train_best.py", "exec")
     (hpsearch.folder / "train_best.py").write_text(script)
     said = run_script(hpsearch)
@@ -111,6 +111,10 @@ def test_a_study_over_a_function_gives_a_call_of_it(hpsearch):
     (hpsearch.folder / "train_best.py").write_text(hpsearch("best", "-f", "py").stdout)
     value = json.loads(hpsearch("best", "--json").stdout)["value"]
     assert run_script(hpsearch).splitlines()[-1] == f"value: {value!r}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "train_best.py"], cwd=hpsearch.folder, **pipes) as script:
+        script.stdout.close()  # as `| head -n 0`
+        assert script.stderr.read() == ""
 
 
 def test_a_study_over_an_optuna_objective_gives_a_call_of_it(hpsearch):

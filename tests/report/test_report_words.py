@@ -1,14 +1,17 @@
 import pytest
 from planted import plant
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.lineage import advise, read_lineage
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.dashboard.note import study_note
+from hpsearch.config import FloatRange
+from hpsearch.dashboard.note import as_markdown, study_note
+from hpsearch.report.figures.repeats import _repeats_info, repeats_note
 from hpsearch.report.search_report import make_report
 from hpsearch.report.stage import read_chain, read_stage
 from hpsearch.report.words import advice_for, lineage_of, summarize
-from hpsearch.storage import open_database, read_epochs
+from hpsearch.storage import STRUCTURE, NewTrial, Outcome, Queue, create_stage, open_database, read_epochs
 
 
 @pytest.fixture
@@ -126,3 +129,17 @@ def test_the_lineage_leaves_other_searches_out(db):
     plant(db, "fine", source="coarse", num_trials=5)
     all_stages = stages(db, "coarse", "other", "fine")
     assert [stage.name for stage in lineage_of(all_stages[-1], all_stages)] == ["coarse", "fine"]
+
+
+def test_one_call_that_is_better_than_the_mean_of_the_best_is_named(db):
+    values = [0.9, 0.5, 0.8, 0.95]
+    new = [NewTrial({"x": 0.1 * n}, {STRUCTURE: "own", **({attributes.AGAIN: 0} if n == 2 else {})}) for n in range(4)]
+    own = {attributes.STAGE: "fine", attributes.CONFIG: {"objective": {"metric": "score"}}}
+    study = create_stage(db, "late", "maximize", own, {"x": FloatRange(0.0, 1.0)}, new)
+    queue = Queue(db, study, "worker", lease_seconds=600.0)
+    queue.finish([Outcome(lease, "COMPLETE", values[lease.number]) for lease in queue.take(4)])
+    [stage] = stages(db, "late")
+    said = "trial 3 reached 0.9500 in one call, better than that mean; it may be luck, as it was not called again"
+    assert f"In late, {said}." in summarize([stage]).sentences
+    assert repeats_note(_repeats_info(stage)).endswith(f"the best mean. T{said[1:]}.")
+    assert f"**Once:** {as_markdown(said)}" in study_note(stage.evidence, {}, summarize([stage]).advice)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.config import load_settings
 from hpsearch.config.usercode import trust
@@ -318,3 +320,11 @@ def test_weights_that_are_not_kept_are_said_to_be_so(db, tiny):
     evidence = run_stage(db, plan_coarse(settings), settings.run, checks=False)
     with pytest.raises(RefusedError, match=r"not kept.\nAllowed: a search with --keep best"):
         load_net(evidence, settings.run)
+    [trial] = evidence.trials
+    at_a_rung = replace(trial, attrs={**trial.attrs, attributes.REASON: attributes.HALVED}, intermediate={1: 0.5})
+    train = r"ended after 1 epoch, not its last one.\nTrain it: hpsearch best coarse .+ train -c .+ --epochs 1$"
+    with pytest.raises(RefusedError, match=train):
+        load_net(replace(evidence, trials=[at_a_rung]), settings.run)
+    exploded = replace(trial, state="PRUNED", intermediate={})
+    with pytest.raises(RefusedError, match=r"ended after 0 epochs, .+\nAllowed: a trial that came to its last epoch"):
+        load_net(replace(evidence, trials=[trial, replace(exploded, number=1)]), settings.run, 1)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from hpsearch.analysis.repeats import Repeated, repeated_text
+from hpsearch.analysis.gain import ahead_once_text
+from hpsearch.analysis.repeats import Repeated, curse_text, repeated_text
 from hpsearch.config.metric import Metric
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
+from hpsearch.storage import TrialRow
 
 ROW = 46  # pixels per trial
 
@@ -20,12 +22,22 @@ class RepeatsInfo:
 
     repeated: tuple[Repeated, ...]
     metric: Metric
+    ahead_once: TrialRow | None = None
+    """One that was not called again, whose value is better than the winner's mean."""
 
 
 def _repeats_info(stage: StageData) -> RepeatsInfo | None:
     """None where no trial was trained again."""
     found = tuple(each for each in stage.evidence.repeated if each.mean is not None)
-    return RepeatsInfo(found, stage.summary.metric) if found else None
+    return RepeatsInfo(found, stage.summary.metric, stage.summary.ahead_once) if found else None
+
+
+def repeats_note(info: RepeatsInfo) -> str:
+    """By how much the first scores were luck, and which trial wins."""
+    said = [curse_text(info.repeated, info.metric), "the winner is the trial with the best mean"]
+    if info.ahead_once is not None:
+        said.append(ahead_once_text(info.ahead_once, info.metric))
+    return " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
 
 
 def plot_repeats(info: RepeatsInfo) -> go.Figure:

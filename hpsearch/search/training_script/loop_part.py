@@ -107,8 +107,8 @@ def loop_part(config: StudyConfig, depths: list[list[str]] | None, *, frozen: bo
     if mix is not None:
         loss = "(share * loss_of(logits, y) + (1 - share) * loss_of(logits, other))"
     schedule = SCHEDULES[train.lr_schedule]
-    imports = ["import copy", "from torch import nn", *(["import math"] if "math." in schedule else [])]
-    own = is_user_code(metric.name)
+    imports = ["import copy", "import os", "import sys", "from torch import nn"]
+    imports += ["import math"] if "math." in schedule else []
     given: dict[str, Any] = {
         "metric_code": _metric_code(metric.name),
         "metric_said": metric.label,
@@ -137,7 +137,7 @@ def loop_part(config: StudyConfig, depths: list[list[str]] | None, *, frozen: bo
         "clip": train.clip_norm > 0,
         "depths": depths,
     }
-    return part("loop", imports=[*imports, *(["import sys"] if own else [])], **given)
+    return part("loop", imports=imports, **given)
 
 
 def _metric_code(name: str) -> str:
