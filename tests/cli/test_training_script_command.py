@@ -14,18 +14,7 @@ FEWEST = {"digits": 288, "folder:shapes": 60}  # validation images
 
 
 def run_script(hpsearch, name="train_best.py"):
-    import subprocess
-
-    blocked = hpsearch.folder / "blocked"
-    blocked.mkdir(exist_ok=True)
-    (blocked / "hpsearch.py").write_text("raise ImportError('not here')")
-    environment = {**hpsearch.environment, "PYTHONPATH": str(blocked)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", name], cwd=hpsearch.folder, env=environment, capture_output=True, text=True,
-        timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return hpsearch.script(name).stdout
 
 
 def draw_shapes(folder, num=100):
