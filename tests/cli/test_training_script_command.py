@@ -36,8 +36,6 @@ CASES = {
     "mlp": ["--data", "digits", "--epochs", "6"],
     "convnet": ["--data", "folder:shapes", "--model", "convnet", "--set", "model.channels=[8,16]", "--epochs", "15",
                 "--set", 'data.augment=["hflip","crop:2","rotate:10"]', "--set", "train.batch_size=20"],
-    "resnet": ["--data", "digits", "--model", "resnet", "--set", "model.depth=8", "--epochs", "3", "--set",
-               "train.lr_schedule=one-cycle"],
 }  # fmt: skip
 
 
