@@ -30,8 +30,8 @@ def pytest_configure():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 
-# A machine with other work is slow, which is no fault of what is tested.
-hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+# A machine with other work is slow, which is no fault of what is tested. Each run draws other examples.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None, max_examples=50)
 hypothesis.settings.load_profile("unhurried")
 
 # What is imported stays to the end: a quarter of the collection's time went into looking for garbage in it.

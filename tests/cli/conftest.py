@@ -50,6 +50,12 @@ class CommandLine:
     def json(self, *arguments, **options):
         return json.loads(self(*arguments, "--json", **options).stdout)
 
+    def script(self, *arguments):
+        """`python SCRIPT ...`, where hpsearch cannot be imported and warnings are errors."""
+        done = warm_commands().run_script(list(map(str, arguments)), self.folder, self.environment, timeout=600)
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
     def held(self, *arguments, after=3, packs=0):
         """One that waits in an epoch until the test lets it go on: see `held_searches`."""
         return Command(arguments, self.folder, {**self.environment, **hold(self.folder, after, packs)})

@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -70,11 +68,7 @@ def test_predict_and_the_script_say_the_same(digits, greedy):
     header, *said = rows_of(digits("predict", "coarse", "x.npz", "--ensemble").stdout)
     assert header == ["file", "class", "probability"]
     assert np.mean([row[1] == str(label) for row, label in zip(said, load_digits().target, strict=False)]) > 0.9
-    script = subprocess.run(
-        [sys.executable, "net/predict.py", "x.npy"],
-        cwd=digits.folder, env={**digits.environment, "PYTHONPATH": ""}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert script.returncode == 0, script.stderr
+    script = digits.script("net/predict.py", "x.npy")
     rows = rows_of(script.stdout)
     assert [row[1] for row in rows] == [row[1] for row in said]
     assert [float(row[2]) for row in rows] == pytest.approx([float(row[2]) for row in said], abs=1e-5)
@@ -132,11 +126,7 @@ def test_snapshots_of_one_training_go_where_any_ensemble_goes(digits):
     np.save(digits.folder / "few.npy", load_digits().images[:20, None])
     np.savez(digits.folder / "few.npz", x=load_digits().images[:20, None])
     predicted = rows_of(digits("predict", "cycles", "few.npz", "--ensemble").stdout)[1:]
-    script = subprocess.run(
-        [sys.executable, "states/predict.py", "few.npy"],
-        cwd=digits.folder, env={**digits.environment, "PYTHONPATH": ""}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert script.returncode == 0, script.stderr
+    script = digits.script("states/predict.py", "few.npy")
     assert [row[1] for row in rows_of(script.stdout)] == [row[1] for row in predicted]
     digits("report", "cycles", "-o", "cycles.html")
     page = (digits.folder / "cycles.html").read_text()

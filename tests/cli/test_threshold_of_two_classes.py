@@ -1,8 +1,6 @@
 """Two classes, of which one is rare: the threshold that validation images give, wherever the net is used."""
 
 import csv
-import subprocess
-import sys
 import tomllib
 
 import numpy as np
@@ -56,8 +54,7 @@ def test_the_threshold_of_the_kept_weights_is_used_and_said_everywhere(searched)
     searched("best", "coarse", "--weights", "net")
     about = tomllib.loads((searched.folder / "net" / "model.toml").read_text())
     assert about["classes"]["threshold"] == threshold["value"]
-    script = [sys.executable, "net/predict.py", *images]
-    plain = subprocess.run(script, cwd=searched.folder, capture_output=True, text=True, check=True).stdout
+    plain = searched.script("net/predict.py", *images).stdout
     assert [row[1] for row in csv.reader(plain.splitlines())] == [row["class"] for row in rows]
 
 

@@ -3,8 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -85,7 +83,7 @@ def test_the_example_of_an_own_loss_runs(tmp_path):
         ["coarse", "--model", "losses:TwoHeads", "--trainer", "losses:step", *ranges],
         ["fine", "--from", "coarse", "--trust", "losses"],
     ):
-        arguments = [sys.executable, "-m", "hpsearch", *command, "--trials", "3", "--epochs", "1"]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        words = [*command, "--trials", "3", "--epochs", "1"]
+        done = warm_commands().run(words, tmp_path, dict(os.environ), timeout=600)
         assert done.returncode == 0, done.stderr
         assert "train.step_options.alpha" in done.stdout

@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 from test_pages import BLOCK as TAUGHT_BLOCK
 from test_pages import SESSIONS as TAUGHT
-from test_pages import session_of, write_photographs
+from test_pages import run_command, session_of, write_photographs
 from test_readme import SESSION as READ
 from typer.main import get_command
-from warm_commands import warm_commands
 
 from hpsearch.cli.app import app
 from hpsearch.config import load_settings
@@ -169,27 +168,17 @@ def runs(session):
 class Runner:
     """Runs the steps of a session in a folder."""
 
-    def __init__(self, folder, warm):
-        self.folder, self.warm = folder, warm
+    def __init__(self, folder):
+        self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HPSEARCH_")}
         self.environment = {**kept, **SMALL, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 
     def command(self, text):
-        words = shlex.split(text, comments=True)
-        printed = None
-        if ">" in words:
-            words, printed = words[: words.index(">")], words[-1]
-        if words[0] == "hpsearch":
-            done = self.warm.run(words[1:], self.folder, self.environment, timeout=600)
+        if text.startswith("python "):
+            text = f"{shlex.quote(sys.executable)} {text.partition(' ')[2]}"
         else:
-            assert words[0] == "python", text
-            line = f"{shlex.quote(sys.executable)} {text.partition(' ')[2]}"
-            done = subprocess.run(
-                line, shell=True, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600
-            )
-        assert done.returncode == 0, (text, done.stdout, done.stderr)
-        if printed is not None:
-            (self.folder / printed).write_text(done.stdout)
+            assert text.startswith("hpsearch "), text
+        run_command(text, self.folder, self.environment)
 
     def python(self, text):
         done = subprocess.run(
@@ -204,15 +193,10 @@ class Runner:
         assert done.stdout, "a block of Python shows what it did"
 
 
-@pytest.fixture(scope="module")
-def warm():
-    return warm_commands()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, session in SESSIONS.items() if runs(session)])
-def test_a_section_s_code_runs(name, tmp_path, warm):
-    runner = Runner(tmp_path, warm)
+def test_a_section_s_code_runs(name, tmp_path):
+    runner = Runner(tmp_path)
     write_photographs(tmp_path)
     page = name.partition(":")[0].partition(" ")[0]
     runner.environment.update(LONGER.get(page, {}))

@@ -109,10 +109,10 @@ def test_pools(pool, layer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("depth", "parameters"), [(11, 132_863_336), (13, 133_047_848), (16, 138_357_544), (19, 143_667_240)]
+    ("depth", "norm", "parameters"),
+    [(11, "none", 132_863_336), (13, "batch", 133_047_848), (16, "none", 138_357_544), (19, "batch", 143_667_240)],
 )
-@pytest.mark.parametrize("norm", ["none", "batch"])
-def test_vgg_is_torchvisions(depth, parameters, norm):
+def test_vgg_is_torchvisions(depth, norm, parameters):
     import torchvision
 
     theirs = getattr(torchvision.models, f"vgg{depth}{'_bn' * (norm == 'batch')}")

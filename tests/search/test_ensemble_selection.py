@@ -57,7 +57,7 @@ def recounted(p_TNC, y_N, goodness, rounds):
 
 
 @pytest.mark.parametrize("goodness", [accuracy, negative_loss])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(answers(), st.integers(0, 6))
 def test_it_is_forward_selection_as_one_would_write_it(goodness, drawn, rounds):
     p_TNC, y_N = drawn
@@ -70,7 +70,7 @@ def test_it_is_forward_selection_as_one_would_write_it(goodness, drawn, rounds):
 
 
 @pytest.mark.parametrize("goodness", [accuracy, negative_loss])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(answers(most_nets=3))
 def test_no_net_that_could_be_added_makes_it_better(goodness, drawn):
     """And among all mixtures of up to four nets, tried one by one, those it passed by are no better than it."""
@@ -120,7 +120,7 @@ def test_what_is_no_number_is_never_chosen():
     assert greedy_weights(p_TNC, np.array([1]), picky).tolist() == [1, 0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(answers(), st.data())
 def test_the_loss_of_an_average_is_at_most_the_average_of_the_losses(drawn, data):
     """Jensen's inequality, whatever the weights: the logarithm is concave."""

@@ -9,9 +9,15 @@ The protocol: a line of JSON on a Unix socket asks for a command, a line with it
 answer.
 """
 
+import atexit
+import contextlib
+import ctypes
+import gc
 import importlib.util
 import json
+import multiprocessing.util
 import os
+import re
 import runpy
 import select
 import signal
@@ -20,33 +26,55 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+import types
+import warnings
 import weakref
 from pathlib import Path
 
 PRELOADED = (
+    "hpsearch.analysis.export",
     "hpsearch.cli.app",
+    "hpsearch.cli.compare_progress",
+    "hpsearch.cli.fleet_status",
+    "hpsearch.cli.procedure_run",
     "hpsearch.cli.searching",
     "hpsearch.cli.search_progress",
     "hpsearch.cli.training_run",
+    "hpsearch.report.pictures",
     "hpsearch.search.checks.study",
+    "hpsearch.search.compare_samplers",
     "hpsearch.search.ensemble",
+    "hpsearch.search.ensemble_folder",
     "hpsearch.search.final_measurement",
+    "hpsearch.search.inside",
+    "hpsearch.search.mistakes",
     "hpsearch.search.prediction",
     "hpsearch.search.procedure",
     "hpsearch.search.rerun",
     "hpsearch.search.stage_run",
     "hpsearch.search.trained_ensemble",
+    "hpsearch.search.training_script.script",
+    "hpsearch.stages.windowed_storage",
     "hpsearch.fleet.fleet",
+    "hpsearch.fleet.preloaded",
     "hpsearch.training.fused.kernels",
+    "hpsearch.training.sparsity",
     "hpsearch.report.search_report",
     "optuna",
     "optuna_dashboard",
+    "plotly.graph_objs.heatmap.colorbar.title",
+    "plotly.graph_objs.image",
     "rich.markdown",
     "sklearn.datasets",
     "sqlalchemy.dialects.sqlite",
     "typer.rich_utils",
 )
 TORCHVISION = "torchvision"  # three seconds more: imported when a command names it, and there for all to come
+
+SERVES_WORKERS = "from multiprocessing.forkserver import main"
+LARGE_PAGE = 2**21  # bytes
+MADV_COLLAPSE = 25  # of Linux 6.1 and later
 
 
 class WarmCommands:
@@ -71,18 +99,22 @@ class WarmCommands:
         self.server.wait()
         self.folder.cleanup()
 
-    def start(self, arguments, folder, environment, stdin=None, new_session=False):
-        return WarmCommand(self.address, self.folder.name, arguments, folder, environment, stdin, new_session)
+    def start(self, arguments, folder, environment, stdin=None, **options):
+        return WarmCommand(self.address, self.folder.name, arguments, folder, environment, stdin, **options)
 
-    def run(self, arguments, folder, environment, stdin=None, timeout=None):
+    def run(self, arguments, folder, environment, stdin=None, timeout=None, **options):
         """As `subprocess.run` with captured text; what it takes longer than `timeout` seconds is killed."""
-        return self.start(arguments, folder, environment, stdin).wait(timeout)
+        return self.start(arguments, folder, environment, stdin, **options).wait(timeout)
+
+    def run_script(self, arguments, folder, environment, timeout=None):
+        """As `python -W error SCRIPT ...` where hpsearch cannot be imported."""
+        return self.run(arguments, folder, environment, timeout=timeout, script=True)
 
 
 class WarmCommand:
     """One that has been started, as `subprocess.Popen` with captured text: `pid` is its own."""
 
-    def __init__(self, address, home, arguments, folder, environment, stdin, new_session):
+    def __init__(self, address, home, arguments, folder, environment, stdin, new_session=False, script=False):
         self.arguments = arguments
         self._streams = tempfile.TemporaryDirectory(dir=home)
         paths = [Path(self._streams.name, name) for name in ("stdin", "stdout", "stderr")]
@@ -99,6 +131,7 @@ class WarmCommand:
             "environment": environment,
             "streams": list(map(str, paths)),
             "new_session": new_session,
+            "script": script,
         }
         print(json.dumps(request), file=self._answer, flush=True)
         self.pid = int(self._answer.readline())
@@ -150,50 +183,84 @@ def close_warm_commands():
 
 
 def serve(listening):
+    """Fork a process for each command, and say how it ended: a second one that waited for it would take 30 ms more."""
     for name in PRELOADED:
         __import__(name)
     _build_what_is_built_late()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
-    while select.select([listening, sys.stdin], [], [])[0] == [listening]:
-        wire, _ = listening.accept()
-        stream = wire.makefile("rw")
-        request = json.loads(stream.readline())
-        if any(TORCHVISION in argument for argument in request["arguments"]):
-            __import__(TORCHVISION)
-        if not os.fork():
-            listening.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _run_command(wire, stream, request)
-            os._exit(0)
-        stream.close()
-        wire.close()
+    gc.collect()
+    gc.freeze()
+    _take_large_pages()
+    ended, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wires = {}  # of the commands that run, by pid
+    while sys.stdin not in (ready := select.select([listening, sys.stdin, ended], [], [])[0]):
+        if ended in ready:
+            os.read(ended, 2**16)
+            for pid in list(wires):
+                which, status = os.waitpid(pid, os.WNOHANG)
+                if which:
+                    _say(wires.pop(pid), status)
+        if listening in ready:
+            wire, _ = listening.accept()
+            with wire.makefile() as stream:
+                request = json.loads(stream.readline())
+            if any(TORCHVISION in argument for argument in request["arguments"]):
+                __import__(TORCHVISION)
+            if not (pid := os.fork()):
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for each in (listening, wire, *wires.values()):
+                    each.close()
+                os.close(ended)
+                os.close(write)
+                _become(request)
+            wires[pid] = wire
+            wire.sendall(f"{pid}\n".encode())
+
+
+def _say(wire, status):
+    with wire, contextlib.suppress(BrokenPipeError):  # of a test that has not waited for it
+        wire.sendall(f"{status}\n".encode())
 
 
 def _build_what_is_built_late():
     """What is made at its first use, as the validators of study files and of figures, would be made in each command."""
+    import typer.main
     from planted import plant
 
+    from hpsearch.cli.app import app
     from hpsearch.report.search_report import make_report
     from hpsearch.storage.database import close_databases, open_database
+    from hpsearch.training.fused.update import compile_kernels
 
     with tempfile.TemporaryDirectory() as folder:
         db = open_database(f"sqlite:///{folder}/studies.db", create=True)
         plant(db, num_trials=20)
         make_report(db)
         close_databases()
+    compile_kernels("sgd")  # numba looks through all that it can compile: 0.5 s
+    built, build = typer.main.get_command(app), typer.main.get_command
+    typer.main.get_command = lambda it: built if it is app else build(it)
     for end in list(weakref.finalize._registry):  # torch takes 144 of its libraries back at an exit: 0.1 s
         if end.peek()[1].__module__.startswith("torch."):
             end.atexit = False
 
 
-def _run_command(wire, stream, request):
-    pid = os.fork()
-    if not pid:
-        stream.close()
-        wire.close()
-        _become(request)
-    print(pid, file=stream, flush=True)
-    print(os.waitpid(pid, 0)[1], file=stream, flush=True)
+def _take_large_pages():
+    """A fork copies the table of all pages: of 2 MiB each it takes half the time. Where a kernel cannot, all stays."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        area, rights, _, device, _, *name = line.split()
+        if rights == "rw-p" and device == "00:00" and name in ([], ["[heap]"]):
+            start, end = (int(each, 16) for each in area.split("-"))
+            start, end = -(-start // LARGE_PAGE) * LARGE_PAGE, end // LARGE_PAGE * LARGE_PAGE
+            if start < end:
+                libc.madvise(start, end - start, MADV_COLLAPSE)
 
 
 def _become(request):
@@ -207,12 +274,97 @@ def _become(request):
         file = os.open(path, os.O_RDWR | os.O_CREAT | (os.O_APPEND if number else 0))
         os.dup2(file, number)
         os.close(file)
+    sys.path[0] = request["folder"]
+    if request["script"]:
+        _run_script(*request["arguments"])
+    if any(argument.startswith("--workers") for argument in request["arguments"]):
+        _keep_a_server_of_workers()
     sys.argv = ["hpsearch", *request["arguments"]]
     sys.orig_argv = [sys.executable, "-m", *sys.argv]
-    sys.path[0] = request["folder"]
     _customize()
     runpy.run_module("hpsearch", run_name="__main__", alter_sys=True)
     sys.exit()
+
+
+def _run_script(name, *arguments):
+    """What `python -W error` does with it, where there is no hpsearch; never returns."""
+    for module in [module for module in sys.modules if module.partition(".")[0] == "hpsearch"]:
+        del sys.modules[module]
+    sys.modules["hpsearch"] = None  # an import of it raises ImportError
+    sys.path[0] = str(Path(name).parent.absolute())
+    sys.argv = [name, *arguments]
+    sys.orig_argv = [sys.executable, "-W", "error", *sys.argv]
+    warnings.simplefilter("error")
+    status = 1
+    try:
+        runpy.run_path(name, run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _keep_a_server_of_workers():
+    """Fork now what becomes multiprocessing's server once it is asked for, instead of an interpreter: torch is there.
+
+    It is a child of the command, as that would be, with its environment and signals, and has seen nothing of it before.
+    Where that server died, the next one is an interpreter.
+    """
+    ours, theirs = socket.socketpair()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    if not (pid := os.fork()):
+        ours.close()
+        try:
+            _wait_to_serve_workers(theirs)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    spawn = multiprocessing.util.spawnv_passfds
+
+    def start(path, arguments, descriptors):
+        multiprocessing.util.spawnv_passfds = spawn
+        if SERVES_WORKERS not in os.fsdecode(arguments[-1]):  # the tracker of resources comes first
+            try:
+                return spawn(path, arguments, descriptors)
+            finally:
+                multiprocessing.util.spawnv_passfds = start
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        words = list(map(os.fsdecode, arguments))
+        request = {"arguments": words, "environment": dict(os.environ), "blocked": list(map(int, blocked))}
+        with ours:
+            socket.send_fds(ours, [b" "], descriptors)
+            ours.sendall(json.dumps(request).encode() + b"\n")
+        return pid
+
+    multiprocessing.util.spawnv_passfds = start
+
+
+def _wait_to_serve_workers(wire):
+    _, descriptors, _, _ = socket.recv_fds(wire, 1, 2)
+    if not descriptors:
+        return  # the command has ended without
+    with wire, wire.makefile() as stream:
+        request = json.loads(stream.readline())
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv, sys.orig_argv = ["-c"], request["arguments"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    _customize()
+    code = re.sub(r"main\(\d+, \d+,", "main({}, {},".format(*descriptors), request["arguments"][-1])
+    with contextlib.suppress(SystemExit):  # when the command has ended
+        exec(code, {"__name__": "__main__"})
 
 
 def _customize():

@@ -52,7 +52,7 @@ def test_any_geometry_is_exact(small):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(small=convolutions())
 def test_any_geometry_at_all_is_exact(small):
     assert_same(small.there_and_back(small.kernels), small.plainly(), rtol=1e-12, atol=1e-12)
