@@ -225,9 +225,11 @@ class Mirror:
         for trial, value in zip(ended, values, strict=True):
             seen[trial.number] = copy.copy(trial)
             seen[trial.number].value = value
-        told = [seen.get(trial.number, trial) for trial in trials if trial.number not in self._untold]
+        told = [seen.get(trial.number, trial) for trial in trials]
         if not self._tells_failures:
             return told
+        # A Gaussian process keeps away from what runs, but a call of another trial is no place of its own.
+        told = [trial for trial in told if trial.number not in self._ignored and trial.number not in self._untold]
         failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
         failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
         return told + told_failures(failed, list(seen.values()))

@@ -70,6 +70,18 @@ def bowl(trial):
     kind = trial.suggest_categorical("kind", ["a", "b"])
     return (x - 2) ** 2 + abs(n - 3) + (trial.suggest_float("y", 1e-4, 1, log=True) if kind == "a" else 0.5)
 
+def smooth(trial):
+    x = trial.suggest_float("x", -5, 5)
+    n = trial.suggest_int("n", 1, 9)
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    if x < -3:
+        return float("nan")
+    value = 1 - (x - 2) ** 2 / 25 - abs(n - 3) / 20 - 0.01 * (kind == "b")
+    if "PRUNE" in os.environ and x < 0:
+        trial.report(value, 1)
+        raise optuna.TrialPruned
+    return value
+
 def called(params, report):
     return (params["x"] - 2) ** 2
 """
@@ -158,6 +170,37 @@ def test_a_fine_stage_begins_with_what_the_stages_before_found_inside_its_ranges
     assert searched.json("status", "forgetting")["learning"]["earlier"] == {}
     knowing, forgetting = (params_of(searched, name) for name in ("knowing", "forgetting"))
     assert knowing != forgetting
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prunes", [False, True])
+def test_before_a_gaussian_process_trials_are_drawn_from_the_ranges_that_the_plan_prints(place, prunes, monkeypatch):
+    """They stay as they were, but for where trials explode; they narrow where it is not told of all trials."""
+    if prunes:
+        monkeypatch.setitem(place.environment, "PRUNE", "1")
+    coarse, fine = ("pruned", "pruned-fine") if prunes else ("smooth", "smooth-fine")
+    search = ("coarse", "--optuna-objective", "mine:smooth", "--trials", "16", "--name", coarse)
+    place(*search, "--set", "coarse.sampler=random")
+    then = ("fine", "--from", coarse, "--trust", "mine", "--trials", "5", "--name", fine, "--sampler", "gp")
+    plan = {row["param"]: row for row in place.json(*then, "--dry-run")["ranges"]}
+    assert any("as gp knows its trials" in row["reason"] for row in plan.values()) != prunes
+    assert (plan["n"]["new"] == [1, 9]) != prunes
+    assert plan["x"]["new"][0] > -5
+    said = place(*then).stdout
+    assert ("as gp knows its trials" in said) != prunes
+    database = sqlite3.connect(place.folder / "studies/hpsearch.db")
+    query = "SELECT param_name, param_value, distribution_json FROM trial_params JOIN trials USING (trial_id) "
+    query += "JOIN studies USING (study_id) WHERE study_name = ?"
+    rows = database.execute(query, (fine,)).fetchall()
+    database.close()
+    assert len(rows) == 15
+    for name, value, text in rows:
+        known = json.loads(text)["attributes"]
+        if name == "kind":
+            assert known["choices"] == plan["kind"]["new"] == ["a", "b"]
+        else:
+            assert [known["low"], known["high"]] == plan[name]["new"]
+            assert known["low"] <= value <= known["high"]
 
 
 def test_the_ranges_of_the_calls_are_kept_with_the_study(searched):

@@ -137,7 +137,7 @@ def test_one_that_failed_before_it_asked_for_all_leaves_what_is_proposed_togethe
     assert mirror.propose_together(1)[0].keys() == {"x", "y"}
 
 
-def test_a_call_of_another_trial_that_fails_is_not_told():
+def test_a_call_of_another_trial_is_not_told_while_it_runs_nor_where_it_fails():
     """It is no place of its own: the first call has been told."""
     mirror, propose = rising("function")
     first = propose(0)
@@ -148,5 +148,6 @@ def test_a_call_of_another_trial_that_fails_is_not_told():
     mirror.ignore(2)
     mirror.adopt(2, {"x": first})
     mirror.fail(2)
+    mirror.learn([TrialRow(3, 3, "RUNNING", None, {"x": first}, {"x": RANGE}, attrs={"again": 0})])
     with mirror._as_told():
         assert [trial.number for trial in mirror.study.get_trials() if trial.number >= 0] == [0]
