@@ -78,11 +78,12 @@ def status(
     from hpsearch.analysis.uses_of_test_images import count_uses
     from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table
-    from hpsearch.stages.next_ranges import planned_summary
     from hpsearch.storage import list_studies, read_epochs
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
     if study is not None:
+        from hpsearch.stages.next_ranges import planned_summary
+
         db = open_storage(storage.storage)
         evidence = gather_latest(db, study)
         summary = replace(
