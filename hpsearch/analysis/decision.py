@@ -131,10 +131,13 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
     """What speaks for another stage, and what against."""
     *earlier, last = stages
     if last.stage == "coarse":
+        # Ranges over code stay before a Gaussian process that knows all of the trials: those of as many epochs.
+        on = "search on where it worked" if last.metric.is_own else "narrow to where it worked"
         if last.epochs is None:
-            return [f"{last.study} is a coarse search: narrow to where it worked"], []
-        longer = "" if last.fine_epochs is not None and last.fine_epochs <= last.epochs else " and train longer"
-        return [f"{last.study} trained {count_text(last.epochs, 'epoch')}: narrow to where it worked{longer}"], []
+            return [f"{last.study} is a coarse search: {on}"], []
+        is_longer = last.fine_epochs is None or last.fine_epochs > last.epochs
+        on = "narrow to where it worked and train longer" if is_longer else on
+        return [f"{last.study} trained {count_text(last.epochs, 'epoch')}: {on}"], []
     if last.metric.is_share and value >= 1:
         return [], [_perfect_text(last.metric, value, num_val)]
     wishes, content = [], []

@@ -75,7 +75,6 @@ def status(
 
     from hpsearch.analysis.lineage import advise
     from hpsearch.analysis.study_list import listed_studies
-    from hpsearch.analysis.summary import stage_summary
     from hpsearch.analysis.uses_of_test_images import count_uses
     from hpsearch.cli.fleet_status import print_workers
     from hpsearch.cli.output import print_stage, show_table
@@ -83,10 +82,12 @@ def status(
     from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
     if study is not None:
+        from hpsearch.stages.next_ranges import planned_summary
+
         db = open_storage(storage.storage)
         evidence = gather_latest(db, study)
         summary = replace(
-            stage_summary(evidence, epochs=read_epochs(db, evidence.study)),
+            planned_summary(evidence, epochs=read_epochs(db, evidence.study)),
             uses=count_uses([evidence.study], list_studies(db)),
         )
         activity = read_activity(db, evidence.study)
@@ -214,13 +215,14 @@ def boundary(
 
     from rich.text import Text
 
-    from hpsearch.analysis.summary import best_or_refuse, verdicts
+    from hpsearch.analysis.summary import best_or_refuse
     from hpsearch.cli.output import line, searched_text, show_table
     from hpsearch.space import format_range, format_value
+    from hpsearch.stages.next_ranges import planned_verdicts
 
     evidence = gather_latest(open_storage(storage.storage), study)
     best_or_refuse(evidence)
-    found = verdicts(evidence)
+    found = planned_verdicts(evidence)
     if evidence.record.is_training:
         name = evidence.study.name
         raise RefusedError(

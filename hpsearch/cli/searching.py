@@ -15,7 +15,6 @@ from hpsearch.analysis.advice import SEARCHED
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
 from hpsearch.cli.output import document_alone, line, print_advice, print_plan, print_stage
@@ -26,6 +25,7 @@ from hpsearch.errors import ConfigError
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage, run_stage
 from hpsearch.stages.continued import handed_on
+from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -132,7 +132,7 @@ def _run(db: Database, plan: StagePlan, settings: Settings, output: Output, *, c
 def _show_stage(
     db: Database, evidence: StudyTrials, settings: Settings, checks: CheckReport | None, seconds: float, output: Output
 ) -> None:
-    summary = stage_summary(evidence, seconds=seconds)
+    summary = planned_summary(evidence, seconds=seconds)
     advice = advise(db, evidence, again=["hpsearch", *sys.argv[1:]]).at(storage_flag(settings.run.storage))
     if output.as_json:
         is_coarse = evidence.record.kind == "coarse"

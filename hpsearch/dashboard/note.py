@@ -11,8 +11,9 @@ from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.gain import ahead_once_text
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import StageSummary, stage_summary
+from hpsearch.analysis.summary import StageSummary
 from hpsearch.space import Verdict, format_range, format_value
+from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.wording import count_text
 
 END = "*hpsearch writes what is above; what is below is yours.*"
@@ -27,7 +28,7 @@ def as_markdown(text: object) -> str:
 
 def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice: Advice) -> str:
     """The best trial, where it lies in the ranges, where these came from, how the trials went, what to do next."""
-    summary = stage_summary(evidence)
+    summary = planned_summary(evidence)
     parts = [f"## {as_markdown(summary.study)}", _counts(summary)]
     if (best := summary.best) is not None:
         params = [f"{name} {format_value(value, best.ranges.get(name))}" for name, value in best.params.items()]

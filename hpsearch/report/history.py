@@ -146,7 +146,7 @@ def provenance(stage: StageData) -> dict[str, Any]:
     record = stage.record
     rows: list[tuple[str, str]] = []
     if record.source:
-        rows.append(("narrowed from", record.source))
+        rows.append(("ranges from", record.source))
     for row in record.ranges:
         old = f"{_ends(row.old)} → " if row.old else ""
         rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))

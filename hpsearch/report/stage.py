@@ -13,12 +13,13 @@ from hpsearch.analysis.importance import chance_shares, importances
 from hpsearch.analysis.lineage import MAX_CHAIN
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import StageSummary, stage_summary
+from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
 from hpsearch.space import Verdict
 from hpsearch.stages.halving import Halving
+from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.storage import Database, StudyNotFoundError, TrialRow, read_epochs
 
 MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which says nothing about importance
@@ -54,7 +55,7 @@ class StageData:
     @cached_property
     def summary(self) -> StageSummary:
         """Counts, best, boundary verdicts."""
-        return stage_summary(self.evidence)
+        return planned_summary(self.evidence)
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

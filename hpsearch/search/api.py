@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import stage_summary, verdicts
 from hpsearch.config import StudyConfig, load_settings
 from hpsearch.config.schema.objective import refuse_objective
 from hpsearch.errors import ConfigError
@@ -26,6 +25,7 @@ from hpsearch.search.stage_run import open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.continued import handed_on
+from hpsearch.stages.next_ranges import planned_summary, planned_verdicts
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.training_plan import plan_training
@@ -65,7 +65,7 @@ class Stage:
 
     def boundary(self) -> list[Verdict]:
         """Per parameter: where the best trial lies in its range, and what to search next."""
-        return verdicts(self.evidence)
+        return planned_verdicts(self.evidence)
 
     def curves(self, number: int) -> list[EpochResult]:
         """What a trial looked like after each epoch."""
@@ -73,7 +73,7 @@ class Stage:
 
     def summary(self) -> dict[str, Any]:
         """Counts, best, boundary: what `hpsearch status NAME --json` prints."""
-        return stage_summary(self.evidence).as_dict()
+        return planned_summary(self.evidence).as_dict()
 
     def optuna_study(self) -> optuna.Study:
         """The same study through Optuna, for its plots and samplers."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpsearch.analysis.decision import MAX_STAGES, Decision, Limits, best_stage, decide
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import StageSummary, best_or_refuse, stage_summary
+from hpsearch.analysis.summary import StageSummary, best_or_refuse
 from hpsearch.config import DataConfig, Settings
 from hpsearch.datasets.device import TrainingData
 from hpsearch.results import Direction
@@ -30,6 +30,7 @@ from hpsearch.search.python_settings import (
 )
 from hpsearch.search.stage_run import open_search, read_images, run_stage
 from hpsearch.stages.continued import refuse_unkept
+from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse, plan_fine
@@ -164,7 +165,7 @@ def run_procedure(
             evidence = read_study(db, plan.name)
         seconds = time.monotonic() - start
         walked.append(evidence)
-        summaries.append(stage_summary(evidence, seconds=seconds))
+        summaries.append(planned_summary(evidence, seconds=seconds))
         time_is_up = deadline is not None and _next_seconds(evidence, seconds, settings) > deadline - time.monotonic()
         decisions.append(decide(summaries, data.num_val if data is not None else 0, limits, time_is_up=time_is_up))
         listener.stage_decided(summaries[-1], decisions[-1])

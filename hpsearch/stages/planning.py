@@ -263,7 +263,7 @@ def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
     if any(record.config_value("objective", key) != own.get(key) for key in ("function", "command")):
         return False
     epochs, halving = (record.config_value(record.kind, key) for key in ("epochs", "halving"))
-    if record.has_epochs and (epochs != plan.settings.epochs or halving not in (None, "none")):
+    if (record.has_epochs and epochs != plan.settings.epochs) or halving not in (None, "none"):
         return False
     if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
         return False

@@ -35,7 +35,7 @@ def place(tmp_path_factory, command_line):
 def test_epochs_that_an_objective_does_not_take_are_not_spoken_of(place):
     said = place.coarse.stdout
     assert "coarse   13 of 13 trials ·" in said
-    assert "go on    coarse is a coarse search: narrow to where it worked" in said
+    assert "go on    coarse is a coarse search: search on where it worked" in said
     place("report", "coarse", "-o", "page.html")
     page = (place.folder / "page.html").read_text().partition("<body")[2].partition("<script")[0]
     plan = place("fine", "--from", "coarse", "--trust", "mine", "--dry-run").stdout

@@ -12,6 +12,7 @@ from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
 from hpsearch.space import Observation
 from hpsearch.stages import planning
+from hpsearch.stages.next_ranges import planned_summary, planned_verdicts
 from hpsearch.stages.opening import keep_stored_ranges, open_stage, stored_plan, with_stored_sampler
 from hpsearch.stages.planning import plan_coarse, plan_fine
 from hpsearch.stages.sampler_choice import (
@@ -199,6 +200,31 @@ def test_what_was_searched_stays_before_a_gaussian_process_that_knows_all_of_it(
     assert said.space == whole.space
     given = plan_fine(evidence(coarse, 5.0), load_settings(flags=flags, spaces=("lr=log(1e-3,1e-2)",)))
     assert given.space["lr"].high == 1e-2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"fine.sampler": "tpe"},
+        {"fine.epochs": 4},  # the command that is printed has those of coarse
+        {"fine.epochs": 5, "coarse.halving": "stop"},
+        {"fine.epochs": 5},
+    ],
+    ids=str,
+)
+def test_what_is_shown_to_search_next_is_what_the_fine_stage_would_do(db, flags):
+    flags = {**OBJECTIVE, "fine.sampler": "gp", "coarse.epochs": 5, **flags}
+    coarse = open_stage(db, plan_coarse(load_settings(flags=flags, spaces=SPACES)), None)
+    found = evidence(coarse, 5.0)
+    epochs = max(5, flags.get("fine.epochs", 20))
+    plan = plan_fine(found, load_settings(flags={**flags, "fine.epochs": epochs}))
+    shown = planned_verdicts(found)
+    planned = {change.param: (change.new, change.reason) for change in plan.changes}
+    assert {verdict.param: (verdict.proposed, verdict.reason) for verdict in shown} == planned
+    stays = flags["fine.sampler"] == "gp" and epochs == 5 and "coarse.halving" not in flags
+    assert (STAYS in shown[0].reason) == stays
+    assert planned_summary(found).verdicts == tuple(shown) == StageData(found, {}).summary.verdicts
 
 
 @pytest.mark.parametrize(

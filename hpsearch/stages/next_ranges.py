@@ -1,0 +1,55 @@
+"""What a fine stage after a study would search, shown beside where its best lies: planning says it, as for the stage.
+
+Before a Gaussian process that knows all its trials, ranges stay, while those of `space.narrow` alone would be narrower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hpsearch.analysis.stage_names import fine_name
+from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.summary import StageSummary, stage_summary, verdicts
+from hpsearch.config import load_settings
+from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.results import EpochResult
+from hpsearch.space import Narrowing, Verdict
+from hpsearch.stages.continued import handed_on
+from hpsearch.stages.earlier_trials import SEARCHES
+from hpsearch.stages.planning import plan_fine
+
+
+def planned_verdicts(evidence: StudyTrials) -> list[Verdict]:
+    """As `verdicts`; what to search next, and why, is what the fine stage that is advised would do."""
+    changes = _planned_changes(evidence)
+    return [
+        verdict
+        if (change := changes.get(verdict.param)) is None
+        else replace(verdict, proposed=change.new, reason=change.reason)
+        for verdict in verdicts(evidence)
+    ]
+
+
+def planned_summary(
+    evidence: StudyTrials, seconds: float | None = None, epochs: Mapping[int, Sequence[EpochResult]] | None = None
+) -> StageSummary:
+    """As `stage_summary`, with `planned_verdicts`."""
+    return replace(stage_summary(evidence, seconds, epochs), verdicts=tuple(planned_verdicts(evidence)))
+
+
+def _planned_changes(evidence: StudyTrials) -> dict[str, Narrowing]:
+    """By parameter; empty where it is known beforehand that ranges become narrower, or where nothing can be planned."""
+    record = evidence.record
+    if record.kind not in SEARCHES or record.config_value("objective") is None or evidence.best is None:
+        return {}
+    try:
+        settings = load_settings(stored=handed_on(record))
+        fine, epochs = settings.study.fine, record.num_epochs
+        if epochs is not None and epochs > fine.epochs:  # as the command says that is printed
+            fine = fine.model_copy(update={"epochs": epochs})
+        study = settings.study.model_copy(update={"fine": fine})
+        plan = plan_fine(evidence, replace(settings, study=study), fine_name(evidence.study.name), strict=False)
+    except (ConfigError, RefusedError):  # of another version
+        return {}
+    return {change.param: change for change in plan.changes}
