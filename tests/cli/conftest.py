@@ -35,11 +35,11 @@ class CommandLine:
     def command(self, *arguments):
         return [sys.executable, "-m", "hpsearch", *map(str, arguments)]
 
-    def __call__(self, *arguments, code=0, stdin=None, **environment):
+    def __call__(self, *arguments, code=0, stdin=None, interpreter=False, **environment):
         if "PYTHONPATH" in environment and (inherited := os.environ.get("PYTHONPATH")):
             environment["PYTHONPATH"] += os.pathsep + inherited  # where hpsearch itself may be
         whole = {**self.environment, **environment}
-        if any(name.startswith("PYTHON") for name in environment):  # an interpreter reads it as it starts
+        if interpreter:
             options = {"input": stdin, "capture_output": True, "text": True, "timeout": 600}
             done = subprocess.run(self.command(*arguments), cwd=self.folder, env=whole, **options)
         else:

@@ -32,6 +32,7 @@ def test_stop_asks_the_workers_of_a_study_that_is_not_finished(hpsearch):
 
 
 ASKS = """
+import time
 from hpsearch.analysis import attributes
 from hpsearch.storage import find_study, open_database, write_attrs
 
@@ -40,6 +41,7 @@ def asks(params, report, epochs):
     write_attrs(db, find_study(db, "coarse"), {attributes.STOP: db.read_now()})  # as `hpsearch stop coarse` does
     for epoch in range(1, epochs + 1):
         report(params["rate"], epoch)
+        time.sleep(0.05)  # the worker asks for stops once in a while, and would write thousands of epochs until then
     return params["rate"]
 """
 

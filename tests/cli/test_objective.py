@@ -271,7 +271,7 @@ def test_a_killed_search_goes_on_from_its_checkpoints_with_equal_values(place):
     began = place.folder / "began.txt"
     began.unlink()
     place.environment["HELD"] = ""
-    process = place.start("coarse", *search, "--name", "killed")
+    process = place.start_warm("coarse", *search, "--name", "killed")
     del place.environment["HELD"]
     wait_for((place.folder / "held").exists, "a third trial that has saved its state")
     os.killpg(process.pid, signal.SIGKILL)

@@ -124,11 +124,15 @@ def test_the_best_net_is_written_once(trained):
     assert "is a file" in trained("best", "coarse", "--weights", "net/predict.py", "--force", code=2).stderr
 
 
+def test_an_onnx_model_needs_a_folder(trained):
+    refused = trained("best", "coarse", "--onnx", code=2)
+    assert "--onnx says what is written to a folder.\nAllowed: with --weights FOLDER." in refused.stderr
+
+
+@pytest.mark.slow  # the exporter takes seconds; tests/search/test_weights_folder.py has some nets in each run
 def test_the_best_net_is_written_as_an_onnx_model_too(trained):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    refused = trained("best", "coarse", "--onnx", code=2)
-    assert "--onnx says what is written to a folder.\nAllowed: with --weights FOLDER." in refused.stderr
     written = trained.json("best", "coarse", "--weights", "onnx", "--onnx")
     assert [Path(name).name for name in written["files"]] == [*FILES]
     said = trained.json("predict", "coarse", "new", "--top", 2)

@@ -6,13 +6,13 @@ import pty
 import re
 import select
 import shlex
-import subprocess
 
 import numpy as np
 import pytest
 from held_searches import wait_for
 from PIL import Image
 from rich.console import Console
+from warm_commands import warm_commands
 
 from hpsearch.cli.training_curves import over_seeds, training_charts
 from hpsearch.cli.training_page import Page
@@ -151,23 +151,17 @@ def test_a_killed_training_goes_on_from_its_checkpoint(hpsearch):
 def test_curves_are_drawn_in_a_terminal(hpsearch):
     ours, theirs = pty.openpty()
     environment = {**hpsearch.environment, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-    command = hpsearch.command("train", "-c", "tiny.toml", "--epochs", "300", "--set", "lr=0.1")
-    process = subprocess.Popen(command, cwd=hpsearch.folder, env=environment, stdout=theirs, stderr=theirs)
-    os.close(theirs)
+    arguments = ["train", "-c", "tiny.toml", "--epochs", "100", "--set", "lr=0.1"]
+    process = warm_commands().start(arguments, hpsearch.folder, environment, terminal=os.ttyname(theirs))
     shown = b""
-    while True:
-        if select.select([ours], [], [], 600)[0]:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-    assert process.wait(timeout=600) == 0
+    while (more := select.select([ours], [], [], 0.05)[0]) or not process.has_ended():
+        shown += os.read(ours, 65536) if more else b""
+    os.close(theirs)
+    os.close(ours)
+    assert process.wait(timeout=600).returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace"))
     before, last = text.rsplit("loss", 1) if text.count("loss") > 1 else (text, text)
-    assert re.search(r"train    epoch \d+/300  val_acc \d\.\d{4}  best \d\.\d{4} at \d+", before)
+    assert re.search(r"train    epoch \d+/100  val_acc \d\.\d{4}  best \d\.\d{4} at \d+", before)
     assert "accuracy" in last
     assert "verdict  " in last
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]+", last.partition("train    seed 0")[0]))

@@ -29,12 +29,9 @@ for epoch in range(1, args.epochs + 1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def test_a_script_of_the_kind_that_people_have_is_searched(command_line, tmp_path, database, request):
+def test_a_script_of_the_kind_that_people_have_is_searched(command_line, tmp_path):
     place = command_line(tmp_path)
     (tmp_path / "train.py").write_text(SCRIPT)
-    if database == "postgres":
-        place.environment["HPSEARCH_STORAGE"] = request.getfixturevalue("postgres_databases").new()
     words = ["--lr", "{lr}", "--batch-size={bs}", "--optimizer", "{opt}", "--epochs", "{epochs}", "--seed", "{seed}"]
     space = ["--space", "lr=log(1e-5,1)", "--space", "bs=int_log(8,256)", "--space", "opt=choice(sgd,adam)"]
     metric = ("--metric", r"val_acc=([0-9.-]+)")

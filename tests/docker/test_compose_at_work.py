@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from composed import Services, read_compose
-from held_searches import go, hold, wait_until_held, wait_until_told
+from held_searches import Command, go, hold, wait_until_held, wait_until_told
 
 from hpsearch.storage import count_states, find_study, open_database
 
@@ -59,12 +59,17 @@ def services(tmp_path, postgres_databases):
 
 
 class Process:
-    def __init__(self, services, service, *arguments, held=False, **variables):
+    """A service, in a process that has torch already; by its own words where one looks at these, or at its pipes."""
+
+    def __init__(self, services, service, *arguments, held=False, interpreter=False, **variables):
         words, environment = services.command(service, *arguments, **variables)
         environment |= hold(services.folder) if held else {}
-        self.popen = subprocess.Popen(
-            words, env=environment, cwd=services.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        if interpreter:
+            self.popen = subprocess.Popen(
+                words, env=environment, cwd=services.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        else:
+            self.popen = Command(words[3:], services.folder, environment)  # without python -m hpsearch
 
     def __enter__(self):
         return self
@@ -106,7 +111,9 @@ def test_schema_search_workers_and_dashboard(services):
     def counts():
         return count_states(db, find_study(db, "coarse"))
 
-    with Process(services, "search", "coarse", "-c", "study.toml", "--skip-checks", held=True) as search:
+    with Process(
+        services, "search", "coarse", "-c", "study.toml", "--skip-checks", held=True, interpreter=True
+    ) as search:
         wait_until_held(services.folder)
         assert counts()["RUNNING"] == 3
         command_line = Path(f"/proc/{search.popen.pid}/cmdline").read_text()
@@ -136,7 +143,7 @@ def test_schema_search_workers_and_dashboard(services):
     port = [word for word in read_compose()["services"]["dashboard"]["command"] if word.isdigit()]
     assert read_compose()["services"]["dashboard"]["ports"][0].endswith(f":{port[0]}")
     words = ["0" if word in port else word for word in read_compose()["services"]["dashboard"]["command"]]
-    with Process(services, "dashboard", *words) as dashboard:
+    with Process(services, "dashboard", *words, interpreter=True) as dashboard:
         first = dashboard.popen.stdout.readline()
         assert TOKEN not in first
         here = int(re.search(r":(\d+)/$", first)[1])

@@ -5,6 +5,9 @@ for it in vain. A command gets its own process, folder, environment, streams and
 the next is what was imported. A `sitecustomize.py` in a folder of PYTHONPATH is run as at an interpreter's start.
 Tests of what a command imports, and of signals while it does, start an interpreter.
 
+So are the server of its workers, and the process of the user's code, forks of what has everything; in
+tests/fleet/test_launchers.py and tests/programs they are interpreters.
+
 The protocol: a line of JSON on a Unix socket asks for a command, a line with its pid and one with its exit status
 answer.
 """
@@ -41,6 +44,8 @@ PRELOADED = (
     "hpsearch.cli.searching",
     "hpsearch.cli.search_progress",
     "hpsearch.cli.training_run",
+    "hpsearch.programs.child",
+    "hpsearch.programs.redrawn",
     "hpsearch.report.pictures",
     "hpsearch.search.checks.study",
     "hpsearch.search.compare_samplers",
@@ -51,6 +56,7 @@ PRELOADED = (
     "hpsearch.search.mistakes",
     "hpsearch.search.prediction",
     "hpsearch.search.procedure",
+    "hpsearch.search.program_run",
     "hpsearch.search.rerun",
     "hpsearch.search.stage_run",
     "hpsearch.search.trained_ensemble",
@@ -114,7 +120,9 @@ class WarmCommands:
 class WarmCommand:
     """One that has been started, as `subprocess.Popen` with captured text: `pid` is its own."""
 
-    def __init__(self, address, home, arguments, folder, environment, stdin, new_session=False, script=False):
+    def __init__(
+        self, address, home, arguments, folder, environment, stdin, new_session=False, script=False, terminal=None
+    ):
         self.arguments = arguments
         self._streams = tempfile.TemporaryDirectory(dir=home)
         paths = [Path(self._streams.name, name) for name in ("stdin", "stdout", "stderr")]
@@ -129,7 +137,7 @@ class WarmCommand:
             "arguments": arguments,
             "folder": str(folder),
             "environment": environment,
-            "streams": list(map(str, paths)),
+            "streams": [str(paths[0]), *([terminal] * 2 if terminal else map(str, self._captured))],
             "new_session": new_session,
             "script": script,
         }
@@ -231,6 +239,7 @@ def _build_what_is_built_late():
     from planted import plant
 
     from hpsearch.cli.app import app
+    from hpsearch.programs import program
     from hpsearch.report.search_report import make_report
     from hpsearch.storage.database import close_databases, open_database
     from hpsearch.training.fused.update import compile_kernels
@@ -243,6 +252,7 @@ def _build_what_is_built_late():
     compile_kernels("sgd")  # numba looks through all that it can compile: 0.5 s
     built, build = typer.main.get_command(app), typer.main.get_command
     typer.main.get_command = lambda it: built if it is app else build(it)
+    program.given = lambda _name: True  # code of the user's runs in a fork, as where a function is given from Python
     for end in list(weakref.finalize._registry):  # torch takes 144 of its libraries back at an exit: 0.1 s
         if end.peek()[1].__module__.startswith("torch."):
             end.atexit = False

@@ -60,22 +60,60 @@ def assert_well_ended(evidence):
     assert [trial.number for trial in evidence.trials] == list(range(len(evidence.trials)))
 
 
+class Place:
+    """A database of its own, and its artifacts."""
+
+    def __init__(self, folder):
+        self.artifacts = folder / "artifacts"
+        self.db = open_database(f"sqlite:///{folder}/studies.db", create=True)
+
+    def run(self, form, budget=BUDGET, listener=None, **other):
+        return run(self.db, halved(form, budget, run__artifact_dir=str(self.artifacts), **other), listener)
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Plain training of the first trials, made once."""
-    folder = tmp_path_factory.mktemp("plain")
-    db = open_database(f"sqlite:///{folder}/studies.db", create=True)
-    return curves(db, run(db, halved("none", None, coarse__trials=24, run__artifact_dir=str(folder / "artifacts"))))
+    place = Place(tmp_path_factory.mktemp("plain"))
+    return curves(place.db, place.run("none", None, coarse__trials=24))
 
 
-@pytest.mark.parametrize("form", ["none", "stop", "promote"])
-def test_a_budget_is_exact_and_curves_are_those_of_plain_training(db, plain, form):
-    evidence = run(db, halved(form))
+@pytest.fixture(scope="module")
+def plain_in_folds(tmp_path_factory):
+    """The same for trials that are trained on two folds."""
+    place = Place(tmp_path_factory.mktemp("plain-in-folds"))
+    return curves(place.db, place.run("none", None, data__folds=2))
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory):
+    """A stage with promotions, and what was heard of it; tests only read it."""
+    place = Place(tmp_path_factory.mktemp("promoted"))
+    place.heard = Counting()
+    place.evidence = place.run("promote", listener=place.heard)
+    return place
+
+
+def assert_exact_and_plain(db, evidence, plain):
     assert num_epochs(evidence) == BUDGET
     assert_well_ended(evidence)
     assert_parts_of(db, evidence, plain)
-    lengths = {len(trial.intermediate) for trial in evidence.trials if trial.attrs.get("reason") == "halving"}
-    assert lengths == (set() if form == "none" else {1, 3})
+
+
+def lengths_at_rungs(evidence):
+    return {len(trial.intermediate) for trial in evidence.trials if trial.attrs.get("reason") == "halving"}
+
+
+@pytest.mark.parametrize("form", ["none", "stop"])
+def test_a_budget_is_exact_and_curves_are_those_of_plain_training(db, plain, form):
+    evidence = run(db, halved(form))
+    assert_exact_and_plain(db, evidence, plain)
+    assert lengths_at_rungs(evidence) == (set() if form == "none" else {1, 3})
+
+
+def test_so_they_are_where_trials_are_promoted(promoted, plain):
+    assert_exact_and_plain(promoted.db, promoted.evidence, plain)
+    assert lengths_at_rungs(promoted.evidence) == {1, 3}
 
 
 @pytest.mark.parametrize("form", ["stop", "promote"])
@@ -102,20 +140,10 @@ class Counting(SearchListener):
         self.ended.append(event.number)
 
 
-def test_promoted_trials_go_on_and_no_epoch_is_trained_twice(db):
-    counting = Counting()
-    evidence = run(db, halved("promote"), counting)
-    assert counting.num_epochs == BUDGET
-    assert sorted(counting.ended) == [trial.number for trial in evidence.trials]
-    assert not [note for note in counting.notes if "resume" in note]  # a promotion is no interruption
-
-
-def test_a_trial_that_was_interrupted_is_said_to_resume(db):
-    with pytest.raises(KeyboardInterrupt):
-        run(db, halved("promote"), Interrupting(8))
-    counting = Counting()
-    run(db, halved("promote"), counting)
-    assert [note for note in counting.notes if "resume" in note]
+def test_promoted_trials_go_on_and_no_epoch_is_trained_twice(promoted):
+    assert promoted.heard.num_epochs == BUDGET
+    assert sorted(promoted.heard.ended) == [trial.number for trial in promoted.evidence.trials]
+    assert not [note for note in promoted.heard.notes if "resume" in note]  # a promotion is no interruption
 
 
 @pytest.mark.parametrize("form", ["stop", "promote"])
@@ -123,21 +151,20 @@ def test_a_trial_that_was_interrupted_is_said_to_resume(db):
 def test_a_search_that_is_stopped_and_begun_again_spends_the_same(db, plain, form, after):
     with pytest.raises(KeyboardInterrupt):
         run(db, halved(form), Interrupting(after))
-    evidence = run(db, halved(form))
-    assert num_epochs(evidence) == BUDGET
-    assert_well_ended(evidence)
-    assert_parts_of(db, evidence, plain)
+    counting = Counting()
+    evidence = run(db, halved(form), counting)
+    assert_exact_and_plain(db, evidence, plain)
+    if (form, after) == ("promote", 8):  # a trial that was interrupted is said to resume
+        assert [note for note in counting.notes if "resume" in note]
 
 
-def test_a_finished_stage_is_found_again(db):
-    first = run(db, halved("promote"))
-    again = run(db, halved("promote"))
-    assert [trial.intermediate for trial in again.trials] == [trial.intermediate for trial in first.trials]
+def test_a_finished_stage_is_found_again(promoted):
+    again = promoted.run("promote")
+    assert [trial.intermediate for trial in again.trials] == [trial.intermediate for trial in promoted.evidence.trials]
 
 
-def test_checkpoints_of_trials_that_wait_are_gone_at_the_end(db, tmp_path):
-    run(db, halved("promote", run__artifact_dir=str(tmp_path / "artifacts")))
-    assert not list((tmp_path / "artifacts").rglob("checkpoints/*/*/*"))
+def test_checkpoints_of_trials_that_wait_are_gone_at_the_end(promoted):
+    assert not list(promoted.artifacts.rglob("checkpoints/*/*/*"))
 
 
 def test_checkpoints_that_a_killed_worker_left_are_gone_at_the_end(db, tmp_path, monkeypatch):
@@ -161,11 +188,11 @@ def test_a_small_budget_leaves_one_complete_trial_with_its_weights(db):
 
 
 @pytest.mark.parametrize("form", ["stop", "promote"])
-def test_with_folds(db, form):
+def test_with_folds(db, plain_in_folds, form):
     evidence = run(db, halved(form, 16, data__folds=2))
     assert num_epochs(evidence) == 16
     assert_well_ended(evidence)
-    assert_parts_of(db, evidence, plain_curves(db, evidence, data__folds=2))
+    assert_parts_of(db, evidence, plain_in_folds)
 
 
 def test_a_schedule_goes_by_all_epochs_of_a_trial(db):
@@ -195,7 +222,7 @@ def test_patience_ends_trials_between_rungs(db):
 
 
 @pytest.mark.parametrize("form", ["stop", "promote"])
-def test_free_slots_refill_at_once(db, monkeypatch, rehearsed, form):
+def test_free_slots_refill_at_once(db, plain, monkeypatch, rehearsed, form):
     monkeypatch.setattr(stage_run, "recorder_for", lambda _device: None)
     packs = []
     original = Pack.run_epoch
@@ -209,14 +236,13 @@ def test_free_slots_refill_at_once(db, monkeypatch, rehearsed, form):
     assert num_epochs(evidence) == BUDGET
     assert_well_ended(evidence)
     assert len({name for name, _ in packs}) <= 3  # one goes on and on; the last trials may need another
-    del packs[:]
-    assert_close(curves(db, evidence), plain_curves(db, evidence, run__engine="graph"))
+    assert_close(curves(db, evidence), plain)
 
 
-def test_packs_of_other_widths_differ_by_rounding_alone(db):
+def test_packs_of_other_widths_differ_by_rounding_alone(db, plain):
     evidence = run(db, halved("promote", run__engine="fused"))
     assert num_epochs(evidence) == BUDGET
-    assert_close(curves(db, evidence), plain_curves(db, evidence, run__engine="fused"))
+    assert_close(curves(db, evidence), plain)
 
 
 def assert_close(mine, whole):
@@ -252,9 +278,7 @@ def test_a_state_that_cannot_be_read_at_a_rung_leaves_no_trial_in_nobodys_hands(
     monkeypatch.setattr(RungSource, "wait_for_others", patiently)
     evidence = run(db, halved("promote"))
     assert len(seen) > 2
-    assert num_epochs(evidence) == BUDGET
-    assert_well_ended(evidence)
-    assert_parts_of(db, evidence, plain)
+    assert_exact_and_plain(db, evidence, plain)
 
 
 def test_promotions_are_no_failed_attempts(db, monkeypatch):
