@@ -25,10 +25,11 @@ from hpsearch.errors import ConfigError
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.stage_run import check_devices, open_search, preview_stage, run_stage
 from hpsearch.stages.continued import handed_on
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.stages.opening import keep_stored_ranges
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import Database, find_study, open_database
 from hpsearch.worker.stopping import Stop
 

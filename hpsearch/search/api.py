@@ -25,9 +25,10 @@ from hpsearch.search.stage_run import open_search, run_stage
 from hpsearch.search.training_run import run_training
 from hpsearch.space import Verdict
 from hpsearch.stages.continued import handed_on
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.next_ranges import planned_summary, planned_verdicts
 from hpsearch.stages.opening import keep_stored_ranges
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.training_plan import plan_training
 from hpsearch.storage import Database, TrialRow, find_study, open_database, read_epochs
 

@@ -30,10 +30,11 @@ from hpsearch.search.python_settings import (
 )
 from hpsearch.search.stage_run import open_search, read_images, run_stage
 from hpsearch.stages.continued import refuse_unkept
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.stages.opening import keep_stored_ranges, stored_plan
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.time_budget import least_share, refuse_exact_budget, share_of_stage
 from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import Database, TrialRow

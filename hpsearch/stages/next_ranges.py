@@ -17,7 +17,7 @@ from hpsearch.results import EpochResult
 from hpsearch.space import Narrowing, Verdict
 from hpsearch.stages.continued import handed_on
 from hpsearch.stages.earlier_trials import SEARCHES
-from hpsearch.stages.planning import plan_fine
+from hpsearch.stages.fine_planning import plan_fine
 
 
 def planned_verdicts(evidence: StudyTrials) -> list[Verdict]:

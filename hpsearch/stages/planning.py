@@ -1,47 +1,34 @@
-"""From settings and evidence to the plan of a coarse or a fine stage: which ranges, and where each comes from."""
+"""From settings and evidence to the plan of a coarse stage: which ranges, and where each comes from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from hpsearch.analysis.called_limits import called_limits, replaced_ranges, with_whole_choices
-from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.rate_verdicts import pad_for_training
-from hpsearch.analysis.records import StageRecord, stage_record
-from hpsearch.analysis.stage_names import fine_name
-from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.records import stage_record
 from hpsearch.config import (
     Choice,
     FloatRange,
     Range,
     Settings,
     StudyConfig,
-    canonical_name,
 )
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.study import validate
-from hpsearch.config.usage import refuse_unused_ranges, unused_ranges
+from hpsearch.config.usage import refuse_unused_ranges
 from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.space import Narrowing, narrow
+from hpsearch.space import Narrowing
 from hpsearch.stages.around_training import ranges_around
-from hpsearch.stages.code_changes import changed_code
-from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
-from hpsearch.stages.earlier_trials import MOST_OF_GP, SEARCHES
 from hpsearch.stages.enqueued import refuse_other_values
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.sampler_choice import (
     AUTO,
-    SamplerChoice,
     choose_coarse_sampler,
-    choose_fine_sampler,
-    partial_params,
-    seconds_of_call,
-    seconds_per_trial,
 )
-from hpsearch.storage import StudyRow, TrialRow
+from hpsearch.storage import StudyRow
 
 BODY_LR = "train.body_lr"
 
@@ -67,7 +54,7 @@ def plan_coarse(settings: Settings, name: str = "coarse", check: StudyRow | None
     elif check is not None:
         found = _checked_ranges(check, settings)
     changes = tuple(
-        Narrowing(param, config.space.get(param, new), _under_condition(new, config.space.get(param)), reason)
+        Narrowing(param, config.space.get(param, new), under_condition(new, config.space.get(param)), reason)
         for param, (new, reason) in found.items()
         if param not in settings.ranges_given | settings.ranges_removed
     )
@@ -104,7 +91,7 @@ def _checked_ranges(check: StudyRow, settings: Settings) -> dict[str, tuple[Rang
     return found
 
 
-def _under_condition(new: Range, like: Range | None) -> Range:
+def under_condition(new: Range, like: Range | None) -> Range:
     """The range, searched under the same condition as another one, and with its limits."""
     if like is None:
         return new
@@ -142,181 +129,3 @@ def _padded(measured: Mapping[str, Any], num_images: int, config: StudyConfig) -
         f"{rough.low / padded.low:.2g} times lower, as a trial takes {trial_steps:,} steps and the check took {steps}"
     )
     return padded, f"{measured['reason']}; {lower}"
-
-
-def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
-    """The fine stage after a study: its ranges narrowed to where its trials did well.
-
-    Before a Gaussian process that knows each of these trials, no range becomes narrower but where trials explode: it
-    keeps away from what is bad by itself, and a range that stays leaves out no trial that it can learn from.
-
-    Args:
-        evidence: the study to narrow, made by whatever program.
-        settings: data, model and training of the new stage; ranges given with --space win over narrowed ones.
-        name: of the new stage; `fine`, `fine-2`, ... where not given.
-        strict: refuse parameters that hpsearch cannot train with; False only to show the plan.
-
-    A parameter that nothing in the new stage uses is left out, with a note: its trials say nothing of it.
-
-    Raises:
-        RefusedError: no trial finished, or nothing was searched, so there is nothing to narrow by.
-        ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
-    """
-    plan = _narrowed_plan(evidence, settings, name, strict)
-    chosen = _chosen_sampler(evidence, plan) if plan.settings.sampler == AUTO else None
-    sampler = plan.settings.sampler if chosen is None else chosen.sampler
-    if sampler == "gp" and _is_told_all(evidence, plan):
-        plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
-    plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
-    return plan if chosen is None else plan.with_sampler(chosen)
-
-
-def _drawn_notes(evidence: StudyTrials, plan: StagePlan, sampler: str) -> tuple[str, ...]:
-    """Of a sampler that learns of what all trials ask for, and draws the rest."""
-    partial = [name for name in plan.space if name in partial_params(evidence.observations)]
-    if sampler not in ("gp", "cmaes") or not plan.defines or not partial:
-        return ()
-    names, verb = ", ".join(partial), "are" if len(partial) > 1 else "is"
-    return (f"{names} {verb} drawn at random, as not all trials ask for it: {sampler} learns of the rest, tpe of all",)
-
-
-def _narrowed_plan(
-    evidence: StudyTrials, settings: Settings, name: str | None, strict: bool, stays_as: str = ""
-) -> StagePlan:
-    source = evidence.study.name
-    if evidence.record.is_training:
-        raise RefusedError(
-            f"{source!r} was trained with given values, so it has no range to narrow.\n"
-            f"Search around these values first: hpsearch coarse --from {source}."
-        )
-    if not any(observation.value is not None for observation in evidence.observations):
-        raise RefusedError(_nothing_finished(evidence))
-    objective = settings.study.objective
-    own, defines = objective is not None, objective is not None and objective.defines
-    if objective is not None and objective.direction != evidence.direction:
-        raise ConfigError(
-            f"objective.direction = {objective.direction!r} is not that of {source!r}.\nAllowed: {evidence.direction}."
-        )
-    limits = called_limits(evidence) if defines else limits_of(evidence.record, own=own)
-    narrowed = narrow(evidence.ranges, evidence.observations, evidence.direction, limits, stays_as)
-    changes = {change.param: change for change in map(with_whole_choices(evidence.record), narrowed)}
-    for param in settings.ranges_removed:
-        changes.pop(param, None)
-    for param in sorted(settings.ranges_given):
-        given = settings.study.space[param]
-        changes[param] = Narrowing(param, evidence.ranges.get(param, given), given, "given with --space")
-    if not changes:
-        raise ConfigError(f"{source!r} has no parameter left to search.\nGive a range: --space 'lr=log(1e-6, 1e-3)'.")
-    config, problem, unused = settings.study, None, {}
-    searched = stored_space(evidence.record)
-    try:
-        space = {param: change.new for param, change in changes.items()}
-        if not own:
-            space = _named_as_hyperparameters(source, space)
-        space = {
-            param: _under_condition(range_, searched.get(param)) if param not in settings.ranges_given else range_
-            for param, range_ in space.items()
-        }
-        if objective is not None and defines:
-            bounds = tuple(sorted(space.keys() - settings.ranges_given - replaced_ranges(evidence.record)))
-            config = config.model_copy(update={"objective": objective.model_copy(update={"narrowed": bounds})})
-        config = validate(StudyConfig, {**dict(config), "space": space})
-        if unused := unused_ranges(config):
-            changes = {param: change for param, change in changes.items() if canonical_name(param) not in unused}
-            config = config.model_copy(update={"space": {n: r for n, r in config.space.items() if n not in unused}})
-        refuse_other_values(config, "fine", conditions_of(config.for_stage("fine")))
-        if not config.space:
-            raise ConfigError(f"{source!r} has no parameter left to search: {'; '.join(map(str, unused.values()))}.")
-    except ConfigError as error:
-        if strict:
-            raise
-        problem = str(error)
-    notes = tuple(f"{each}, so it is not searched on" for each in unused.values())
-    if own:
-        notes += tuple(
-            f"{name} has changed since {source!r}, whose trials gave the ranges, was begun"
-            for name in changed_code(evidence.study)
-        )
-    going_on: tuple[Continued, ...] = ()
-    if problem is None and config.fine.continue_top:
-        config = with_precision_of(evidence.record, config)
-        going_on, said = choose_continued(evidence, config)
-        notes += tuple(said)
-    plan = StagePlan(name or fine_name(source), "fine", config, source, tuple(changes.values()), problem, notes)
-    as_many = _seconds_of(evidence, plan, seconds_per_trial)
-    return replace(plan, going_on=going_on, seconds_before=as_many and as_many * plan.settings.trials)
-
-
-def _chosen_sampler(evidence: StudyTrials, plan: StagePlan) -> SamplerChoice:
-    """That of a fine stage which leaves it to hpsearch."""
-    seconds = _seconds_of(evidence, plan, seconds_per_trial if plan.config.objective is None else seconds_of_call)
-    known = 0 if plan.config.fine.forget else min(len(evidence.observations), MOST_OF_GP)
-    partial = partial_params(evidence.observations)
-    return choose_fine_sampler(plan.space, plan.settings.trials, seconds, known, partial)
-
-
-def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
-    """Whether the sampler of a fine stage learns from each trial that gave its ranges, by values as its own trials'."""
-    record, own = evidence.record, plan.config.plain().get("objective")
-    if own is None or record.kind not in SEARCHES or plan.config.fine.forget:
-        return False
-    if any(record.config_value("objective", key) != own.get(key) for key in ("function", "command")):
-        return False
-    epochs, halving = (record.config_value(record.kind, key) for key in ("epochs", "halving"))
-    if (record.has_epochs and epochs != plan.settings.epochs) or halving not in (None, "none"):
-        return False
-    if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
-        return False
-    if any(seen.outcome == "pruned" and seen.value is not None for seen in evidence.observations):
-        return False  # of what a pruner ended it is told nothing
-    return not any(range_.when for range_ in plan.space.values())
-
-
-def _seconds_of(
-    evidence: StudyTrials, plan: StagePlan, measure: Callable[[Sequence[TrialRow], float], float | None]
-) -> float | None:
-    """What a trial of a fine stage will take, by those that gave its ranges; None where they do not say it."""
-    if not evidence.record.has_epochs:
-        return measure(evidence.trials, 1.0)
-    epochs = evidence.record.config_value(str(evidence.record.kind), "epochs")
-    return measure(evidence.trials, plan.settings.epochs / epochs) if epochs else None
-
-
-def stored_space(record: StageRecord) -> dict[str, Range]:
-    """The ranges of a study of ours, with their conditions, which its trials do not say; of another one, none."""
-    stored = record.config_value("space")
-    if not isinstance(stored, Mapping):
-        return {}
-    objective = record.config_value("objective")
-    own = {"objective": objective} if isinstance(objective, Mapping) else {}
-    config: StudyConfig = validate(StudyConfig, {**own, "space": stored})
-    return config.space
-
-
-def _nothing_finished(evidence: StudyTrials) -> str:
-    name, total = evidence.study.name, len(evidence.trials)
-    if evidence.num_exploded:
-        return (
-            f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
-            "Search other ranges, under another --name."
-            if evidence.metric.is_own
-            else f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
-            "Search it again with lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'."
-        )
-    return (
-        f"{name!r} has no finished trial to narrow by ({evidence.num_finished} of {total} trials ended).\n"
-        "Finish it first, with the command that started it."
-    )
-
-
-def _named_as_hyperparameters(source: str, space: Mapping[str, Range]) -> dict[str, Range]:
-    named: dict[str, Range] = {}
-    for param, range_ in space.items():
-        try:
-            named[canonical_name(param)] = range_
-        except ConfigError as error:
-            raise ConfigError(
-                f"{source!r} has a parameter {param!r} that hpsearch cannot train with; say what it is with "
-                f"--rename {param}=NAME, or leave it out with --rename {param}=none.\n{str(error).splitlines()[-1]}"
-            ) from None
-    return named

@@ -22,7 +22,8 @@ from hpsearch.analysis.records import (
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.results import Explosion
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.fine_planning import plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.repeat_plan import RepeatPlan
 from hpsearch.stages.time_budget import with_budget
 from hpsearch.stages.training_plan import SEED, plan_training

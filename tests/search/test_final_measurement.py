@@ -19,7 +19,8 @@ from hpsearch.search.final_measurement import confusion_matrix, joined
 from hpsearch.search.final_result import wilson_interval
 from hpsearch.search.stage_run import run_stage
 from hpsearch.search.stored_trials import retrain
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.fine_planning import plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images

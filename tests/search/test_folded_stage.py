@@ -18,7 +18,8 @@ from hpsearch.search.final_measurement import final_test
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.rerun import rerun
 from hpsearch.search.stage_run import preview_stage, run_stage
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.fine_planning import plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import read_epochs
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images

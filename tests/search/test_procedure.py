@@ -12,7 +12,8 @@ from hpsearch.analysis.study_trials import read_study
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.procedure import ProcedureListener, run_procedure
 from hpsearch.search.stage_run import run_stage
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.fine_planning import plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, list_studies, read_trials
 from hpsearch.training.images import load_images
 

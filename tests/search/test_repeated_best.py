@@ -13,7 +13,8 @@ from hpsearch.search import repeated_best
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.rerun import rerun
 from hpsearch.search.stage_run import preview_stage, run_stage
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.fine_planning import plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, open_database, write_attrs
 from hpsearch.worker.stopping import Stop, Stopped
 

@@ -19,8 +19,9 @@ from hpsearch.config import FloatRange, fingerprint, load_settings
 from hpsearch.errors import ConfigError, HpsearchError, RefusedError
 from hpsearch.search.listener import SearchListener
 from hpsearch.search.stage_run import preview_stage, run_stage
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.opening import find_stage, keep_stored_ranges, open_stage
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import find_study, list_studies, read_epochs, read_trials, write_attrs
 from hpsearch.training import Pack
 from hpsearch.training.images import load_images

@@ -12,8 +12,9 @@ from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.procedure import first_plan
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.continued import handed_on, refuse_other_images
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.opening import stored_plan
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.storage import open_database
 
 STUDY = {

@@ -28,8 +28,9 @@ from hpsearch.stages.earlier_trials import (
     trials_inside,
     without_tried,
 )
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.opening import open_stage
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import StudyRow, TrialRow, find_study, write_attrs
 

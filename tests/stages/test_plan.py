@@ -6,8 +6,9 @@ from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.config import FloatRange, StudyConfig, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.sampler_choice import SamplerChoice
 from hpsearch.storage import StudyRow
 

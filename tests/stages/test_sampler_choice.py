@@ -11,10 +11,11 @@ from hpsearch.config import Choice, FloatRange, IntRange, load_settings
 from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
 from hpsearch.space import Observation
-from hpsearch.stages import planning
+from hpsearch.stages import fine_planning
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.next_ranges import planned_summary, planned_verdicts
 from hpsearch.stages.opening import keep_stored_ranges, open_stage, stored_plan, with_stored_sampler
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.sampler_choice import (
     choose_coarse_sampler,
     choose_fine_sampler,
@@ -257,7 +258,7 @@ def test_ranges_narrow_where_a_pruner_ended_trials_of_which_nothing_is_told(db):
 
 def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypatch):
     coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
-    monkeypatch.setattr(planning, "MOST_OF_GP", 11)
+    monkeypatch.setattr(fine_planning, "MOST_OF_GP", 11)
     plan = plan_fine(evidence(coarse, 5.0), load_settings(flags={**OBJECTIVE, "fine.epochs": 5}))
     assert plan.settings.sampler == "gp"
     assert plan.space["lr"].low > NUMBERS["lr"].low

@@ -7,8 +7,9 @@ from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import verdicts
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.opening import open_stage, stored_plan
-from hpsearch.stages.planning import plan_coarse, plan_fine
+from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.training_plan import SEED, plan_training
 from hpsearch.storage import count_states, find_study, read_trials
 
