@@ -14,7 +14,10 @@ from hpsearch.programs.messages import Task
 
 MAX_EPOCH = 2**31 - 1  # of an integer column
 Report = Callable[..., None]
-ALLOWED = f"Allowed: def objective(params, report), which returns a number; and by name: {', '.join(GIVEN)}."
+ALLOWED = (
+    "Allowed: def objective(params, report), or (params) alone, which returns a number; "
+    f"and by name: {', '.join(GIVEN)}."
+)
 
 
 class TrialEnded(HpsearchError):  # noqa: N818 - no error, as optuna.TrialPruned is none
@@ -34,16 +37,32 @@ def refuse_other_forms(name: str, function: Callable[..., Any]) -> None:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of a builtin: nobody knows
         return
-    for place, argument in zip(("params", "report"), signature.parameters, strict=False):
-        if argument in GIVEN:
-            raise UserCodeError(f"{name} takes {argument} where it is given {place}.\n{ALLOWED}")
+    first = next(iter(signature.parameters), None)
+    if first in GIVEN:
+        raise UserCodeError(f"{name} takes {first} where it is given params.\n{ALLOWED}")
     try:
-        signature.bind({}, _nobody, **given_by_name(function, Task(0)))
+        signature.bind(*_first_arguments(function, {}, _nobody), **given_by_name(function, Task(0)))
     except TypeError as error:
         raise UserCodeError(f"{name} cannot be called as objective(params, report): {error}.\n{ALLOWED}") from None
 
 
-def taken(function: Callable[..., Any], num_first: int = 2) -> tuple[str, ...]:
+def takes_report(function: Callable[..., Any]) -> bool:
+    """Whether its second argument is `report`: one that returns its value alone may be (params), or (params, seed)."""
+    try:
+        arguments = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # of a builtin: nobody knows
+        return True
+    in_order = [each for each in arguments if each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD)]
+    if in_order and in_order[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        return True
+    return len(in_order) > 1 and in_order[1].name not in GIVEN
+
+
+def _first_arguments(function: Callable[..., Any], params: dict[str, Any], report: Report) -> tuple[Any, ...]:
+    return (params, report) if takes_report(function) else (params,)
+
+
+def taken(function: Callable[..., Any], num_first: int | None = None) -> tuple[str, ...]:
     """What it is given by name: those of GIVEN that it has arguments for, behind the first ones."""
     try:
         return tuple(given_by_name(function, Task(0), num_first))
@@ -58,7 +77,8 @@ def call(name: str, function: Callable[..., Any], task: Task, report: Report) ->
         UserCodeError: it is no number.
         BaseException: whatever the function raises.
     """
-    return as_number(name, function(dict(task.params), report, **given_by_name(function, task)), ALLOWED)
+    first = _first_arguments(function, dict(task.params), report)
+    return as_number(name, function(*first, **given_by_name(function, task)), ALLOWED)
 
 
 def as_number(name: str, value: Any, allowed: str) -> float:
@@ -109,8 +129,8 @@ def as_epoch(epoch: Any) -> int:
     return int(epoch)
 
 
-def given_by_name(function: Callable[..., Any], task: Task, num_first: int = 2) -> dict[str, Any]:
-    """What the function wants to know, by the names of its arguments; the first ones are called otherwise."""
+def given_by_name(function: Callable[..., Any], task: Task, num_first: int | None = None) -> dict[str, Any]:
+    """What the function wants to know, by the names of its arguments; the first ones, params and report, otherwise."""
     named: Mapping[str, Any] = inspect.signature(function).parameters
     offered = {
         "epochs": task.epochs,
@@ -119,6 +139,8 @@ def given_by_name(function: Callable[..., Any], task: Task, num_first: int = 2) 
         "checkpoint": Path(task.checkpoint),
         "trial": task.number,
     }
+    if num_first is None:
+        num_first = 1 + takes_report(function)
     first = list(named)[:num_first]
     return {name: value for name, value in offered.items() if name in named and name not in first}
 

@@ -222,8 +222,9 @@ def module(tmp_path, monkeypatch):
     ("code", "function", "said"),
     [
         ("import nothing_like_it", "objective", "ModuleNotFoundError"),
-        ("def objective(params, seed): return 1.0", "objective", "takes seed where it is given report"),
-        ("def objective(params): return 1.0", "objective", r"cannot be called as objective\(params, report\)"),
+        ("def objective(seed, params): return 1.0", "objective", "takes seed where it is given params"),
+        ("def objective(): return 1.0", "objective", r"cannot be called as objective\(params, report\)"),
+        ("def objective(params, seed, report): return 1.0", "objective", "missing a required argument: 'report'"),
         ("def objective(params, report, wanted): return 1.0", "objective", "wanted"),
         ("def objectives(params, report): return 1.0", "objective", "Did you mean 'objectives'"),
         ("raise SystemExit(2)", "objective", "SystemExit"),
@@ -268,6 +269,26 @@ def test_a_function_is_given_what_it_has_arguments_for(module):
     assert program.next(30) == Reported(2.5, 2)
     program.answer()
     assert program.next(30) == Ended(405.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ("params", 1.0),
+        ("params, seed", 5.0),
+        ("params, *, seed", 5.0),
+        ("params, trial, seed=0", 5.0),
+        ("params, /", 1.0),
+    ],
+)
+def test_a_function_that_reports_nothing_needs_no_report(module, arguments, value):
+    program = module(f"""
+        def objective({arguments}):
+            assert params == {{"x": 1.0}} and locals().get("trial", 3) == 3
+            return locals().get("seed", params["x"])
+    """)
+    program.begin(Task(3, {"x": 1.0}, epochs=4, seed=5, checkpoint="folder"))
+    assert program.next(30) == Ended(value)
 
 
 def test_a_process_that_the_code_forks_says_nothing_for_it(module):
