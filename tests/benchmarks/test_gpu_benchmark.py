@@ -230,11 +230,12 @@ def test_an_engine_may_say_in_its_own_words_that_memory_is_missing():
 
 
 @pytest.mark.slow
-def test_all_rows_as_a_command(tmp_path):
-    """In a time that is too short for torch.compile, which takes a minute for a net."""
+def test_all_rows_but_those_of_torch_compile(tmp_path):
+    """Which takes a minute for a net, and is seen to be left out above."""
     file = tmp_path / "found.json"
-    command.main(["--device", "cpu", "--seconds", "75", "--json", str(file)])
+    names = [row.name for row in all_rows() if not row.name.startswith("compiled")]
+    command.main(["--device", "cpu", "--seconds", "300", "--only", ",".join(names), "--json", str(file)])
     found = json.loads(file.read_text())
-    assert {row["row"] for row in found["rows"]} == {row.name for row in all_rows()}
+    assert {row["row"] for row in found["rows"]} == set(names)
     measured = {row["row"] for row in found["rows"] if row["repetitions"]}
     assert {"command", "lenet"} <= measured  # the others as far as the time goes on a busy machine
