@@ -2,6 +2,7 @@ import html
 import json
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -184,28 +185,48 @@ def browser():
         yield browser
 
 
+@contextmanager
+def pages(browser, folder):
+    """What opens them; none of them may have a word to say in the end, or have asked anybody for anything."""
+    contexts, problems = [], []
+
+    def open_page(width=1440, scheme="light", path: Path = folder / "report.html"):
+        context = open_context(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: problems.append(request.url) if "http" in request.url[:4] else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="module")
+def shown(browser, report, folder):
+    """A page that was opened and not scrolled; tests leave the stage that is open, and the scheme, as they are."""
+    with pages(browser, folder) as open_page:
+        page = open_page()
+        figures = page.locator("[data-figure]:visible").all()
+        for figure in figures:
+            figure.locator(".main-svg, img").first.wait_for()
+        page.scrolled = page.evaluate("scrollY")
+        page.lowest = max(figure.bounding_box()["y"] for figure in figures)
+        yield page
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 class TestBrowser:
     @pytest.fixture
     def open_page(self, browser, report, folder):
-        contexts, problems = [], []
-
-        def open_page(width=1440, scheme="light", path: Path = folder / "report.html"):
-            context = open_context(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
-            contexts.append(context)
-            page = context.new_page()
-            page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
-            page.on("request", lambda request: problems.append(request.url) if "http" in request.url[:4] else None)
-            page.goto(path.as_uri())
-            return page
-
-        yield open_page
-        for context in contexts:
-            context.close()
-        assert problems == []
+        with pages(browser, folder) as open_page:
+            yield open_page
 
     def draw_all(self, page):
         for button in page.locator("[data-shows]").all():
@@ -214,16 +235,12 @@ class TestBrowser:
                 figure.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
                 figure.locator(".main-svg, img").first.wait_for()
 
-    def test_all_that_is_shown_is_drawn_though_nobody_scrolls(self, open_page):
-        page = open_page()
-        figures = page.locator("[data-figure]:visible").all()
-        for figure in figures:
-            figure.locator(".main-svg, img").first.wait_for()
-        assert page.evaluate("scrollY") == 0
-        assert max(figure.bounding_box()["y"] for figure in figures) > 3 * 900
+    def test_all_that_is_shown_is_drawn_though_nobody_scrolls(self, shown):
+        assert shown.scrolled == 0
+        assert shown.lowest > 3 * 900
 
-    def test_hover_shows_text_and_never_markup(self, open_page):
-        page = open_page()
+    def test_hover_shows_text_and_never_markup(self, shown):
+        page = shown
         cell = page.locator("[data-center]:visible .cell").first
         cell.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
         cell.hover()
@@ -236,8 +253,8 @@ class TestBrowser:
         assert "<img src=x onerror=alert(1)>" in plot.locator(".hovertext").first.text_content()
         assert page.locator('main img:not([src^="data:image/png"])').count() == 0
 
-    def test_sorting_reorders_the_command_center(self, open_page):
-        page = open_page()
+    def test_sorting_reorders_the_command_center(self, shown):
+        page = shown
         center = page.locator("[data-center]:visible")
 
         def names():
@@ -252,8 +269,8 @@ class TestBrowser:
         assert sorted(names()) == sorted(by_value)
         assert names() not in (by_value, [f"#{number}" for number in range(60)])
 
-    def test_figures_follow_the_theme(self, open_page):
-        page = open_page()
+    def test_figures_follow_the_theme(self, shown):
+        page = shown
         plot = page.locator('[data-figure="ranges-lr"]')
         plot.locator(".main-svg").first.wait_for()
         colours = "e => [e.layout.paper_bgcolor, getComputedStyle(document.body).backgroundColor]"
@@ -264,6 +281,7 @@ class TestBrowser:
         page.emulate_media(color_scheme="dark")
         page.evaluate("() => window.redrawn")
         dark = plot.evaluate(colours)
+        page.emulate_media(color_scheme="light")
         assert light[0] == "#ffffff"
         assert all(one != other for one, other in zip(light, dark, strict=True))
 
