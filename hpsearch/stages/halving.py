@@ -180,25 +180,25 @@ class Halving:
 
 
 def best_stopped(halving: Halving, trials: Sequence[QueuedTrial], attrs: Mapping[int, Mapping[str, Any]]) -> int | None:
-    """Of a stage that is over without a complete trial, the best of those that were stopped; None where one completed.
+    """Of a stage that is over, the best of those that were stopped; None where one that is complete is as good.
 
     Where all that went on explode, what was stopped before them is the best there is, and whoever looks for the best
-    trial of a study looks among the complete ones alone. Who stopped it could not know.
+    trial of a study looks among the complete ones alone. Who stopped it could not know, nor who was stopped after the
+    explosions and is complete as the best of those that were left.
 
     Args:
         halving: the rules.
         trials: all of them.
         attrs: of those that are pruned, by number.
     """
-    if any(trial.is_complete and math.isfinite(goodness(trial.value, halving.direction)) for trial in trials):
-        return None
+    best = max((goodness(trial.value, halving.direction) for trial in trials if trial.is_complete), default=-math.inf)
     stopped = [
         (trial.best(halving.direction), -trial.number)
         for trial in trials
         if attrs.get(trial.number, {}).get(attributes.REASON) in (attributes.HALVED, attributes.SPENT)
     ]
     found = max(stopped, default=(-math.inf, 0))
-    return -found[1] if math.isfinite(found[0]) else None
+    return -found[1] if math.isfinite(found[0]) and not found[0] <= best else None
 
 
 def best_paused(halving: Halving, trials: Sequence[QueuedTrial]) -> int | None:

@@ -145,8 +145,9 @@ def test_the_best_that_was_stopped_is_kept_where_none_is_complete():
     attrs = {number: {"reason": reason} for number, reason in enumerate(reasons)}
     assert best_stopped(STOP, trials, attrs) == 2
     assert best_stopped(replace(STOP, direction="minimize"), trials, attrs) == 1
-    done = trial(5, "ended", [0.1], value=0.1, is_complete=True)
-    assert best_stopped(STOP, [*trials, done], attrs) is None
+    worse, better = (trial(5, "ended", [value], value=value, is_complete=True) for value in (0.1, 0.99))
+    assert best_stopped(STOP, [*trials, worse], attrs) == 2, "it was stopped after the explosions, with less to beat"
+    assert best_stopped(STOP, [*trials, better], attrs) is None
     assert best_stopped(STOP, trials[:1], attrs) is None
 
 
