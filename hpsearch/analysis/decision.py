@@ -115,9 +115,8 @@ def best_stage(stages: Sequence[StageSummary]) -> StageSummary | None:
     whose best trial gave no value when a later stage called it counts only where there is no other.
     """
     finished = [stage for stage in stages if stage.best is not None and stage.metric == stages[-1].metric]
-    finished = [
-        stage for place, stage in enumerate(finished) if not _failed_in(stage, finished[place + 1 :])
-    ] or finished
+    held = [stage for place, stage in enumerate(finished) if not _failed_in(stage, finished[place + 1 :])]
+    finished = held or finished
     if called := [stage for stage in finished if stage.metric.is_own and stage.repeated]:
         return max(reversed(called), key=lambda stage: stage.metric.goodness(stage.repeated[0].mean))
     return max(reversed(finished), key=lambda stage: stage.metric.goodness(_value(stage)), default=None)

@@ -22,6 +22,20 @@ class NoWriter:
         """Nobody renews them here."""
 
 
+def interrupted(mirror, method, between):
+    """Calls `between` after each proposal of this method; gives the list of the trials that it has proposed for."""
+    propose, numbers = getattr(mirror, method), []
+
+    def proposing(number):
+        numbers.append(number)
+        proposed = propose(number)
+        between()
+        return proposed
+
+    setattr(mirror, method, proposing)
+    return numbers
+
+
 class Stage:
     """Over one rate, of which more is better: the best place is the upper end."""
 
@@ -41,21 +55,12 @@ class Stage:
         queue, plan = Queue(self.db, self.study, name), self.plan
         rows = read_trials(self.db, self.study)
         mirror = Mirror("coarse", plan.space, plan.settings, rows)
-        propose, num = mirror.propose, 0
-
-        def proposing(number):
-            nonlocal num
-            num += 1
-            proposed = propose(number)
-            between()
-            return proposed
-
-        mirror.propose = proposing
+        numbers = interrupted(mirror, "propose", between)
         source = TrialSource(queue, NoWriter(), NothingResumed(), plan, mirror, lambda call: call())
         (lease,) = queue.take(1)
         held = {lease.number: HeldTrial(lease)}
         source.propose_params(held, held)
-        return held[lease.number].lease, num
+        return held[lease.number].lease, len(numbers)
 
     def begin_at_the_end(self, name):
         """Another worker begins at the best place."""
@@ -124,21 +129,12 @@ class AskingStage:
         """A worker's next trial, begun; `between` is called at each proposal. Also how many of these there were."""
         queue = Queue(self.db, self.study, name)
         mirror = SuggestingMirror("coarse", self.plan.settings, read_trials(self.db, self.study))
-        propose, num = mirror.propose_together, 0
-
-        def proposing(number):
-            nonlocal num
-            num += 1
-            proposed = propose(number)
-            between()
-            return proposed
-
-        mirror.propose_together = proposing
+        numbers = interrupted(mirror, "propose_together", between)
         suggestions = Suggestions(queue, self.plan, mirror, lambda call: call())
         (lease,) = queue.take(1)
         trial = HeldTrial(lease)
         suggestions.begin(trial)
-        return suggestions, trial, num
+        return suggestions, trial, len(numbers)
 
     def asked(self, suggestions, trial):
         """What the code gets, which asks for all."""
