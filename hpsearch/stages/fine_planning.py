@@ -35,6 +35,8 @@ from hpsearch.stages.sampler_choice import (
     seconds_of_call,
     seconds_per_trial,
 )
+from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
+from hpsearch.stages.unexplained import unexplained_trials
 from hpsearch.storage import TrialRow
 
 
@@ -42,7 +44,8 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     """The fine stage after a study: its ranges narrowed to where its trials did well.
 
     Before a Gaussian process that knows each of these trials, no range becomes narrower but where trials explode: it
-    keeps away from what is bad by itself, and a range that stays leaves out no trial that it can learn from.
+    keeps away from what is bad by itself, and a range that stays leaves out no trial that it can learn from. Unless it
+    explains too little of them, see `stages.unexplained`: then it finds more in narrower ranges.
 
     Args:
         evidence: the study to narrow, made by whatever program.
@@ -60,9 +63,18 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
     chosen = _chosen_sampler(evidence, plan) if plan.settings.sampler == AUTO else None
     sampler = plan.settings.sampler if chosen is None else chosen.sampler
     if sampler == "gp" and _is_told_all(evidence, plan):
-        plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
+        left = unexplained_trials(evidence.ranges, evidence.observations, evidence.direction)
+        if left <= MOST_UNEXPLAINED:
+            plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
+        else:
+            plan = replace(plan, notes=(*plan.notes, _why_narrower(evidence, left)))
     plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
     return plan if chosen is None else plan.with_sampler(chosen)
+
+
+def _why_narrower(evidence: StudyTrials, left: float) -> str:
+    explained = f"{1 - left / len(evidence.observations):.0%}"
+    return f"ranges become narrower, as gp explains no more than {explained} of how the trials in all of them differ"
 
 
 def _drawn_notes(evidence: StudyTrials, plan: StagePlan, sampler: str) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Which sampler `auto` is, and that a stage keeps it."""
 
+import math
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -262,6 +264,25 @@ def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypat
     plan = plan_fine(evidence(coarse, 5.0), load_settings(flags={**OBJECTIVE, "fine.epochs": 5}))
     assert plan.settings.sampler == "gp"
     assert plan.space["lr"].low > NUMBERS["lr"].low
+
+
+@pytest.mark.parametrize("across_axes", [True, False])
+def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trials(db, across_axes):
+    ranges = {name: FloatRange(0.0, 1.0) for name in "abcd"}
+    flags = {**OBJECTIVE, "fine.epochs": 5, "fine.sampler": "gp"}
+    spaces = [f"{name}=uniform(0.0, 1.0)" for name in ranges]
+    coarse = open_stage(db, plan_coarse(load_settings(flags=flags, spaces=spaces)), None)
+    rng, seen = random.Random(0), []
+    for number in range(40):
+        a, b, c, d = point = [rng.random() for _ in ranges]
+        off = 70 * (a + b - 1) ** 2 + 25 * (c - d) ** 2 if across_axes else sum(3 * (x - 0.4) ** 2 for x in point)
+        seen.append(Observation(number, dict(zip(ranges, point, strict=True)), math.exp(-off), "complete"))
+    found = StudyTrials(coarse, one_by_one(5.0, 40), "maximize", ranges, seen)
+    plan = plan_fine(found, load_settings(flags=flags, spaces=()))
+    narrower = [name for name, new in plan.space.items() if new.high - new.low < 1]
+    assert bool(narrower) == across_axes
+    assert len([note for note in plan.notes if "gp explains no more than" in note]) == across_axes
+    assert {verdict.param: verdict.proposed for verdict in planned_verdicts(found)} == dict(plan.space)
 
 
 @pytest.mark.parametrize(("sampler", "said"), [("gp", True), ("cmaes", True), ("tpe", False)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.search.problem import Run
 from benchmarks.search.ways.hebo import hebo
@@ -39,6 +40,7 @@ class Way:
         return importlib.util.find_spec(self.needs) is not None
 
 
+OF_CODE: dict[str, Any] = {"first": "tpe", "confirm": CALLS}
 WAYS = {
     # hpsearch: coarse, then fine, as the commands have them, and with one thing changed in each
     "hpsearch": Way(Staged(), anytime=False),
@@ -46,11 +48,12 @@ WAYS = {
     "hpsearch, gp": Way(Staged(sampler="gp"), anytime=False),
     "hpsearch, cmaes": Way(Staged(sampler="cmaes"), anytime=False),
     "hpsearch, qmc coarse": Way(Staged(first="qmc"), anytime=False),
-    "hpsearch, of code": Way(Staged(first="tpe", confirm=CALLS), anytime=False),  # as over an [objective]
+    "hpsearch, of code": Way(Staged(**OF_CODE), anytime=False),  # as over an [objective]
     # and where trials take longer than its proposals
-    "hpsearch, of code, gp": Way(Staged(first="tpe", sampler="gp", confirm=CALLS, stays=True), anytime=False),
-    "hpsearch, of code, gp, narrows": Way(Staged(first="tpe", sampler="gp", confirm=CALLS), anytime=False),
-    "hpsearch, of code, all gp": Way(Staged(first="gp", sampler="gp", confirm=CALLS, stays=True), anytime=False),
+    "hpsearch, of code, gp": Way(Staged(**OF_CODE, sampler="gp", stays="explained"), anytime=False),
+    "hpsearch, of code, gp, stays": Way(Staged(**OF_CODE, sampler="gp", stays="always"), anytime=False),
+    "hpsearch, of code, gp, narrows": Way(Staged(**OF_CODE, sampler="gp"), anytime=False),
+    "hpsearch, of code, all gp": Way(Staged(first="gp", confirm=CALLS, sampler="gp", stays="always"), anytime=False),
     "hpsearch, tpe coarse": Way(Staged(first="tpe"), anytime=False),
     "hpsearch, tpe coarse, drops choices": Way(Staged(first="tpe", drops_choices=True), anytime=False),
     "hpsearch, two fine": Way(Staged(fine_stages=2), anytime=False),

@@ -17,6 +17,8 @@ from hpsearch.stages.confirming import candidates, first_number, to_call_again
 from hpsearch.stages.drawn import drawn_params
 from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
 from hpsearch.stages.proposals import Mirror, needs_mirror
+from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
+from hpsearch.stages.unexplained import unexplained_trials
 from hpsearch.storage import TrialRow
 
 COARSE_EPOCHS = 1 / 4  # of a fine trial's: 5 of 20, as the study file's defaults are
@@ -38,7 +40,8 @@ class Staged:
         halving: of the coarse stage, whose trials then have the epochs of whole ones to go through.
         drops_choices: whether narrowing drops choices after a stage whose sampler learned, too.
         confirm: calls of the leader again in the fine stages, as over an [objective]; none where trials have curves.
-        stays: whether ranges move only outwards, as before a Gaussian process that knows all trials.
+        stays: whether ranges move only outwards, as before a Gaussian process that knows all trials: "always", or
+            where it explains them.
     """
 
     sampler: str = "tpe"
@@ -51,7 +54,7 @@ class Staged:
     halving: Literal["none", "stop", "promote"] = "none"
     drops_choices: bool = False
     confirm: int = 0
-    stays: bool = False
+    stays: Literal["never", "explained", "always"] = "never"
 
     def __call__(self, run: Run) -> None:
         problem = run.problem
@@ -71,7 +74,7 @@ class Staged:
             seen, earlier = stage.search(), stage.earlier("coarse")
         last, sampler = run.left, self.first
         for number in range(self.fine_stages):
-            narrowed = narrow(space, seen, "maximize", stays_as="all is known" if self.stays else "")
+            narrowed = narrow(space, seen, "maximize", stays_as="all is known" if self._stays(space, seen) else "")
             space = {change.param: self._new(change, sampler) for change in narrowed}
             budget = last // self.fine_stages if number < self.fine_stages - 1 else run.left
             settings = StageConfig(
@@ -87,6 +90,12 @@ class Staged:
                 inside = comparable(inside, space, problem.epochs if has_curves else None)
             seen, sampler = _stage(run, space, settings, inside, budget), self.sampler
             earlier += _earlier(f"fine-{number}", problem.epochs, seen)
+
+    def _stays(self, space: Mapping[str, Range], seen: Sequence[Observation]) -> bool:
+        if self.stays == "explained":  # where not all trials have all, they are not known
+            has_all = not any(range_.when for range_ in space.values())
+            return has_all and unexplained_trials(space, seen, "maximize") <= MOST_UNEXPLAINED
+        return self.stays == "always"
 
     def _new(self, change: Narrowing, sampler: str) -> Range:
         stays = isinstance(change.old, Choice) and sampler in LEARNING_SAMPLERS and not self.drops_choices
