@@ -1,7 +1,8 @@
 """`python -m benchmarks record`: a table of real trainings, made once, that searches can be asked about for nothing.
 
-A small convnet is trained on CIFAR-10's images at half their size, by hpsearch's own packs, with values that fill the
-space evenly. What is kept is what each has reached after each epoch, and where it exploded.
+A small convnet, or the net of one hidden layer of the lectures, is trained on CIFAR-10's images at half their size, by
+hpsearch's own packs, with values that fill the space evenly. What is kept is what each has reached after each epoch,
+and where it exploded.
 """
 
 from __future__ import annotations
@@ -29,12 +30,7 @@ source = "npz:{images}"
 val = {val}
 normalize = "channel"
 [model]
-name = "convnet"
-channels = [8, 16, 32]
-stride = 2
-pool = "none"
-batch_norm = true
-hidden = []
+{model}
 [train]
 batch_size = 50
 lr_schedule = "cosine"
@@ -54,6 +50,16 @@ sampler = "qmc"
 keep = "none"
 width = {width}
 """
+CONVNET = """name = "convnet"
+channels = [8, 16, 32]
+stride = 2
+pool = "none"
+batch_norm = true
+hidden = []"""
+MLP = """name = "mlp"
+hidden = [64]
+init = 'he'"""
+MODELS = {"convnet": CONVNET, "mlp": MLP}
 SPACE = {  # as the study above has it; momentum goes with the optimizer momentum alone
     "lr": {"log": [1e-5, 1.0]},
     "reg": {"log": [1e-6, 1.0]},
@@ -127,21 +133,24 @@ def read(url: str, epochs: int, val: int) -> tuple[dict[str, np.ndarray], np.nda
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks record", description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, metavar="npz:FILE", help="CIFAR-10: x_train, y_train, uint8, NHWC")
+    parser.add_argument("--model", choices=MODELS, default="convnet")
     parser.add_argument("--configs", type=int, default=512, help="a power of two fills the space evenly")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--train", type=int, default=2000, help="images to train on")
     parser.add_argument("--val", type=int, default=1000, help="images that are counted")
     parser.add_argument("--width", type=int, default=32, help="of the packs")
     parser.add_argument("--folder", default="recording", help="of the search; the same command goes on there")
-    parser.add_argument("-o", "--output", type=Path, default=RECORDED / "convnet.npz")
+    parser.add_argument("-o", "--output", type=Path, help="MODEL.npz among the recorded ones, if not given")
     given = parser.parse_args(arguments)
+    output = given.output or RECORDED / f"{given.model}.npz"
     folder = Path(given.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     images = folder / "images.npz"
     if not images.exists():
         shrink(Path(given.data.removeprefix("npz:")), images, given.train + given.val)
-    numbers = {name: getattr(given, name) for name in ("val", "configs", "epochs", "width")}
-    study = STUDY.format(images=images, **numbers)
+    parts: dict[str, Any] = {name: getattr(given, name) for name in ("val", "configs", "epochs", "width")}
+    parts["model"] = MODELS[given.model]
+    study = STUDY.format(images=images, **parts)
     (folder / "study.toml").write_text(study)
     url = f"sqlite:///{folder}/trials.db"
     options = ["--skip-checks", "--workers", "1", "-q", "--storage", url]
@@ -156,12 +165,12 @@ def main(arguments: list[str]) -> None:
     about = {
         "space": SPACE,
         "val": given.val,
-        "study": STUDY.format(images="images.npz", **numbers),
+        "study": STUDY.format(images="images.npz", **parts),
         "images": f"the first {given.train + given.val} of CIFAR-10 at {SIDE} x {SIDE} pixels",
         "command": "python -m benchmarks record " + " ".join(arguments),
         "machine": machine.about("hpsearch"),
     }
-    Recording(params, counts, about).save(given.output)
+    Recording(params, counts, about).save(output)
     print(
-        f"{given.output}: {len(counts)} configurations x {given.epochs} epochs, {given.output.stat().st_size:,} bytes"
+        f"{output}: {len(counts)} configurations x {given.epochs} epochs, {output.stat().st_size:,} bytes"
     )

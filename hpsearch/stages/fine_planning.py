@@ -74,7 +74,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
 
 def _why_narrower(evidence: StudyTrials, left: float) -> str:
     explained = f"{1 - left / len(evidence.observations):.0%}"
-    return f"ranges become narrower, as gp explains no more than {explained} of how the trials in all of them differ"
+    return f"ranges become narrower: in all of them, gp explains no more than {explained} of how the trials differ"
 
 
 def _drawn_notes(evidence: StudyTrials, plan: StagePlan, sampler: str) -> tuple[str, ...]:
