@@ -31,7 +31,8 @@ from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.schedules import learning_rate, step_factor
 from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore, stacked_of
-from hpsearch.training.state import BEST, PackState
+from hpsearch.training.stacked_nets import BEST
+from hpsearch.training.state import PackState
 from hpsearch.training.teacher import refuse_missing, taught
 from hpsearch.training.update_ratio import UpdateRatio, layer_ratios
 from hpsearch.training.vectors import Vectors
@@ -259,8 +260,8 @@ class Pack:
         index = self._slots.slot(number)
         best = self._best.get(number)
         apart = which == "best" and best is not None and best.epoch < self.num_epochs
-        with self._state.averaged():
-            slot = self._state.best_slot(index) if apart else self._state.slot(index)
+        with self._state.nets.averaged():
+            slot = self._state.nets.best_slot(index) if apart else self._state.nets.slot(index)
         shared = self._module.state_dict()  # what no trial changes
         own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
         return own if self._data.body is None else whole_state(self.config, self._data, own)
@@ -277,9 +278,9 @@ class Pack:
         slot, state = self._slots.slot(number), self._state
         if (before := self._stepped.get(number)) is None:
             return {}
-        updates = state.parameters_in(dict(zip(state.weights, self._update_ratio.updates, strict=True)))
+        updates = state.nets.parameters_in(dict(zip(state.nets.weights, self._update_ratio.updates, strict=True)))
         own = {name: update[before] for name, update in updates.items()}
-        return layer_ratios(own, {name: state.parameters[name][slot] for name in own})
+        return layer_ratios(own, {name: state.nets.parameters[name][slot] for name in own})
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -327,9 +328,9 @@ class Pack:
             return
         if not snapshot.has_best:
             raise EngineError(f"the snapshot of trial {number} is without the weights of its best epoch.")
-        self._state.keep_best([slot])
+        self._state.nets.keep_best([slot])
         for name, tensor in snapshot.best_weights.items():
-            self._state.best[name][slot].copy_(tensor)
+            self._state.nets.best[name][slot].copy_(tensor)
 
     @property
     def _state(self) -> PackState:
@@ -345,10 +346,10 @@ class Pack:
         for steps in self._data.stretches(self._num_steps, CHECK_STEPS):
             last = steps.stop == self._num_steps
             if last:
-                self._update_ratio.begin(list(state.weights.values()))
+                self._update_ratio.begin(list(state.nets.weights.values()))
             self._engine.run([images[epoch] for epoch in self._slots.next_epochs], steps)
             if last:
-                state.update_ratio_K.copy_(self._update_ratio.end(list(state.weights.values())))
+                state.update_ratio_K.copy_(self._update_ratio.end(list(state.nets.weights.values())))
                 self._stepped = {number: slot for slot, number in self._slots.taken}
             if last or steps.stop % CHECK_STEPS == 0:
                 explosions += self._remove_exploded()
@@ -376,7 +377,7 @@ class Pack:
     def _measure(self) -> list[EpochResult]:
         state, slots, train = self._state, [slot for slot, _ in self._slots.taken], self.config.train
         updates = num_updates(self._num_steps, train.accumulate)
-        with state.averaged():
+        with state.nets.averaged():
             measured = measure(self._engine, self._data, self._train_sample, updates, self.metric, slots)
         plain: dict[int, float] = {}
         if averaged := [slot for slot in slots if state.vectors.ema[slot]]:
@@ -404,7 +405,7 @@ class Pack:
         # After the last one they are there anyway.
         slots = [self._slots.slot(number) for number, result in better.items() if result.epoch < self.num_epochs]
         if slots and self._keeps_best:
-            self._state.keep_best(slots)
+            self._state.nets.keep_best(slots)
 
     def _learning_rates(self) -> Tensor:
         vectors, epochs = self._state.vectors, self._slots.next_epochs

@@ -157,7 +157,7 @@ def test_convolutions_of_any_geometry_have_autograds_gradients(module, num_trial
         sample = data.train_images()[:6], data.y_train_N[:6], 0
         module.train()
         loss_K, gradients, buffers = expected.gradients(*sample)
-        theirs = loss_K, expected.state.parameters_in(gradients), expected.state.buffers_in(buffers)
+        theirs = loss_K, expected.state.nets.parameters_in(gradients), expected.state.nets.buffers_in(buffers)
         for mine, its in zip(found.gradients(*sample), theirs, strict=True):
             torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-9)
         x = data.x_val_NCHW
