@@ -54,7 +54,7 @@ def export_to(tracker: str, storage: str | None, study: str | None, place: str |
 def _artifacts(evidence: StudyTrials) -> dict[str, str | Path]:
     """Of the best trial: how to train it again, and its weights where they are kept."""
     from hpsearch.analysis.export import best_study_file
-    from hpsearch.analysis.records import trial_record
+    from hpsearch.analysis.trial_records import trial_record
 
     best = evidence.best
     if best is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger

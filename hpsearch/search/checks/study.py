@@ -9,7 +9,8 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord, stage_record
+from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.config.identity import identified
 from hpsearch.config.net_names import has_given_weights, is_library_net
