@@ -22,8 +22,9 @@ from hpsearch.search.checks.body_rate import BODY_SECONDS, body_finding, few_ima
 from hpsearch.search.checks.findings import CheckReport, Finding
 from hpsearch.search.checks.findings import Outcome as FindingOutcome
 from hpsearch.search.checks.gate import quick_checks
-from hpsearch.search.checks.gates import CHECK_SECONDS, NUM_SAMPLE, check_initial_cost, checked_config
+from hpsearch.search.checks.gates import NUM_SAMPLE, check_initial_cost, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
+from hpsearch.search.checks.overfit import CHECK_SECONDS
 from hpsearch.search.checks.transfer import transfer_findings
 from hpsearch.stages.opening import find_stage, stage_attributes
 from hpsearch.stages.plan import StagePlan
