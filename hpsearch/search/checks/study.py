@@ -41,7 +41,7 @@ from hpsearch.storage import (
     create_stage,
     new_worker_id,
 )
-from hpsearch.storage.studies import check_name
+from hpsearch.storage.creation import check_name
 from hpsearch.training import structure_key
 from hpsearch.training.activations import Activations, compare_inits
 
