@@ -12,12 +12,13 @@ from hpsearch.cli import (
     dashboard,
     data,
     ensemble,
+    final_test,
     fleet,
     prediction,
     procedure,
     report,
+    rerun,
     results,
-    retraining,
     stages,
     storage,
     studyfile,
@@ -66,9 +67,9 @@ app.command()(results.status)
 app.command()(results.best)
 app.command()(results.boundary)
 app.command()(trial.trial)
-app.command()(retraining.rerun)
+app.command()(rerun.rerun)
 app.command()(ensemble.ensemble)
-app.command("test")(retraining.final_test)
+app.command("test")(final_test.final_test)
 app.command()(prediction.predict)
 app.command()(results.export)
 app.command()(report.report)

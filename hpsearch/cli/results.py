@@ -12,8 +12,7 @@ import typer
 from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
 from hpsearch.cli.option_groups import Output, Storage
-from hpsearch.cli.options import StudyArgument, read_settings
-from hpsearch.cli.retraining import TrustOption
+from hpsearch.cli.options import StudyArgument, TrustOption, read_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.wording import count_text, value_text
 
