@@ -12,6 +12,7 @@ from hpsearch.cli import (
     dashboard,
     data,
     ensemble,
+    exporting,
     final_test,
     fleet,
     prediction,
@@ -71,7 +72,7 @@ app.command()(rerun.rerun)
 app.command()(ensemble.ensemble)
 app.command("test")(final_test.final_test)
 app.command()(prediction.predict)
-app.command()(results.export)
+app.command()(exporting.export)
 app.command()(report.report)
 app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")
