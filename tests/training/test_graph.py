@@ -164,7 +164,7 @@ class Picky(torch.nn.Module):
 def test_a_net_that_waits_for_its_device_is_trained_by_loop_and_the_operator_named(
     data, monkeypatch, caplog, way, operator
 ):
-    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Picky(way).double())
+    monkeypatch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: Picky(way).double())
     with caplog.at_level(logging.WARNING, "hpsearch"):
         _, pack = make_pack(data, model__name="nets:picky")
     assert pack.engine == "loop"
