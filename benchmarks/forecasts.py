@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.search.recording import RECORDED, Recording
 from benchmarks.search.tables import Table
-from hpsearch.analysis.records import trial_record
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import StageConfig
 from hpsearch.config.metric import Metric
 from hpsearch.results import Direction

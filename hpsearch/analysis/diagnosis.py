@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 
 from hpsearch.analysis.few_images import few_images_text
 from hpsearch.analysis.inside import dead_finding, dead_note
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import best_trial, direction_of
 from hpsearch.analysis.trial_curves import BARELY, FAR, HEALTHY_RATIO, Curves
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config.losses import known_loss
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult

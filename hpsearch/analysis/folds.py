@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from hpsearch.analysis.records import trial_record
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.storage import Outcome, TrialRow
 from hpsearch.wording import value_text
 

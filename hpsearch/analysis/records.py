@@ -1,35 +1,34 @@
-"""What hpsearch keeps with a study and with a trial, as typed values.
+"""What hpsearch keeps with a study, as typed values.
 
-Any program may have made them: what is missing, or of another type than ours, counts as not kept. The keys are in
-`attributes`; those of a study are written by `stages.opening`, by its plan, and by whoever adds to it later.
+Any program may have made it: what is missing, or of another type than ours, counts as not kept. The keys are in
+`attributes`; they are written by `stages.opening`, by its plan, and by whoever adds to it later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.kept_ensembles import KeptEnsemble, KeptTraining, kept_ensemble, kept_training
 from hpsearch.analysis.repeats import Repeats, stored_repeats
+from hpsearch.analysis.stored_values import list_in, measures_in, number_in, of_type
 from hpsearch.config import Range
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
 from hpsearch.config.schema.objective import GIVEN
 from hpsearch.errors import StorageError
-from hpsearch.results import Direction, Explosion, plain
+from hpsearch.results import Direction
 from hpsearch.space import range_from_json, range_to_json
 from hpsearch.space.scale import plain_range
-from hpsearch.storage import Outcome, StudyRow, TrialRow
+from hpsearch.storage import StudyRow
 
 StageKind = Literal["check", "coarse", "fine", "compare", "train"]
 KINDS: tuple[StageKind, ...] = get_args(StageKind)
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class StageRecord:
     @property
     def num_epochs(self) -> int | None:
         """Of each trial; None where it has none, as one of an objective that is not told a number."""
-        return _as(int, self.config_value(self.kind or "", "epochs")) if self.has_epochs else None
+        return of_type(int, self.config_value(self.kind or "", "epochs")) if self.has_epochs else None
 
     @property
     def has_epochs(self) -> bool:
@@ -186,111 +185,36 @@ class StageRecord:
         return value
 
 
-@dataclass(frozen=True)
-class TrialRecord:
-    """What hpsearch keeps with a trial, beside its values: how it ended."""
-
-    reason: str | None = None
-    """Why it ended before its time: exploded, stopped early, the pruner's name, or the error."""
-    epoch: int | None = None
-    """Where it stopped, if it did not go through all."""
-    step: int | None = None
-    cost: float | None = None
-    """That stopped it; may be inf or nan."""
-    first_cost: float | None = None
-    best_epoch: int | None = None
-    last_value: float | None = None
-    """That of train.metric after the last epoch."""
-    last_acc: float | None = None
-    """The accuracy then, where that is another one; nan where there is none."""
-    best_acc: float | None = None
-    """The accuracy in the best epoch, where the metric is another one."""
-    plain_value: float | None = None
-    """That of train.metric in the best epoch of the weights themselves, where train.ema averages those that count."""
-    measures: Mapping[str, float] | None = None
-    """All that we measure, of its best epoch, by name, where all weights are kept."""
-    weights: Path | None = None
-    """Those of its best epoch, where all are kept."""
-    traceback: str | None = None
-    folds: tuple[float, ...] | None = None
-    """The value in its best epoch on each fold of cross-validation, of which its value is the mean."""
-
-    @classmethod
-    def of_explosion(cls, explosion: Explosion) -> Self:
-        """Of a trial that exploded."""
-        return cls(attributes.EXPLODED, explosion.epoch, explosion.step, explosion.cost, explosion.first_cost)
-
-    @property
-    def exploded(self) -> bool:
-        """Whether its cost ran away."""
-        return self.reason == attributes.EXPLODED
-
-    @property
-    def explosion(self) -> tuple[int, int] | None:
-        """Epoch and step of that."""
-        return (self.epoch, self.step) if self.exploded and self.epoch is not None and self.step is not None else None
-
-    @property
-    def stopped_early(self) -> bool:
-        """Whether train.patience ended it."""
-        return self.reason == attributes.STOPPED_EARLY
-
-    @property
-    def halved(self) -> bool:
-        """Whether it ended at a rung of successive halving, or as the epochs of its stage were spent."""
-        return self.reason in (attributes.HALVED, attributes.SPENT)
-
-    def as_attributes(self) -> dict[str, Any]:
-        """As kept with the trial: what there is."""
-        kept = {
-            attributes.REASON: self.reason,
-            attributes.EPOCH: self.epoch,
-            attributes.STEP: self.step,
-            attributes.COST: plain(self.cost),
-            attributes.FIRST_COST: plain(self.first_cost),
-            attributes.BEST_EPOCH: self.best_epoch,
-            attributes.LAST_VALUE: self.last_value if self.last_acc is None else _known(self.last_acc),
-            attributes.LAST_SCORE: plain(self.last_value) if self.last_acc is not None else None,
-            attributes.BEST_ACC: self.best_acc,
-            attributes.PLAIN_VALUE: plain(self.plain_value),
-            attributes.MEASURES: dict(self.measures) if self.measures is not None else None,
-            attributes.WEIGHTS: str(self.weights) if self.weights is not None else None,
-            attributes.TRACEBACK: self.traceback,
-            attributes.FOLDS: plain(list(self.folds)) if self.folds is not None else None,
-        }
-        return {name: value for name, value in kept.items() if value is not None}
-
-
 def stage_record(study: StudyRow) -> StageRecord:
     """What is kept with a study."""
     kept = study.attrs
-    called = called_ranges(_as(dict, kept.get(attributes.CALLED)) or {})
-    provenance = _as(dict, kept.get(attributes.PROVENANCE)) or {}
-    versions = _as(dict, kept.get(attributes.VERSIONS)) or {}
+    called = called_ranges(of_type(dict, kept.get(attributes.CALLED)) or {})
+    provenance = of_type(dict, kept.get(attributes.PROVENANCE)) or {}
+    versions = of_type(dict, kept.get(attributes.VERSIONS)) or {}
     return StageRecord(
         kind=next((kind for kind in KINDS if kind == kept.get(attributes.STAGE)), None),
-        config=_as(dict, kept.get(attributes.CONFIG)),
-        identity=_as(dict, kept.get(attributes.IDENTITY)),
-        fingerprint=_as(str, kept.get(attributes.FINGERPRINT)) or "",
-        source=_as(str, provenance.get("from")),
-        chosen_sampler=_as(dict, provenance.get("sampler")),
-        ranges=_with_called([r for row in _list(provenance.get("ranges")) if (r := _range(row)) is not None], called),
-        continued=tuple(each for each in _list(provenance.get("continued")) if isinstance(each, dict)),
-        images=_images(_as(dict, kept.get(attributes.DATASET)) or {}),
+        config=of_type(dict, kept.get(attributes.CONFIG)),
+        identity=of_type(dict, kept.get(attributes.IDENTITY)),
+        fingerprint=of_type(str, kept.get(attributes.FINGERPRINT)) or "",
+        source=of_type(str, provenance.get("from")),
+        chosen_sampler=of_type(dict, provenance.get("sampler")),
+        ranges=_with_called([r for row in list_in(provenance.get("ranges")) if (r := _range(row)) is not None], called),
+        continued=tuple(each for each in list_in(provenance.get("continued")) if isinstance(each, dict)),
+        images=_images(of_type(dict, kept.get(attributes.DATASET)) or {}),
         compared=_compared(kept.get(attributes.COMPARISON)),
         versions={name: version for name, version in versions.items() if isinstance(version, str)},
         weights=kept_weights(kept.get(attributes.PORTRAIT)),
-        checks=_as(dict, kept.get(attributes.CHECKS)),
-        learning=_as(dict, kept.get(attributes.LEARNING)),
-        rounding=_as(str, kept.get(attributes.ROUNDING)),
+        checks=of_type(dict, kept.get(attributes.CHECKS)),
+        learning=of_type(dict, kept.get(attributes.LEARNING)),
+        rounding=of_type(str, kept.get(attributes.ROUNDING)),
         fitted=_fitted(kept.get(attributes.FITTED)),
         takes=_given(kept.get(attributes.TAKES)),
         called=called,
-        stop_asked_at=_number(kept.get(attributes.STOP)),
+        stop_asked_at=number_in(kept.get(attributes.STOP)),
         repeats=stored_repeats(kept.get(attributes.REPEATS)),
-        tests=tuple(use for use in _list(kept.get(attributes.TESTS)) if isinstance(use, dict)),
+        tests=tuple(use for use in list_in(kept.get(attributes.TESTS)) if isinstance(use, dict)),
         trainings=tuple(
-            training for row in _list(kept.get(attributes.TRAININGS)) if (training := kept_training(row)) is not None
+            training for row in list_in(kept.get(attributes.TRAININGS)) if (training := kept_training(row)) is not None
         ),
         ensemble=kept_ensemble(kept.get(attributes.ENSEMBLE)),
     )
@@ -310,52 +234,20 @@ def called_as_plain(ranges: Mapping[str, Range]) -> dict[str, Any]:
     return {name: json.loads(range_to_json(range_)) for name, range_ in ranges.items()}
 
 
-def trial_record(trial: TrialRow | Outcome) -> TrialRecord:
-    """What is kept with a trial, or will be."""
-    kept = trial.attrs
-    weights, last = _as(str, kept.get(attributes.WEIGHTS)), kept.get(attributes.LAST_VALUE)
-    return TrialRecord(
-        reason=_as(str, kept.get(attributes.REASON)),
-        epoch=_as(int, kept.get(attributes.EPOCH)),
-        step=_as(int, kept.get(attributes.STEP)),
-        cost=_number(kept.get(attributes.COST)),
-        first_cost=_number(kept.get(attributes.FIRST_COST)),
-        best_epoch=_as(int, kept.get(attributes.BEST_EPOCH)),
-        last_value=_number(kept.get(attributes.LAST_SCORE, last)),
-        last_acc=_number(last) if attributes.LAST_SCORE in kept else None,
-        best_acc=_number(kept.get(attributes.BEST_ACC)),
-        plain_value=_number(kept.get(attributes.PLAIN_VALUE)),
-        measures=_measures(kept.get(attributes.MEASURES)),
-        weights=Path(weights) if weights is not None else None,
-        traceback=_as(str, kept.get(attributes.TRACEBACK)),
-        folds=_numbers(kept.get(attributes.FOLDS)),
-    )
-
-
 def kept_weights(stored: Any) -> KeptWeights | None:
     """From what `as_dict` wrote."""
     match stored:
         case {"path": str(path), "number": int(number), "value": int() | float() as value}:
             return KeptWeights(
-                Path(path), number, value, _as(int, stored.get("epoch")), _measures(stored.get("measures"))
+                Path(path), number, value, of_type(int, stored.get("epoch")), measures_in(stored.get("measures"))
             )
     return None
-
-
-def _measures(stored: Any) -> dict[str, float] | None:
-    found = {str(name): _number(value) for name, value in (_as(dict, stored) or {}).items()}
-    return {name: value for name, value in found.items() if value is not None} or None
-
-
-def _numbers(stored: Any) -> tuple[float, ...] | None:
-    found = [_number(each) for each in _list(stored)]
-    return tuple(each for each in found if each is not None) if found and None not in found else None
 
 
 def _range(stored: Any) -> KeptRange | None:
     match stored:
         case {"param": str(param), "new": list(new), "reason": str(reason)}:
-            return KeptRange(param, _as(list, stored.get("old")), new, reason)
+            return KeptRange(param, of_type(list, stored.get("old")), new, reason)
     return None
 
 
@@ -372,12 +264,12 @@ def _images(stored: dict[str, Any]) -> KeptImages:
         case [int(channels), int(height), int(width)]:
             shape = channels, height, width
     return KeptImages(
-        num_classes=_as(int, stored.get("classes")),
-        num_val=_as(int, stored.get("val")),
-        num_train=_as(int, stored.get("train")),
-        largest_share=_number(stored.get("largest")),
+        num_classes=of_type(int, stored.get("classes")),
+        num_val=of_type(int, stored.get("val")),
+        num_train=of_type(int, stored.get("train")),
+        largest_share=number_in(stored.get("largest")),
         shape=shape,
-        fingerprint=_as(str, stored.get("fingerprint")),
+        fingerprint=of_type(str, stored.get("fingerprint")),
         has_test=stored["test"] if isinstance(stored.get("test"), bool) else None,
     )
 
@@ -402,25 +294,6 @@ def _fitted(stored: Any) -> Fitted | None:
     return None
 
 
-def _as(kind: type[Value], stored: Any) -> Value | None:
-    return stored if isinstance(stored, kind) and not isinstance(stored, bool) else None
-
-
 def _given(stored: Any) -> frozenset[str] | None:
     known = isinstance(stored, list) and all(isinstance(name, str) and name in GIVEN for name in stored)
     return frozenset(stored) if known else None
-
-
-def _list(stored: Any) -> list[Any]:
-    return _as(list, stored) or []
-
-
-def _number(stored: Any) -> float | None:
-    """A float, or the text that `plain` made of one."""
-    if stored in ("nan", "inf", "-inf"):
-        return float(stored)
-    return float(stored) if isinstance(stored, int | float) and not isinstance(stored, bool) else None
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

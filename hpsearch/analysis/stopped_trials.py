@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.results import goodness
 from hpsearch.wording import count_text, value_text
 

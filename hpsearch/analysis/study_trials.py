@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import Literal
 
 from hpsearch.analysis.called_again import repeats_among, repeats_trial
-from hpsearch.analysis.records import StageRecord, stage_record, trial_record
+from hpsearch.analysis.records import StageRecord, stage_record
 from hpsearch.analysis.repeats import Repeated, best_called_again, by_mean, in_order_of_means, without_mean
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError

@@ -15,10 +15,11 @@ from hpsearch.analysis.commands import fine_command, usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
 from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.missed_rungs import missed_rungs_of
-from hpsearch.analysis.records import Fitted, trial_record
+from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.repeats import Repeated, chosen_text
 from hpsearch.analysis.stopped_trials import StoppedTrials, stopped_trials
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric

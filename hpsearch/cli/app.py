@@ -12,12 +12,14 @@ from hpsearch.cli import (
     dashboard,
     data,
     ensemble,
+    exporting,
+    final_test,
     fleet,
     prediction,
     procedure,
     report,
+    rerun,
     results,
-    retraining,
     stages,
     storage,
     studyfile,
@@ -66,11 +68,11 @@ app.command()(results.status)
 app.command()(results.best)
 app.command()(results.boundary)
 app.command()(trial.trial)
-app.command()(retraining.rerun)
+app.command()(rerun.rerun)
 app.command()(ensemble.ensemble)
-app.command("test")(retraining.final_test)
+app.command("test")(final_test.final_test)
 app.command()(prediction.predict)
-app.command()(results.export)
+app.command()(exporting.export)
 app.command()(report.report)
 app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")

@@ -1,26 +1,97 @@
-"""`export --to`: a study's trials as the runs of another program."""
+"""export: a study's trials as CSV or JSON, or with --to as the runs of another program."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.opening import gather_latest, open_storage
+from hpsearch.cli.option_groups import Output, Storage
+from hpsearch.cli.options import StudyArgument
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.wording import count_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.study_trials import StudyTrials
     from hpsearch.analysis.trackers.runs import Exported
-    from hpsearch.cli.option_groups import Output
 
 
-def export_to(tracker: str, storage: str | None, study: str | None, place: str | None, output: Output) -> None:
+class Tracker(StrEnum):
+    """To whom `export` hands runs."""
+
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+    csv = "csv"
+
+
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    csv = "csv"
+    json = "json"
+
+
+@with_groups
+def export(
+    storage: Storage,
+    output: Output,
+    study: StudyArgument = None,
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", "-f", help="csv: a row per trial; json: all there is. [default: csv]"),
+    ] = None,
+    to: Annotated[
+        Tracker | None,
+        typer.Option("--to", help="As runs of another program; csv: two tables, as Weights & Biases has them."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where to; stdout if not given. --to: a folder, or a tracking URI."),
+    ] = None,
+) -> None:
+    """Write all trials of a study as CSV or JSON, or hand them to another program as runs.
+
+    --to mlflow makes an experiment of the study, in a folder, at a tracking URI, or where MLFLOW_TRACKING_URI says;
+    --to tensorboard writes scalars and the HParams table, --to csv runs.csv and history.csv. Run again, it replaces
+    what has changed.
+
+    Example: `hpsearch export coarse -f csv -o coarse.csv` or `hpsearch export coarse --to tensorboard -o runs`
+    """
+    if to is not None:
+        if form is not None:
+            raise ConfigError(f"--format {form} says what is printed, --to {to} who reads it.\nAllowed: one of them.")
+        _export_to(to, storage.storage, study, file, output)
+        return
+
+    from hpsearch.analysis.export import study_as_csv, study_as_dict
+    from hpsearch.results import plain
+    from hpsearch.storage import read_epochs
+
+    evidence = gather_latest(open_storage(storage.storage), study)
+    if output.as_json or form is ExportFormat.json:
+        epochs = read_epochs(open_storage(storage.storage), evidence.study)
+        text = json.dumps(plain(study_as_dict(evidence, epochs))) + "\n"
+    else:
+        text = study_as_csv(evidence)
+    if file is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"--output {file} cannot be written: {error.strerror}.") from None
+    if not output.quiet:
+        typer.echo(f"{count_text(len(evidence.trials), 'trial')} of {evidence.study.name!r} in {file}", err=True)
+
+
+def _export_to(tracker: str, storage: str | None, study: str | None, place: str | None, output: Output) -> None:
     """Hand over, and say what became of it.
 
     Raises:
@@ -54,7 +125,7 @@ def export_to(tracker: str, storage: str | None, study: str | None, place: str |
 def _artifacts(evidence: StudyTrials) -> dict[str, str | Path]:
     """Of the best trial: how to train it again, and its weights where they are kept."""
     from hpsearch.analysis.export import best_study_file
-    from hpsearch.analysis.records import trial_record
+    from hpsearch.analysis.trial_records import trial_record
 
     best = evidence.best
     if best is None:

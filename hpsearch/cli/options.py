@@ -17,6 +17,16 @@ from hpsearch.logs import verbosity
 
 StudyArgument = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The latest one, if not given.")]
 
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Allow code that the database names: mynets, or mynets:small. Repeatable."),
+]
+
+ViewsOption = Annotated[
+    str | None,
+    typer.Option(metavar="VIEWS", help="Average over views of an image: flip, or ten-crop."),
+]
+
 
 def assignments(text: str) -> dict[str, Any]:
     """`lr=0.1,reg=1e-3` as values by name; a list, as [50, 20], may stand among them.

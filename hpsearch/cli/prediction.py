@@ -13,8 +13,7 @@ import typer
 
 from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.option_groups import Output, Storage
-from hpsearch.cli.options import read_settings
-from hpsearch.cli.retraining import TrustOption, ViewsOption
+from hpsearch.cli.options import TrustOption, ViewsOption, read_settings
 from hpsearch.errors import ConfigError, DataError
 from hpsearch.wording import count_text
 

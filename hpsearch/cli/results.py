@@ -1,4 +1,4 @@
-"""status, best, boundary, export: what studies say, whoever made them. None imports torch, unless for weights."""
+"""status, best, boundary: what studies say, whoever made them. None imports torch, unless for weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import typer
 from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
 from hpsearch.cli.option_groups import Output, Storage
-from hpsearch.cli.options import StudyArgument, read_settings
-from hpsearch.cli.retraining import TrustOption
+from hpsearch.cli.options import StudyArgument, TrustOption, read_settings
 from hpsearch.errors import ConfigError, RefusedError
-from hpsearch.wording import count_text, value_text
+from hpsearch.wording import value_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.study_trials import StudyTrials
@@ -29,21 +28,6 @@ class BestFormat(StrEnum):
     json = "json"
     toml = "toml"
     py = "py"
-
-
-class Tracker(StrEnum):
-    """To whom `export` hands runs."""
-
-    mlflow = "mlflow"
-    tensorboard = "tensorboard"
-    csv = "csv"
-
-
-class ExportFormat(StrEnum):
-    """What `export` writes."""
-
-    csv = "csv"
-    json = "json"
 
 
 @with_groups
@@ -250,58 +234,3 @@ def boundary(
     show_table(("param", "best", "range", "position", "verdict", "proposed"), rows)
     for verdict in found:
         line(verdict.param, verdict.reason)
-
-
-@with_groups
-def export(
-    storage: Storage,
-    output: Output,
-    study: StudyArgument = None,
-    form: Annotated[
-        ExportFormat | None,
-        typer.Option("--format", "-f", help="csv: a row per trial; json: all there is. [default: csv]"),
-    ] = None,
-    to: Annotated[
-        Tracker | None,
-        typer.Option("--to", help="As runs of another program; csv: two tables, as Weights & Biases has them."),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option("--output", "-o", help="Where to; stdout if not given. --to: a folder, or a tracking URI."),
-    ] = None,
-) -> None:
-    """Write all trials of a study as CSV or JSON, or hand them to another program as runs.
-
-    --to mlflow makes an experiment of the study, in a folder, at a tracking URI, or where MLFLOW_TRACKING_URI says;
-    --to tensorboard writes scalars and the HParams table, --to csv runs.csv and history.csv. Run again, it replaces
-    what has changed.
-
-    Example: `hpsearch export coarse -f csv -o coarse.csv` or `hpsearch export coarse --to tensorboard -o runs`
-    """
-    if to is not None:
-        if form is not None:
-            raise ConfigError(f"--format {form} says what is printed, --to {to} who reads it.\nAllowed: one of them.")
-        from hpsearch.cli.exporting import export_to
-
-        export_to(to, storage.storage, study, file, output)
-        return
-
-    from hpsearch.analysis.export import study_as_csv, study_as_dict
-    from hpsearch.results import plain
-    from hpsearch.storage import read_epochs
-
-    evidence = gather_latest(open_storage(storage.storage), study)
-    if output.as_json or form is ExportFormat.json:
-        epochs = read_epochs(open_storage(storage.storage), evidence.study)
-        text = json.dumps(plain(study_as_dict(evidence, epochs))) + "\n"
-    else:
-        text = study_as_csv(evidence)
-    if file is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        Path(file).write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"--output {file} cannot be written: {error.strerror}.") from None
-    if not output.quiet:
-        typer.echo(f"{count_text(len(evidence.trials), 'trial')} of {evidence.study.name!r} in {file}", err=True)

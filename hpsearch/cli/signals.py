@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hpsearch.errors import HpsearchError
 
@@ -36,3 +38,13 @@ def stopped(stop: KeyboardInterrupt) -> StoppedError:
     word = {143: "terminated", 0: "on request"}.get(code, "interrupted")
     command = shlex.join(["hpsearch", *sys.argv[1:]])
     return StoppedError(f"{word}; what is finished is kept.\nGo on with: {command}", code)
+
+
+@contextmanager
+def ending_in_order(said: str = "stopped; nothing was written.") -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command with their exit codes."""
+    signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise StoppedError(said, stopped(stop).exit_code) from None

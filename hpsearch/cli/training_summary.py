@@ -13,10 +13,11 @@ from typing import Any
 from hpsearch.analysis.advice_form import Advice
 from hpsearch.analysis.diagnosis import Diagnosis, diagnose_study
 from hpsearch.analysis.lineage import advise
-from hpsearch.analysis.records import KeptWeights, trial_record
+from hpsearch.analysis.records import KeptWeights
 from hpsearch.analysis.repeats import interval_of_mean
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary, stage_summary
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.cli.output import LABEL, console, line, plain_line, show_table, stop_text
 from hpsearch.cli.training_curves import HIGHEST, ROUND, training_charts
 from hpsearch.cli.trial import print_diagnosis, text_width

@@ -132,9 +132,9 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
     from hpsearch.analysis.folds import folds_text
     from hpsearch.analysis.missed_rungs import missed_rungs_of
     from hpsearch.analysis.origins import origin_of
-    from hpsearch.analysis.records import trial_record
     from hpsearch.analysis.repeats import repeated_text
     from hpsearch.analysis.study_trials import params_text
+    from hpsearch.analysis.trial_records import trial_record
     from hpsearch.cli.output import line, stop_text
     from hpsearch.config.metric import measures_text
     from hpsearch.storage import RUNG, STRUCTURE, is_paused

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hpsearch.analysis.called_again import repeats_trial
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import direction_of
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.fleet.deaths import News
 from hpsearch.stages.halving import Halving
 from hpsearch.stages.listener import Listener, TrialFinished, shown_trials, standing

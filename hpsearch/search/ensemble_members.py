@@ -19,7 +19,8 @@ from torch import Tensor
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.kept_ensembles import KeptTraining, kept_training
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.preprocessing import Preprocessing

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from hpsearch.config.net_folder import ENSEMBLE, MEAN, STD
-from hpsearch.search.plain_script import ARRAYS, FILES, net_code, net_imports, opening
+from hpsearch.search.net_code import net_code
+from hpsearch.search.plain_script import ARRAYS, FILES, net_imports, opening
 from hpsearch.search.trained_net import TrainedNet
 
 LOADING = f"""\

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.origins import origin_of
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import best_or_refuse
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.analysis.uses_of_test_images import TEST_IMAGES, count_uses
 from hpsearch.config import RunConfig
 from hpsearch.config.losses import CROSS_ENTROPY, Loss

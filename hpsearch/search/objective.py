@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import metric_of

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import KeptWeights, stage_record, trial_record
+from hpsearch.analysis.records import KeptWeights, stage_record
 from hpsearch.analysis.repeats import Repeats, by_mean
 from hpsearch.analysis.study_trials import StudyTrials, observe, read_study
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import DataConfig, RunConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.results import EpochResult, TrialSpec, best_epoch

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials, best_trials, read_study
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in, refuse_untrusted

@@ -10,8 +10,9 @@ from typing import Literal
 from torch import Tensor
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import RunConfig, StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.net_folder import folder_hash

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.origins import Origin, as_origin
-from hpsearch.analysis.records import StageRecord, stage_record, trial_record
+from hpsearch.analysis.records import StageRecord, stage_record
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import Choice, StudyConfig, canonical_name, differences
 from hpsearch.config.ranges import freeze, thaw
 from hpsearch.config.study import validate

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.called_again import Called, best_value_of, calls_of
-from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import num_pruned, observe
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.results import EpochResult
 from hpsearch.stages.halving import Halving

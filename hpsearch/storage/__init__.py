@@ -5,34 +5,17 @@ leases and epochs. Nothing here imports Optuna, except to make the schema of a n
 """
 
 from hpsearch.errors import StorageError, StudyNotFoundError
-from hpsearch.storage.choosing import (
-    RUNG,
-    Closing,
-    GoingOn,
-    QueuedTrial,
-    RungQueue,
-    earlier_attempts,
-    is_paused,
-    stop_of,
-)
+from hpsearch.storage.choosing import Closing, GoingOn, RungQueue
+from hpsearch.storage.creation import StudyExistsError, add_trials, create_stage, write_attrs
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
 from hpsearch.storage.leases import STRUCTURE, Lease
 from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_linked, read_overview
 from hpsearch.storage.params import ChosenParams, ParamChooser
 from hpsearch.storage.queue import LEASE_SECONDS, Outcome, Queue, Standing
+from hpsearch.storage.queued_trials import RUNG, QueuedTrial, earlier_attempts, is_paused, stop_of
 from hpsearch.storage.rows import NewTrial, State, StudyRow, TrialRow
-from hpsearch.storage.studies import (
-    StudyExistsError,
-    add_trials,
-    count_states,
-    create_stage,
-    find_study,
-    list_studies,
-    read_epochs,
-    read_trials,
-    write_attrs,
-)
+from hpsearch.storage.studies import count_states, find_study, list_studies, read_epochs, read_trials
 from hpsearch.storage.tables import FINISHED
 from hpsearch.storage.upgrade import Upgrade, init_storage, upgrade_storage
 from hpsearch.storage.workers import is_dead, new_worker_id

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hpsearch.storage.choosing import RUNG, earlier_attempts
 from hpsearch.storage.database import Database
+from hpsearch.storage.queued_trials import RUNG, earlier_attempts
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.tables import hpsearch_leases, trial_user_attributes, trials
 from hpsearch.storage.workers import is_dead

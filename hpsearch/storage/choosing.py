@@ -13,22 +13,27 @@ earlier workers; how many of them there were before the pause is kept, so that t
 
 from __future__ import annotations
 
-import json
 import math
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from hpsearch.results import Direction, goodness
-from hpsearch.storage.leases import STRUCTURE, Lease, extend, forget, held
+from hpsearch.storage.leases import Lease, extend, forget, held
 from hpsearch.storage.queue import Queue, utc_now
-from hpsearch.storage.rows import attr_rows, from_stored
+from hpsearch.storage.queued_trials import (
+    RUNG,
+    QueuedTrial,
+    earlier_attempts,
+    read_pruned,
+    read_queue,
+    read_standing,
+)
+from hpsearch.storage.rows import attr_rows
 from hpsearch.storage.tables import (
     hpsearch_leases,
-    trial_intermediate_values,
     trial_params,
     trial_user_attributes,
     trial_values,
@@ -36,70 +41,8 @@ from hpsearch.storage.tables import (
     upsert,
 )
 
-RUNG = "rung"  # the attribute of a trial that says until when it may train, and whether it waits there
-
-Standing = Literal["new", "free", "held", "paused", "ended"]
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedTrial:
-    """How a trial stands, for those who choose.
-
-    `new`: nobody has begun it; `free`: begun, and given back or left behind; `held`: in a worker's hands; `paused`:
-    waits to be promoted; `ended`, or another program's.
-    """
-
-    trial_id: int
-    number: int
-    state: Standing
-    structure: str | None = None
-    until: int | None = None
-    """The epoch until which it may train; None where nobody has said so."""
-    values: Mapping[int, float] = field(default_factory=dict)
-    """By epoch."""
-    value: float | None = None
-    is_complete: bool = False
-    ending: Mapping[str, Any] = field(default_factory=dict)
-    """Of one that is paused: the attributes that it has if it ends there."""
-    earlier: int = 0
-    """Attempts before its last pause."""
-
-    @property
-    def done(self) -> int:
-        """Epochs that it has reported."""
-        return max(self.values, default=0)
-
-    @property
-    def reserved(self) -> int:
-        """Epochs that are trained, or will be."""
-        if self.state in ("free", "held"):
-            return max(self.until or 0, self.done)
-        return self.done
-
-    def best(self, direction: Direction) -> float:
-        """Goodness of its best finite value so far; -inf without one."""
-        values = [goodness(value, direction) for value in self.values.values() if math.isfinite(value)]
-        return max(values, default=-math.inf)
-
-
 Chooser = Callable[[Sequence[QueuedTrial]], Mapping[int, int]]
 """From how all trials stand to some of their numbers, each with the epoch until which it may train."""
-
-
-def earlier_attempts(attrs: Mapping[str, Any]) -> int:
-    """Of a trial with these attributes: attempts before it was promoted, which no failure ended."""
-    return int(attrs.get(RUNG, {}).get("earlier", 0))
-
-
-def stop_of(attrs: Mapping[str, Any]) -> int | None:
-    """The epoch until which a trial with these attributes may train."""
-    until = attrs.get(RUNG, {}).get("until")
-    return None if until is None else int(until)
-
-
-def is_paused(attrs: Mapping[str, Any]) -> bool:
-    """Whether a trial with these attributes, which is RUNNING, waits to be promoted."""
-    return bool(attrs.get(RUNG, {}).get("paused", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +73,7 @@ class RungQueue(Queue):
         with self.db.write() as connection:
             self._lock_study(connection)
             kept = {lease.number: lease for lease in held(connection, self.worker, leases)}
-            standing = self._read_all(connection)
+            standing = self._read_queue(connection)
             until = {number: stop for number, stop in choose(standing).items() if number in kept}
             _write_rungs(
                 connection,
@@ -180,7 +123,7 @@ class RungQueue(Queue):
         """
         with self.db.write() as connection:
             self._lock_study(connection)
-            standing = self._read_all(connection)
+            standing = self._read_queue(connection)
             if any(trial.state in ("free", "held") for trial in standing) or choose(standing):
                 return Closing(is_over=False)
             if (number := keep(standing)) is not None:
@@ -194,7 +137,7 @@ class RungQueue(Queue):
             unbegun = [trial.trial_id for trial in new if trial.number > last]
             for table in (trial_params, trial_user_attributes, trials):
                 connection.execute(sa.delete(table).where(table.c.trial_id.in_(unbegun)))
-            if (number := complete(standing, self._read_pruned(connection))) is not None:
+            if (number := complete(standing, read_pruned(connection, self.study.study_id))) is not None:
                 named = (trials.c.study_id == self.study.study_id) & (trials.c.number == number)
                 connection.execute(sa.update(trials).where(named).values(state="COMPLETE"))
         return Closing(is_over=True, ended=[trial.number for trial in paused])
@@ -216,7 +159,7 @@ class RungQueue(Queue):
 
     def _chosen(self, connection: sa.Connection, choose: Chooser) -> tuple[Sequence[QueuedTrial], Mapping[int, int]]:
         self._lock_study(connection)
-        standing = self._read_all(connection)
+        standing = self._read_queue(connection)
         return standing, choose(standing)
 
     def _take(self, connection: sa.Connection, found: tuple[Sequence[QueuedTrial], Mapping[int, int]]) -> list[Lease]:
@@ -234,7 +177,7 @@ class RungQueue(Queue):
         """Lock those trials that are still as they were, with their next attempts."""
         rows = sa.select(trials.c.trial_id).where(trials.c.trial_id.in_(list(wanted))).order_by(trials.c.trial_id)
         ids = [*connection.scalars(rows.with_for_update(key_share=True, skip_locked=True))]
-        now = {trial.trial_id: trial for trial in self._read_standing(connection, trials.c.trial_id.in_(ids))}
+        now = {trial.trial_id: trial for trial in read_standing(connection, self.db.now, trials.c.trial_id.in_(ids))}
         attempts = sa.select(hpsearch_leases.c.trial_id, hpsearch_leases.c.attempt)
         leased = connection.execute(attempts.where(hpsearch_leases.c.trial_id.in_(ids)))
         begun = {row.trial_id: row.attempt for row in leased}
@@ -244,52 +187,8 @@ class RungQueue(Queue):
             if now[trial_id].state == wanted[trial_id].state
         ]
 
-    def _read_all(self, connection: sa.Connection) -> list[QueuedTrial]:
-        """All trials of the study, by number."""
-        of_study = trials.c.study_id == self.study.study_id
-        found = self._read_standing(connection, of_study)
-        v = trial_intermediate_values.c
-        query = sa.select(v.trial_id, v.step, v.intermediate_value, v.intermediate_value_type)
-        values: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        for trial_id, step, value, kind in connection.execute(
-            query.join(trials, trials.c.trial_id == v.trial_id).where(of_study)
-        ):
-            values[trial_id][step] = from_stored(value, kind)
-        return [replace(trial, values=values[trial.trial_id]) for trial in found]
-
-    def _read_pruned(self, connection: sa.Connection) -> dict[int, dict[str, Any]]:
-        """The attributes of each trial that is PRUNED, by number."""
-        a = trial_user_attributes.c
-        query = sa.select(trials.c.number, a.key, a.value_json).join(trials, trials.c.trial_id == a.trial_id)
-        of_study = (trials.c.study_id == self.study.study_id) & (trials.c.state == "PRUNED")
-        found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-        for number, key, value in connection.execute(query.where(of_study)):
-            found[number][key] = json.loads(value)
-        return dict(found)
-
-    def _read_standing(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[QueuedTrial]:
-        """Trials by number, without what they have reported."""
-        structure, rung, lease = trial_user_attributes.alias(), trial_user_attributes.alias(), hpsearch_leases
-        query = (
-            sa.select(
-                trials.c.trial_id,
-                trials.c.number,
-                trials.c.state,
-                lease.c.worker,
-                lease.c.attempt,
-                (lease.c.expires_at < self.db.now).label("expired"),
-                structure.c.value_json.label("structure"),
-                rung.c.value_json.label("rung"),
-                trial_values.c.value,
-            )
-            .outerjoin_from(trials, lease, lease.c.trial_id == trials.c.trial_id)
-            .outerjoin(structure, (structure.c.trial_id == trials.c.trial_id) & (structure.c.key == STRUCTURE))
-            .outerjoin(rung, (rung.c.trial_id == trials.c.trial_id) & (rung.c.key == RUNG))
-            .outerjoin(trial_values, (trial_values.c.trial_id == trials.c.trial_id) & (trial_values.c.objective == 0))
-            .where(where)
-            .order_by(trials.c.number)
-        )
-        return [_queued(row) for row in connection.execute(query)]
+    def _read_queue(self, connection: sa.Connection) -> list[QueuedTrial]:
+        return read_queue(connection, self.db.now, self.study.study_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,28 +201,6 @@ class Closing:
     """Numbers of the trials that waited and were ended."""
     last: Sequence[Lease] = ()
     """A trial to be ended by this worker, from where it stands."""
-
-
-def _queued(row: sa.Row[Any]) -> QueuedTrial:
-    kept = {RUNG: json.loads(row.rung)} if row.rung is not None else {}
-    state: Standing = "ended"  # or another program's
-    if row.state == "WAITING":
-        state = "free" if row.attempt else "new"
-    elif row.state == "RUNNING" and row.worker is not None:
-        state = "free" if row.expired else "held"
-    elif row.state == "RUNNING" and row.attempt and is_paused(kept):
-        state = "paused"
-    return QueuedTrial(
-        row.trial_id,
-        row.number,
-        state,
-        row.structure,
-        stop_of(kept),
-        value=row.value,
-        is_complete=row.state == "COMPLETE",
-        ending=kept.get(RUNG, {}).get("ending", {}),
-        earlier=earlier_attempts(kept),
-    )
 
 
 def _write_rungs(connection: sa.Connection, rungs: Mapping[int, Mapping[str, Any]]) -> None:

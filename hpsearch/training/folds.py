@@ -20,7 +20,7 @@ from hpsearch.errors import EngineError
 from hpsearch.results import EpochResult, Explosion, FoldedResult, TrialSpec
 from hpsearch.training.pack import Pack, PackReport
 from hpsearch.training.snapshot import Snapshot
-from hpsearch.training.state import BEST
+from hpsearch.training.stacked_nets import BEST
 
 
 class FoldedPack:

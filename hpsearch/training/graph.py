@@ -24,7 +24,8 @@ from hpsearch.training.layout import Stacked
 from hpsearch.training.loop import LoopEngine
 from hpsearch.training.recorded_steps import RecordedSteps
 from hpsearch.training.recorder import Work, recorder_for
-from hpsearch.training.state import BEST, PackState
+from hpsearch.training.stacked_nets import BEST
+from hpsearch.training.state import PackState
 
 # What reads a number back to decide on the host, or gives as many numbers as the data say.
 WAITING = frozenset(

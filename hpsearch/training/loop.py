@@ -52,17 +52,18 @@ class LoopEngine(StackedEngine):
     def _go_through(self, slot: int, x_BCHW: Tensor, y_B: Labels) -> None:
         """One trial's loss, gradients and buffers, into the room for them."""
         state, room = self.state, self._rooms[slot]
-        parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.parameters.items()}
+        own_step = state.coefficients.own_step
+        parameters = {name: tensor[slot].detach().requires_grad_() for name, tensor in state.nets.parameters.items()}
         for name, block in self._buffers.items():
-            block[slot].copy_(state.buffer_blocks[name][slot])
+            block[slot].copy_(state.nets.buffer_blocks[name][slot])
         with autocast(state.train.precision, x_BCHW.device):
-            if state.own_step is not None:
-                numbers_M = state.own_step.numbers_KM[slot]
-                loss = state.own_step.loss(self.module, parameters, room.buffers, x_BCHW, y_B, numbers_M)
+            if own_step is not None:
+                numbers_M = own_step.numbers_KM[slot]
+                loss = own_step.loss(self.module, parameters, room.buffers, x_BCHW, y_B, numbers_M)
             else:
                 logits_BC = functional_call(self.module, (parameters, room.buffers), (x_BCHW,)).to(x_BCHW.dtype)
-        if state.own_step is None:
-            loss = state.loss.of_slot(slot)(logits_BC.unsqueeze(0), y_B).squeeze(0)
+        if own_step is None:
+            loss = state.coefficients.loss.of_slot(slot)(logits_BC.unsqueeze(0), y_B).squeeze(0)
         scaled = loss if state.scaling is None else loss * state.scaling.scale_K[slot]
         found = torch.autograd.grad(scaled, list(parameters.values()), materialize_grads=True)
         self._loss_K[slot].copy_(loss.detach())
@@ -77,9 +78,9 @@ class LoopEngine(StackedEngine):
         """For what a step finds, the same in every step: fresh memory would cost more than what is written into it."""
         state = self.state
         self._loss_K = torch.empty_like(state.cost_sum_K)
-        self._gradients = {name: torch.empty_like(block) for name, block in state.parameter_blocks.items()}
-        self._buffers = {name: torch.empty_like(block) for name, block in state.buffer_blocks.items()}
-        gradients, buffers = state.parameters_in(self._gradients), state.buffers_in(self._buffers)
+        self._gradients = {name: torch.empty_like(block) for name, block in state.nets.parameter_blocks.items()}
+        self._buffers = {name: torch.empty_like(block) for name, block in state.nets.buffer_blocks.items()}
+        gradients, buffers = state.nets.parameters_in(self._gradients), state.nets.buffers_in(self._buffers)
         self._rooms = [
             Room([t[slot] for t in gradients.values()], {name: t[slot] for name, t in buffers.items()})
             for slot in range(state.num_trials)
@@ -90,7 +91,7 @@ class LoopEngine(StackedEngine):
     def logits(self, x_BCHW: Tensor) -> Tensor:
         self.module.eval()
         x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
-        slots = [self.state.slot(slot) for slot in range(self.state.num_trials)]
+        slots = [self.state.nets.slot(slot) for slot in range(self.state.num_trials)]
         with autocast(self.state.train.precision, x_BCHW.device):
             return torch.stack([functional_call(self.module, slot, (x_BCHW,)).to(x_BCHW.dtype) for slot in slots])
 

@@ -13,8 +13,11 @@ from torch import Tensor
 
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.datasets.device import TrainingData
+from hpsearch.results import EpochResult
 from hpsearch.training.engine import Engine
 from hpsearch.training.metrics import passes
+from hpsearch.training.schedules import slot_rates, step_factor
+from hpsearch.training.slots import Slots
 
 
 class Measured(NamedTuple):
@@ -85,4 +88,38 @@ def measure(
             score=m.val_loss if metric.name == "loss" else scores.get(slot),
         )
         for slot, m in enumerate(found)
+    ]
+
+
+def epoch_results(
+    engine: Engine,
+    data: TrainingData,
+    sample: tuple[Tensor, Tensor],
+    num_steps: int,
+    metric: Metric,
+    slots: Slots,
+) -> list[EpochResult]:
+    """Of each trial in the slots, at the end of its next epoch; with train.ema, of the averages.
+
+    Args: as of `measure`; slots with the epochs that were done before.
+    """
+    state, train, taken = engine.state, engine.state.train, [slot for slot, _ in slots.taken]
+    with state.nets.averaged():
+        measured = measure(engine, data, sample, num_steps, metric, taken)
+    plain: dict[int, float] = {}
+    if averaged := [slot for slot in taken if state.vectors.ema[slot]]:
+        found = measure(engine, data, sample, num_steps, metric, averaged)
+        plain = {slot: found[slot].value for slot in averaged}
+    done_K = torch.tensor(slots.next_epochs) * num_steps
+    factor_K = step_factor(train, done_K, num_steps, state.vectors.warmup)
+    rates = (slot_rates(train, state.vectors, slots.next_epochs) * factor_K).tolist()  # of the epoch's last step
+    return [
+        EpochResult(
+            number=number,
+            epoch=slots.epochs[number] + 1,
+            lr=rates[slot],
+            plain_score=plain.get(slot),
+            **measured[slot]._asdict(),
+        )
+        for slot, number in slots.taken
     ]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import metric_of
@@ -16,27 +15,22 @@ from hpsearch.config.structure import refuse_other_structures
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.epoch import Epoch
 from hpsearch.errors import EngineError
-from hpsearch.models import NOISES, build_initialized
-from hpsearch.models.lsuv import NUM_IMAGES
-from hpsearch.models.stages import set_head
-from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
+from hpsearch.results import EpochResult, Explosion, TrialSpec
 from hpsearch.training.accumulation import num_updates
+from hpsearch.training.best_epochs import BestEpochs
 from hpsearch.training.choice import make_engine
-from hpsearch.training.data_loss import balanced_weights
 from hpsearch.training.explosion import CHECK_STEPS
 from hpsearch.training.features import whole_state
-from hpsearch.training.measuring import measure
+from hpsearch.training.initial_state import InitialState
+from hpsearch.training.measuring import epoch_results
 from hpsearch.training.noise import preserved_rng
-from hpsearch.training.precision import PRECISIONS
-from hpsearch.training.schedules import learning_rate, step_factor
+from hpsearch.training.schedules import slot_rates
 from hpsearch.training.slots import Slots
 from hpsearch.training.snapshot import Snapshot, restore, stacked_of
-from hpsearch.training.state import BEST, PackState
-from hpsearch.training.teacher import refuse_missing, taught
+from hpsearch.training.stacked_nets import BEST
+from hpsearch.training.state import PackState
 from hpsearch.training.update_ratio import UpdateRatio, layer_ratios
 from hpsearch.training.vectors import Vectors
-
-LIKELY_RATE = 0.5  # any rate of a noise above 0 puts the layers there that trials to come may need
 
 
 @dataclass(frozen=True)
@@ -90,21 +84,15 @@ class Pack:
         self.epoch = 0
         """Epochs done, by the trial that has done most."""
         self._slots = Slots([spec.number for spec in specs])
-        self._keeps_best = keeps_best
         self._judged_elsewhere = judged_elsewhere
-        self._best: dict[int, EpochResult] = {}  # so far, by number
         self._data = data
-        self._taught = taught(config, data)
         refuse_other_structures(config, specs)
         trial_configs = [config.with_params(spec.params) for spec in specs]
         vectors = Vectors.of(trial_configs)
-        # Layers of noise are there as soon as one trial needs them; its rate is the trial's own.
-        rates = {f"model.{key}": float(getattr(vectors, key).max()) for key in NOISES}
-        if refills:
-            rates |= {key: max(rate, LIKELY_RATE) for key, rate in rates.items() if key in config.space}
-        self._model = config.with_params(rates).model
-        module, state = self._begun(vectors)
+        self._initial = InitialState.of(config, data, vectors, refills=refills)
+        module, state = self._initial.begin(vectors)
         like = state.cost_sum_K
+        self._best = BestEpochs(state.nets, self.metric.direction, self.num_epochs, keeps_weights=keeps_best)
         # A tensor may have several names, as tied weights have; slots hold it under the first of them.
         first_names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
         everything = module.state_dict(keep_vars=True).items()
@@ -178,7 +166,7 @@ class Pack:
             )
         with preserved_rng(self._state.cost_sum_K.device):
             explosions = self._train()
-        results = self._measure() if self.numbers else []
+        results = self._measure()
         lost = {
             result.number
             for result in results
@@ -212,10 +200,8 @@ class Pack:
             raise EngineError(f"trials {[s.number for s in specs]} do not fit into a pack of {list(self.numbers)}.")
         refuse_other_structures(self.config, specs)
         vectors = Vectors.of([self.config.with_params(spec.params) for spec in specs])
-        for noise in NOISES:
-            if getattr(self._model, noise) == 0 and bool(getattr(vectors, noise).any()):
-                raise EngineError(f"trials with {noise} do not fit into a pack without.")
-        _, other = self._begun(vectors)
+        self._initial.refuse_missing_noises(vectors)
+        _, other = self._initial.begin(vectors)
         for place, spec in enumerate(specs):
             if (snapshot := (snapshots or {}).get(spec.number)) is not None:
                 restore(other, place, spec.number, snapshot)
@@ -254,13 +240,11 @@ class Pack:
         Raises:
             EngineError: the trial is not in the pack, or the pack keeps no best weights.
         """
-        if which == "best" and not self._keeps_best:
+        if which == "best" and not self._best.keeps_weights:
             raise EngineError("this pack keeps no weights of best epochs.\nAllowed: which='last', or keeps_best=True.")
         index = self._slots.slot(number)
-        best = self._best.get(number)
-        apart = which == "best" and best is not None and best.epoch < self.num_epochs
-        with self._state.averaged():
-            slot = self._state.best_slot(index) if apart else self._state.slot(index)
+        with self._state.nets.averaged():
+            slot = self._best.slot(index, number) if which == "best" else self._state.nets.slot(index)
         shared = self._module.state_dict()  # what no trial changes
         own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
         return own if self._data.body is None else whole_state(self.config, self._data, own)
@@ -277,9 +261,9 @@ class Pack:
         slot, state = self._slots.slot(number), self._state
         if (before := self._stepped.get(number)) is None:
             return {}
-        updates = state.parameters_in(dict(zip(state.weights, self._update_ratio.updates, strict=True)))
+        updates = state.nets.parameters_in(dict(zip(state.nets.weights, self._update_ratio.updates, strict=True)))
         own = {name: update[before] for name, update in updates.items()}
-        return layer_ratios(own, {name: state.parameters[name][slot] for name in own})
+        return layer_ratios(own, {name: state.nets.parameters[name][slot] for name in own})
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -287,25 +271,11 @@ class Pack:
         Raises:
             EngineError: the trial is not in the pack.
         """
-        slot, best = self._slots.slot(number), self._best.get(number)
+        slot, best = self._slots.slot(number), self._best.of(number)
         is_best = best is not None and best.epoch == self._slots.epochs[number]  # then nothing is written twice
         stacked = {n: t for n, t in stacked_of(self._state, slot).items() if not (is_best and n.startswith(BEST))}
         tensors = {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}
         return Snapshot(self._slots.epochs[number], tensors, best)
-
-    def _begun(self, vectors: Vectors) -> tuple[nn.Module, PackState]:
-        """The net with its initial weights, and so many trials that begin with them."""
-        data, train = self._data, self.config.train
-        refuse_missing(self._taught is not None, float(vectors.distill.max()))
-        images = data.train_sample(NUM_IMAGES)[0] if self._model.init == "lsuv" else None
-        module = build_initialized(*data.trained_net(self._model), data.num_classes, train.seed, images)
-        if data.body is not None:  # all layers are the head's, and have its rate
-            set_head(module, tuple(name for name, _ in module.named_children()))
-        like = torch.empty(0, dtype=PRECISIONS[train.precision], device=data.x_train_NCHW.device)
-        weights = balanced_weights(data.y_train_N, data.num_classes) if train.class_weights == "balanced" else None
-        has_rates = not {"train.body_lr", "train.layer_decay"}.isdisjoint(self.config.space)
-        sizes = data.num_classes, num_updates(data.num_batches(train.batch_size), train.accumulate)
-        return module, PackState(module, vectors, train, *sizes, like, weights, self._taught, has_rates=has_rates)
 
     def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
         epochs = {snapshot.epoch for snapshot in snapshots.values()}
@@ -321,15 +291,7 @@ class Pack:
     def _take_over(self, slot: int, number: int, snapshot: Snapshot) -> None:
         """Where a trial stands, and the best that it had."""
         self._slots.epochs[number] = snapshot.epoch
-        if snapshot.best is not None:
-            self._best[number] = snapshot.best
-        if not self._keeps_best:
-            return
-        if not snapshot.has_best:
-            raise EngineError(f"the snapshot of trial {number} is without the weights of its best epoch.")
-        self._state.keep_best([slot])
-        for name, tensor in snapshot.best_weights.items():
-            self._state.best[name][slot].copy_(tensor)
+        self._best.go_on(slot, number, snapshot)
 
     @property
     def _state(self) -> PackState:
@@ -338,17 +300,17 @@ class Pack:
     def _train(self) -> list[Explosion]:
         """All steps of an epoch, as long as there are trials; the others are returned as they leave."""
         state = self._state
-        state.set_learning_rate(self._learning_rates())
+        state.set_learning_rate(slot_rates(state.train, state.vectors, self._slots.next_epochs))
         state.cost_sum_K.zero_()
         explosions: list[Explosion] = []
         images = {n: self._epoch(n) for n in set(self._slots.next_epochs)}
         for steps in self._data.stretches(self._num_steps, CHECK_STEPS):
             last = steps.stop == self._num_steps
             if last:
-                self._update_ratio.begin(list(state.weights.values()))
+                self._update_ratio.begin(list(state.nets.weights.values()))
             self._engine.run([images[epoch] for epoch in self._slots.next_epochs], steps)
             if last:
-                state.update_ratio_K.copy_(self._update_ratio.end(list(state.weights.values())))
+                state.update_ratio_K.copy_(self._update_ratio.end(list(state.nets.weights.values())))
                 self._stepped = {number: slot for slot, number in self._slots.taken}
             if last or steps.stop % CHECK_STEPS == 0:
                 explosions += self._remove_exploded()
@@ -356,10 +318,17 @@ class Pack:
                     break
         return explosions
 
+    def _measure(self) -> list[EpochResult]:
+        if not self.numbers:
+            return []
+        updates = num_updates(self._num_steps, self.config.train.accumulate)
+        return epoch_results(self._engine, self._data, self._train_sample, updates, self.metric, self._slots)
+
     def _epoch(self, number: int) -> Epoch:
         """With a teacher, rows in the place of labels: see `distillation`."""
         epoch = self._data.epoch(self.config.train.seed, number, self.config.train.batch_size)
-        return epoch if self._taught is None else replace(epoch, y_N=self._taught.rows_N)
+        taught = self._initial.taught
+        return epoch if taught is None else replace(epoch, y_N=taught.rows_N)
 
     def _remove_exploded(self) -> list[Explosion]:
         """Look at who has frozen, and let those go."""
@@ -373,45 +342,9 @@ class Pack:
         self._leave(exploded)
         return explosions
 
-    def _measure(self) -> list[EpochResult]:
-        state, slots, train = self._state, [slot for slot, _ in self._slots.taken], self.config.train
-        updates = num_updates(self._num_steps, train.accumulate)
-        with state.averaged():
-            measured = measure(self._engine, self._data, self._train_sample, updates, self.metric, slots)
-        plain: dict[int, float] = {}
-        if averaged := [slot for slot in slots if state.vectors.ema[slot]]:
-            found = measure(self._engine, self._data, self._train_sample, updates, self.metric, averaged)
-            plain = {slot: found[slot].value for slot in averaged}
-        done_K = torch.tensor(self._slots.next_epochs) * updates
-        factor_K = step_factor(train, done_K, updates, state.vectors.warmup)
-        rates = (self._learning_rates() * factor_K).tolist()  # of the epoch's last step
-        return [
-            EpochResult(
-                number=number,
-                epoch=self._slots.epochs[number] + 1,
-                lr=rates[slot],
-                plain_score=plain.get(slot),
-                **measured[slot]._asdict(),
-            )
-            for slot, number in self._slots.taken
-        ]
-
     def keep_best(self, results: Sequence[EpochResult]) -> None:
         """Keep the weights of the trials that have just had their best epoch, as these results of it say."""
-        direction = self.metric.direction
-        better = {r.number: r for r in results if best_epoch([self._best.get(r.number, r), r], direction) is r}
-        self._best |= better
-        # After the last one they are there anyway.
-        slots = [self._slots.slot(number) for number, result in better.items() if result.epoch < self.num_epochs]
-        if slots and self._keeps_best:
-            self._state.keep_best(slots)
-
-    def _learning_rates(self) -> Tensor:
-        vectors, epochs = self._state.vectors, self._slots.next_epochs
-        rates = {n: learning_rate(self.config.train, vectors.lr, vectors.lr_decay, n) for n in set(epochs)}
-        if len(rates) == 1:
-            return rates[epochs[0]]
-        return torch.stack([rates[epoch][slot] for slot, epoch in enumerate(epochs)])
+        self._best.look_at(results, self._slots)
 
     def _leave(self, leaving: set[int]) -> None:
         """Where others may come, the slots stay, which costs what they cost before; else they move together."""

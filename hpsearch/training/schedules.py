@@ -7,11 +7,13 @@ from the updates a trial has made: on the device, so that no step waits, and the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from hpsearch.config import TrainConfig
+from hpsearch.training.vectors import Vectors
 
 # Of one-cycle, as of torch.optim.lr_scheduler.OneCycleLR.
 RISE = 0.3  # of all steps
@@ -37,6 +39,14 @@ def learning_rate(train: TrainConfig, lr_K: Tensor, lr_decay_K: Tensor, epoch: i
             return lr_K / math.sqrt(epoch)
         case "constant" | "one-cycle":
             return lr_K
+
+
+def slot_rates(train: TrainConfig, vectors: Vectors, epochs: Sequence[int]) -> Tensor:
+    """The rates of slots of which each is at an epoch of its own, of shape [K]."""
+    rates = {epoch: learning_rate(train, vectors.lr, vectors.lr_decay, epoch) for epoch in set(epochs)}
+    if len(rates) == 1:
+        return rates[epochs[0]]
+    return torch.stack([rates[epoch][slot] for slot, epoch in enumerate(epochs)])
 
 
 def cycle_ends(train: TrainConfig, epochs: int) -> list[int]:

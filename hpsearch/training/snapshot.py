@@ -9,7 +9,8 @@ from torch import Tensor
 from hpsearch.errors import EngineError
 from hpsearch.results import EpochResult
 from hpsearch.training.averages import AVERAGES
-from hpsearch.training.state import BEST, PackState
+from hpsearch.training.stacked_nets import BEST
+from hpsearch.training.state import PackState
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,6 @@ def restore(state: PackState, slot: int, number: int, snapshot: Snapshot) -> Non
         raise EngineError(f"the snapshot of trial {number} is of another net or optimizer.")
     for name, tensor in stacked.items():
         tensor[slot].copy_(snapshot.present[name])
-    if state.averages is not None and not state.vectors.ema[slot]:
-        state.averages.begin_again([slot], state.parameter_blocks, state.buffer_blocks)
+    if state.nets.averages is not None and not state.vectors.ema[slot]:
+        state.nets.averages.begin_again([slot], state.nets.parameter_blocks, state.nets.buffer_blocks)
     state.watch.go_on([slot])

@@ -35,17 +35,17 @@ class VmapEngine(StackedEngine):
 
     @override
     def gradients(self, x_BCHW: Tensor, y_B: Labels, noise_seed: int) -> tuple[Tensor, Stacked, Stacked]:
-        parameters = {name: tensor.detach().requires_grad_() for name, tensor in self.state.parameters.items()}
-        buffers = {name: tensor.clone() for name, tensor in self.state.buffers.items()}  # written in place
+        parameters = {name: tensor.detach().requires_grad_() for name, tensor in self.state.nets.parameters.items()}
+        buffers = {name: tensor.clone() for name, tensor in self.state.nets.buffers.items()}  # written in place
         seed_noise(x_BCHW.device, noise_seed)
-        if (own := self.state.own_step) is not None:
+        if (own := self.state.coefficients.own_step) is not None:
 
             def loss_of(parameters: Stacked, buffers: Stacked, numbers_M: Tensor) -> Tensor:
                 return own.loss(self.module, parameters, buffers, x_BCHW, y_B, numbers_M)
 
             loss_K: Tensor = vmap(loss_of, randomness="same")(parameters, buffers, own.numbers_KM)
         else:
-            loss_K = self.state.loss(self._forward(parameters, buffers, x_BCHW), y_B)
+            loss_K = self.state.coefficients.loss(self._forward(parameters, buffers, x_BCHW), y_B)
         found = torch.autograd.grad(loss_K.sum(), list(parameters.values()), materialize_grads=True)
         return loss_K.detach(), dict(zip(parameters, found, strict=True)), buffers
 
@@ -53,7 +53,7 @@ class VmapEngine(StackedEngine):
     @override
     def logits(self, x_BCHW: Tensor) -> Tensor:
         self.module.eval()
-        return self._forward(self.state.parameters, self.state.buffers, x_BCHW)
+        return self._forward(self.state.nets.parameters, self.state.nets.buffers, x_BCHW)
 
     @override
     def num_concurrent(self) -> int:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record, trial_record
+from hpsearch.analysis.records import KeptWeights, kept_weights, stage_record
 from hpsearch.analysis.study_trials import direction_of
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config.metric import ACCURACY
 from hpsearch.errors import DataError, StorageError
 from hpsearch.logs import get_logger

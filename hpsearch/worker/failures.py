@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 
-from hpsearch.analysis.records import TrialRecord
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.config import Choice, Range, StudyConfig, is_vector
 from hpsearch.config.usercode import UserCodeError
 from hpsearch.errors import HpsearchError

@@ -20,7 +20,7 @@ from hpsearch.training.metrics import all_measures
 from hpsearch.training.threshold import find_threshold
 from hpsearch.worker.best_weights import announce_portrait, write_portrait
 from hpsearch.worker.held import HeldTrial
-from hpsearch.worker.pack_run import Kept
+from hpsearch.worker.pack_endings import Kept
 from hpsearch.worker.writer import Writer
 
 

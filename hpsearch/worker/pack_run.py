@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord
 from hpsearch.config import StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.phases import phase, tell
-from hpsearch.results import EXPLODED_VALUE, EpochResult, Explosion, FoldedResult, TrialSpec
+from hpsearch.results import EXPLODED_VALUE, EpochResult, TrialSpec
 from hpsearch.stages.listener import Listener
 from hpsearch.stages.proposals import Mirror
-from hpsearch.storage import Outcome
 from hpsearch.training.checkpoints import Checkpoint
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.folds import TrainedPack, make_pack
 from hpsearch.training.snapshot import Snapshot
 from hpsearch.worker.checkpoint_writer import Checkpointer
 from hpsearch.worker.held import HeldTrial
+from hpsearch.worker.pack_endings import Kept, PackEndings, ending_of
 from hpsearch.worker.rungs import Rungs
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.writer import Writer
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What was kept of a trial that completed."""
-
-    path: Path
-    """With its weights."""
-    measures: Mapping[str, float]
-    """Of its best epoch, by name."""
 
 
 def create_pack(
@@ -105,11 +91,12 @@ class PackRun:
         rungs: Rungs | None = None,
     ) -> None:
         self.rungs = rungs
-        self.pack, self.held, self.pruner, self.keep = pack, held, pruner, keep
+        self.pack, self.held, self.pruner = pack, held, pruner
         self.writer, self.checkpointer, self.mirror = writer, checkpointer, mirror
+        self.endings = PackEndings(held, pack.metric, keep, writer, mirror, exploded_value)
         self.checkpoint_seconds = checkpoint_seconds
         self.listener, self.stop = listener, stop
-        self.after_epoch, self.more, self.exploded_value = after_epoch, more, exploded_value
+        self.after_epoch, self.more = after_epoch, more
         self._take_up(pack.numbers)
         self._checkpointed = time.monotonic()
 
@@ -128,7 +115,7 @@ class PackRun:
             tell("first epoch")
             self._record(report.results)
             self.listener.measured(report.results)
-            self._finish_exploded(report.explosions)
+            self.endings.exploded(report.explosions)
             self._end_before_time(report.results)
             self._ask_at_stops()
             self._refill()
@@ -154,7 +141,7 @@ class PackRun:
         if not self.pack.refills:
             return
         done = [number for number in self.pack.numbers if self.pack.epochs_of(number) >= self.pack.num_epochs]
-        self.complete({number: self.held[number] for number in done if number in self.held})
+        self.endings.complete({number: self.held[number] for number in done if number in self.held})
         self.pack.drop(done)
         if not self.pack.num_vacant:
             return
@@ -178,19 +165,6 @@ class PackRun:
                 trial.results.append(result)
                 rows.append((trial.lease, result))
         self.writer.record(rows)
-
-    def _finish_exploded(self, explosions: Sequence[Explosion]) -> None:
-        outcomes = []
-        for explosion in explosions:
-            if (trial := self.held.get(explosion.number)) is None:
-                continue
-            attrs = TrialRecord.of_explosion(explosion).as_attributes()
-            last = (explosion.epoch, self.exploded_value)
-            outcomes.append(Outcome(trial.lease, "PRUNED", self.exploded_value, attrs, last))
-            if self.mirror:
-                self.mirror.report(explosion.number, *last)
-                self.mirror.finish(explosion.number, None, exploded=True)
-        self.end(outcomes)
 
     def _end_before_time(self, results: Sequence[EpochResult]) -> None:
         """Of the trials that have epochs left, end those that do not get better, and those that the pruner stops."""
@@ -247,7 +221,7 @@ class PackRun:
         for number, checkpoint in checkpoints.items():
             trial = self.held.pop(number)
             self.checkpointer.save(number, checkpoint)
-            endings.append((trial.lease, checkpoint.snapshot.epoch, _ending(trial, why[number]).as_attributes()))
+            endings.append((trial.lease, checkpoint.snapshot.epoch, ending_of(trial, why[number]).as_attributes()))
         self.rungs.pause(endings, self.writer, self.checkpointer)
         self.pack.drop(numbers)
         if self.mirror:
@@ -255,60 +229,12 @@ class PackRun:
                 self.mirror.pause(number, checkpoint.snapshot.epoch)
 
     def _prune(self, numbers: Sequence[int], why: Mapping[int, str], best: float) -> None:
-        """End trials that are stopped. One that is better than all that are COMPLETE ends COMPLETE itself.
-
-        Optuna, and all that shows its studies, looks for the best trial among those alone; `best` is the goodness of
-        theirs.
-        """
-        if not numbers:
-            return
-        goodness = self.pack.metric.goodness
-        first = max(numbers, key=lambda number: (goodness(self.held[number].value), -number))
-        if goodness(self.held[first].value) > best:
-            self._complete_before_time([first], why[first])
-            numbers = [number for number in numbers if number != first]
-        outcomes = []
-        for number in numbers:
-            trial = self.held[number]
-            attrs = _ending(trial, why[number]).as_attributes()
-            outcomes.append(Outcome(trial.lease, "PRUNED", _number(trial.value), attrs))
-            if self.mirror:
-                self.mirror.finish(number, None)
-        self.end(outcomes)
+        self.endings.stopped(numbers, why, best)
         self.pack.drop(numbers)
 
     def _complete_before_time(self, numbers: Sequence[int], reason: str) -> None:
-        self.complete({number: self.held[number] for number in numbers}, reason)
+        self.endings.complete({number: self.held[number] for number in numbers}, reason)
         self.pack.drop(numbers)
-
-    def end(self, outcomes: Sequence[Outcome]) -> None:
-        """Hand the ends of trials to the writer; they are out of this worker's hands."""
-        self.writer.finish(outcomes)
-        for outcome in outcomes:
-            del self.held[outcome.lease.number]
-
-    def complete(self, trials: Mapping[int, HeldTrial], reason: str | None = None) -> None:
-        """End trials with the value of their best epoch; `reason` is why they did not go through all of them.
-
-        One for which the metric has never given a number has no value, so it fails.
-        """
-        valued = {number: trial for number, trial in trials.items() if _number(trial.value) is not None}
-        kept, outcomes = self.keep(valued), []
-        for number, trial in trials.items():
-            ending = _ending(trial, reason)
-            if number not in valued:
-                why = f"{trial.metric.name} gave no number in any epoch"
-                said = replace(ending, reason=why, best_epoch=None, best_acc=None, folds=None)
-                outcomes.append(Outcome(trial.lease, "FAIL", None, said.as_attributes()))
-                if self.mirror:
-                    self.mirror.fail(number)
-                continue
-            if (of_trial := kept.get(number)) is not None:
-                ending = replace(ending, weights=of_trial.path, measures=of_trial.measures)
-            outcomes.append(Outcome(trial.lease, "COMPLETE", trial.value, ending.as_attributes()))
-            if self.mirror:
-                self.mirror.finish(number, trial.value)
-        self.end(outcomes)
 
     def _checkpoint(self) -> None:
         """Every so often, and before a stop: keep the live trials as they are between two epochs."""
@@ -321,22 +247,3 @@ class PackRun:
                     self.checkpointer.save(number, trial.checkpoint)
             self._checkpointed = time.monotonic()
         self.stop.raise_if_requested()
-
-
-def _ending(trial: HeldTrial, reason: str | None) -> TrialRecord:
-    """What a trial that has a value keeps; `reason` is why it has not gone through all epochs."""
-    last = trial.results[-1]
-    return TrialRecord(
-        reason,
-        epoch=last.epoch if reason is not None else None,
-        best_epoch=trial.best.epoch,
-        last_value=last.val_score,
-        last_acc=None if trial.metric.is_accuracy else last.val_acc,
-        best_acc=None if trial.metric.is_accuracy else trial.best.val_acc,
-        plain_value=trial.best.plain_score,
-        folds=tuple(trial.best.folds) if isinstance(trial.best, FoldedResult) else None,
-    )
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

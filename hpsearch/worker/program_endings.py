@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.programs.messages import Noted, Reported, Suggest
 from hpsearch.programs.program import Program
 from hpsearch.results import Direction, goodness

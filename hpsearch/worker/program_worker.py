@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from typing_extensions import override
@@ -29,18 +28,18 @@ from hpsearch.storage import Database, Outcome, StudyRow, read_trials
 from hpsearch.worker.calling_again import CallsAgain, is_called_again
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.noted import of_user
-from hpsearch.worker.program_curves import CURVE, read_curve, write_curve
+from hpsearch.worker.program_attempts import ProgramAttempts
 from hpsearch.worker.program_endings import ProgramEndings, exploded, leave
 from hpsearch.worker.program_failures import ProgramFailures
+from hpsearch.worker.program_pace import ProgramPace
 from hpsearch.worker.stage_worker import QUICK_PATIENCE, StageWorker
-from hpsearch.worker.stopping import DRAIN_SECONDS, Stop
+from hpsearch.worker.stopping import Stop
 from hpsearch.worker.suggesting import Suggestions
 from hpsearch.worker.trial_folders import TrialFolders
 from hpsearch.worker.trial_source import NothingResumed
 
 LOOK_SECONDS = 0.2  # between two looks at leases and stops while the code says nothing
 PRUNED_BY_CODE = "pruned by the objective"  # a reason
-MAX_KILLED = 3  # attempts of a trial whose process is killed each time, as one that needs too much memory
 
 
 class ProgramWorker(StageWorker):
@@ -103,8 +102,7 @@ class ProgramWorker(StageWorker):
             best_trials(rows, self.direction),
             num_candidates(plan.config, plan.kind),
         )
-        self.step_seconds = 0.0
-        """Between two words of the code, when it last said some."""
+        self.pace = ProgramPace(self.stop, objective.timeout)
         self.fresh: HeldTrial | None = None
         """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
@@ -119,6 +117,7 @@ class ProgramWorker(StageWorker):
         )
         self.device = str(resolve_device(run.device))
         self.program = program or Program(objective, self.device)
+        self.attempts = ProgramAttempts(self.folders, self.program)
         self.started = standing(
             study.name,
             rows,
@@ -143,7 +142,7 @@ class ProgramWorker(StageWorker):
     @override
     def _train_held(self) -> None:
         for trial in list(self.held.values()):
-            if self._goes_on(trial):
+            if self.attempts.goes_on(trial):
                 self.listener.note(f"trial {trial.lease.number} goes on from its checkpoint")
         with phase("trials"):
             for number, trial in self.held.items():
@@ -164,9 +163,8 @@ class ProgramWorker(StageWorker):
         trial = self.held[number]
         self.fresh = None
         self._take_up(trial)
-        began = heard = time.monotonic()
+        self.pace.begin()
         self.program.begin(self._task(trial))
-        asked_at: float | None = None
         advised = ""
         while True:
             event = self.program.next(LOOK_SECONDS)
@@ -177,11 +175,11 @@ class ProgramWorker(StageWorker):
             match event:
                 case Suggest() if self.suggestions is not None:
                     self.program.suggest(self.suggestions.answer(trial, event))
-                    heard = time.monotonic()
+                    self.pace.hear()
                 case Noted(name, kept):
                     trial.noted[name] = kept
                 case Reported():
-                    self.step_seconds, heard = time.monotonic() - heard, time.monotonic()
+                    self.pace.hear_report()
                     tell("first epoch")
                     ending = self._hear(trial, event)
                     advised = ""
@@ -197,9 +195,7 @@ class ProgramWorker(StageWorker):
                         self.stop.raise_if_requested()
                     self.program.answer(advised, advice=True)
                 case Ended(value):
-                    if not trial.results:
-                        self.step_seconds = time.monotonic() - began
-                    self.stop.epoch_seconds = self.step_seconds  # of the next one, which begins only if it fits
+                    self.pace.hear_end(has_reported=bool(trial.results))
                     self._note_missed_rungs(trial)
                     self.endings.complete(trial, value)
                     return
@@ -213,43 +209,26 @@ class ProgramWorker(StageWorker):
                 case Left():  # it raised our exception without having been told to
                     self.endings.fail(trial, "TrialEnded was raised by the objective itself")
                     return
-            self.stop.epoch_seconds = max(0.0, self.step_seconds - (time.monotonic() - heard))
-            if self.stop.requested is not None:
-                asked_at = asked_at or time.monotonic()
-                if time.monotonic() - asked_at > DRAIN_SECONDS:
-                    self.program.end()
-                    self.stop.raise_if_requested()
-            limit = self.objective.timeout
-            if limit is not None and time.monotonic() - heard > limit:
+            self.pace.wait()
+            if self.pace.is_drained:
                 self.program.end()
-                self.endings.fail(trial, f"no word for {limit:g} s (objective.timeout)")
+                self.stop.raise_if_requested()
+            if self.pace.is_silent:
+                self.program.end()
+                self.endings.fail(trial, f"no word for {self.objective.timeout:g} s (objective.timeout)")
                 return
 
     def _take_up(self, trial: HeldTrial) -> None:
         """What an earlier attempt reported counts again, where the code goes on from its checkpoint."""
-        number = trial.lease.number
-        curve = self.folders.of(number) / CURVE
-        if trial.lease.attempt == 1:
-            self.folders.clear(number)
-        if not self._goes_on(trial):
-            curve.unlink(missing_ok=True)
+        earlier = self.attempts.begin(trial)
+        if not earlier:
             return
-        trial.results = [EpochResult.of_value(number, epoch, value) for epoch, value in read_curve(curve).items()]
-        self.writer.record([(trial.lease, result) for result in trial.results])
-        self.listener.measured(trial.results, earlier=True)
+        trial.results = earlier
+        self.writer.record([(trial.lease, result) for result in earlier])
+        self.listener.measured(earlier, earlier=True)
         if self.mirror is not None:
-            for result in trial.results:
-                self.mirror.report(number, result.epoch, result.val_score)
-
-    def _goes_on(self, trial: HeldTrial) -> bool:
-        """Whether there is a checkpoint that the code may know of."""
-        has = self._keeps_checkpoints and self.folders.has_checkpoint(trial.lease.number)
-        return has and trial.lease.attempt > 1
-
-    @property
-    def _keeps_checkpoints(self) -> bool:
-        """Whether the code is told of a folder from which another attempt may go on."""
-        return "checkpoint" in self.program.takes
+            for result in earlier:
+                self.mirror.report(result.number, result.epoch, result.val_score)
 
     def _task(self, trial: HeldTrial) -> Task:
         number = trial.lease.number
@@ -277,8 +256,7 @@ class ProgramWorker(StageWorker):
         if self.fresh is not trial:  # the first report of this attempt, which may have gone back
             self.fresh, trial.results = trial, [each for each in trial.results if each.epoch < said.epoch]
         trial.results = sorted([*trial.results, result], key=lambda each: each.epoch)
-        if self._keeps_checkpoints:  # before the answer: what it saves next counts on this
-            write_curve(self.folders.of(number) / CURVE, trial.results)
+        self.attempts.note(trial)  # before the answer
         self.writer.record([(trial.lease, result)])
         self.listener.measured([result])
         if len(trial.results) <= self.plan.settings.epochs:
@@ -314,8 +292,7 @@ class ProgramWorker(StageWorker):
     def _waits_again(self, trial: HeldTrial, reason: str) -> bool:
         """Give back a trial whose process was killed, where it can go on and has not been killed too often."""
         number = trial.lease.number
-        can_go_on = self._keeps_checkpoints and self.folders.has_checkpoint(number)
-        if not can_go_on or trial.lease.attempt >= MAX_KILLED:
+        if not self.attempts.may_go_on(trial):
             return False
         self.listener.note(f"trial {number}: {reason}; it goes on from its checkpoint")
         self.writer.wait(QUICK_PATIENCE)

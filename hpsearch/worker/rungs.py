@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.stages.halving import Halving, best_paused, best_stopped
 from hpsearch.storage import Closing, GoingOn, Lease, RungQueue
 from hpsearch.worker.checkpoint_writer import Checkpointer

@@ -8,7 +8,7 @@ from hpsearch.config.metric import Metric
 from hpsearch.training.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from hpsearch.training.folds import TrainedPack
 from hpsearch.worker.held import HeldTrial
-from hpsearch.worker.pack_run import Kept
+from hpsearch.worker.pack_endings import Kept
 
 STATES = "states"  # folder of all of them, beside that of checkpoints
 

@@ -190,7 +190,7 @@ class Worker(StageWorker):
                 exploded_value=self.exploded_value,
                 rungs=self.rungs,
             )
-            run.complete(run.run())
+            run.endings.complete(run.run())
             self.failures.clear()
         except StorageError:
             raise  # no trial's fault

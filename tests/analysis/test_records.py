@@ -9,17 +9,9 @@ import pytest
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.chance import KeptImages
-from hpsearch.analysis.records import (
-    ComparedSearch,
-    Fitted,
-    KeptRange,
-    KeptWeights,
-    StageRecord,
-    TrialRecord,
-    stage_record,
-    trial_record,
-)
+from hpsearch.analysis.records import ComparedSearch, Fitted, KeptRange, KeptWeights, StageRecord, stage_record
 from hpsearch.analysis.study_trials import read_study
+from hpsearch.analysis.trial_records import TrialRecord, trial_record
 from hpsearch.results import Explosion
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.fine_planning import plan_fine

@@ -14,7 +14,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.decision import MAX_STAGES
 from hpsearch.analysis.gain import MIN_GAIN
 from hpsearch.cli import procedure, procedure_run
-from hpsearch.cli.retraining import _meaning
+from hpsearch.cli.rerun import _meaning
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, open_database

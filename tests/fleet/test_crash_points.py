@@ -41,7 +41,7 @@ if not marker.exists():
 # Each of four packs of three trials records 12 times, and ends once. How many checkpoints are written depends on how
 # fast: a newer state takes the place of one that waits, so those are counted in the first epochs.
 POINTS = {
-    "a study created, nothing taken": ("hpsearch.storage.studies", "create_stage", "after", 1),
+    "a study created, nothing taken": ("hpsearch.storage.creation", "create_stage", "after", 1),
     "trials taken": ("hpsearch.storage.queue", "Queue.take", "after", 2),
     "an epoch about to be recorded": ("hpsearch.storage.queue", "Queue.record", "before", 18),
     "inside the transaction that records": ("hpsearch.storage.queue", "_intermediate_row", "before", 53),

@@ -8,8 +8,8 @@ from hpsearch.config import FloatRange
 from hpsearch.report.figures.importance import _importance_info, importance_text
 from hpsearch.report.figures.landscape import _landscape_info, plot_landscape
 from hpsearch.report.figures.rungs import _rungs_info, plot_rungs, rungs_note
-from hpsearch.report.search_report import _landscape_words
 from hpsearch.report.stage import read_stage
+from hpsearch.report.stage_cards import landscape_words
 from hpsearch.report.words import _budget as budget_text
 from hpsearch.report.words import summarize
 from hpsearch.results import EpochResult
@@ -87,7 +87,7 @@ def test_the_plane_shows_what_was_stopped_at_a_rung_by_its_best_value_until_then
     hollow = traces["stopped at a rung"].marker
     assert (hollow.symbol, list(hollow.color)) == ("circle-open", [0.1, 0.3, 0.7])
     assert (hollow.cmin, hollow.cmax) == (traces["finished"].marker.cmin, traces["finished"].marker.cmax) == (0.1, 0.9)
-    assert "Hollow ones were stopped at a rung" in _landscape_words(info)[1]
+    assert "Hollow ones were stopped at a rung" in landscape_words(info)[1]
 
 
 def test_the_plane_says_what_ran_out_of_epochs_and_needs_no_finished_trial(tmp_path):
@@ -99,7 +99,7 @@ def test_the_plane_says_what_ran_out_of_epochs_and_needs_no_finished_trial(tmp_p
     [hollow] = [trace for trace in plot_landscape(info).data if trace.showlegend]
     assert hollow.name == "stopped at a rung, or out of epochs"
     assert hollow.marker.showscale
-    assert _landscape_words(info)[1].startswith("Hollow ones were")  # no star, as none is the best
+    assert landscape_words(info)[1].startswith("Hollow ones were")  # no star, as none is the best
     said = "2 were stopped at a rung or out of epochs, the best of them, trial 0, at 0.5000 after 1 epoch"
     assert summarize([stage]).best == f"No trial came to its last epoch: {said}"
 

@@ -9,7 +9,8 @@ import torch
 
 from hpsearch.config import StudyConfig
 from hpsearch.search.checks.advice import activation_advice, either, more_capacity, rate_advice
-from hpsearch.search.checks.gates import check_initial_cost, check_overfit
+from hpsearch.search.checks.gates import check_initial_cost
+from hpsearch.search.checks.overfit import check_overfit
 from hpsearch.search.checks.study import activation_finding
 from hpsearch.training.activations import Activations, LayerActivations, activations
 from hpsearch.training.images import load_images

@@ -10,7 +10,7 @@ from torchvision import models
 from typer.testing import CliRunner
 
 from hpsearch.cli.app import app
-from hpsearch.search.checks import body_rate, gates
+from hpsearch.search.checks import body_rate, overfit
 
 NET = ("--data", "folder:photos", "--model", "torchvision:squeezenet1_1", "--set", "model.weights=w.pt")
 NET += ("--set", "data.size=32", "--set", "train.batch_size=8")
@@ -31,7 +31,7 @@ def document(*words):
 def here(tmp_path, monkeypatch):
     """A folder with photos and weights, which is the working folder; fewer rates are tried in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gates, "FIRST_RATES", (3e-2,))
+    monkeypatch.setattr(overfit, "FIRST_RATES", (3e-2,))
     monkeypatch.setattr(body_rate, "tries_within", lambda _seconds, _step, steps: ((1e-2, 1.0), steps))
     random = np.random.default_rng(0)
     for label, name in enumerate(("cat", "dog")):

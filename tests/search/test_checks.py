@@ -16,8 +16,9 @@ from hpsearch.search.checks import learning_rate
 from hpsearch.search.checks import study as check_study
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.checks.gate import check_before_search, quick_checks
-from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, checked_config
+from hpsearch.search.checks.gates import check_data, check_initial_cost, checked_config
 from hpsearch.search.checks.learning_rate import RATES, FirstBatches, rate_finding, try_rates
+from hpsearch.search.checks.overfit import check_overfit
 from hpsearch.search.checks.study import activation_finding, plan_check, run_check
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.planning import plan_coarse
@@ -516,7 +517,7 @@ def test_the_check_itself_has_more_time_and_a_limit_too(db, tiny, monkeypatch):
     assert any(re.fullmatch(r"20 images by heart, epoch 3 of 200, cost \d\.\d\d", text) for text in told)
     assert "activations" in told
     assert any(text.startswith("learning rates, step 50 of 100") for text in told)
-    for module in ("gates", "study"):
+    for module in ("overfit", "study"):
         monkeypatch.setattr(f"hpsearch.search.checks.{module}.CHECK_SECONDS", 1e-3)
     late = run_check(db, plan_check(settings.study, "late"), images(settings)).report["overfit"]
     assert late.outcome == "note"

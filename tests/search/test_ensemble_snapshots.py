@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from hpsearch.analysis.kept_ensembles import members_table
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.cli.ensemble import next_words
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.results import TrialSpec

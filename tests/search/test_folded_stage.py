@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hpsearch.analysis.folds import folds_text, spread
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.summary import stage_summary
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.cli.ensemble import _Told, print_ensemble
 from hpsearch.cli.output import print_stage
 from hpsearch.errors import ConfigError

@@ -78,7 +78,7 @@ def test_the_copy_is_there_only_where_weights_are_kept(db, monkeypatch, keep, ke
 
     def spy(self):
         report = original(self)
-        seen.append(bool(self._state.best))
+        seen.append(bool(self._state.nets.best))
         return report
 
     monkeypatch.setattr(Pack, "run_epoch", spy)

@@ -149,7 +149,7 @@ def train(curves, stops, patience):
         pack, held, pruner="stops", keep=keep, writer=writer, checkpointer=None, checkpoint_seconds=1e9, mirror=mirror,
         listener=Listener(), stop=Stop(), after_epoch=lambda: None,
     )  # fmt: skip
-    run.complete(run.run())
+    run.endings.complete(run.run())
     assert not held
     return writer.ended, kept, mirror
 

@@ -32,7 +32,8 @@ class Small:
         num_channels = conv.in_channels * (1 if shared else num_trials)
         self.x = draw(num_images, num_channels, *size).contiguous(memory_format=torch.channels_last)
         train = SimpleNamespace(precision=precision or str(dtype).removeprefix("torch."), batch_size=num_images)
-        state = SimpleNamespace(parameters=self.parameters, num_trials=num_trials, train=train)
+        nets = SimpleNamespace(parameters=self.parameters)
+        state = SimpleNamespace(nets=nets, num_trials=num_trials, train=train)
         self.layers = [Conv2d(state, "conv", slice(None), conv)]
         if pool:
             self.layers.append(MaxPool2d(state, "", slice(None), self.modules[-1]))

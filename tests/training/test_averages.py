@@ -63,7 +63,7 @@ def test_what_is_measured_and_kept_is_the_average_of_a_plain_loop(data, rehearse
         plain = trained(config.with_params(VECTORS[number]), data)
         same(pack.state(number, "last"), plain.averaged.state_dict())
         slot = pack._slots.slot(number)
-        own = pack._state.slot(slot)
+        own = pack._state.nets.slot(slot)
         same({n: own[n] for n in plain.state()}, plain.state())
         for result, expected in ((first[number], plain.epochs[0]), (last[number], plain.epochs[-1])):
             assert list(dataclasses.astuple(result)[2:9]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
@@ -143,11 +143,11 @@ def test_products_in_bfloat16_are_those_of_the_averages_when_measured_alone(larg
         averaged, own = pack.run_epoch().results, plain.run_epoch().results
         assert averaged[1] == own[1]
         assert averaged[0].plain_score == own[0].val_acc
-        with pack._state.averaged():
-            weights = pack._state.slot(0)
+        with pack._state.nets.averaged():
+            weights = pack._state.nets.slot(0)
         net = Pack(config, data, [TrialSpec(0)], engine="loop")
         for name, tensor in weights.items():
-            net._state.slot(0)[name].copy_(tensor)
+            net._state.nets.slot(0)[name].copy_(tensor)
         loss_K, _ = net._engine.evaluate(data.x_val_NCHW, data.y_val_N)
         assert abs(averaged[0].val_loss - float(loss_K)) < 0.2 * abs(own[0].val_loss - float(loss_K))
 
@@ -173,7 +173,7 @@ def test_recorded_steps_average_too(data, monkeypatch):
 
 def test_without_it_there_is_none(data):
     pack = Pack(config_of(), data, [TrialSpec(0), TrialSpec(1)])
-    assert pack._state.averages is None
+    assert pack._state.nets.averages is None
     assert pack.run_epoch().results[0].plain_score is None
     assert "plain_score" not in pack.run_epoch().results[0].as_plain()
 

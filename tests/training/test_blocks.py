@@ -25,7 +25,7 @@ class Viewing(torch.nn.Module):
 
 
 def test_a_net_that_views_its_outputs_trains(monkeypatch):
-    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Viewing().double())
+    monkeypatch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: Viewing().double())
     pack = Pack(make_config(1, model__name="nets:viewing"), make_data(), [TrialSpec(0), TrialSpec(1)], engine="loop")
     assert len(pack.run_epoch().results) == 2
 

@@ -28,7 +28,7 @@ def teacher(monkeypatch):
     """What a teacher says of 45 images, in every pack."""
     generator = torch.Generator().manual_seed(3)
     logq_NC = (2 * torch.randn(45, 4, generator=generator, dtype=torch.float64)).log_softmax(1)
-    monkeypatch.setattr("hpsearch.training.pack.taught", lambda _, data: Taught(data.y_train_N, logq_NC))
+    monkeypatch.setattr("hpsearch.training.initial_state.taught", lambda _, data: Taught(data.y_train_N, logq_NC))
     return logq_NC
 
 
@@ -67,7 +67,7 @@ def test_a_teacher_that_nobody_learns_from_changes_not_a_bit(engine, monkeypatch
     data, config = images("mixup:0.4"), make_config(epochs=2, model__hidden=(5,))
     specs = [TrialSpec(0, {}), TrialSpec(1, {"reg": 0.1, "train.label_smoothing": 0.1})]
     with_one = Pack(config, data, specs, engine=engine)
-    monkeypatch.setattr("hpsearch.training.pack.taught", lambda *_: None)
+    monkeypatch.setattr("hpsearch.training.initial_state.taught", lambda *_: None)
     without = Pack(config, data, specs, engine=engine)
     while not without.done:
         assert with_one.run_epoch() == without.run_epoch()

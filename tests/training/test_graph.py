@@ -87,7 +87,12 @@ def test_numbers_lie_where_they_lay_when_they_were_recorded(data, augment):
     engine = pack._engine
 
     def addresses():
-        blocks = [engine.state.parameter_blocks, engine.state.buffer_blocks, engine._gradients, engine._buffers]
+        blocks = [
+            engine.state.nets.parameter_blocks,
+            engine.state.nets.buffer_blocks,
+            engine._gradients,
+            engine._buffers,
+        ]
         blocks += engine.state.optimizer.state.values()
         tensors = [tensor for each in blocks for tensor in each.values()]
         tensors += [engine._loss_K, *engine.state.watch.everything().values(), engine.state.lr_K, engine._steps._place]
@@ -159,7 +164,7 @@ class Picky(torch.nn.Module):
 def test_a_net_that_waits_for_its_device_is_trained_by_loop_and_the_operator_named(
     data, monkeypatch, caplog, way, operator
 ):
-    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Picky(way).double())
+    monkeypatch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: Picky(way).double())
     with caplog.at_level(logging.WARNING, "hpsearch"):
         _, pack = make_pack(data, model__name="nets:picky")
     assert pack.engine == "loop"
@@ -212,7 +217,7 @@ def test_a_recording_that_does_something_else_is_not_used(data, monkeypatch, cap
     recorder = Forgetful()
     monkeypatch.setattr(graph, "recorder_for", lambda _: recorder)
     config, pack = make_pack(data)
-    recorder.spoil = lambda: next(iter(pack._state.parameters.values()))[1].mul_(1.01)
+    recorder.spoil = lambda: next(iter(pack._state.nets.parameters.values()))[1].mul_(1.01)
     with caplog.at_level(logging.WARNING, "hpsearch"):
         run(pack)
     assert [r.message for r in caplog.records if "differs from a plain one" in r.message]

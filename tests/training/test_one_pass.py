@@ -199,11 +199,11 @@ def test_weights_that_another_changes_are_summed_again(in_one_pass):
     pack = Pack(make_config(2, 1e9, model__hidden=(5,)), data, [TrialSpec(0, {"reg": 0.1})], engine="loop")
     pack.run_epoch()
     pack_state = pack._engine.state
-    for weight in pack_state.weights.values():
+    for weight in pack_state.nets.weights.values():
         weight.mul_(3)
     pack._engine.weights_changed()
     for name, square_K in pack_state.squares().items():
-        torch.testing.assert_close(square_K, pack_state.weights[name].flatten(1).square().sum(1))
+        torch.testing.assert_close(square_K, pack_state.nets.weights[name].flatten(1).square().sum(1))
 
 
 def test_on_a_cpu_it_takes_several_passes():

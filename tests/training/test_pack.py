@@ -144,7 +144,7 @@ class DataDependent(torch.nn.Linear):
 
 
 def test_auto_falls_back_to_loop(data, monkeypatch, caplog):
-    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: DataDependent(64, 4).double())
+    monkeypatch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: DataDependent(64, 4).double())
     with caplog.at_level(logging.WARNING, logger="hpsearch"):
         pack = Pack(make_config(), data, [TrialSpec(0)])
     assert pack.engine == "loop"

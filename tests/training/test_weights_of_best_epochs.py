@@ -133,7 +133,7 @@ def test_an_interrupted_epoch_changes_nothing(data, monkeypatch):
 def test_where_there_is_one_epoch_the_best_is_the_last_and_no_copy_is_made(data):
     pack = make(data, config_of(epochs=1))
     pack.run_epoch()
-    assert not pack._state.best
+    assert not pack._state.nets.best
     assert all(torch.equal(tensor, pack.state(3, "last")[name]) for name, tensor in pack.state(3).items())
 
 
@@ -142,7 +142,7 @@ def test_whoever_keeps_no_weights_has_no_copy(tmp_path, data, caplog):
     results, states = {}, {}
     pack = make(data, config_of(), keeps_best=False)
     run(pack, results, states, until=6)
-    assert not pack._state.best
+    assert not pack._state.nets.best
     with pytest.raises(EngineError, match="keeps no weights of best epochs"):
         pack.state(3)
     number = next(number for number in pack.numbers if best_epoch(results[number]).epoch < 6)
@@ -165,7 +165,7 @@ def test_a_checkpoint_with_best_weights_does_for_those_who_keep_none(data):
     run(first, results, states, until=6)
     pack = make(data, config_of(), snapshots={n: first.snapshot(n) for n in first.numbers}, keeps_best=False)
     run(pack, results, states)
-    assert not pack._state.best
+    assert not pack._state.nets.best
 
 
 def test_a_trial_that_explodes_after_its_best_epoch_leaves_no_weights():
@@ -178,4 +178,4 @@ def test_a_trial_that_explodes_after_its_best_epoch_leaves_no_weights():
     with pytest.raises(EngineError, match="trial 0 is not in the pack"):
         pack.state(0)
     assert pack.state(1)["fc1.weight"].isfinite().all()
-    assert len(pack._state.best["fc1.weight"]) == 1
+    assert len(pack._state.nets.best["fc1.weight"]) == 1

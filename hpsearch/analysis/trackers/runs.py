@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import StudyTrials, observe
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.results import EpochResult
 from hpsearch.storage import TrialRow
 

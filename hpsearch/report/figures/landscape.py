@@ -13,8 +13,8 @@ from typing import Literal
 import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import params_text
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import IntRange, NumberRange
 from hpsearch.report import style
 from hpsearch.report.stage import StageData

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from hpsearch.analysis.records import trial_record
 from hpsearch.analysis.study_trials import params_text
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.report import style
 from hpsearch.report.stage import StageData
 from hpsearch.stages.halving import Halving

@@ -12,10 +12,11 @@ from hpsearch.config.usercode import blame, is_user_code
 from hpsearch.datasets.device import TrainingData
 from hpsearch.errors import StudyNotFoundError
 from hpsearch.search.checks.findings import CheckReport
-from hpsearch.search.checks.gates import check_data, check_initial_cost, check_overfit, check_size, checked_config
+from hpsearch.search.checks.gates import check_data, check_initial_cost, check_size, checked_config
+from hpsearch.search.checks.overfit import check_overfit
 from hpsearch.stages.plan import StagePlan
 from hpsearch.storage import Database, find_study
-from hpsearch.storage.studies import check_name
+from hpsearch.storage.creation import check_name
 
 MAX_SECONDS = 20.0  # for 20 images by heart; only a deep net on a CPU needs more
 

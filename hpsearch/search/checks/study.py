@@ -9,7 +9,8 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.records import TrialRecord, stage_record
+from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.trial_records import TrialRecord
 from hpsearch.config import FloatRange, StageConfig, StudyConfig
 from hpsearch.config.identity import identified
 from hpsearch.config.net_names import has_given_weights, is_library_net
@@ -21,8 +22,9 @@ from hpsearch.search.checks.body_rate import BODY_SECONDS, body_finding, few_ima
 from hpsearch.search.checks.findings import CheckReport, Finding
 from hpsearch.search.checks.findings import Outcome as FindingOutcome
 from hpsearch.search.checks.gate import quick_checks
-from hpsearch.search.checks.gates import CHECK_SECONDS, NUM_SAMPLE, check_initial_cost, checked_config
+from hpsearch.search.checks.gates import NUM_SAMPLE, check_initial_cost, checked_config
 from hpsearch.search.checks.learning_rate import LOOKS, RATES, STEPS, RateTrial, rate_finding, try_rates
+from hpsearch.search.checks.overfit import CHECK_SECONDS
 from hpsearch.search.checks.transfer import transfer_findings
 from hpsearch.stages.opening import find_stage, stage_attributes
 from hpsearch.stages.plan import StagePlan
@@ -39,7 +41,7 @@ from hpsearch.storage import (
     create_stage,
     new_worker_id,
 )
-from hpsearch.storage.studies import check_name
+from hpsearch.storage.creation import check_name
 from hpsearch.training import structure_key
 from hpsearch.training.activations import Activations, compare_inits
 

@@ -18,7 +18,7 @@ from hpsearch.models.initialization import ORTHOGONAL, SLOPE
 from hpsearch.models.library_nets import first_filters, library_options
 from hpsearch.models.lsuv import NUM_IMAGES
 from hpsearch.models.stages import head_names, parts_of
-from hpsearch.search.plain_script import layer_imports, net_code
+from hpsearch.search.net_code import layer_imports, net_code
 from hpsearch.search.training_script.parts import Part, part
 
 Shape = tuple[int, int, int]

@@ -43,8 +43,8 @@ class FusedEngine(StackedEngine):
             raise EngineError(
                 "train.precision = 'float16' does not run under fused.\nAllowed: bfloat16, float32, float64."
             )
-        if state.own_step is not None:
-            raise EngineError(f"train.step = {state.own_step.name!r} is not among the losses that fused knows.")
+        if (own_step := state.coefficients.own_step) is not None:
+            raise EngineError(f"train.step = {own_step.name!r} is not among the losses that fused knows.")
         super().__init__(module, state)
         self._prepare()
 
@@ -94,10 +94,10 @@ class FusedEngine(StackedEngine):
         device = self.state.lr_K.device
         # Gradients that are clipped, or added up first, wait for their update together: none is made layer by layer.
         one_pass = device.type == "cpu" and self.state.updates_apart and self.state.accumulation is None
-        self._large = {name for name, t in self.state.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
+        self._large = {name for name, t in self.state.nets.weights.items() if one_pass and t.shape[1:].numel() >= LARGE}
         rounds = self.state.train.precision == "bfloat16" and self.state.takes_bfloat16
         at_once = rounds and not self._large and self.state.accumulation is None
-        self._followed = set(self.state.weights) if at_once else set()
+        self._followed = set(self.state.nets.weights) if at_once else set()
         self._layers = hand_layers(self.module, self.state, follows=self._large | self._followed)
         self._linears = [layer for layer in self._layers if isinstance(layer, Linear)]
         self._first = next(layer for layer in self._layers if isinstance(layer, Linear | Convolutions))
@@ -120,7 +120,7 @@ class FusedEngine(StackedEngine):
             return
         large = self._update_large
         squares = large.squares(self._large) if large else state.squares()
-        frozen_K = state.admit(loss_K, state.penalty.cost(state.weights, squares))
+        frozen_K = state.admit(loss_K, state.coefficients.penalty.cost(state.nets.weights, squares))
         rounded: Stacked = {}
         for layer in self._linears:
             gradient = layer.weight_gradient()
@@ -134,8 +134,8 @@ class FusedEngine(StackedEngine):
             assert large is not None
             large(name, gradients.pop(name), frozen_K)
         state.update(gradients, frozen_K, rounded)
-        state.store(buffers, frozen_K)
-        state.average(frozen_K)
+        state.nets.store(buffers, frozen_K)
+        state.nets.average(state.watch.num_updates_K, frozen_K)
 
     def _add_weight_gradients(self, gradients: Stacked) -> None:
         """Those that the linear layers hold ready."""
@@ -153,7 +153,7 @@ class FusedEngine(StackedEngine):
     def _backward(self, x_BCHW: Tensor, y_B: Labels, buffers: Stacked) -> tuple[Tensor, Stacked]:
         """(loss_K, gradients) of all but the linear layers' weights, which their layers hold ready."""
         logits_KCB = self._forward(x_BCHW, buffers)
-        loss_K, delta = self.state.loss.with_derivative(logits_KCB, y_B)
+        loss_K, delta = self.state.coefficients.loss.with_derivative(logits_KCB, y_B)
         gradients: Stacked = {}
         for layer in reversed(self._layers):
             if layer is self._first:

@@ -63,7 +63,7 @@ class Layer(ABC):
         return len(range(self._state.num_trials)[self._trials])
 
     def _parameter(self, name: str) -> Tensor | None:
-        parameter = self._state.parameters.get(f"{self._name}.{name}")
+        parameter = self._state.nets.parameters.get(f"{self._name}.{name}")
         return None if parameter is None else parameter[self._trials]
 
 
@@ -88,14 +88,14 @@ class Linear(Layer):
     @property
     def weight(self) -> Tensor:
         """weight_KOI."""
-        return self._state.parameters[self.weight_name]
+        return self._state.nets.parameters[self.weight_name]
 
     @property
     def rounded(self) -> Tensor | None:
         """The weight in bfloat16, if the products are: as the last update left it behind, else rounded now."""
         if not self._bfloat16:
             return None
-        if self._state.shows_averages:  # nobody trains with them
+        if self._state.nets.shows_averages:  # nobody trains with them
             return self.weight.bfloat16()
         if self._rounded is None:
             self._rounded = self.weight.bfloat16()
@@ -285,4 +285,4 @@ class BatchNorm(Layer):
         return cast(Tensor, back.view_as(delta))
 
     def _buffer(self, name: str) -> Tensor:
-        return self._state.buffers[f"{self._name}.{name}"][self._trials]
+        return self._state.nets.buffers[f"{self._name}.{name}"][self._trials]

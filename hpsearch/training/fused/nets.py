@@ -43,7 +43,7 @@ def hand_layers(module: nn.Module, state: PackState, follows: Collection[str]) -
     """
     if not isinstance(module, nn.Sequential):
         raise EngineError(f"{type(module).__name__} is no sequence of layers.")
-    if fixed := [name for name, _ in module.named_parameters() if name not in state.parameters]:
+    if fixed := [name for name, _ in module.named_parameters() if name not in state.nets.parameters]:
         raise EngineError(f"{fixed[0]} does not train.")
     named = list(module.named_children())
     place = next((index for index, (_, layer) in enumerate(named) if type(layer) is nn.Flatten), len(named))

@@ -22,7 +22,7 @@ class HandDropout(Layer):
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
         if buffers is None:
             return a
-        rate_K11 = self._state.buffers[f"{self._name}.rate"].view(-1, 1, 1)
+        rate_K11 = self._state.nets.buffers[f"{self._name}.rate"].view(-1, 1, 1)
         a_IB = a.T if a.ndim == 2 else a
         noise_IB = torch.rand(a_IB.shape[-1], a_IB.shape[-2], dtype=a.dtype, device=a.device).T
         self._factor_KIB = (noise_IB >= rate_K11) / (1 - rate_K11)
@@ -42,7 +42,7 @@ class ChannelDropout(Layer):
     def forward(self, a: Tensor, buffers: Stacked | None) -> Tensor:
         if buffers is None:
             return a
-        rate_K111 = self._state.buffers[f"{self._name}.rate"][self._trials].view(-1, 1, 1, 1)
+        rate_K111 = self._state.nets.buffers[f"{self._name}.rate"][self._trials].view(-1, 1, 1, 1)
         shape = (len(a), 1, a.shape[1] // self._num_trials, *a.shape[2:])
         noise_B1CHW = torch.rand(shape, dtype=torch.promote_types(a.dtype, torch.float32), device=a.device)
         factor_BKCHW = ((noise_B1CHW >= rate_K111) / (1 - rate_K111)).to(a.dtype)
@@ -72,7 +72,7 @@ class DroppedLinear(Linear):
         self._drops = training
         if training:
             weight_KOI = self.weight
-            rate_K11 = self._state.buffers[f"{self._name}.rate"].view(-1, 1, 1)
+            rate_K11 = self._state.nets.buffers[f"{self._name}.rate"].view(-1, 1, 1)
             noise_OI = torch.rand(weight_KOI.shape[1:], dtype=weight_KOI.dtype, device=weight_KOI.device)
             self._factor_KOI = (noise_OI >= rate_K11) / (1 - rate_K11)
             self._dropped_KOI = weight_KOI * self._factor_KOI

@@ -75,7 +75,7 @@ class LargeUpdate:
         """
         frozen = [False] * self._state.num_trials if frozen_K is None else frozen_K.tolist()
         self._lr = self._state.optimizer.rates.of(name, self._state.lr_K).tolist()
-        weight_KOI = self._state.parameters[name]
+        weight_KOI = self._state.nets.parameters[name]
         if rounded_KOI is None:
             gradient_KOI = gradient_KOI.to(weight_KOI.dtype)
         if not _in_long_rows(gradient_KOI):
@@ -96,7 +96,7 @@ class LargeUpdate:
 
     def _squares_of(self, name: str) -> Tensor:
         if name not in self._squares:
-            tables = _tables(self._state.parameters[name])
+            tables = _tables(self._state.nets.parameters[name])
             self._squares[name] = self._as_vector([self._kernels.squares(weight) for weight in tables])
         return self._squares[name]
 

@@ -152,12 +152,12 @@ def test_convolutions_of_any_geometry_have_autograds_gradients(module, num_trial
     specs = [TrialSpec(number, {"model.init_scale": 1 + number}) for number in range(num_trials)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused_conv, "CPU_NUMBERS", at_a_time)
-        patch.setattr("hpsearch.training.pack.build_initialized", lambda *_: module)
+        patch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: module)
         found, expected = (Pack(make_config(), data, specs, engine=name)._engine for name in ("fused", "loop"))
         sample = data.train_images()[:6], data.y_train_N[:6], 0
         module.train()
         loss_K, gradients, buffers = expected.gradients(*sample)
-        theirs = loss_K, expected.state.parameters_in(gradients), expected.state.buffers_in(buffers)
+        theirs = loss_K, expected.state.nets.parameters_in(gradients), expected.state.nets.buffers_in(buffers)
         for mine, its in zip(found.gradients(*sample), theirs, strict=True):
             torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-9)
         x = data.x_val_NCHW
@@ -248,7 +248,7 @@ class Leaky(nn.Sequential):
 
 
 def test_other_nets_fall_back_with_a_note(data, monkeypatch, caplog):
-    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: Leaky().double())
+    monkeypatch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: Leaky().double())
     with caplog.at_level(logging.WARNING, logger="hpsearch"):
         pack = Pack(make_config(), data, [TrialSpec(0)])
     assert pack.engine == "vmap"
@@ -272,7 +272,7 @@ def test_other_nets_fall_back_with_a_note(data, monkeypatch, caplog):
 def test_convolutional_layers_that_are_not_known_are_named(data, layers, message, monkeypatch):
     net = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(3))
     net(data.train_images().float())
-    monkeypatch.setattr("hpsearch.training.pack.build_initialized", lambda *_: net.double())
+    monkeypatch.setattr("hpsearch.training.initial_state.build_initialized", lambda *_: net.double())
     with pytest.raises(EngineError, match=message):
         Pack(make_config(), data, [TrialSpec(0)], engine="fused")
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hpsearch.cli.retraining import _seeds_text
+from hpsearch.cli.final_test import _seeds_text
 
 
 @pytest.mark.parametrize(
