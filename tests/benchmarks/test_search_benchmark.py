@@ -52,21 +52,24 @@ def test_the_nearest_recorded_configuration_answers(table, tmp_path):
     assert table.true({"lr": 0.1, "optimizer": "adam"}) is None
 
 
-def test_the_recorded_trainings_are_a_small_file_that_says_how_it_was_made():
-    file = RECORDED / "convnet.npz"
+@pytest.mark.parametrize("kind", ["convnet", "mlp"])
+def test_the_recorded_trainings_are_a_small_file_that_says_how_it_was_made(kind):
+    file = RECORDED / f"{kind}.npz"
     assert file.stat().st_size < 30_000
     recording = Recording.load(file)
-    assert recording.about["command"].startswith("python -m benchmarks record --data")
+    assert recording.about["command"].startswith("python -m benchmarks record --data npz:cifar10.npz")
+    assert f'name = "{kind}"' in recording.about["study"]
     assert recording.counts.shape == (512, 20)
-    whole, low = tables().values()
+    whole, low = tables()[kind], tables()[f"{kind}, low lr"]
     assert whole.optimum == low.optimum == recording.counts[recording.counts != EXPLODED].max() / 1000
     best = draw_random(low.space, 300, 0, low.conditions)
     assert max(low.answers.true(params) or 0 for params in best) < low.optimum
 
 
-def test_between_recorded_trainings_lies_what_they_say_together():
-    problem = surrogates()["smooth convnet"]
-    table = tables()["convnet"].answers
+@pytest.mark.parametrize("kind", ["convnet", "mlp"])
+def test_between_recorded_trainings_lies_what_they_say_together(kind):
+    problem = surrogates()[f"smooth {kind}"]
+    table = tables()[kind].answers
     params = table.recording.params
     off, exploded = [], 0
     for row in range(0, len(table.curves), 4):
