@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import throughput
-from benchmarks.machine import about
 from hpsearch.storage import TrialRow, find_study, open_database, read_trials
 
 CODE = """
@@ -42,6 +41,8 @@ def main(arguments: list[str]) -> None:
     for kind in [given.only] if given.only else ["sqlite", "postgres"]:
         with throughput.database(kind) as new_url:
             found[kind] = compare(new_url, given.workers, given.trials, given.rounds)
+    from benchmarks.machine import about  # imports torch, with which Optuna's processes have nothing to do
+
     print(json.dumps({"machine": about(), **vars(given), **found}, indent=2))
 
 

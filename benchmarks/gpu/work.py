@@ -57,8 +57,8 @@ class Sizes:
     """At which memory is looked at; hpsearch takes no wider packs by itself."""
     expected: bool = True
     """Whether rows take about the seconds that they say."""
-    options: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Of the user's nets."""
+    nets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What nets have in place of their own values."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,7 +69,12 @@ SIZES = {
     "full": Sizes(100, 5, 49_000, 1_000, 100, 32, (1, 4, 8), 50, 32, 3, 128),
     # Whether everything runs; no figure of it means anything.
     "smoke": Sizes(
-        4, 1, 80, 20, 4, 8, (1, 2), 6, 12, 1, 2, False, {"vit": {"width": 16, "depth": 1, "heads": 2}},
+        4, 1, 80, 20, 4, 8, (1, 2), 6, 12, 1, 2, False,
+        {
+            "resnet": {"depth": 8},
+            "vit": {"options": {"width": 16, "depth": 1, "heads": 2}},
+            "convnet": {"options": {"widths": [4, 8]}},
+        },
     ),
 }  # fmt: skip
 MIN_STEPS = 6  # the graph engine does three steps as they are before it records one
@@ -106,10 +111,9 @@ class Bench:
         sizes = self.sizes
         num_train = max(sizes.steps, MIN_STEPS) * sizes.batch
         synthetic = {"shape": [3, sizes.side, sizes.side], "train": num_train + 100, "test": 10}
-        net = MODELS[model] | ({"options": sizes.options[model]} if model in sizes.options else {})
         document = {
             "data": {"source": "synthetic", "val": 100, "synthetic": synthetic},
-            "model": net,
+            "model": MODELS[model] | sizes.nets.get(model, {}),
             "train": {"batch_size": sizes.batch, "optimizer": "momentum", "precision": precision},
             "space": {"lr": {"log": [1e-6, 1e-4]}, "reg": {"log": [1e-5, 1e-1]}},
             "run": {"device": str(self.device), "threads": torch.get_num_threads()},

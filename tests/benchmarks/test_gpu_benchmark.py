@@ -93,7 +93,7 @@ def test_a_limit_holds_while_a_way_is_made_and_run_and_no_longer(tmp_path):
 @pytest.mark.slow
 def test_rows_of_a_user_net_on_a_cpu(tmp_path, capsys):
     file = tmp_path / "found.json"
-    only = "reference,vit-float32,memory,command,compiled-vit-float32"
+    only = "vit-float32,memory,command,compiled-vit-float32"
     command.main(["--device", "cpu", "--seconds", "30", "--only", only, "--json", str(file)])
     found = json.loads(file.read_text())
     assert found["machine"]["versions"]["torch"]
@@ -101,10 +101,6 @@ def test_rows_of_a_user_net_on_a_cpu(tmp_path, capsys):
     assert found["command"].startswith("python -m benchmarks gpu --device cpu")
     measured = {(row["row"], row["way"], row.get("width")) for row in found["rows"] if row["repetitions"]}
     assert {("vit-float32", "expert", 1), ("vit-float32", "loop", 1), ("vit-float32", "loop", 2)} <= measured
-    reference = [row for row in found["rows"] if row["row"].startswith("reference")]
-    assert all(row["seconds_of_search"] > 0 for row in reference)
-    assert sum(row.get("is_default", False) for row in reference) == 1
-    assert sum(row.get("is_best", False) for row in reference) == 1
     refused = {row["row"]: row["refused"] for row in found["rows"] if row["refused"]}
     assert "does not run on cpu" in refused["vit-float32"]
     assert "counted on CUDA" in refused["memory"]
@@ -239,3 +235,7 @@ def test_all_rows_but_those_of_torch_compile(tmp_path):
     assert {row["row"] for row in found["rows"]} == set(names)
     measured = {row["row"] for row in found["rows"] if row["repetitions"]}
     assert {"command", "lenet"} <= measured  # the others as far as the time goes on a busy machine
+    reference = [row for row in found["rows"] if row["row"].startswith("reference")]
+    assert all(row["seconds_of_search"] > 0 for row in reference)
+    assert sum(row.get("is_default", False) for row in reference) == 1
+    assert sum(row.get("is_best", False) for row in reference) == 1

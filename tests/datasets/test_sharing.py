@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import os
 from dataclasses import replace
@@ -17,23 +18,33 @@ pytestmark = pytest.mark.skipif(not SharedMemory.possible(), reason="the system 
 CPU = torch.device("cpu")
 
 
-def tell(shared, sent):
+def seen(data):
+    parts = data.train_images(), data.x_val_NCHW[torch.arange(len(data.y_val_N))]
+    digests = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
+    return data.on_disk, data.fingerprint, *digests
+
+
+def tell(all_shared, sent):
     """What another process sees."""
-    data = shared.adopt(CPU)
-    sent.send((data.fingerprint, data.num_train, float(data.x_train_NCHW.double().sum())))
+    sent.send([seen(shared.adopt(CPU)) for shared in all_shared])
+
+
+def prepared(kind, folder):
+    source = "digits"
+    if kind != "floats":
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 200, (60, 8, 8, 3), dtype=np.uint8)
+        np.savez(folder / "images.npz", x_train=x, y_train=np.arange(60) % 3)
+        source = f"npz:{folder / 'images.npz'}"
+    stored = {"data": {"source": source, "augment": ["hflip"], "normalize": "pixel", "val": 12}}
+    settings = load_settings(stored=stored)
+    run = settings.run.model_copy(update={"memory": 1} if kind == "on disk" else {})
+    return load_images(settings.study, run)
 
 
 @pytest.fixture(params=["floats", "bytes"])
 def images(request, tmp_path):
-    source = "digits"
-    if request.param == "bytes":
-        rng = np.random.default_rng(0)
-        x = rng.integers(0, 200, (60, 8, 8, 3), dtype=np.uint8)
-        np.savez(tmp_path / "images.npz", x_train=x, y_train=np.arange(60) % 3)
-        source = f"npz:{tmp_path / 'images.npz'}"
-    stored = {"data": {"source": source, "augment": ["hflip"], "normalize": "pixel", "val": 12}}
-    settings = load_settings(stored=stored)
-    return load_images(settings.study, settings.run)
+    return prepared(request.param, tmp_path)
 
 
 def received(shared):
@@ -42,10 +53,10 @@ def received(shared):
     return make(SimpleNamespace(detach=lambda: os.dup(shared._memory.fd)), places, rest).adopt(CPU)
 
 
-@pytest.mark.parametrize("prepared", ["in shared memory", "elsewhere"])
-def test_everything_comes_back(images, prepared):
+@pytest.mark.parametrize("where", ["in shared memory", "elsewhere"])
+def test_everything_comes_back(images, where):
     images = replace(images, notes=("squeezed", "left out"))
-    shared = share(images if prepared == "in shared memory" else replace(images, memory=None))
+    shared = share(images if where == "in shared memory" else replace(images, memory=None))
     found = received(shared)
     for name in ("x_train_NCHW", "y_train_N", "x_val_NCHW", "y_val_N"):
         assert torch.equal(getattr(found, name), getattr(images, name)), name
@@ -75,18 +86,20 @@ def test_what_a_worker_writes_stays_its_own(images):
     assert torch.equal(others.x_train_NCHW, images.x_train_NCHW)
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_another_process_sees_them(images, method):
-    context = multiprocessing.get_context(method)
+def test_another_process_sees_them(tmp_path):
+    """Started as workers are, where there is such memory; those on disk are read there from the same file."""
+    all_images = [prepared(kind, tmp_path) for kind in ("floats", "bytes", "on disk")]
+    context = multiprocessing.get_context("forkserver")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=tell, args=(share(images), there))
+    process = context.Process(target=tell, args=([share(images) for images in all_images], there))
     process.start()
-    fingerprint, number, total = here.recv()
+    found = here.recv()
     process.join()
     here.close()
     there.close()
-    assert (fingerprint, number) == (images.fingerprint, images.num_train)
-    assert total == pytest.approx(float(images.x_train_NCHW.double().sum()))
+    assert found == [seen(images) for images in all_images]
+    assert [on_disk for on_disk, *_ in found] == [False, False, True]
+    assert found[1][1:] == found[2][1:]
 
 
 def test_a_system_without_such_memory_says_so(monkeypatch):

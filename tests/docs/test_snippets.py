@@ -2,7 +2,7 @@
 
 A page has a session for each section, in a folder of its own: a block that begins with `# name.py` is a file there, a
 line of `hpsearch ...` a command, other Python is executed. Studies are small: the environment says how many trials they
-have. Lessons and reasons are run by `test_pages.py`, at their full size.
+have. Lessons and reasons are run by `test_pages.py`.
 """
 
 import os

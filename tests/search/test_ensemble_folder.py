@@ -28,7 +28,7 @@ from hpsearch.storage import open_database
 STUDIES = {  # nets, normalizations, scales and precisions that differ, of the same images
     "mlp": {"model.name": "mlp", "data.normalize": "feature", "data.scale": 255.0, "model.batch_norm": True},
     "lenet": {"model.name": "lenet", "data.normalize": "pixel", "train.precision": "float64"},
-    "resnet": {"model.name": "resnet", "model.dropout": 0.2},
+    "resnet": {"model.name": "resnet", "model.depth": 8, "model.dropout": 0.2},
     "own": {"model.name": "ownnets:tiny"},
 }
 OWN = """

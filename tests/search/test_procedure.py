@@ -14,7 +14,7 @@ from hpsearch.search.procedure import ProcedureListener, run_procedure
 from hpsearch.search.stage_run import run_stage
 from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.planning import plan_coarse
-from hpsearch.storage import find_study, list_studies, read_trials
+from hpsearch.storage import find_study, list_studies, open_database, read_trials
 from hpsearch.training.images import load_images
 
 
@@ -81,8 +81,6 @@ def test_it_goes_from_coarse_to_fine_until_a_decision_ends_it(db, tiny):
 
 
 def test_it_is_the_commands_by_hand(db, tiny, tmp_path):
-    from hpsearch.storage import open_database
-
     settings = tiny()
     procedure = run_procedure(db, settings, limits=Limits(max_stages=2))
     other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
@@ -94,20 +92,18 @@ def test_it_is_the_commands_by_hand(db, tiny, tmp_path):
         assert [trial.value for trial in evidence.trials] == [trial.value for trial in stage.trials]
 
 
-@pytest.mark.parametrize("interrupt_at", [1, 12, 15])
-def test_the_same_call_goes_on_wherever_it_was_stopped(db, tiny, tmp_path, interrupt_at):
-    from hpsearch.storage import open_database
-
+def test_the_same_call_goes_on_wherever_it_was_stopped(db, tiny, tmp_path):
     settings = tiny(run__width=4, fine__sampler="random")
-    with pytest.raises(KeyboardInterrupt):
-        run_procedure(db, settings, limits=Limits(max_stages=2), listener=Recorder(interrupt_at))
-    listener = Recorder()
-    resumed = run_procedure(db, settings, limits=Limits(max_stages=2), listener=listener)
-    assert len(listener.trials) < 18
-    other = open_database(f"sqlite:///{tmp_path}/other.db", create=True)
-    whole = run_procedure(other, settings, limits=Limits(max_stages=2))
-    assert values(resumed) == values(whole)
-    assert resumed.decisions == whole.decisions
+    whole = run_procedure(db, settings, limits=Limits(max_stages=2))
+    for interrupt_at in (1, 12, 15):
+        other = open_database(f"sqlite:///{tmp_path}/stopped-{interrupt_at}.db", create=True)
+        with pytest.raises(KeyboardInterrupt):
+            run_procedure(other, settings, limits=Limits(max_stages=2), listener=Recorder(interrupt_at))
+        listener = Recorder()
+        resumed = run_procedure(other, settings, limits=Limits(max_stages=2), listener=listener)
+        assert len(listener.trials) < 18
+        assert values(resumed) == values(whole)
+        assert resumed.decisions == whole.decisions
 
 
 def test_finished_stages_are_not_repeated_and_more_stages_can_be_asked_for(db, tiny):

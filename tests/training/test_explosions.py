@@ -49,7 +49,7 @@ PLANTED = [
 
 
 def planted_config():
-    return make_config(epochs=3, model__hidden=(6,), train__optimizer="sgd", train__lr_decay=1.0)
+    return make_config(epochs=2, model__hidden=(6,), train__optimizer="sgd", train__lr_decay=1.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -59,7 +59,7 @@ def test_explodes_at_the_step_of_a_plain_loop(data, engine, params):
     plain = trained(config.with_params(params), data)
     expected = explosion_step(plain)
     pack = Pack(config, data, [TrialSpec(0, {"lr": 1e-4}), TrialSpec(1, params)], engine=engine)
-    explosions = [explosion for _ in range(3) for explosion in pack.run_epoch().explosions]
+    explosions = [explosion for _ in range(2) for explosion in pack.run_epoch().explosions]
     assert expected is not None
     assert [explosion.number for explosion in explosions] == [1]
     assert explosions[0].step == expected

@@ -42,12 +42,12 @@ def torchs_optimizer(name, weight, bias, vectors, slot):
 def test_updates_are_those_of_torch(interpreted, updater_class, optimizer):
     updated = make_updated(optimizer)
     begun = {name: block.clone() for name, block in updated.blocks.items()}
-    run(updater_class, updated, 6)
+    run(updater_class, updated, 4)
     vectors = updated.vectors
     for slot in range(3):
         weight, bias = (torch.nn.Parameter(begun[name][slot]) for name in SIZES)
         theirs = torchs_optimizer(optimizer, weight, bias, vectors, slot)
-        for step in range(6):
+        for step in range(4):
             gradients = make_gradients(updated, step)
             old = weight.detach()
             weight.grad = gradients["weight"][slot] + vectors.reg[slot] * old + vectors.l1[slot] * old.sign()
@@ -58,15 +58,17 @@ def test_updates_are_those_of_torch(interpreted, updater_class, optimizer):
 
 
 @pytest.mark.parametrize("updater_class", UPDATERS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(
+    ("optimizer", "dtype"),
+    [*((each, torch.float64) for each in OPTIMIZERS), ("nesterov", torch.float32), ("adamw", torch.float32)],
+)
 def test_a_frozen_trial_stays_as_it_is(interpreted, updater_class, optimizer, dtype):
     """Its copies and sums, too; from the first step on, when Adam's corrections are no numbers, or later."""
     updated = make_updated(optimizer, dtype=dtype)
     begun = [tensor.clone() for tensor in everything(updated)]
     rounded = {"weight": updated.blocks["weight"].bfloat16()}
-    masks = [torch.tensor([step >= 2, step >= 0, False]) for step in range(5)]
-    updater = run(updater_class, updated, 5, masks.__getitem__, rounded)
+    masks = [torch.tensor([step >= 2, step >= 0, False]) for step in range(4)]
+    updater = run(updater_class, updated, 4, masks.__getitem__, rounded)
     two_steps = make_updated(optimizer, dtype=dtype)
     run(updater_class, two_steps, 2)
     for tensor, before, after_two in zip(everything(updated), begun, everything(two_steps), strict=True):

@@ -199,7 +199,7 @@ def test_engines_whose_trials_share_batches_take_nobody(data):
 def test_updates_in_one_pass_take_their_coefficients(optimizer, rehearsed, interpreted, monkeypatch):
     few = make_data(num_train=18, shape=(1, 2, 2))
     monkeypatch.setattr(state, "make_updater", OnePass)
-    config = make_config(EPOCHS, train__optimizer=optimizer)
+    config = make_config(EPOCHS, train__optimizer=optimizer, model__hidden=(3,))
     found, *_ = refilled(config, few, SEARCHED[:3], width=1)
     monkeypatch.undo()
     for number, params in enumerate(SEARCHED[:3]):

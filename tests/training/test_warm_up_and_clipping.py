@@ -91,7 +91,8 @@ def test_large_weights_go_in_one_pass_unless_a_trial_clips(data, optimizer, monk
 
 
 @pytest.mark.parametrize(("engine", "optimizer"), [("loop", "nesterov"), ("fused", "adamw"), ("graph", "momentum")])
-def test_kernels_of_one_pass_take_both(data, interpreted, monkeypatch, engine, optimizer):
+def test_kernels_of_one_pass_take_both(interpreted, monkeypatch, engine, optimizer):
+    data = make_data(num_train=24, shape=(1, 4, 3))  # few numbers for the interpreter
     monkeypatch.setattr(state, "make_updater", OnePass)
     small = {"model__name": "mlp", "model__hidden": (3,)}
     config, all_params = make_config(1, 1e9, train__optimizer=optimizer, **small), same_rates(VECTORS[1:4])
