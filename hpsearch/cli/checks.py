@@ -44,12 +44,12 @@ def check(
     from hpsearch.config.schema.objective import refuse_objective
     from hpsearch.search.checks.learning_rate import STEPS
     from hpsearch.search.checks.study import KIND, plan_check, run_check
-    from hpsearch.storage import open_database
+    from hpsearch.storage import open_late
     from hpsearch.training.images import load_images
 
     refuse_objective(settings.study.objective, "hpsearch check")
     plan = plan_check(settings.study, name or KIND, steps or STEPS)
-    db = open_database(settings.run.storage, create=True)
+    db = open_late(settings.run.storage)
     with data_progress(output.silent) as progress:
         images = load_images(plan.trial_config, settings.run, progress)
     with waiting("checking", output.silent) as tell:

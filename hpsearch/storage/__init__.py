@@ -17,6 +17,7 @@ from hpsearch.storage.choosing import (
 )
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
+from hpsearch.storage.late_file import open_late
 from hpsearch.storage.leases import STRUCTURE, Lease
 from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_linked, read_overview
 from hpsearch.storage.params import ChosenParams, ParamChooser
@@ -76,6 +77,7 @@ __all__ = [
     "list_studies",
     "new_worker_id",
     "open_database",
+    "open_late",
     "read_epochs",
     "read_linked",
     "read_overview",
