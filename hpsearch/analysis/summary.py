@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
-from hpsearch.errors import RefusedError
+from hpsearch.errors import RefusedError, Typed
 from hpsearch.results import EpochResult
 from hpsearch.space import Verdict, boundary_verdicts
 from hpsearch.storage import TrialRow
@@ -54,13 +53,17 @@ def best_or_refuse(evidence: StudyTrials) -> TrialRow:
             code = sorted(names_in(evidence.record.config or {}))
             raise RefusedError(
                 f"no trial of {evidence.study.name!r} came to its last epoch: {stopped.text}.\n"
-                f"Narrow to where they did well: {shlex.join(fine_command(evidence.study.name, code))}; or look at one:"
-                f" hpsearch trial {shlex.quote(evidence.study.name)} {stopped.number}."
+                "Narrow to where they did well: ",
+                Typed(fine_command(evidence.study.name, code)),
+                "; or look at one: ",
+                Typed(("hpsearch", "trial", evidence.study.name, str(stopped.number))),
             )
         raise RefusedError(
             f"the study {evidence.study.name!r} has no finished trial"
             f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded).\n"
-            "Allowed: one that has, by its name; hpsearch status lists them."
+            "Allowed: one that has, by its name; ",
+            Typed(("hpsearch", "status")),
+            " lists them.",
         )
     return best
 

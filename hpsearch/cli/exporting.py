@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hpsearch.cli.opening import gather_latest, open_storage
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.wording import count_text
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def export_to(tracker: str, storage: str | None, study: str | None, place: str |
     evidence = gather_latest(db, study)
     runs, name = runs_of(evidence, read_epochs(db, evidence.study)), evidence.study.name
     if not runs:
-        raise RefusedError(f"no trial of {name!r} has begun, so there are no runs.\nLook again: hpsearch status.")
+        raise RefusedError(
+            f"no trial of {name!r} has begun, so there are no runs.\nLook again: ", Typed(("hpsearch", "status"))
+        )
     if tracker == "mlflow":
         done = mlflow.log_runs(runs, name, study_key(evidence, db.url), place, _artifacts(evidence))
     elif tracker == "tensorboard":
