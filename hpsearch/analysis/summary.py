@@ -91,6 +91,8 @@ class StageSummary:
     """The user's code that the config names."""
     exploded: tuple[Mapping[str, Any], ...] = ()
     """The values of those trials."""
+    returned: tuple[float, ...] = ()
+    """nan and inf, of those trials that had reported nothing."""
     num_stopped_early: int = 0
     """Trials that train.patience ended."""
     learning: Mapping[str, Any] | None = None
@@ -128,6 +130,11 @@ class StageSummary:
     """Uses of the test set that are kept with it."""
     uses: TestImageUses | None = None
     """Of the test images, by all searches; None where that was not looked at."""
+
+    @property
+    def returned_text(self) -> str:
+        """`nan or inf`."""
+        return " or ".join(sorted({str(value) for value in self.returned}, reverse=True))
 
     @property
     def mean(self) -> float | None:
@@ -232,6 +239,7 @@ def stage_summary(
         counts=counts,
         num_exploded=evidence.num_exploded,
         exploded=tuple(trial.params for trial in evidence.trials if trial_record(trial).exploded),
+        returned=tuple(value for trial in evidence.trials if (value := trial_record(trial).returned) is not None),
         num_stopped_early=sum(trial_record(trial).stopped_early for trial in evidence.trials),
         epochs=record.num_epochs,
         best=evidence.best,
