@@ -4,9 +4,41 @@ A message is one or two lines that name the key or the file, the value, and what
 line turns an error into an exit code.
 """
 
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command in a message, word for word; `anew` where it begins a search."""
+
+    words: Sequence[str]
+    anew: bool = False
+
+    def text(self, needed: Sequence[str] = ()) -> str:
+        """As it is typed, with what it needs besides."""
+        return shlex.join([*self.words, *needed])
+
 
 class HpsearchError(Exception):
-    """Base of all errors meant for the user."""
+    """Base of all errors meant for the user: of the parts of a message, in their order."""
+
+    needed: tuple[str, ...] = ()
+    """What each command in the message needs besides, as `--storage URL`: the command line knows."""
+    needed_anew: tuple[str, ...] = ()
+    """The same of a command that begins a search."""
+
+    def __init__(self, *message: str | Typed) -> None:
+        super().__init__(*message)
+
+    def __str__(self) -> str:
+        return "".join(self._shown(part) if isinstance(part, Typed) else str(part) for part in self.args)
+
+    def _shown(self, command: Typed) -> str:
+        return command.text([*(self.needed_anew if command.anew else ()), *self.needed])
 
     exit_code = 1
     label = "error"

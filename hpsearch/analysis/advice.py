@@ -137,6 +137,9 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
         all_of_them = (
             "every trial" if last.num_exploded == last.num_finished else count_text(last.num_exploded, "trial")
         )
+        if last.metric.is_own and len(last.returned) == last.num_exploded:
+            said = f"{all_of_them} of {last.study} gave {last.returned_text} and reported nothing"
+            return Advice(f"{said}: look at why, or search other ranges")
         if last.metric.is_own:
             return Advice(f"{all_of_them} of {last.study} exploded and none finished: search other ranges")
         text = f"{all_of_them} of {last.study} exploded and none finished: search lower learning rates"

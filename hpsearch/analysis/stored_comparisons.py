@@ -15,7 +15,7 @@ from hpsearch.config import Range, StudyConfig
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.metric import Metric
 from hpsearch.config.study import validate
-from hpsearch.errors import RefusedError
+from hpsearch.errors import RefusedError, Typed
 from hpsearch.storage import Database, StudyRow, TrialRow, list_studies, read_trials
 
 
@@ -48,7 +48,8 @@ def read_comparison(
             compared.append(search)
     studies = [study for repeats in found.values() for study in repeats.values()]
     if not studies:
-        raise RefusedError(f"there is no comparison {name!r} in {db.url}.\nMake one with: hpsearch compare.")
+        compare = Typed(("hpsearch", "compare"), anew=True)
+        raise RefusedError(f"there is no comparison {name!r} in {db.url}.\nMake one with: ", compare)
     trials = {study.name: read_trials(db, study) for study in studies}
     common = sorted(set.intersection(*(set(repeats) for repeats in found.values())))
     whole = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
-from hpsearch.errors import RefusedError
+from hpsearch.errors import RefusedError, Typed
 from hpsearch.results import EpochResult
 from hpsearch.space import Verdict, boundary_verdicts
 from hpsearch.storage import TrialRow
@@ -55,13 +54,17 @@ def best_or_refuse(evidence: StudyTrials) -> TrialRow:
             code = sorted(names_in(evidence.record.config or {}))
             raise RefusedError(
                 f"no trial of {evidence.study.name!r} came to its last epoch: {stopped.text}.\n"
-                f"Narrow to where they did well: {shlex.join(fine_command(evidence.study.name, code))}; or look at one:"
-                f" hpsearch trial {shlex.quote(evidence.study.name)} {stopped.number}."
+                "Narrow to where they did well: ",
+                Typed(fine_command(evidence.study.name, code)),
+                "; or look at one: ",
+                Typed(("hpsearch", "trial", evidence.study.name, str(stopped.number))),
             )
         raise RefusedError(
             f"the study {evidence.study.name!r} has no finished trial"
             f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded).\n"
-            "Allowed: one that has, by its name; hpsearch status lists them."
+            "Allowed: one that has, by its name; ",
+            Typed(("hpsearch", "status")),
+            " lists them.",
         )
     return best
 
@@ -89,6 +92,8 @@ class StageSummary:
     """The user's code that the config names."""
     exploded: tuple[Mapping[str, Any], ...] = ()
     """The values of those trials."""
+    returned: tuple[float, ...] = ()
+    """nan and inf, of those trials that had reported nothing."""
     num_stopped_early: int = 0
     """Trials that train.patience ended."""
     learning: Mapping[str, Any] | None = None
@@ -126,6 +131,11 @@ class StageSummary:
     """Uses of the test set that are kept with it."""
     uses: TestImageUses | None = None
     """Of the test images, by all searches; None where that was not looked at."""
+
+    @property
+    def returned_text(self) -> str:
+        """`nan or inf`."""
+        return " or ".join(sorted({str(value) for value in self.returned}, reverse=True))
 
     @property
     def mean(self) -> float | None:
@@ -230,6 +240,7 @@ def stage_summary(
         counts=counts,
         num_exploded=evidence.num_exploded,
         exploded=tuple(trial.params for trial in evidence.trials if trial_record(trial).exploded),
+        returned=tuple(value for trial in evidence.trials if (value := trial_record(trial).returned) is not None),
         num_stopped_early=sum(trial_record(trial).stopped_early for trial in evidence.trials),
         epochs=record.num_epochs,
         best=evidence.best,

@@ -57,6 +57,11 @@ class TrialRecord:
         return self.reason == attributes.EXPLODED
 
     @property
+    def returned(self) -> float | None:
+        """nan or inf, which code of the user's returned that had reported nothing; None of all other trials."""
+        return self.cost if self.exploded and self.epoch is None else None
+
+    @property
     def explosion(self) -> tuple[int, int] | None:
         """Epoch and step of that."""
         return (self.epoch, self.step) if self.exploded and self.epoch is not None and self.step is not None else None

@@ -10,7 +10,9 @@ import typer
 
 from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
+from hpsearch.cli.options import storage_flag
 from hpsearch.cli.stages import NameOption
+from hpsearch.errors import Typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,12 +46,12 @@ def check(
     from hpsearch.config.schema.objective import refuse_objective
     from hpsearch.search.checks.learning_rate import STEPS
     from hpsearch.search.checks.study import KIND, plan_check, run_check
-    from hpsearch.storage import open_database
+    from hpsearch.storage import open_late
     from hpsearch.training.images import load_images
 
     refuse_objective(settings.study.objective, "hpsearch check")
     plan = plan_check(settings.study, name or KIND, steps or STEPS)
-    db = open_database(settings.run.storage, create=True)
+    db = open_late(settings.run.storage)
     with data_progress(output.silent) as progress:
         images = load_images(plan.trial_config, settings.run, progress)
     with waiting("checking", output.silent) as tell:
@@ -64,12 +66,12 @@ def check(
     if output.as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
-        _print(found, output.quiet)
+        _print(found, output.quiet, storage_flag(settings.run.storage))
     if not found.report.ok:
         raise typer.Exit(code=3)
 
 
-def _print(found: Check, quiet: bool) -> None:
+def _print(found: Check, quiet: bool, storage: str | None) -> None:
     from rich.text import Text
 
     from hpsearch.cli.output import line, show_table
@@ -94,7 +96,8 @@ def _print(found: Check, quiet: bool) -> None:
         line("kept", f"as {found.study.name!r} by an earlier run of this command")
     if not quiet:
         rates = "low" in report["learning rate"].measured
-        line("next", f"hpsearch coarse --from {found.study.name}" if rates else "hpsearch coarse")
+        words = ("hpsearch", "coarse", "--from", found.study.name) if rates else ("hpsearch", "coarse")
+        line("next", Typed(words).text(("--storage", storage) if storage is not None else ()))
 
 
 def _print_curve(measured: Mapping[str, Any]) -> None:

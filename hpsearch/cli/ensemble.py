@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpsearch.cli.grouped_options import with_groups
-from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Storage
-from hpsearch.cli.options import TrustOption, read_settings
+from hpsearch.cli.options import TrustOption, read_settings, storage_flag
 from hpsearch.cli.signals import ending_in_order
 from hpsearch.wording import count_text, duration_text, value_text
 

@@ -15,7 +15,7 @@ from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.opening import gather_latest, open_storage
 from hpsearch.cli.option_groups import Output, Storage
 from hpsearch.cli.options import StudyArgument
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.wording import count_text
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ def _export_to(tracker: str, storage: str | None, study: str | None, place: str 
     evidence = gather_latest(db, study)
     runs, name = runs_of(evidence, read_epochs(db, evidence.study)), evidence.study.name
     if not runs:
-        raise RefusedError(f"no trial of {name!r} has begun, so there are no runs.\nLook again: hpsearch status.")
+        raise RefusedError(
+            f"no trial of {name!r} has begun, so there are no runs.\nLook again: ", Typed(("hpsearch", "status"))
+        )
     if tracker == "mlflow":
         done = mlflow.log_runs(runs, name, study_key(evidence, db.url), place, _artifacts(evidence))
     elif tracker == "tensorboard":

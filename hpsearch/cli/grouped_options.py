@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from typer.models import OptionInfo
+
+from hpsearch.errors import HpsearchError
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -18,6 +20,14 @@ class OptionGroup:
     """Base of dataclasses whose fields are options."""
 
     PANEL: ClassVar[str]
+
+    def needed(self) -> dict[str, str]:
+        """Options, with their values, without which a command that a message names would look elsewhere."""
+        return {}
+
+    def needed_anew(self) -> dict[str, str]:
+        """The same, without which a search that it begins would be another one."""
+        return {}
 
 
 def with_groups(command: Command) -> Command:
@@ -39,11 +49,22 @@ def with_groups(command: Command) -> Command:
             name: group(**{field.name: given.pop(field.name) for field in fields(group)})  # type: ignore[arg-type]
             for name, group in groups.items()
         }
-        command(**given, **made)
+        try:
+            command(**given, **made)
+        except HpsearchError as error:
+            error.needed = _words(group.needed() for group in made.values())
+            error.needed_anew = _words(group.needed_anew() for group in made.values())
+            raise
 
     called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return called  # type: ignore[return-value]
+
+
+def _words(options: Iterable[dict[str, str]]) -> tuple[str, ...]:
+    """Of what several groups say of one option, the last one counts."""
+    found = {name: value for each in options for name, value in each.items()}
+    return tuple(word for option in found.items() for word in option)
 
 
 def _parameters(group: type[OptionGroup]) -> Sequence[inspect.Parameter]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpsearch.cli.options import read_settings
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, Typed
 
 if TYPE_CHECKING:
     from hpsearch.analysis.study_trials import StudyTrials
@@ -17,15 +17,6 @@ def open_storage(storage: str | None) -> Database:
     from hpsearch.storage import open_database
 
     return open_database(read_settings(storage=storage).run.storage)
-
-
-def storage_flag(url: str) -> str | None:
-    """The URL of a storage, without its password, where a command that does not name it would look elsewhere."""
-    if url == read_settings().run.storage:
-        return None
-    from sqlalchemy import make_url
-
-    return make_url(url).set(password=None).render_as_string()
 
 
 def find_latest(db: Database, study: str | None) -> StudyRow:
@@ -41,7 +32,9 @@ def find_latest(db: Database, study: str | None) -> StudyRow:
         return find_study(db, study)
     studies = list_studies(db)
     if not studies:
-        raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
+        raise ConfigError(
+            f"there are no studies in {db.url} yet.\nStart with: ", Typed(("hpsearch", "coarse"), anew=True)
+        )
     return studies[-1]
 
 

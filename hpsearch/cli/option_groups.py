@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, get_args
 
 import typer
+from typing_extensions import override
 
 from hpsearch.cli.grouped_options import OptionGroup
-from hpsearch.cli.options import assignments, read_settings
+from hpsearch.cli.options import assignments, read_settings, storage_option
 from hpsearch.config import RunConfig, Settings
 from hpsearch.errors import ConfigError
 from hpsearch.logs import configure_logging
@@ -68,6 +69,14 @@ class Trained(OptionGroup):
     ] = None
     seed: Annotated[int | None, typer.Option(min=0, help="Draws initial weights, minibatches and noise.")] = None
 
+    @override
+    def needed(self) -> dict[str, str]:
+        return storage_option(None, self.config)
+
+    @override
+    def needed_anew(self) -> dict[str, str]:
+        return _given({"--config": self.config, "--data": self.data, "--model": self.model, "--trainer": self.trainer})
+
     def flags(self) -> dict[str, Any]:
         """By the keys that they set."""
         return {
@@ -106,6 +115,11 @@ class Searched(Trained):
     direction: Annotated[
         str | None, typer.Option(metavar="WHICH", help="Of an objective's values: maximize or minimize.")
     ] = None
+
+    @override
+    def needed_anew(self) -> dict[str, str]:
+        own = {"--objective": self.objective, "--optuna-objective": self.optuna_objective}
+        return super().needed_anew() | _given(own | {"--direction": self.direction})
 
     @property
     def is_own(self) -> bool:
@@ -212,6 +226,10 @@ class Storage(OptionGroup):
         typer.Option(metavar="URL", help="Database of the studies: sqlite:///FILE or postgresql://user@host/name."),
     ] = None
 
+    @override
+    def needed(self) -> dict[str, str]:
+        return storage_option(self.storage) if self.storage is not None else {}
+
 
 @dataclass(frozen=True)
 class Training(Storage):
@@ -259,6 +277,10 @@ class Training(Storage):
             "run.ray_address": self.ray_address,
             "run.keep": self.keep,
         }
+
+
+def _given(options: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def settings_of(

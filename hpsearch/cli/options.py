@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,27 @@ def assignments(text: str) -> dict[str, Any]:
             raise ConfigError(f"--enqueue {text} has no value to try.\nAllowed: --enqueue lr=0.1,reg=1e-3.")
         found[name.strip()] = parse_value(value)
     return found
+
+
+def storage_flag(url: str) -> str | None:
+    """The URL of a storage, without its password, where a command that does not name it would look elsewhere."""
+    if url == read_settings().run.storage:
+        return None
+    from sqlalchemy import make_url
+
+    return make_url(url).set(password=None).render_as_string()
+
+
+def storage_option(storage: str | None, config: str | None = None) -> dict[str, str]:
+    """The option, where a command without it would look elsewhere; none where nobody can say, as of a wrong URL."""
+    from sqlalchemy.exc import ArgumentError
+
+    if config == "-":  # read already
+        return {}
+    with contextlib.suppress(ConfigError, ArgumentError):
+        flag = storage_flag(read_settings(config, storage=storage).run.storage)
+        return {"--storage": flag} if flag is not None else {}
+    return {}
 
 
 def read_settings(

@@ -19,8 +19,8 @@ from hpsearch.analysis.gain import called_later_text
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.analysis.summary import trial_as_dict
-from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
+from hpsearch.cli.options import storage_flag
 from hpsearch.cli.output import line, print_advice, print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped

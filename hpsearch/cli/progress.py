@@ -93,6 +93,8 @@ def trial_line(event: TrialFinished) -> str:
     elif event.state == "PRUNED":
         says_all = event.reason == "exploded" or (event.reason or "").startswith("pruned by")  # by the code itself
         head = f"{event.reason if says_all else f'pruned by {event.reason}'}{_where(event)}"
+        if event.returned is not None:
+            head = f"exploded: {event.metric.column} {event.returned}"
     else:
         head = f"failed: {event.reason}"
     return f"{head}, {plain_params(event.params)}, {tail}({_count(event)})"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hpsearch.cli.grouped_options import with_groups
-from hpsearch.cli.opening import find_latest, gather_latest, open_storage, storage_flag
+from hpsearch.cli.opening import find_latest, gather_latest, open_storage
 from hpsearch.cli.option_groups import Output, Storage
-from hpsearch.cli.options import StudyArgument, TrustOption, read_settings
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.cli.options import StudyArgument, TrustOption, read_settings, storage_flag
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.wording import value_text
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ def boundary(
     if evidence.record.is_training:
         name = evidence.study.name
         raise RefusedError(
-            f"{name!r} was trained with given values, so it has no ranges.\nSearch around them: "
-            f"hpsearch coarse --from {name}."
+            f"{name!r} was trained with given values, so it has no ranges.\nSearch around them: ",
+            Typed(("hpsearch", "coarse", "--from", name)),
         )
     if output.as_json:
         parameters = [verdict.as_dict() for verdict in found]

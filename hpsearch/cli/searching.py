@@ -15,8 +15,8 @@ from hpsearch.analysis.advice import SEARCHED
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
+from hpsearch.cli.options import storage_flag
 from hpsearch.cli.output import document_alone, line, print_advice, print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
@@ -89,7 +89,7 @@ def search_fine(
     if stored is None and searched.is_own and searched.direction is None and searched.config is None:
         flags["objective.direction"] = evidence.direction
     settings = settings_of(searched, training, flags, stored=stored)
-    plan = plan_fine(evidence, settings, name, strict=not dry_run)
+    plan = plan_fine(evidence, settings, name, strict=not dry_run, db=db)
     if dry_run:
         _show_plan(plan, settings, output)
         return

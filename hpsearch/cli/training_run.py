@@ -8,8 +8,8 @@ import time
 
 import typer
 
-from hpsearch.cli.opening import storage_flag
 from hpsearch.cli.option_groups import Output, Trained, Training, settings_of
+from hpsearch.cli.options import storage_flag
 from hpsearch.cli.output import document_alone, line, outlook_lines
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped

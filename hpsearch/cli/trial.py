@@ -152,7 +152,8 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
         said.add(attributes.REASON)
     if record.cost is not None and record.first_cost is not None:
         cost = evidence.metric.column if evidence.metric.is_own else "cost"
-        ending += f": {cost} {record.cost:.4g}, first {record.first_cost:.4g}"
+        first = f", first {record.first_cost:.4g}" if record.returned is None else ""
+        ending += f": {cost} {record.cost:.4g}{first}"
         said |= {attributes.COST, attributes.FIRST_COST}
     line("trial", f"{row.number} of {evidence.study.name}: {ending}")
     value = value_text(row.value)

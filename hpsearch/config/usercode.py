@@ -23,7 +23,7 @@ from hpsearch.config.augmentations import is_own
 from hpsearch.config.data_sources import PREFIXES
 from hpsearch.config.data_sources import is_user_code as is_user_code  # the form; here is what follows from it
 from hpsearch.config.module_files import module_file
-from hpsearch.errors import ConfigError, HpsearchError, RefusedError
+from hpsearch.errors import ConfigError, HpsearchError, RefusedError, Typed
 
 KEYS = ("name", "source", "metric", "function", "augment", "step")
 """Keys that may name code: model.name, data.source, train.metric, train.step, objective.function, data.augment, also as
@@ -98,8 +98,9 @@ def refuse_untrusted(names: Iterable[str]) -> None:
         module = name.partition(":")[0]
         if module == COMMAND and name not in _trusted:
             raise RefusedError(
-                f"a program ({name}) is named by the database, not by you, so it is not started.\n"
-                f"See what it is with hpsearch best STUDY -f toml; if it is yours, allow it: --trust {name}."
+                f"a program ({name}) is named by the database, not by you, so it is not started.\nSee what it is with ",
+                Typed(("hpsearch", "best", "STUDY", "-f", "toml")),
+                f"; if it is yours, allow it: --trust {name}.",
             )
         if not {name, module} & _trusted:
             raise RefusedError(

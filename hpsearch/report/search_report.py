@@ -16,7 +16,7 @@ from hpsearch.analysis.repeats import best_called_again, calls_text
 from hpsearch.analysis.uses_of_test_images import family_of
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import LABELS
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, Typed
 from hpsearch.report import history
 from hpsearch.report.album import Album
 from hpsearch.report.best_net import load_best
@@ -109,7 +109,9 @@ def _own_stages(db: Database) -> list[str]:
             family = {study.name for study in family_of(own[-1], studies)}
             return [study.name for study in own if study.name in family]
     if not studies:
-        raise ConfigError(f"there are no studies in {db.url} yet.\nStart with: hpsearch coarse")
+        raise ConfigError(
+            f"there are no studies in {db.url} yet.\nStart with: ", Typed(("hpsearch", "coarse"), anew=True)
+        )
     names = ", ".join(repr(study.name) for study in studies[-5:])
     raise ConfigError(f"no stage of a search by hpsearch is in {db.url}.\nName the studies to draw: {names}.")
 

@@ -113,11 +113,21 @@ def _ahead_once(holder: StageData | None) -> list[str]:
 
 def _exploded(lineage: Sequence[StageData]) -> list[str]:
     parts = [
-        f"{stage.evidence.num_exploded} of {len(stage.trials)} trials of {stage.name} exploded{_lr_edge(stage)}."
+        f"{stage.evidence.num_exploded} of {len(stage.trials)} trials of {stage.name} exploded{_lr_edge(stage)}"
+        f"{_returned(stage)}."
         for stage in lineage
         if stage.evidence.num_exploded
     ]
     return parts or ["Nothing exploded."]
+
+
+def _returned(stage: StageData) -> str:
+    """Of code of the user's, where that is all there is to say of a trial."""
+    summary = stage.summary
+    if not summary.returned:
+        return ""
+    some = "they" if len(summary.returned) == summary.num_exploded else f"{len(summary.returned)} of these"
+    return f": {some} gave {summary.returned_text} and reported nothing"
 
 
 def _lr_edge(stage: StageData) -> str:

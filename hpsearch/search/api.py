@@ -175,7 +175,7 @@ def fine(
         own["objective.direction"] = evidence.direction
     flags = _stage_flags("fine", trials, epochs, sampler, storage, {**own, "fine.enqueue": enqueue, **(sets or {})})
     settings = python_settings(config, flags, space, stored)
-    plan = plan_fine(evidence, settings, name)
+    plan = plan_fine(evidence, settings, name, db=db)
     tell((*settings.notes, *plan.notes), listener)
     db = open_search(settings.run, settings.study)  # with our tables, where another program made it
     plan, _ = keep_stored_ranges(db, plan, settings.ranges_given)

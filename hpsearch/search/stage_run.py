@@ -46,7 +46,7 @@ from hpsearch.storage import (
     count_epochs,
     count_states,
     find_study,
-    open_database,
+    open_late,
     write_attrs,
 )
 from hpsearch.training.checkpoints import Checkpoints, checkpoint_folder
@@ -61,7 +61,7 @@ from hpsearch.worker.worker import Worker
 
 
 def open_search(run: RunConfig, study: StudyConfig) -> Database:
-    """The storage of a search, made if it is not there, after a look at devices and images that are named.
+    """The storage of a search, after a look at devices and images that are named; a file is made once it has a study.
 
     Raises:
         DataError: the images are files that are not there.
@@ -74,7 +74,7 @@ def open_search(run: RunConfig, study: StudyConfig) -> Database:
         refuse_missing(study.data)
         start_device(resolve_device(_on_this_process_device(run).device))
     with phase("database"):
-        return open_database(run.storage, create=True)
+        return open_late(run.storage)
 
 
 def check_devices(run: RunConfig) -> None:

@@ -19,7 +19,7 @@ from hpsearch.config.net_folder import folder_hash
 from hpsearch.config.usercode import names_in, refuse_untrusted
 from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.images import Progress
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.opening import stored_plan
 from hpsearch.stages.plan import StagePlan
@@ -133,7 +133,10 @@ def find_trial(evidence: StudyTrials, number: int) -> StoredTrial:
     if plan.config.objective is not None:
         raise RefusedError(
             f"{evidence.study.name!r} searched over {plan.config.objective.name}, which is not ours to train."
-            f"\nIts best values: hpsearch best {evidence.study.name} -f toml; again with other seeds: hpsearch rerun."
+            "\nIts best values: ",
+            Typed(("hpsearch", "best", evidence.study.name, "-f", "toml")),
+            "; again with other seeds: ",
+            Typed(("hpsearch", "rerun", evidence.study.name, str(number))),
         )
     return StoredTrial(evidence.study, trial, plan.trial_config.with_params(trial.params))
 

@@ -16,7 +16,7 @@ from hpsearch.config import RunConfig
 from hpsearch.config.losses import Loss
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.preprocessing import Preprocessing
-from hpsearch.errors import RefusedError
+from hpsearch.errors import RefusedError, Typed
 from hpsearch.search.stored_trials import find_trial
 from hpsearch.search.trained_net import TrainedNet, read_net
 from hpsearch.storage import Database, find_study
@@ -75,7 +75,7 @@ def load_ensemble(db: Database, study: str, run: RunConfig, progress: Progress |
     """
     kept = stage_record(find_study(db, study)).ensemble
     if kept is None:
-        raise RefusedError(f"{study!r} has no ensemble.\nMake one with: hpsearch ensemble {study}.")
+        raise RefusedError(f"{study!r} has no ensemble.\nMake one with: ", Typed(("hpsearch", "ensemble", study)))
     evidences = {name: read_study(db, name) for name in dict.fromkeys(member.study for member in kept.chosen)}
     nets = [
         read_net(find_trial(evidences[each.study], each.number), _file_of(each, study, run), run, progress)
@@ -91,5 +91,7 @@ def _file_of(member: KeptMember, study: str, run: RunConfig) -> Path:
     where = f"not here: {places[0]}" if places else "not kept"
     raise RefusedError(
         f"the weights of trial {member.number} of {member.study!r}, which are part of the ensemble of {study!r}, are "
-        f"{where}.\nMake it again with: hpsearch ensemble; or go where this file is, which may lie in run.artifact_dir."
+        f"{where}.\nMake it again with: ",
+        Typed(("hpsearch", "ensemble", study)),
+        "; or go where this file is, which may lie in run.artifact_dir.",
     )

@@ -19,7 +19,7 @@ from hpsearch.config.losses import CROSS_ENTROPY, Loss
 from hpsearch.config.metric import Metric
 from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.preprocessing import Preprocessing
-from hpsearch.errors import DataError, RefusedError
+from hpsearch.errors import DataError, RefusedError, Typed
 from hpsearch.models import build
 from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
 from hpsearch.training.precision import PRECISIONS
@@ -184,23 +184,26 @@ def weights_file(stored: StoredTrial, run: RunConfig) -> Path:
         )
     there = f"trial {best.number}, whose weights are; or " if best is not None else ""
     if stored.trial.state != "COMPLETE" or trial_record(stored.trial).halved:
-        raise RefusedError(_never_kept(stored, there))
+        raise _never_kept(stored, there)
     raise RefusedError(
         f"the weights of {whose} are not kept.\n"
         f"Allowed: {there}a search with --keep best (its best trial) or --keep all (all that complete)."
     )
 
 
-def _never_kept(stored: StoredTrial, there: str) -> str:
+def _never_kept(stored: StoredTrial, there: str) -> RefusedError:
     """Of a trial that did not come to its last epoch. COMPLETE, it is the best of those that rungs stopped."""
     trial, study = stored.trial, stored.study.name
     ended = f"it ended after {count_text(max(trial.intermediate, default=0), 'epoch')}, not its last one"
     said = f"the weights of trial {trial.number} of {study!r} are not kept: {ended}.\n"
     if trial.state != "COMPLETE":
-        return f"{said}Allowed: {there}a trial that came to its last epoch, after a search with --keep all."
-    file = shlex.quote(f"{study}-best.toml")
-    again = f"hpsearch best {shlex.quote(study)} -f toml > {file} && hpsearch train -c {file} --epochs "
-    return f"{said}Train it: {again}{max(trial.intermediate, default=1)}"
+        return RefusedError(
+            f"{said}Allowed: {there}a trial that came to its last epoch, after a search with --keep all."
+        )
+    file, epochs = f"{study}-best.toml", str(max(trial.intermediate, default=1))
+    best = Typed(("hpsearch", "best", study, "-f", "toml"))
+    train = Typed(("hpsearch", "train", "-c", file, "--epochs", epochs))
+    return RefusedError(f"{said}Train it: ", best, f" > {shlex.quote(file)} && ", train)
 
 
 def _from_the_images(stored: StoredTrial, run: RunConfig, progress: Progress | None) -> Preprocessing:

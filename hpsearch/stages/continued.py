@@ -19,7 +19,7 @@ from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import Choice, StudyConfig, canonical_name, differences
 from hpsearch.config.ranges import freeze, thaw
 from hpsearch.config.study import validate
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.results import goodness
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.earlier_trials import is_inside
@@ -181,11 +181,14 @@ def _refuse_without_states(evidence: StudyTrials, wanted: int) -> None:
             "Allowed: after coarse or fine with --keep-top N; here fine.continue_top = 0."
         )
     if kept < wanted:
-        before = f" --from {record.source}" if record.source is not None else ""
-        again = f"hpsearch {record.kind}{before} --name {source}-kept --keep-top {wanted}"
+        before = ["--from", record.source] if record.source is not None else []
+        kept_name = f"{source}-kept"
         raise RefusedError(
             f"fine.continue_top = {wanted}: {source!r} keeps the states of {kept} trials (--keep-top was {kept}).\n"
-            f"Keep them: {again}, with the other options of {source!r}; then hpsearch fine --from {source}-kept."
+            "Keep them: ",
+            Typed(["hpsearch", str(record.kind), *before, "--name", kept_name, "--keep-top", str(wanted)]),
+            f", with the other options of {source!r}; then ",
+            Typed(("hpsearch", "fine", "--from", kept_name)),
         )
 
 

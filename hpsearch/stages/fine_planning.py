@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hpsearch.analysis.called_limits import called_limits, replaced_ranges, with_whole_choices
 from hpsearch.analysis.limits import limits_of
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
@@ -19,7 +20,7 @@ from hpsearch.config import (
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.study import validate
 from hpsearch.config.usage import unused_ranges
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.space import Narrowing, narrow
 from hpsearch.stages.code_changes import changed_code
 from hpsearch.stages.continued import Continued, choose_continued, with_precision_of
@@ -37,10 +38,17 @@ from hpsearch.stages.sampler_choice import (
 )
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import unexplained_trials
-from hpsearch.storage import TrialRow
+from hpsearch.storage import Database, TrialRow
 
 
-def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None, *, strict: bool = True) -> StagePlan:
+def plan_fine(
+    evidence: StudyTrials,
+    settings: Settings,
+    name: str | None = None,
+    *,
+    strict: bool = True,
+    db: Database | None = None,
+) -> StagePlan:
     """The fine stage after a study: its ranges narrowed to where its trials did well.
 
     Before a Gaussian process that knows each of these trials, no range becomes narrower but where trials explode: it
@@ -52,6 +60,7 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         settings: data, model and training of the new stage; ranges given with --space win over narrowed ones.
         name: of the new stage; `fine`, `fine-2`, ... where not given.
         strict: refuse parameters that hpsearch cannot train with; False only to show the plan.
+        db: where the study is: a refusal names the command to go on with.
 
     A parameter that nothing in the new stage uses is left out, with a note: its trials say nothing of it.
 
@@ -59,6 +68,10 @@ def plan_fine(evidence: StudyTrials, settings: Settings, name: str | None = None
         RefusedError: no trial finished, or nothing was searched, so there is nothing to narrow by.
         ConfigError: a parameter of the study is no hyperparameter of hpsearch, or nothing is left to search.
     """
+    if not evidence.record.is_training and not any(
+        observation.value is not None for observation in evidence.observations
+    ):
+        raise _nothing_finished(evidence, db)
     plan = _narrowed_plan(evidence, settings, name, strict)
     chosen = _chosen_sampler(evidence, plan) if plan.settings.sampler == AUTO else None
     sampler = plan.settings.sampler if chosen is None else chosen.sampler
@@ -93,10 +106,9 @@ def _narrowed_plan(
     if evidence.record.is_training:
         raise RefusedError(
             f"{source!r} was trained with given values, so it has no range to narrow.\n"
-            f"Search around these values first: hpsearch coarse --from {source}."
+            "Search around these values first: ",
+            Typed(("hpsearch", "coarse", "--from", source)),
         )
-    if not any(observation.value is not None for observation in evidence.observations):
-        raise RefusedError(_nothing_finished(evidence))
     objective = settings.study.objective
     own, defines = objective is not None, objective is not None and objective.defines
     if objective is not None and objective.direction != evidence.direction:
@@ -199,20 +211,23 @@ def stored_space(record: StageRecord) -> dict[str, Range]:
     return config.space
 
 
-def _nothing_finished(evidence: StudyTrials) -> str:
+def _nothing_finished(evidence: StudyTrials, db: Database | None) -> RefusedError:
+    """With the command that `hpsearch status` advises, where it is known in which database to look."""
     name, total = evidence.study.name, len(evidence.trials)
+    words = advise(db, evidence).words if db is not None else None
+    advised: list[str | Typed] = [": ", Typed(words)] if words is not None else ["."]
     if evidence.num_exploded:
-        return (
-            f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
-            "Search other ranges, under another --name."
-            if evidence.metric.is_own
-            else f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
-            "Search it again with lower learning rates: hpsearch coarse --name lower --space 'lr=log(...)'."
-        )
-    return (
-        f"{name!r} has no finished trial to narrow by ({evidence.num_finished} of {total} trials ended).\n"
-        "Finish it first, with the command that started it."
-    )
+        said = f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
+        if evidence.metric.is_own:
+            return RefusedError(f"{said}Search other ranges, under another --name.")
+        return RefusedError(f"{said}Search it again with lower learning rates, under another --name", *advised)
+    said = f"{name!r} has no finished trial to narrow by ({evidence.num_finished} of {total} trials ended).\n"
+    if words is None:
+        return RefusedError(f"{said}Finish it first, with the command that started it.")
+    if words[1] == "status":
+        return RefusedError(f"{said}Workers are at it", *advised)
+    how = "Look at why" if evidence.num_finished == total else "Finish it first"
+    return RefusedError(f"{said}{how}", *advised)
 
 
 def _named_as_hyperparameters(source: str, space: Mapping[str, Range]) -> dict[str, Range]:

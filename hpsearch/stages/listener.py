@@ -62,6 +62,8 @@ class TrialFinished:
     """Of what the trial ended in: `epoch`, or `step` where it has no epochs."""
     again: int | None = None
     """The trial that it called again: its value is evidence about that one, and no best of its own."""
+    returned: float | None = None
+    """nan or inf, of a trial that exploded and had reported nothing."""
 
 
 class Listener:
@@ -147,4 +149,5 @@ def as_finished(
         metric=metric,
         step_name=step_name,
         again=outcome.lease.attrs.get(attributes.AGAIN),
+        returned=record.returned,
     )

@@ -19,7 +19,7 @@ from hpsearch.config import (
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.study import validate
 from hpsearch.config.usage import refuse_unused_ranges
-from hpsearch.errors import ConfigError, RefusedError
+from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.space import Narrowing
 from hpsearch.stages.around_training import ranges_around
 from hpsearch.stages.enqueued import refuse_other_values
@@ -106,7 +106,9 @@ def _checked_rates(check: StudyRow, config: StudyConfig) -> tuple[Range, str]:
     if record.checks is None or record.kind != "check":
         raise ConfigError(
             f"the study {check.name!r} is no check, so it has no rough range of lr.\n"
-            f"Allowed: a study made by hpsearch check or hpsearch train; hpsearch fine --from {check.name} narrows any."
+            "Allowed: a study made by hpsearch check or hpsearch train; ",
+            Typed(("hpsearch", "fine", "--from", check.name)),
+            " narrows any.",
         )
     found = next((each for each in record.checks["findings"] if each["name"] == "learning rate"), None)
     if found is None or "low" not in found["measured"]:

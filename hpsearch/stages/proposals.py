@@ -33,6 +33,7 @@ from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_number
 from hpsearch.stages.pruners import make_pruner, why_stopped
 from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest
+from hpsearch.stages.told_calls import ToldCalls
 from hpsearch.stages.told_failures import told_failures
 from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
@@ -105,7 +106,7 @@ class Mirror:
         self.best_value: float | None = None
         """That of the best trial that is COMPLETE."""
         self.ended: set[int] = set()
-        self._ignored: set[int] = set()
+        self._calls = ToldCalls()
         self._exploded: set[float] = set()
         self._untold: list[int] = []
         """Trials that failed, or ended before they reported anything: they have no value to learn from."""
@@ -149,8 +150,8 @@ class Mirror:
             if waits_at is not None and self.paused.get(trial.number) == waits_at:
                 continue
             self._take_up(trial)
-            if repeats_trial(trial) is not None:
-                self.ignore(trial.number)
+            if (of := repeats_trial(trial)) is not None:
+                self.call_again(trial.number, of)
             if trial.state == "RUNNING" and waits_at is None:
                 continue
             for epoch, reported in sorted(trial.intermediate.items()):
@@ -219,7 +220,11 @@ class Mirror:
 
         ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
         values = told_values(
-            [None if trial.number in self._exploded else trial.value for trial in ended], self.metric.direction
+            [
+                None if trial.number in self._exploded else self._calls.mean(trial.number, trial.value)
+                for trial in ended
+            ],
+            self.metric.direction,
         )
         seen = {}
         for trial, value in zip(ended, values, strict=True):
@@ -229,7 +234,7 @@ class Mirror:
         if not self._tells_failures:
             return told
         # A Gaussian process keeps away from what runs, but a call of another trial is no place of its own.
-        told = [trial for trial in told if trial.number not in self._ignored and trial.number not in self._untold]
+        told = [trial for trial in told if trial.number not in self._calls and trial.number not in self._untold]
         failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
         failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
         return told + told_failures(failed, list(seen.values()))
@@ -278,16 +283,16 @@ class Mirror:
             self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
             self._sampler = None
 
-    def ignore(self, number: int) -> None:
-        """Learn nothing of a trial, nor have it stopped: it calls another one again.
+    def call_again(self, number: int, of: int) -> None:
+        """A trial calls another one again: it is never stopped, and no place of its own, which would make TPE stay.
 
-        A second value in one place would count as a place of its own, which makes TPE stay there.
+        What it gives counts in the mean that a Gaussian process and CMA-ES are told of the other one.
         """
-        self._ignored.add(number)
+        self._calls.begin(number, of)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Tell the value after an epoch; returns whether the pruner would stop the trial."""
-        if number in self._ignored:
+        if number in self._calls:
             return False
         self.storage.set_trial_intermediate_value(number, epoch, value)
         return self.study.pruner.prune(self.study, self.storage.get_trial(number))
@@ -300,8 +305,9 @@ class Mirror:
         """End a trial: COMPLETE with a value, else PRUNED."""
         import optuna
 
-        if number in self._ignored:
-            self.fail(number)
+        if number in self._calls:
+            self._calls.end(number, value)
+            self._end_as_failed(number)
             return
         self.ended.add(number)
         if value is None and not exploded and not self.storage.get_trial(number).intermediate_values:
@@ -326,10 +332,15 @@ class Mirror:
 
     def fail(self, number: int) -> None:
         """End a trial whose code raised: samplers do not learn from it, but that it was tried."""
+        if number in self._calls:
+            self._calls.fail(number)
+        else:
+            self._untold.append(number)
+        self._end_as_failed(number)
+
+    def _end_as_failed(self, number: int) -> None:
         import optuna
 
-        if number not in self._ignored:
-            self._untold.append(number)
         self.ended.add(number)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 

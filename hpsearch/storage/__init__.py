@@ -9,6 +9,7 @@ from hpsearch.storage.choosing import Closing, GoingOn, RungQueue
 from hpsearch.storage.creation import StudyExistsError, add_trials, create_stage, write_attrs
 from hpsearch.storage.database import Database, open_database
 from hpsearch.storage.failures import StorageAwayError
+from hpsearch.storage.late_file import open_late
 from hpsearch.storage.leases import STRUCTURE, Lease
 from hpsearch.storage.overview import StudyOverview, count_epochs, count_exploded, read_linked, read_overview
 from hpsearch.storage.params import ChosenParams, ParamChooser
@@ -59,6 +60,7 @@ __all__ = [
     "list_studies",
     "new_worker_id",
     "open_database",
+    "open_late",
     "read_epochs",
     "read_linked",
     "read_overview",

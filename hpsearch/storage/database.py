@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from hpsearch.errors import MissingExtraError, StorageError
+from hpsearch.errors import MissingExtraError, StorageError, Typed
 from hpsearch.storage import schema
 from hpsearch.storage.failures import reason, storage_error
 from hpsearch.storage.tables import create_own_tables
@@ -224,21 +224,24 @@ def open_database(url: str, create: bool = False) -> Database:
     try:
         if db.path is not None and not db.path.is_file():
             if not create:
-                raise StorageError(NO_STUDIES.format(url=db.url))
+                raise no_studies(db.url)
             make_folder(db.path)
         with db.read() as connection:
             state = schema.inspect(connection, db.url)
         if state != "ready" and create:
             db.create_schema()
         elif state == "empty":
-            raise StorageError(NO_STUDIES.format(url=db.url))
+            raise no_studies(db.url)
     except BaseException:
         db.close()
         raise
     return db
 
 
-NO_STUDIES = "there are no studies yet in {url}.\nMake the first one with: hpsearch coarse."
+def no_studies(url: str) -> StorageError:
+    """Of a database in which nothing was searched."""
+    first = Typed(("hpsearch", "coarse"), anew=True)
+    return StorageError(f"there are no studies yet in {url}.\nMake the first one with: ", first)
 
 
 def make_folder(path: Path) -> None:

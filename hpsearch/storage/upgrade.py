@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from hpsearch.errors import StorageError
 from hpsearch.storage import schema, tables
-from hpsearch.storage.database import NO_STUDIES, Database, make_folder
+from hpsearch.storage.database import Database, make_folder, no_studies
 from hpsearch.storage.urls import parse_url
 
 
@@ -59,7 +59,7 @@ def upgrade_storage(url: str) -> Upgrade:
     db = Database(parse_url(url))
     try:
         if db.path is not None and not db.path.is_file():
-            raise StorageError(NO_STUDIES.format(url=db.url))
+            raise no_studies(db.url)
         if (done := _look(db)) is not None:
             return done
         with db.schema_lock():
@@ -73,7 +73,7 @@ def _look(db: Database) -> Upgrade | None:
     with db.read() as connection:
         revision = schema.find_revision(connection)
         if revision is None:
-            raise StorageError(NO_STUDIES.format(url=db.url))
+            raise no_studies(db.url)
         if revision < tables.OPTUNA_SCHEMA:
             return None
         schema.inspect(connection, db.url)

@@ -72,7 +72,7 @@ class ProgramEndings:
         number = trial.lease.number
         if not math.isfinite(value):
             epoch = trial.results[-1].epoch if trial.results else None
-            self.end(exploded(trial, epoch, value, step=epoch or 1))
+            self.end(exploded(trial, epoch, value, step=epoch))
             return
         record = TrialRecord(last_value=value, last_acc=math.nan)
         if trial.results:
@@ -102,11 +102,11 @@ class ProgramEndings:
         self._failures.add(reason, self._folders.output(number))
 
 
-def exploded(trial: HeldTrial, epoch: int | None, value: float, *, step: int) -> Outcome:
+def exploded(trial: HeldTrial, epoch: int | None, value: float, *, step: int | None) -> Outcome:
     """That of a trial which came to such a value, in this epoch if it reports any; `step` is where its curve has it."""
     first = trial.results[0].val_score if trial.results else value
     attrs = TrialRecord(attributes.EXPLODED, epoch, cost=value, first_cost=first).as_attributes()
-    return Outcome(trial.lease, "PRUNED", None, attrs, (step, value))
+    return Outcome(trial.lease, "PRUNED", None, attrs, (step, value) if step is not None else None)
 
 
 def leave(program: Program, why: str, trial: HeldTrial) -> None:

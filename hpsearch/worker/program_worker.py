@@ -148,7 +148,7 @@ class ProgramWorker(StageWorker):
             for number, trial in self.held.items():
                 self.calls_again.begin(trial)
                 if self.mirror is not None and is_called_again(trial):
-                    self.mirror.ignore(number)
+                    self.mirror.call_again(number, trial.lease.attrs[attributes.AGAIN])
             if self.suggestions is not None:
                 for trial in self.held.values():
                     self.suggestions.begin(trial)

@@ -160,4 +160,4 @@ def test_what_cannot_be_is_refused_in_two_lines(own, flags, words):
     assert len(said.splitlines()) == 2
     for word in words:
         assert word in said
-    assert not (own.folder / "studies" / "studies.db").exists() or own.json("status") == []
+    assert not (own.folder / "studies").exists() or own.json("status") == []

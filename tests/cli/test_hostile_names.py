@@ -17,14 +17,14 @@ def test_what_cannot_be_a_name_is_refused(hpsearch, name):
     assert "cannot be the name of a study" in refused
     assert len(refused) < 400
     assert "\x1b" not in refused
-    assert hpsearch.json("status") == []
+    assert not (hpsearch.folder / "studies").exists()
 
 
 def test_nul_comes_in_through_python_alone(hpsearch):
     """No shell can give it to a program; here it comes over a socket, into `sys.argv`."""
     done = hpsearch("coarse", *SMALL, "--name", "a\0b", code=2)
     assert r"'a\x00b' (3 characters) cannot be the name of a study" in done.stderr
-    assert hpsearch.json("status") == []
+    assert not (hpsearch.folder / "studies").exists()
 
 
 @pytest.mark.slow

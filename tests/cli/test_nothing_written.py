@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from hpsearch.cli.app import app
-from hpsearch.errors import ConfigError, DataError
+from hpsearch.errors import ConfigError, DataError, RefusedError
 
 
 @pytest.fixture
@@ -44,6 +44,24 @@ def run(tmp_path, monkeypatch):
 def test_what_is_wrong_is_refused_before_anything_is_written(run, command, wrong, named):
     with pytest.raises((ConfigError, DataError), match=named):
         run(*command, *wrong)
+
+
+RANGE = ("--space", "a=log(0.1,1)")
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["coarse", "--objective", "json:nope", *RANGE], "nope"),
+        (["run", "--objective", "operator:setitem", *RANGE], "required argument"),
+        (["compare", "--objective", "json:nope", *RANGE], "nope"),
+        (["wrap", *RANGE, "--", "not-there", "{a}"], "not-there"),
+        (["coarse", "--set", "model.init=small:100"], "initial loss"),
+    ],
+)
+def test_what_is_refused_once_it_was_tried_has_written_nothing_either(run, command, named):
+    with pytest.raises((ConfigError, RefusedError), match=named):
+        run(*command, "--quiet")
 
 
 @pytest.mark.parametrize("command", [["coarse", "--dry-run"], ["run", "--dry-run", "--time", "5m"]])

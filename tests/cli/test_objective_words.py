@@ -14,6 +14,9 @@ def parabola(params, report):
 def drifts(params, report):
     return params["x"] + next(calls) / 10
 
+def nothing(params):
+    return float("nan") if params["x"] < params.get("until", 2) else -float("inf")
+
 def steps(params, report):
     for k in range(4):
         report(params["x"] * k)
@@ -30,6 +33,25 @@ def place(tmp_path_factory, command_line):
     line.coarse = line("coarse", "--objective", "mine:parabola", *X, "--trials", "13", "--metric", "height")
     line("coarse", "--objective", "mine:steps", *X, "--trials", "2", "--name", "steps")
     return line
+
+
+def test_nan_and_inf_without_a_report_are_no_explosion_in_a_step(place):
+    options = (*X, "--trials", "2", "--workers", "1")
+    said = place("coarse", "--objective", "mine:nothing", *options, "--name", "nan").stdout
+    assert [line.partition(", x: ")[0] for line in said.splitlines()[:2]] == ["exploded: value nan"] * 2
+    advice = "every trial of nan gave nan and reported nothing: look at why, or search other ranges"
+    assert advice in said
+    assert advice in place("status", "nan").stdout
+    trial = place("trial", "nan", "0").stdout
+    assert "trial    0 of nan: PRUNED, exploded: value nan\n" in trial
+    assert "step" not in trial
+    assert place.json("trial", "nan", "0")["intermediate"] == {}
+    place("report", "nan", "-o", "nan.html")
+    assert (
+        "2 of 2 trials of nan exploded: they gave nan and reported nothing." in (place.folder / "nan.html").read_text()
+    )
+    sets = ("--set", "objective.params.until=-1", "--name", "both", "--direction", "minimize", "--sampler", "gp")
+    assert "exploded: value -inf" in place("coarse", "--objective", "mine:nothing", *options, *sets).stdout
 
 
 def test_epochs_that_an_objective_does_not_take_are_not_spoken_of(place):

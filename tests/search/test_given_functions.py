@@ -6,7 +6,7 @@ import pytest
 import hpsearch
 from hpsearch.config import IntRange
 from hpsearch.config.schema import RunConfig
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, StorageError
 from hpsearch.programs import given
 from hpsearch.stages.code_changes import changed_code
 
@@ -150,7 +150,8 @@ def test_what_only_this_process_has_is_for_one_worker():
         hpsearch.coarse(objective=lambda params, report: 1.0, space=SPACE, sets={"run.workers": 2})
     with pytest.raises(ConfigError, match=r"Allowed: one worker; or a function of a module, as from train import"):
         hpsearch.run(objective=lambda params, report: 1.0, space=SPACE, sets={"run.workers": 2})
-    assert hpsearch.studies() == []
+    with pytest.raises(StorageError, match="no studies yet"):
+        hpsearch.studies()
     with pytest.raises(ConfigError, match=r"objective\(trial\)"):
         hpsearch.coarse(optuna_objective=lambda: 1.0)
     with pytest.raises(ConfigError, match="two ways"):

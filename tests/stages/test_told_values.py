@@ -142,12 +142,40 @@ def test_a_call_of_another_trial_is_not_told_while_it_runs_nor_where_it_fails():
     mirror, propose = rising("function")
     first = propose(0)
     mirror.finish(0, first)
-    mirror.ignore(1)
+    mirror.call_again(1, 0)
     mirror.adopt(1, {"x": first})
     mirror.finish(1, 0.3)
-    mirror.ignore(2)
+    mirror.call_again(2, 0)
     mirror.adopt(2, {"x": first})
     mirror.fail(2)
     mirror.learn([TrialRow(3, 3, "RUNNING", None, {"x": first}, {"x": RANGE}, attrs={"again": 0})])
     with mirror._as_told():
         assert [trial.number for trial in mirror.study.get_trials() if trial.number >= 0] == [0]
+
+
+@pytest.mark.parametrize("kind", ["function", "optuna"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(("ending", "told"), [(0.4, 0.7), (None, 0.0), ("fails", 1.0), ("fails twice", 0.0)])
+def test_the_mean_of_its_calls_is_told_of_a_trial_once_they_have_ended(kind, elsewhere, ending, told):
+    """That of a call which explodes, or of two that fail, is told as the worst."""
+    mirror, _ = rising(kind)
+    values = {0: 0.2, 1: 1.0}
+    rows = [TrialRow(n, n, "COMPLETE", value, {"x": value}, {"x": RANGE}) for n, value in values.items()]
+    mirror.learn(rows)
+    for number in range(2, 4 if ending == "fails twice" else 3):
+        failed = isinstance(ending, str)
+        if elsewhere:
+            state = "FAIL" if failed else "COMPLETE" if ending is not None else "PRUNED"
+            attrs = {"again": 1, **({"reason": "exploded"} if ending is None else {})}
+            value = None if failed else ending
+            mirror.learn([TrialRow(number, number, state, value, {"x": 1.0}, {"x": RANGE}, attrs=attrs)])
+            continue
+        mirror.call_again(number, 1)
+        mirror.adopt(number, {"x": 1.0})
+        if failed:
+            mirror.fail(number)
+        else:
+            mirror.finish(number, ending, exploded=ending is None)
+    with mirror._as_told():
+        seen = {trial.number: trial.value for trial in mirror.study.get_trials() if trial.number >= 0}
+    assert seen == pytest.approx({0: 0.2, 1: told})

@@ -17,6 +17,7 @@ from hpsearch.storage import (
     find_study,
     list_studies,
     open_database,
+    open_late,
     read_epochs,
     read_trials,
 )
@@ -43,6 +44,28 @@ def test_reading_makes_no_file(tmp_path):
 def test_creating_makes_the_folder(tmp_path):
     open_database(f"sqlite:///{tmp_path}/a/b.db", create=True).close()
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"b.db", "b.db.lock"}
+
+
+def test_a_file_is_made_late_by_the_first_write_or_by_another_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/a/b.db"
+    first, second = (open_late(url) for _ in range(2))
+    assert list_studies(first) == list_studies(second) == []
+    assert abs(first.read_now() - time.time()) < 5
+    assert not first.has_own_tables()
+    assert list(tmp_path.iterdir()) == []
+    create_stage(first, "made", "maximize", {}, {}, [NewTrial({}, {})])
+    assert [study.name for study in list_studies(second)] == ["made"]
+    assert first.has_own_tables()
+    assert second.has_own_tables()
+    first.close()
+    second.close()
+
+
+def test_a_file_that_cannot_be_made_is_refused_at_once(tmp_path):
+    (tmp_path / "notes.txt").write_text("no folder")
+    for path in (f"{tmp_path}/notes.txt/b.db", str(tmp_path), "/proc/nowhere/b.db"):
+        with pytest.raises(StorageError, match=path.removesuffix("/b.db")):
+            open_late(f"sqlite:///{path}")
 
 
 def test_a_name_with_odd_characters(tmp_path):

@@ -145,7 +145,7 @@ def _stage(
             elif of is not None:
                 assert mirror is not None
                 mirror.adopt(number, begun[of].params)
-                mirror.ignore(number)
+                mirror.call_again(number, of)
                 mirror.finish(number, run.call_again(begun[of]))
                 continue
         if params is None:
