@@ -11,6 +11,7 @@ from hpsearch.cli import (
     compare,
     dashboard,
     data,
+    deleting,
     ensemble,
     exporting,
     final_test,
@@ -78,5 +79,6 @@ app.command()(dashboard.dashboard)
 app.add_typer(data.app, name="data")
 app.command()(fleet.worker)
 app.command()(fleet.stop)
+app.command()(deleting.delete)
 app.command()(studyfile.init)
 app.add_typer(storage.app, name="storage")
