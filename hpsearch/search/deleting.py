@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpsearch.analysis.records import stage_record, trial_record
+from hpsearch.analysis.records import stage_record
+from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import RunConfig
 from hpsearch.stages.continued import states_folder
 from hpsearch.storage import Database, StudyRow, TrialRow, find_study, list_studies, read_trials
