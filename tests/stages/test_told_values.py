@@ -1,5 +1,6 @@
 """What a Gaussian process is told of trials: in their order, the best as they are, nothing too far away."""
 
+import math
 import statistics
 
 import pytest
@@ -45,6 +46,27 @@ def test_what_exploded_is_told_as_the_worst_that_did_not():
     assert told_values([0.1, None, 0.2, 0.3], "minimize") == [0.1, 0.3, 0.2, 0.3]
     assert told_values([0.1, 0.2, 0.3, 1e6, None], "minimize") == pytest.approx([0.1, 0.2, 0.3, 0.7, 0.7])
     assert told_values([None, None], "minimize") == [0.0, 0.0]
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=True), max_size=30), DIRECTIONS)
+def test_what_is_told_is_finite_and_so_are_its_squares(values, direction):
+    told = told_values(values, direction)
+    assert len(told) == len(values)
+    assert all(math.isfinite(value * value) for value in told)
+    pairs = [
+        (goodness(v, direction), goodness(t, direction)) for v, t in zip(values, told, strict=True) if v is not None
+    ]
+    finite = [pair for pair in pairs if math.isfinite(pair[0])]
+    assert all(one[1] <= other[1] for one in finite for other in finite if one[0] <= other[0])
+    assert all(
+        as_told == min(pair[1] for pair in finite) for value, as_told in pairs if finite and not math.isfinite(value)
+    )
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_gaussian_process_takes_the_largest_floats_without_a_warning(direction):
+    values = {x / 10: goodness(-1e300 * abs(x / 10 - 0.3), direction) for x in range(11)}
+    assert proposal(direction, values, [0.95]) == pytest.approx(0.3, abs=0.15)
 
 
 def proposal(direction, values, exploded):
