@@ -171,6 +171,4 @@ def main(arguments: list[str]) -> None:
         "machine": machine.about("hpsearch"),
     }
     Recording(params, counts, about).save(output)
-    print(
-        f"{output}: {len(counts)} configurations x {given.epochs} epochs, {output.stat().st_size:,} bytes"
-    )
+    print(f"{output}: {len(counts)} configurations x {given.epochs} epochs, {output.stat().st_size:,} bytes")
