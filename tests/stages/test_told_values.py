@@ -159,6 +159,36 @@ def test_one_that_failed_before_it_asked_for_all_leaves_what_is_proposed_togethe
     assert mirror.propose_together(1)[0].keys() == {"x", "y"}
 
 
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+@pytest.mark.parametrize("failed", [True, False])
+def test_one_that_exploded_before_it_asked_for_all_leaves_what_is_proposed_together(sampler, failed):
+    """After a failure it ended the search with a KeyError of Optuna's, without one all was drawn from then on."""
+    both = {"x": RANGE, "y": RANGE}
+    earlier = [EarlierTrial("coarse", None, {"x": x / 20, "y": x / 20}, x / 20, both) for x in range(16)]
+    settings = StageConfig(trials=8, sampler=sampler, seed=1)
+    trials = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(8)]
+    mirror = SuggestingMirror("fine", settings, trials, earlier=earlier)
+    for number in range(4):
+        mirror.begin(number)
+        assert mirror.propose_together(number)[0].keys() == {"x", "y"}
+        mirror.suggest(number, "x", RANGE)
+        if number == 0 and failed:
+            mirror.fail(number)
+        else:
+            mirror.finish(number, None, exploded=True)
+
+
+def test_an_explosion_is_told_with_all_that_was_proposed_for_it():
+    mirror, _ = rising("optuna")
+    mirror.begin(0)
+    proposed = mirror.propose_together(0)[0]
+    mirror.keep_proposed(0, proposed)
+    mirror.finish(0, None, exploded=True)
+    with mirror._as_told():
+        told = {trial.number: trial for trial in mirror.study.get_trials()}
+    assert (told[0].params, told[0].value) == (proposed, 0.0)  # the worst of the others
+
+
 def test_a_call_of_another_trial_is_not_told_while_it_runs_nor_where_it_fails():
     """It is no place of its own: the first call has been told."""
     mirror, propose = rising("function")
