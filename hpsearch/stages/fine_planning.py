@@ -37,7 +37,7 @@ from hpsearch.stages.sampler_choice import (
     seconds_per_trial,
 )
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
-from hpsearch.stages.unexplained import unexplained_trials
+from hpsearch.stages.unexplained import compared_trials, unexplained_trials
 from hpsearch.storage import Database, TrialRow
 
 
@@ -86,7 +86,7 @@ def plan_fine(
 
 
 def _why_narrower(evidence: StudyTrials, left: float) -> str:
-    explained = f"{1 - left / len(evidence.observations):.0%}"
+    explained = f"{1 - left / len(compared_trials(evidence.ranges, evidence.observations)):.0%}"
     return f"ranges become narrower: in all of them, gp explains no more than {explained} of how the trials differ"
 
 

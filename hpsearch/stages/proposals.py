@@ -237,7 +237,8 @@ class Mirror:
         told = [trial for trial in told if trial.number not in self._calls and trial.number not in self._untold]
         failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
         failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
-        return told + told_failures(failed, list(seen.values()))
+        told += told_failures(failed, list(seen.values()))
+        return sorted(told, key=lambda trial: trial.number)  # Optuna looks at the last ones, until one that it has seen
 
     def _failed(self, number: int) -> optuna.trial.FrozenTrial:
         """A trial without a value, with what it tried."""

@@ -25,6 +25,7 @@ from hpsearch.space import format_range, from_optuna, from_optuna_value, to_optu
 from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.proposals import Mirror
 from hpsearch.stages.samplers import suggest
+from hpsearch.stages.told_failures import as_complete, common_distributions
 from hpsearch.storage import TrialRow
 
 if TYPE_CHECKING:
@@ -74,7 +75,26 @@ class SuggestingMirror(Mirror):
     @override
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
         """Trials that run have what was proposed for them: a Gaussian process keeps away from what others try."""
-        return [trial if trial.state.is_finished() else self._as_proposed(trial) for trial in super()._told(trials)]
+        told = super()._told(self._without_early_explosions(trials))
+        return [trial if trial.state.is_finished() else self._as_proposed(trial) for trial in told]
+
+    def _without_early_explosions(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+        """Those that exploded before their code asked for all have what was proposed for them, or are left out.
+
+        Told with less, none of what others ask for would be proposed together from then on.
+        """
+        import optuna
+
+        complete = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
+        valued = [trial for trial in complete if trial.number not in self._exploded]
+        if not self._exploded or not valued:
+            return [trial for trial in trials if trial.number not in self._exploded]
+        common = common_distributions(valued)
+        all_asked = [
+            as_complete(self._as_proposed(trial), common) if trial.number in self._exploded else trial
+            for trial in trials
+        ]
+        return [trial for trial in all_asked if trial is not None]
 
     @override
     def _failed(self, number: int) -> optuna.trial.FrozenTrial:

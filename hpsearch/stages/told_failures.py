@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 
@@ -27,20 +28,38 @@ def told_failures(failed: Sequence[FrozenTrial], ended: Sequence[FrozenTrial]) -
         failed: those that have no value.
         ended: those that have one, as they are told.
     """
-    from optuna.trial import TrialState
-
     if not ended:
         return []
-    common = dict(ended[0].distributions)
-    for trial in ended[1:]:
-        common = {name: of for name, of in common.items() if trial.distributions.get(name) == of}
+    common = common_distributions(ended)
     middle = statistics.median([trial.value for trial in ended if trial.value is not None])
-    told = []
-    for trial in failed:
-        distributions = {**common, **trial.distributions}
-        if common.keys() <= trial.params.keys() and all(distributions[name] == of for name, of in common.items()):
-            complete = copy.copy(trial)
-            complete.distributions = {name: distributions[name] for name in trial.params if name in distributions}
-            complete.state, complete.value = TrialState.COMPLETE, middle
-            told.append(complete)
+    told = [complete for trial in failed if (complete := as_complete(trial, common)) is not None]
+    for trial in told:
+        trial.value = middle
     return told
+
+
+def common_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """What all of some trials, at least one, asked for alike."""
+    common = dict(trials[0].distributions)
+    for trial in trials[1:]:
+        common = {name: of for name, of in common.items() if trial.distributions.get(name) == of}
+    return common
+
+
+def as_complete(trial: FrozenTrial, common: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
+    """A copy as a complete trial, with the value that it has; None where it has no value of what others have in common.
+
+    Args:
+        trial: with what it tried, also of what its code has not asked for yet.
+        common: of other trials.
+    """
+    from optuna.trial import TrialState
+
+    distributions = {**common, **trial.distributions}
+    if not common.keys() <= trial.params.keys() or any(distributions[name] != of for name, of in common.items()):
+        return None
+    complete = copy.copy(trial)
+    complete.distributions = {name: distributions[name] for name in trial.params if name in distributions}
+    complete.params = {name: trial.params[name] for name in complete.distributions}
+    complete.state = TrialState.COMPLETE
+    return complete

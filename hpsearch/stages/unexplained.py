@@ -33,16 +33,26 @@ def unexplained_trials(space: Mapping[str, Range], observations: Sequence[Observ
 
     Args:
         space: ranges in which the trials lie.
-        observations: that have all of its parameters; those without a value count where they exploded.
+        observations: of which those count that `compared_trials` names.
         direction: which values are better.
     """
-    known = [seen for seen in observations if seen.value is not None or seen.outcome == "exploded"]
+    known = compared_trials(space, observations)
     told_N = np.array(told_values([seen.value for seen in known], direction))
     columns_ND = _columns(space, known)
-    if len(known) < 2 or columns_ND.shape[1] == 0 or not told_N.std():
+    if len(known) < 2 or columns_ND.shape[1] == 0 or not np.ptp(told_N):
         return 0.0
-    misfit, noise = _left_out(columns_ND, (told_N - told_N.mean()) / told_N.std())
+    share_N = (told_N - told_N.min()) / np.ptp(told_N)  # the deviation of values that are tiny rounds to 0
+    misfit, noise = _left_out(columns_ND, (share_N - share_N.mean()) / share_N.std())
     return len(known) * min(1.0, max(0.0, misfit - noise))
+
+
+def compared_trials(space: Mapping[str, Range], observations: Sequence[Observation]) -> list[Observation]:
+    """Those with a value, or that exploded, of which each parameter is known: code may end before it asks for all."""
+    return [
+        seen
+        for seen in observations
+        if (seen.value is not None or seen.outcome == "exploded") and space.keys() <= seen.params.keys()
+    ]
 
 
 def _columns(space: Mapping[str, Range], seen: Sequence[Observation]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a Gaussian process is told of trials: in their order, the best as they are, nothing too far away."""
 
+import math
 import statistics
 
 import pytest
@@ -45,6 +46,27 @@ def test_what_exploded_is_told_as_the_worst_that_did_not():
     assert told_values([0.1, None, 0.2, 0.3], "minimize") == [0.1, 0.3, 0.2, 0.3]
     assert told_values([0.1, 0.2, 0.3, 1e6, None], "minimize") == pytest.approx([0.1, 0.2, 0.3, 0.7, 0.7])
     assert told_values([None, None], "minimize") == [0.0, 0.0]
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=True), max_size=30), DIRECTIONS)
+def test_what_is_told_is_finite_and_so_are_its_squares(values, direction):
+    told = told_values(values, direction)
+    assert len(told) == len(values)
+    assert all(math.isfinite(value * value) for value in told)
+    pairs = [
+        (goodness(v, direction), goodness(t, direction)) for v, t in zip(values, told, strict=True) if v is not None
+    ]
+    finite = [pair for pair in pairs if math.isfinite(pair[0])]
+    assert all(one[1] <= other[1] for one in finite for other in finite if one[0] <= other[0])
+    assert all(
+        as_told == min(pair[1] for pair in finite) for value, as_told in pairs if finite and not math.isfinite(value)
+    )
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_gaussian_process_takes_the_largest_floats_without_a_warning(direction):
+    values = {x / 10: goodness(-1e300 * abs(x / 10 - 0.3), direction) for x in range(11)}
+    assert proposal(direction, values, [0.95]) == pytest.approx(0.3, abs=0.15)
 
 
 def proposal(direction, values, exploded):
@@ -135,6 +157,36 @@ def test_one_that_failed_before_it_asked_for_all_leaves_what_is_proposed_togethe
     mirror.fail(0)
     mirror.begin(1)
     assert mirror.propose_together(1)[0].keys() == {"x", "y"}
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+@pytest.mark.parametrize("failed", [True, False])
+def test_one_that_exploded_before_it_asked_for_all_leaves_what_is_proposed_together(sampler, failed):
+    """After a failure it ended the search with a KeyError of Optuna's, without one all was drawn from then on."""
+    both = {"x": RANGE, "y": RANGE}
+    earlier = [EarlierTrial("coarse", None, {"x": x / 20, "y": x / 20}, x / 20, both) for x in range(16)]
+    settings = StageConfig(trials=8, sampler=sampler, seed=1)
+    trials = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(8)]
+    mirror = SuggestingMirror("fine", settings, trials, earlier=earlier)
+    for number in range(4):
+        mirror.begin(number)
+        assert mirror.propose_together(number)[0].keys() == {"x", "y"}
+        mirror.suggest(number, "x", RANGE)
+        if number == 0 and failed:
+            mirror.fail(number)
+        else:
+            mirror.finish(number, None, exploded=True)
+
+
+def test_an_explosion_is_told_with_all_that_was_proposed_for_it():
+    mirror, _ = rising("optuna")
+    mirror.begin(0)
+    proposed = mirror.propose_together(0)[0]
+    mirror.keep_proposed(0, proposed)
+    mirror.finish(0, None, exploded=True)
+    with mirror._as_told():
+        told = {trial.number: trial for trial in mirror.study.get_trials()}
+    assert (told[0].params, told[0].value) == (proposed, 0.0)  # the worst of the others
 
 
 def test_a_call_of_another_trial_is_not_told_while_it_runs_nor_where_it_fails():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hpsearch.config import Choice, FloatRange, IntRange
 from hpsearch.space import Observation
-from hpsearch.stages.unexplained import MOST, unexplained_trials
+from hpsearch.stages.unexplained import MOST, compared_trials, unexplained_trials
 
 FOUR = {name: FloatRange(1e-5, 1.0, log=True) for name in ("a", "b", "c", "d")}
 
@@ -71,6 +71,25 @@ def test_explosions_count_as_what_they_are_told_as():
     assert unexplained_trials(FOUR, seen, "maximize") < MOST
     failed = Observation(40, {}, None, "pruned")  # of which nothing is known
     assert unexplained_trials(FOUR, [*seen, failed], "maximize") == unexplained_trials(FOUR, seen, "maximize")
+
+
+def test_what_exploded_before_it_asked_for_all_is_not_counted():
+    """As code of the form of Optuna's objectives may."""
+    seen = searched(FOUR, bowl)
+    early = [Observation(40, {}, None, "exploded"), Observation(41, {"a": 0.1}, None, "exploded")]
+    assert unexplained_trials(FOUR, [*seen, *early], "maximize") == unexplained_trials(FOUR, seen, "maximize")
+    assert compared_trials(FOUR, [*seen, *early]) == seen
+
+
+@pytest.mark.parametrize("scale", [1.7e308, 1e300, 1e-200, 1e-320])
+def test_values_may_be_as_large_and_as_small_as_floats(scale):
+    """Warnings of numpy are errors here, and would be lines on the terminal there."""
+
+    def scaled(places, rng):
+        return scale * bowl(places, rng)
+
+    assert unexplained_trials(FOUR, searched(FOUR, scaled), "maximize") < MOST
+    assert unexplained_trials(FOUR, searched(FOUR, lambda places, rng: scale), "maximize") == 0
 
 
 def test_choices_and_whole_numbers_are_learned_from():
