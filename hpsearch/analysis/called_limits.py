@@ -44,13 +44,17 @@ def replaced_ranges(record: StageRecord) -> set[str]:
     return set(record.config_value("space") or ()) - set(record.config_value("objective", "narrowed") or ())
 
 
-def with_whole_choices(record: StageRecord) -> Callable[[Narrowing], Narrowing]:
+def with_whole_choices(record: StageRecord, *, defines: bool = False) -> Callable[[Narrowing], Narrowing]:
     """What leaves the choices of a stage as they are, whichever were the best, where its best do not say which to drop.
 
     Those of an Optuna objective are its own. A sampler that learns goes for the first value that does well, so the best
     trials have that one, whatever the others would have given (docs/log.md).
+
+    Args:
+        record: of the stage.
+        defines: whether the next one searches over an Optuna objective, as after a study that plain Optuna made.
     """
-    if defines_its_ranges(record):
+    if defines or defines_its_ranges(record):
         why = "the objective names its choices itself"
     elif (sampler := record.config_value(str(record.kind), "sampler")) in LEARNING_SAMPLERS:
         why = f"{sampler} chose how often each was tried"

@@ -117,7 +117,8 @@ def _narrowed_plan(
         )
     limits = called_limits(evidence) if defines else limits_of(evidence.record, own=own)
     narrowed = narrow(evidence.ranges, evidence.observations, evidence.direction, limits, stays_as)
-    changes = {change.param: change for change in map(with_whole_choices(evidence.record), narrowed)}
+    whole_choices = with_whole_choices(evidence.record, defines=defines)
+    changes = {change.param: change for change in map(whole_choices, narrowed)}
     for param in settings.ranges_removed:
         changes.pop(param, None)
     for param in sorted(settings.ranges_given):

@@ -106,6 +106,17 @@ def test_a_study_over_a_function_gives_a_call_of_it(hpsearch):
         assert script.stderr.read() == ""
 
 
+def test_a_list_is_a_list_there_too(hpsearch):
+    (hpsearch.folder / "work.py").write_text(
+        "def objective(params):\n    return len(params['widths'] + [params['lr']])\n"
+    )
+    ranges = ["--space", "lr=uniform(1,2)", "--space", "widths=choice([8,8],[8])"]
+    hpsearch("coarse", "--objective", "work:objective", *ranges, "--trials", "2", "-q")
+    (hpsearch.folder / "train_best.py").write_text(hpsearch("best", "-f", "py").stdout)
+    value = json.loads(hpsearch("best", "--json").stdout)["value"]
+    assert run_script(hpsearch).splitlines()[-1].split(".")[0] == f"value: {value:.0f}"
+
+
 def test_a_study_over_an_optuna_objective_gives_a_call_of_it(hpsearch):
     (hpsearch.folder / "work.py").write_text(
         "def objective(trial, epochs):\n"

@@ -299,6 +299,20 @@ def test_what_not_all_trials_ask_for_is_said_to_be_drawn(db, sampler, said):
     assert [note for note in plan.notes if "depth is drawn at random" in note] == list(plan.notes) * said
 
 
+def test_choices_of_an_optuna_objective_stay_after_a_study_of_plain_optuna_too(db):
+    """It names them itself: said to be dropped, one would be tried all the same."""
+    theirs = replace(open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None), attrs={})
+    found = evidence(theirs, 5.0)
+    seen = [replace(o, params={**o.params, "kind": "b" if o.number % 2 else "a"}) for o in found.observations]
+    seen = [replace(each, value=1.0 if each.params["kind"] == "a" else 0.0) for each in seen]
+    found = replace(found, observations=seen, ranges={**found.ranges, "kind": Choice(("a", "b"))})
+    asked, called = (
+        plan_fine(found, load_settings(flags={**OBJECTIVE, "objective.form": form})) for form in ("call", "optuna")
+    )
+    assert asked.space["kind"] == Choice(("a",))
+    assert called.space["kind"] == Choice(("a", "b"))
+
+
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):
     coarse = open_stage(db, plan_coarse(load_settings(flags={"coarse.epochs": 1}, spaces=SPACES)), None)
     settings = load_settings(flags={"fine.sampler": "auto", "fine.epochs": 20})

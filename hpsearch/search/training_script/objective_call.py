@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.config.ranges import thaw
 from hpsearch.programs.command import filled_in
 from hpsearch.programs.messages import Task
 from hpsearch.search.training_script.parts import part
@@ -34,7 +35,7 @@ def objective_script(evidence: StudyTrials, best: TrialRow) -> str:
         module=module,
         function=function,
         command=filled_in(objective, task),
-        params=dict(task.params),
+        params={name: value if objective.defines else thaw(value) for name, value in task.params.items()},  # lists
         defines=objective.defines,
         task=task,
     )
