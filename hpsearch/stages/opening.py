@@ -11,6 +11,7 @@ from hpsearch.analysis.records import stage_record
 from hpsearch.config import StudyConfig, differences
 from hpsearch.config.data_sources import one_spelling
 from hpsearch.config.metric import metric_of
+from hpsearch.config.ranges import dump_range
 from hpsearch.config.structure import structure_keys
 from hpsearch.config.study import thaw_all, validate
 from hpsearch.config.usage import unused_ranges
@@ -258,7 +259,8 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         plan = with_stored_sampler(plan, study)
     if old.source != plan.source or ranges_given or (searched != set(plan.config.space) and not plan.defines):
         return plan, []
-    moved = [name for name, range_ in plan.config.space.items() if old.config.space.get(name) != range_]
+    kept = {name: dump_range(range_) for name, range_ in old.config.space.items()}  # without steps, which calls say
+    moved = [name for name, range_ in plan.config.space.items() if kept.get(name) != dump_range(range_)]
     changes = tuple(
         replace(change, new=old.config.space[change.param], reason=record.reasons.get(change.param, change.reason))
         for change in plan.changes

@@ -313,6 +313,18 @@ def test_choices_of_an_optuna_objective_stay_after_a_study_of_plain_optuna_too(d
     assert called.space["kind"] == Choice(("a", "b"))
 
 
+def test_the_steps_of_an_optuna_objective_are_no_ranges_that_moved(db):
+    """A study keeps none of them; to go on was said to find that the source had gone on."""
+    flags = {**OBJECTIVE, "objective.form": "optuna"}
+    coarse = open_stage(db, plan_coarse(load_settings(flags=flags)), None)
+    found = evidence(coarse, 5.0)
+    seen = [replace(each, params={**each.params, "width": 8 * (each.number + 1)}) for each in found.observations]
+    found = replace(found, observations=seen, ranges={**found.ranges, "width": IntRange(8, 128, step=8)})
+    plan = plan_fine(found, load_settings(flags=flags))
+    open_stage(db, plan, None)
+    assert keep_stored_ranges(db, plan, frozenset())[1] == []
+
+
 def test_a_fine_stage_keeps_its_sampler_whatever_a_trial_takes_now(db):
     coarse = open_stage(db, plan_coarse(load_settings(flags={"coarse.epochs": 1}, spaces=SPACES)), None)
     settings = load_settings(flags={"fine.sampler": "auto", "fine.epochs": 20})
