@@ -278,10 +278,14 @@ class Mirror:
         return frozen
 
     def _choose_sampler(self, number: int) -> None:
-        """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own."""
+        """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own.
+
+        Nor may two stages of one seed: before it has learned enough, a sampler draws as its seed says.
+        """
         if self._sampler is not None:
             name, seed, best = self._sampler
-            self.study.sampler = make_sampler(name, (seed + 1_000_003 * number) % 2**31, best)
+            begun = number + len(self._earlier)
+            self.study.sampler = make_sampler(name, (seed + 1_000_003 * begun) % 2**31, best)
             self._sampler = None
 
     def call_again(self, number: int, of: int) -> None:

@@ -331,6 +331,13 @@ class TestSamplers:
         rates = self.proposed(sampler, known, value=lambda lr: 0.9 - abs(math.log10(lr / 9e-3)))
         assert sum(lr > 1.3e-2 for lr in rates) <= 3
 
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_what_was_drawn_before_is_not_drawn_again(self, sampler):
+        """Both draw until they know ten trials; the stages have one seed."""
+        first = self.proposed(sampler, (), count=4)
+        known = [EarlierTrial("coarse", 3, {"lr": lr, "train.reg": 0.1}, 0.5) for lr in first]
+        assert not set(first) & set(self.proposed(sampler, known, count=4))
+
     def test_values_of_fewer_epochs_are_moved_before_they_are_told(self):
         settings = StageConfig(trials=10, sampler="tpe")
         mirror = Mirror("s", self.SPACE, settings, waiting(10), earlier=earlier(3e-3))
