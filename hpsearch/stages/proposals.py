@@ -14,7 +14,6 @@ the value of the study file, or that of the range which is nearest to it, where 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.study_trials import best_trial, observe
-from hpsearch.config import Choice, Range, StageConfig
+from hpsearch.config import Range, StageConfig
 from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import to_optuna, to_optuna_value
-from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.drawn import DRAWN
-from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift, as_numbers
+from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift
+from hpsearch.stages.frozen_trials import EXPLODED, frozen_trials, stand_in, with_value
 from hpsearch.stages.pruners import make_pruner, why_stopped
 from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     import optuna
 
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
-PLACEHOLDER = 0.0  # of an explosion that has to be COMPLETE: what it is told as depends on the others, `told_values`
 
 
 def needs_mirror(settings: StageConfig) -> bool:
@@ -219,17 +217,8 @@ class Mirror:
         import optuna
 
         ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
-        values = told_values(
-            [
-                None if trial.number in self._exploded else self._calls.mean(trial.number, trial.value)
-                for trial in ended
-            ],
-            self.metric.direction,
-        )
-        seen = {}
-        for trial, value in zip(ended, values, strict=True):
-            seen[trial.number] = copy.copy(trial)
-            seen[trial.number].value = value
+        values = told_values([self._value_of(trial) for trial in ended], self.metric.direction)
+        seen = {each.number: with_value(each, value) for each, value in zip(ended, values, strict=True)}
         told = [seen.get(trial.number, trial) for trial in trials]
         if not self._tells_failures:
             return told
@@ -239,6 +228,10 @@ class Mirror:
         failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
         told += told_failures(failed, list(seen.values()))
         return sorted(told, key=lambda trial: trial.number)  # Optuna looks at the last ones, until one that it has seen
+
+    def _value_of(self, trial: optuna.trial.FrozenTrial) -> float | None:
+        """The mean of its calls; None where it, or one of these, exploded."""
+        return None if trial.number in self._exploded else self._calls.mean(trial.number, trial.value)
 
     def _failed(self, number: int) -> optuna.trial.FrozenTrial:
         """A trial without a value, with what it tried."""
@@ -254,27 +247,10 @@ class Mirror:
     @cached_property
     def _frozen_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The same with the values that they had."""
-        import optuna
-
-        frozen = []
-        for number, trial in zip(as_numbers(self._earlier), self._earlier, strict=True):
-            value, states = trial.value, optuna.trial.TrialState
-            state = states.COMPLETE if value is not None else states.FAIL if trial.failed else states.PRUNED
-            if state == states.PRUNED and self.tells_explosions_as_complete:
-                value, state = PLACEHOLDER, states.COMPLETE
-                self._exploded.add(number)
-            params = {**self.stand_ins, **trial.params}
-            known = optuna.trial.create_trial(
-                state=state,
-                value=value,
-                params={name: to_optuna_value(of) for name, of in params.items()},
-                distributions={
-                    name: to_optuna(trial.ranges[name]) if name in trial.ranges else self.distributions[name]
-                    for name in params
-                },
-            )
-            known.number = known._trial_id = number  # type: ignore[assignment]  # it is none of this study
-            frozen.append(known)
+        frozen, exploded = frozen_trials(
+            self._earlier, self.distributions, self.stand_ins, as_complete=self.tells_explosions_as_complete
+        )
+        self._exploded |= exploded
         return frozen
 
     def _choose_sampler(self, number: int) -> None:
@@ -321,7 +297,7 @@ class Mirror:
             self.best_value = self.metric.better(self.best_value, value)
             self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
         if exploded and self.tells_explosions_as_complete:
-            value = PLACEHOLDER
+            value = EXPLODED
             self._exploded.add(number)
         if value is not None:
             self.study.tell(number, value)
@@ -348,10 +324,3 @@ class Mirror:
 
         self.ended.add(number)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
-
-
-def stand_in(range_: Range, value: Any) -> Any:
-    """What a trial without this hyperparameter is taken to have: the value that it trains with, or the nearest."""
-    if isinstance(range_, Choice):
-        return value if choice_index(range_, value) is not None else range_.values[0]
-    return nearest_value(range_, value) if isinstance(value, int | float) else range_.low
