@@ -63,5 +63,7 @@ def _print(owned: Belongings, url: str) -> None:
         line("weights", str(path))
     for folder in owned.folders:
         line("folder", str(folder))
+    if owned.num_tests:
+        line("tests", f"{count_text(owned.num_tests, 'use')} of test images, which are counted no more")
     if owned.later:
         line("stays", f"what came from it: {', '.join(owned.later)}")

@@ -31,6 +31,7 @@ class Belongings:
         num_trials: in whatever state.
         weights: files of it on this machine.
         folders: of its trials, checkpoints and states on this machine.
+        num_tests: uses of test images that it keeps, and that nobody counts any more.
         later: names of the studies whose ranges came from it, which stay.
     """
 
@@ -38,6 +39,7 @@ class Belongings:
     num_trials: int
     weights: tuple[Path, ...]
     folders: tuple[Path, ...]
+    num_tests: int
     later: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class Belongings:
             "trials": self.num_trials,
             "weights": list(map(str, self.weights)),
             "folders": list(map(str, self.folders)),
+            "tests": self.num_tests,
             "later": list(self.later),
         }
 
@@ -64,7 +67,8 @@ def belongings(db: Database, run: RunConfig, name: str) -> Belongings:
     root = Path(run.artifact_dir)
     found = (place for path in _weights(study, trials) for place in (path, root / path.name))
     weights = dict.fromkeys(place.resolve() for place in found if NAME.fullmatch(place.name) and place.is_file())
-    fingerprint = stage_record(study).fingerprint
+    record = stage_record(study)
+    fingerprint = record.fingerprint
     folders = [
         folder_of_stage(run.artifact_dir, db, study, fingerprint),
         root / "checkpoints" / checkpoint_folder(fingerprint, study.study_id),
@@ -72,7 +76,7 @@ def belongings(db: Database, run: RunConfig, name: str) -> Belongings:
     ]
     later = tuple(other.name for other in list_studies(db) if stage_record(other).source == name)
     there = tuple(folder for folder in folders if fingerprint.isalnum() and folder.is_dir())
-    return Belongings(study, len(trials), tuple(weights), there, later)
+    return Belongings(study, len(trials), tuple(weights), there, len(record.tests), later)
 
 
 def _weights(study: StudyRow, trials: list[TrialRow]) -> Iterator[Path]:

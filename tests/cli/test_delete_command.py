@@ -35,6 +35,13 @@ def test_weights_states_and_trials_go_and_those_of_other_studies_stay(hpsearch):
     hpsearch("coarse", "-c", "tiny.toml", *SMALL, *kept, "--name", "goes")  # as if it had never been
 
 
+def test_uses_of_test_images_that_are_forgotten_are_named(hpsearch):
+    hpsearch("coarse", "-c", "tiny.toml", *SMALL)
+    hpsearch("test", "coarse", "-q")
+    assert "tests    1 use of test images, which are counted no more\n" in hpsearch("delete", "coarse", code=2).stdout
+    assert hpsearch.json("delete", "coarse", "-y")["tests"] == 1
+
+
 def test_folders_of_trials_of_a_function_go(hpsearch):
     (hpsearch.folder / "own.py").write_text("def f(params, report):\n    return params['x']\n")
     hpsearch("coarse", "--objective", "own:f", "--space", "x=uniform(0,1)", "--trials", "2", "-q")
