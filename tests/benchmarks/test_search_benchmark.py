@@ -107,11 +107,11 @@ def test_each_epoch_is_paid_for_and_what_exploded_is_not_chosen(table):
 def test_a_way_spends_all_epochs_and_no_more(name, table):
     problem = of(table) if WAYS[name].curves_only else SURFACES["conditional"]
     result = command.run_cell(results.Cell(name, problem.name, 14, 0), WAYS[name], problem)
-    assert result.num_trials >= 14
     run = Run(problem, 0, 14 * problem.epochs)
     with contextlib.suppress(BudgetSpentError):
         WAYS[name].search(run)
     assert run.spent == run.budget
+    assert result.num_trials >= 12, "of a fine stage of five, two may be calls of others again"
     assert [tuple(change) for change in result.changes] == run.changes, "the same seed, another search"
 
 
