@@ -71,7 +71,8 @@ def fine(
 
     Data, model and training are those of the study, or its function or program, which --trust allows; unless a study
     file is given with -c. Its ranges do not count then, only those given with --space. Over a function or a program,
-    ranges stay before a Gaussian process that knows all those trials: it keeps away from what is bad by itself.
+    ranges stay before a Gaussian process that knows all those trials and explains them: it keeps away from what is bad
+    by itself.
 
     Example: `hpsearch fine --from coarse --trials 50 --epochs 20`
     """

@@ -1,6 +1,7 @@
 """What a fine stage after a study would search, shown beside where its best lies: planning says it, as for the stage.
 
-Before a Gaussian process that knows all its trials, ranges stay, while those of `space.narrow` alone would be narrower.
+Before a Gaussian process that knows all its trials and explains them, ranges stay, while those of `space.narrow` alone
+would be narrower.
 """
 
 from __future__ import annotations
