@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from hpsearch.analysis.called_limits import called_limits, replaced_ranges, with_whole_choices
@@ -80,14 +80,25 @@ def plan_fine(
         if left <= MOST_UNEXPLAINED:
             plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
         else:
-            plan = replace(plan, notes=(*plan.notes, _why_narrower(evidence, left)))
+            plan = _with_reason(plan, _why_narrower(evidence, left), settings.ranges_given)
     plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
     return plan if chosen is None else plan.with_sampler(chosen)
 
 
 def _why_narrower(evidence: StudyTrials, left: float) -> str:
     explained = f"{1 - left / len(compared_trials(evidence.ranges, evidence.observations)):.0%}"
-    return f"ranges become narrower: in all of them, gp explains no more than {explained} of how the trials differ"
+    return f"narrower, as gp explains no more than {explained} of how the trials differ"
+
+
+def _with_reason(plan: StagePlan, reason: str, given: Collection[str]) -> StagePlan:
+    """The same with one reason more for each range that changes, and is not given."""
+    changes = [
+        replace(change, reason=f"{change.reason}; {reason}")
+        if change.new != change.old and change.param not in given
+        else change
+        for change in plan.changes
+    ]
+    return replace(plan, changes=tuple(changes))
 
 
 def _drawn_notes(evidence: StudyTrials, plan: StagePlan, sampler: str) -> tuple[str, ...]:

@@ -281,8 +281,10 @@ def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trial
     plan = plan_fine(found, load_settings(flags=flags, spaces=()))
     narrower = [name for name, new in plan.space.items() if new.high - new.low < 1]
     assert bool(narrower) == across_axes
-    assert len([note for note in plan.notes if "gp explains no more than" in note]) == across_axes
-    assert {verdict.param: verdict.proposed for verdict in planned_verdicts(found)} == dict(plan.space)
+    said = [change.param for change in plan.changes if "; narrower, as gp explains no more than" in change.reason]
+    assert said == narrower
+    planned = {change.param: (change.new, change.reason) for change in plan.changes}
+    assert {verdict.param: (verdict.proposed, verdict.reason) for verdict in planned_verdicts(found)} == planned
 
 
 @pytest.mark.parametrize(("sampler", "said"), [("gp", True), ("cmaes", True), ("tpe", False)])
