@@ -11,6 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def with_options(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """A command with more options: in front of a program's words, which stand behind `--`."""
+    end = list(words).index("--") if "--" in words else len(words)
+    return [*words[:end], *options, *words[end:]]
+
+
 @dataclass(frozen=True)
 class Typed:
     """A command in a message, word for word; `anew` where it begins a search."""
@@ -20,7 +26,7 @@ class Typed:
 
     def text(self, needed: Sequence[str] = ()) -> str:
         """As it is typed, with what it needs besides."""
-        return shlex.join([*self.words, *needed])
+        return shlex.join(with_options(self.words, needed))
 
 
 class HpsearchError(Exception):

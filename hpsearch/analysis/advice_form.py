@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hpsearch.errors import with_options
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -62,7 +64,8 @@ class Advice:
         if storage is None:
             return self
         places = {"words": self.words, "other_words": self.other_words}
-        named = {n: (*w, "--storage", storage) if w and w[1] != "data" else w for n, w in places.items()}
+        option = ("--storage", storage)
+        named = {n: tuple(with_options(w, option)) if w and w[1] != "data" else w for n, w in places.items()}
         return replace(self, **named)  # type: ignore[arg-type]
 
 

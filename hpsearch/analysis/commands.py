@@ -5,6 +5,7 @@ Pure. Each is a list of words; `shlex.join` quotes them for a shell. Paths stay 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from hpsearch.config.default_ranges import default_space
 from hpsearch.config.net_names import has_given_weights, trains_given_body
 from hpsearch.config.ranges import dump_range, flag_text, freeze, parse_value
 from hpsearch.config.schema.objective import ObjectiveConfig
+from hpsearch.errors import ConfigError
+from hpsearch.programs.value_pattern import value_of
 
 Words = list[str]
 Plain = Mapping[str, Any]
@@ -135,6 +138,8 @@ def _resume_code(
 ) -> Words | None:
     """The same of a stage over an objective."""
     words = ["hpsearch", kind, *(["--from", source] if source is not None else [])]
+    if kind == "coarse" and source is None and (wrapped := _wrap_command(study, config)) is not None:
+        return wrapped
     if kind == "coarse" and source is None:
         words += ["--name", study] if study != "coarse" else []
         own = {**config["objective"]}
@@ -152,6 +157,21 @@ def _resume_code(
         given = {name: range_ for name, range_ in config["space"].items() if name not in narrowed}
         ranges = [word for name in removed for word in ("--space", f"{name}=none")] + space_flags(given, {})
         return [*words, *flags, *ranges, *_trusts(code, source)]
+    return None
+
+
+def _wrap_command(study: str, config: Plain) -> Words | None:
+    """A search over a program as `hpsearch wrap` begins it; None over a function, or where it has no words for it."""
+    own = dict(config["objective"])
+    command, metric, pattern, direction = (own.pop(key) for key in ("command", "metric", "pattern", "direction"))
+    said = metric if pattern is None else pattern
+    with contextlib.suppress(ConfigError):  # a name that wrap takes for a pattern
+        if command and value_of(said) == (metric, pattern):
+            words = ["hpsearch", "wrap", *(["--name", study] if study != "wrapped" else [])]
+            words += ["--metric", said] if said != "value" else []
+            words += ["--direction", direction] if direction != "maximize" else []
+            flags = config_flags({**config, "objective": own}, _defaults_of_code(), sections=SECTIONS_OF_CODE)
+            return [*words, *flags, *space_flags(config["space"], {}), "--", *command]
     return None
 
 

@@ -20,6 +20,7 @@ from hpsearch.analysis.commands import (
     whole_of_code,
 )
 from hpsearch.config import load_settings
+from hpsearch.errors import Typed
 
 
 def read_back(words, stored=None):
@@ -129,10 +130,11 @@ def test_a_fine_stage_says_what_its_source_does_not():
 OF_CODE = [
     ({"objective.function": "train:f"}, ["coarse.trials=7", "objective.params.depth=3", "objective.seed=4"]),
     ({"objective.function": "train:f", "objective.form": "optuna", "objective.direction": "minimize"}, []),
-    (
+    (  # wrap calls the value loss
         {"objective.command": ("python", "my train.py", "{x}"), "objective.pattern": "loss=([0-9.]+)"},
         ["fine.confirm=2"],
     ),
+    ({"objective.command": ("train", "{x}"), "objective.metric": "a+b", "objective.file": "log.jsonl"}, []),
 ]
 
 
@@ -153,6 +155,28 @@ def test_a_stage_over_code_is_gone_on_with(flags, sets):
     )
     assert found.study.plain() == plain
     assert "sampler" not in shlex.join(words)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, ""),
+        ({"metric": "val_acc", "direction": "minimize"}, " --metric val_acc --direction minimize"),
+        (
+            {"metric": "loss", "pattern": "loss=([0-9.]+)", "seed": 3},
+            " --metric 'loss=([0-9.]+)' --set objective.seed=3",
+        ),
+    ],
+)
+def test_a_search_over_a_program_is_gone_on_with_as_it_was_begun(keys, words):
+    flags = {"objective.command": ("python", "train.py", "--x", "{x}")}
+    flags |= {f"objective.{key}": value for key, value in keys.items()}
+    plain = whole_of_code(load_settings(spaces=["x=uniform(0, 1)"], flags=flags).study.plain())
+    again = resume_command("wrapped", "coarse", None, plain, None, [])
+    ending = " --space 'x=uniform(0.0, 1.0)' -- python train.py --x '{x}'"
+    assert shlex.join(again) == f"hpsearch wrap{words}{ending}"
+    elsewhere = ending.replace(" -- ", " --storage sqlite:///a.db -- ")
+    assert Typed(again).text(("--storage", "sqlite:///a.db")) == f"hpsearch wrap{words}{elsewhere}"
 
 
 def test_a_fine_stage_over_code_says_what_its_source_does_not():

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from hpsearch.cli.wrapping import value_of
 from hpsearch.config.schema import ObjectiveConfig
 from hpsearch.config.usercode import UserCodeError
 from hpsearch.programs.command import KilledError, filled_in, run_command
 from hpsearch.programs.messages import Task
+from hpsearch.programs.value_pattern import value_of
 
 
 def printing(*lines, **keys):
