@@ -74,7 +74,7 @@ def test_without_kept_states_it_says_the_command_that_keeps_them(searched):
     assert refused.stderr.strip().splitlines() == [
         "error: fine.continue_top = 2: 'fine' keeps the states of 0 trials (--keep-top was 0).",
         "Keep them: hpsearch fine --from coarse --name fine-kept --keep-top 2, with the other options of 'fine'; then "
-        "hpsearch fine --from fine-kept.",
+        "hpsearch fine --from fine-kept",
     ]
 
 
