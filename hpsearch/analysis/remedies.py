@@ -95,10 +95,11 @@ def less_overfitting(config: Plain, shape: Shape | None) -> Remedy:
 
 def other_rates(config: Plain, way: str, *, decades: int = 1) -> Remedy | None:
     """A range of lr beyond the one that was searched, `higher` or `lower`."""
-    searched = config.get("space", {}).get("lr")
-    low, high = next(iter(searched.values())) if searched else [config["train"]["lr"]] * 2
-    if not isinstance(low, int | float) or high <= 0:
+    searched = config.get("space", {}).get("lr")  # two ends, or any number of choices
+    rates = next(iter(searched.values())) if searched else [config["train"]["lr"]]
+    if not all(isinstance(rate, int | float) for rate in rates) or max(rates) <= 0:
         return None
+    low, high = min(rates), max(rates)
     low = low if low > 0 else high / 10**DECADES
     ends = [high, high * 10**decades] if way == "higher" else [low / 10**decades, low]
     return _range(ends, way)

@@ -191,6 +191,18 @@ def test_where_the_accuracy_is_low_the_curves_say_what_to_try(flags, diagnosis, 
 
 
 @pytest.mark.parametrize(
+    ("rates", "command"),
+    [
+        ("choice(0.01)", "--space 'lr=log(0.01, 0.1)'"),
+        ("choice(0.1, 0.01, 0.03)", "--space 'lr=log(0.1, 1.0)'"),
+    ],
+)
+def test_of_a_choice_of_rates_the_highest_is_the_end(rates, command):
+    search = settled(0.41, config=config([f"lr={rates}"], data__source="folder:photos", model__name="convnet"))
+    assert command in what_next(search, found("lr too low")).command
+
+
+@pytest.mark.parametrize(
     ("flags", "words"),
     [
         ({"model__name": "mynets:small"}, "a larger net"),
