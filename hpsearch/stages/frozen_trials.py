@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-EXPLODED = (
-    0.0  # the value of an explosion that has to be complete: what it is told as depends on the others, `told_values`
-)
+EXPLODED = 0.0  # stands for an explosion that is complete; what it is told as depends on the others, `told_values`
 
 
 def frozen_trials(

@@ -7,29 +7,10 @@ import sqlalchemy as sa
 from hpsearch.errors import RefusedError, Typed
 from hpsearch.storage.activity import read_activity
 from hpsearch.storage.database import Database
-from hpsearch.storage.optuna_schema import study_system_attributes, trial_heartbeats, trial_system_attributes
+from hpsearch.storage.optuna_schema import tables_of_studies
 from hpsearch.storage.rows import StudyRow
-from hpsearch.storage.tables import (
-    studies,
-    study_directions,
-    study_user_attributes,
-    trial_intermediate_values,
-    trial_params,
-    trial_user_attributes,
-    trial_values,
-    trials,
-)
+from hpsearch.storage.tables import studies, trials
 from hpsearch.wording import count_text
-
-OF_TRIALS = (
-    trial_heartbeats,
-    trial_intermediate_values,
-    trial_params,
-    trial_system_attributes,
-    trial_user_attributes,
-    trial_values,
-)
-OF_STUDY = (trials, study_directions, study_system_attributes, study_user_attributes, studies)
 
 
 def delete_study(db: Database, study: StudyRow) -> None:
@@ -44,10 +25,9 @@ def delete_study(db: Database, study: StudyRow) -> None:
         connection.execute(sa.select(studies).where(studies.c.study_id == study.study_id).with_for_update())
         connection.execute(ids.with_for_update())
         refuse_held(db, study)
-        for table in OF_TRIALS:
-            connection.execute(sa.delete(table).where(table.c.trial_id.in_(ids)))
-        for table in OF_STUDY:
-            connection.execute(sa.delete(table).where(table.c.study_id == study.study_id))
+        for table in tables_of_studies():
+            of_study = table.c.study_id == study.study_id if "study_id" in table.c else table.c.trial_id.in_(ids)
+            connection.execute(sa.delete(table).where(of_study))
 
 
 def refuse_held(db: Database, study: StudyRow) -> None:

@@ -55,6 +55,12 @@ alembic_version = sa.Table(
 )
 
 
+def tables_of_studies() -> list[sa.Table]:
+    """Those whose rows are of a study or a trial, by study_id or trial_id; what refers to others first."""
+    tables = reversed(optuna_metadata.sorted_tables)
+    return [table for table in tables if not {"study_id", "trial_id"}.isdisjoint(table.c.keys())]
+
+
 def is_known() -> bool:
     """Whether the installed Optuna has the schema that is declared here, as the names of its upgrades say."""
     spec = find_spec("optuna")  # which does not import it

@@ -8,7 +8,8 @@ from hpsearch.config import FloatRange
 from hpsearch.errors import RefusedError
 from hpsearch.results import EpochResult
 from hpsearch.storage import NewTrial, Outcome, Queue, create_stage, list_studies, read_trials
-from hpsearch.storage.deleting import OF_STUDY, OF_TRIALS, delete_study
+from hpsearch.storage.deleting import delete_study
+from hpsearch.storage.optuna_schema import tables_of_studies
 from hpsearch.storage.system_attributes import write_system_attrs
 from hpsearch.storage.tables import hpsearch_epochs, hpsearch_leases
 
@@ -28,13 +29,14 @@ def make(db, name):
 
 def counts(db):
     with db.read() as connection:
-        tables = (*OF_TRIALS, *OF_STUDY, hpsearch_leases, hpsearch_epochs)
+        tables = (*tables_of_studies(), hpsearch_leases, hpsearch_epochs)
         return {t.name: connection.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables}
 
 
 def test_a_study_goes_with_all_its_rows_and_others_stay(db):
     make(db, "stays")
     before = counts(db)
+    assert len(before) == 13
     study, queue, held = make(db, "goes")
     assert all(after == 2 * before[name] for name, after in counts(db).items())
     with pytest.raises(RefusedError, match=r"'goes' is at work: 1 worker with 1 trial in hand\.\n.*hpsearch stop goes"):
