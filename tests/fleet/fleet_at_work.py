@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import sqlalchemy as sa
-from held_searches import PATIENCE, Command, go, hold, wait_for, wait_until_told
+from held_searches import PATIENCE, Command, go, hold, wait_for, wait_until_held, wait_until_told
 from warm_commands import warm_commands
 
 from hpsearch.storage import find_study, open_database, read_epochs, read_trials
@@ -107,6 +107,9 @@ class Fleet:
 
     def go(self) -> None:
         go(self.folder)
+
+    def wait_until_held(self) -> None:
+        wait_until_held(self.folder)
 
     def wait_until_told(self, number: int = 1) -> None:
         wait_until_told(self.folder, number)

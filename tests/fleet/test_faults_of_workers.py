@@ -106,7 +106,7 @@ def test_ctrl_c_drains_the_whole_fleet_and_leaves_no_orphans(fleet, undisturbed)
 def test_ctrl_c_twice_stops_at_once_and_is_recoverable(sqlite_fleet, undisturbed):
     fleet = sqlite_fleet
     process = fleet.coarse(**fleet.held())
-    fleet.a_running_worker()
+    fleet.wait_until_held()  # before, the first signal may end it
     process.send_signal(signal.SIGINT)
     fleet.wait_until_told()
     process.send_signal(signal.SIGINT)
