@@ -23,7 +23,7 @@ import optuna
 from benchmarks import machine
 from hpsearch.config import Choice, FloatRange, Range, StageConfig
 from hpsearch.space import Observation, draw_random, narrow
-from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
+from hpsearch.stages.earlier_trials import MOST_OF_GP, EarlierTrial, bounded, comparable, is_inside
 from hpsearch.stages.proposals import Mirror
 from hpsearch.storage import TrialRow
 
@@ -118,10 +118,13 @@ class Search:
             self._best = max(self._best, (float(measured.max()), float(true.max())))
         return measured
 
-    def propose(self, space: Mapping[str, Range], trials: int, seed: int, earlier: list[EarlierTrial]) -> float:
-        """Trials of full length, proposed by TPE one after the other; what the best is worth without luck and noise."""
+    def propose(
+        self, space: Mapping[str, Range], trials: int, seed: int, earlier: list[EarlierTrial], sampler: str = "tpe"
+    ) -> float:
+        """Trials of full length, proposed one after the other; what the best is worth without luck and noise."""
         waiting = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(trials)]
-        mirror = Mirror("fine", space, StageConfig(trials=trials, sampler="tpe", seed=seed), waiting, earlier=earlier)
+        settings = StageConfig(trials=trials, sampler=sampler, seed=seed)
+        mirror = Mirror("fine", space, settings, waiting, earlier=earlier)
         for number in range(trials):
             curve = self.train(mirror.propose(number), MANY)
             for epoch, value in enumerate((0.0,) if curve is None else curve, start=1):
@@ -130,7 +133,7 @@ class Search:
         return self._best[1]
 
 
-def staged(surface: Curves, seed: int, coarse: int, fine: int, told: str) -> float:
+def staged(surface: Curves, seed: int, coarse: int, fine: int, sampler: str, told: str) -> float:
     """A coarse stage of few epochs at random, and a fine one of more that is told all, nothing, or by the rule."""
     search, seen = Search(surface, seed), []
     for number, params in enumerate(draw_random(surface.space, coarse, seed)):
@@ -144,15 +147,19 @@ def staged(surface: Curves, seed: int, coarse: int, fine: int, told: str) -> flo
         for each in seen
         if told != "nothing" and all(is_inside(space[name], value) for name, value in each.params.items())
     ]
-    return search.propose(space, fine, seed, comparable(earlier, space, MANY) if told == "by rule" else earlier)
+    if told == "by rule":
+        earlier = comparable(earlier, space, MANY)
+    if sampler == "gp":
+        earlier = bounded(earlier, "maximize", MOST_OF_GP)
+    return search.propose(space, fine, seed, earlier, sampler)
 
 
-def alone(surface: Curves, seed: int, coarse: int, fine: int) -> float:
-    """TPE over the ranges as they are, with as many epochs."""
+def alone(surface: Curves, seed: int, coarse: int, fine: int, sampler: str) -> float:
+    """TPE over the ranges as they are, with as many epochs, beside fine stages of any sampler."""
     return Search(surface, seed).propose(surface.space, (coarse * FEW + fine * MANY) // MANY, seed, [])
 
 
-WAYS: dict[str, Callable[[Curves, int, int, int], float]] = {
+WAYS: dict[str, Callable[[Curves, int, int, int, str], float]] = {
     "tpe": alone,
     "forgetting": lambda *given: staged(*given, "nothing"),
     "told all": lambda *given: staged(*given, "all"),
@@ -168,6 +175,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--fine", type=int, default=50, help=f"trials of {MANY} epochs")
     parser.add_argument("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)}")
     parser.add_argument("--surfaces", default=",".join(SURFACES), help=f"some of {', '.join(SURFACES)}")
+    parser.add_argument("--sampler", default="tpe", choices=("tpe", "gp"), help="of the fine stage")
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -178,7 +186,7 @@ def main(arguments: list[str]) -> None:
     for name in given.surfaces.split(","):
         found[name] = {}
         for way in given.ways.split(","):
-            values = [WAYS[way](SURFACES[name], seed, given.coarse, given.fine) for seed in seeds]
+            values = [WAYS[way](SURFACES[name], seed, given.coarse, given.fine, given.sampler) for seed in seeds]
             found[name][way] = values
             low = float(np.quantile(values, 0.1))
             print(f"{name:13} {way:11} {np.mean(values):.4f} {statistics.median(values):.4f} {low:.4f}", flush=True)

@@ -25,7 +25,7 @@ from benchmarks.search.surrogates import surrogates
 from benchmarks.search.tables import tables
 from benchmarks.search.ways import WAYS, Way
 
-PACKAGES = ("ray", "syne-tune", "HEBO", "cmaes", "scipy")
+PACKAGES = ("ray", "syne-tune", "HEBO", "smac", "cmaes", "scipy")
 
 
 def run_cell(cell: Cell, way: Way, problem: Problem) -> Result:

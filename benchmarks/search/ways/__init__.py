@@ -14,6 +14,7 @@ from benchmarks.search.problem import Run
 from benchmarks.search.ways.hebo import hebo
 from benchmarks.search.ways.optuna import Optuna
 from benchmarks.search.ways.ray import ray_asha
+from benchmarks.search.ways.smac import Smac
 from benchmarks.search.ways.stages import Alone, Staged
 from benchmarks.search.ways.syne import Syne
 from hpsearch.stages.confirming import CALLS
@@ -78,4 +79,6 @@ WAYS = {
     "syne bohb": Way(Syne("BOHB"), "syne_tune", curves_only=True),
     "syne cqr": Way(Syne("CQR", whole=True), "syne_tune"),
     "hebo": Way(hebo, "hebo"),
+    "smac": Way(Smac("HyperparameterOptimizationFacade"), "smac", anytime=False),  # a share of its trials is a design
+    "smac gp": Way(Smac("BlackBoxFacade"), "smac", anytime=False),
 }
