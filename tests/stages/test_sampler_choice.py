@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import verdicts
+from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
 from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
