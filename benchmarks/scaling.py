@@ -29,8 +29,10 @@ import numpy as np
 from benchmarks import control, machine, pages
 from benchmarks.peers.ways import run_hpsearch
 from benchmarks.peers.work import MODELS, Work, flop_per_sample, write_random_images
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.analysis.summary import best_or_refuse, stage_summary, verdicts
+from hpsearch.analysis.summary import stage_summary
+from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import FloatRange, StageConfig, load_settings
 from hpsearch.report.search_report import make_report
 from hpsearch.results import EpochResult, TrialSpec

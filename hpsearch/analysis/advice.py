@@ -1,27 +1,22 @@
 """What to do next, once a stage has ended or was left: one advice, whoever asks. Pure.
 
 The order is that of a practitioner: finish what was begun; see that anything was learned at all; search on while that
-gains; then, by what the best trial's curves say, a larger net, more of what holds back overfitting, or longer training.
-The test set comes last, when the accuracy is good, or good enough for whoever needs it.
+gains; then, in `settled_advice`, by what the best trial's curves say, a larger net, more of what holds back
+overfitting, or longer training. The test set comes last, when the accuracy is good, or good enough for whoever
+needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.advice_form import Advice
-from hpsearch.analysis.chance import guessing
 from hpsearch.analysis.commands import (
-    changed_config,
-    final_test_command,
     fine_command,
     look_command,
-    rerun_command,
     resume_command,
-    run_command,
     train_command,
     whole,
     whole_of_code,
@@ -29,30 +24,18 @@ from hpsearch.analysis.commands import (
 from hpsearch.analysis.decision import Limits, best_stage, decide
 from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.few_images import few_images_text
-from hpsearch.analysis.gain import ahead_of, may_be_luck
 from hpsearch.analysis.other_values import other_values
-from hpsearch.analysis.remedies import (
-    Remedy,
-    convolutions,
-    larger_net,
-    less_overfitting,
-    num_swung,
-    other_rates,
-    rates_below,
-)
-from hpsearch.analysis.search_anew import config_anew
+from hpsearch.analysis.remedies import num_swung, rates_below
+from hpsearch.analysis.search_anew import advised_anew
+from hpsearch.analysis.settled_advice import RATES, final_test, settled
 from hpsearch.analysis.stage_names import next_name
 from hpsearch.analysis.stopped_trials import StoppedTrials
 from hpsearch.analysis.summary import StageSummary
-from hpsearch.config.metric import Metric
-from hpsearch.wording import count_text, value_text
+from hpsearch.wording import count_text
 
 SEARCHED = ("coarse", "fine")  # kinds of stages that are decided upon
 ENDLESS = 1000  # stages: an advice is no loop that must end somewhere
 NEARLY = 0.9  # of the trials ended: what all of them say will not change any more
-GOOD = 0.9  # of the way from guessing to perfect: from there on, a search has done what it was begun for
-FEW_EPOCHS, LONGER_EPOCHS = 3, 10  # of a stage that a time cut short: fewer say nothing of a net's limits; then what
-RATES = {"lr too low": "higher", "lr too high": "lower", "dead": "lower", "exploded": "lower"}  # by verdict
 
 
 def what_next(
@@ -96,7 +79,7 @@ def what_next(
         return Advice("", _fine(last), True, decision.reason)
     found = best_stage(searched)
     assert found is not None, "the last stage has a best trial"
-    return replace(_settled(searched, found, diagnosis, taken), go_on=False, reason=decision.reason)
+    return replace(settled(searched, found, diagnosis, taken), go_on=False, reason=decision.reason)
 
 
 def search_so_far(stages: Sequence[StageSummary]) -> list[StageSummary]:
@@ -150,7 +133,7 @@ def _nothing(last: StageSummary, taken: Collection[str]) -> Advice:
             text += f", or lower train.reg: lr x train.reg was 1 or more in {swung}, and explodes by itself"
         if few := few_images_text(config, last.images.num_train):
             text += f"; but {few}"
-        return _try(text, rates_below(config, last.exploded), config, taken)
+        return advised_anew(text, rates_below(config, last.exploded), config, taken)
     if last.counts.get("FAIL", 0) == last.num_finished:
         return Advice(f"every trial of {last.study} failed: look at why", ("hpsearch", "trial", last.study, "0"))
     return Advice(f"no trial of {last.study} was trained to its end: look at why before searching on")
@@ -180,7 +163,7 @@ def _trained(last: StageSummary, diagnosis: Diagnosis | None, taken: Collection[
     coarse = ["hpsearch", "coarse", "--from", last.study]
     coarse += ["--name", next_name("coarse", taken)] if "coarse" in taken else []
     advice = Advice("search around these values", (*coarse, *_trusts(last)))
-    test = _final_test([last], last)
+    test = final_test([last], last)
     at_last = f"{test.text}, at the very end" if test.words is not None else test.text
     return replace(advice, other_text=at_last, other_words=test.words)
 
@@ -194,99 +177,6 @@ def _luck(last: StageSummary, diagnosis: Diagnosis | None, reason: str) -> Advic
     return Advice(text, tuple(look_command(config)), False, reason)
 
 
-def _settled(
-    stages: Sequence[StageSummary], found: StageSummary, diagnosis: Diagnosis | None, taken: Collection[str]
-) -> Advice:
-    """The search gains nothing any more: is the accuracy good, and if not, what holds it back?"""
-    last = stages[-1]
-    assert found.best is not None
-    assert found.best.value is not None
-    value, chance = found.best.value, guessing(found.metric, found.images)
-    test = _final_test(stages, found)
-    config = config_anew(stages)
-    if _is_good(found.metric, value, chance) or diagnosis is None or config is None:
-        return test
-    reached = f"training {_of(diagnosis.train_acc)}, validation {_of(value)}"
-    if not found.metric.is_accuracy:
-        reached = f"training accuracy {_of(diagnosis.train_acc)}, {found.metric.column} {_of(value)}"
-    best = f"the best trial, {found.best.number} of {found.study},"
-    shape = found.images.shape
-    remedy: Remedy | None = None
-    if way := RATES.get(diagnosis.verdict):
-        text = f"{best} looks {diagnosis.verdict} ({reached}): search {way} rates"
-        remedy = other_rates(config, way)
-    elif found.epochs is not None and found.epochs < FEW_EPOCHS:
-        text = f"{best} trained {found.epochs} epochs, too few to say what holds it back ({reached}): train longer"
-        return _or_test(Advice(text, tuple(fine_command(last.study, last.code, epochs=LONGER_EPOCHS))), test, value)
-    elif (remedy := convolutions(config, shape)) is not None:
-        text = f"{best} is as good as a net without convolutions gets here ({reached})"
-    elif diagnosis.verdict == "overfitting":
-        text = f"{best} overfits ({reached})"
-        remedy = less_overfitting(config, shape)
-    elif diagnosis.still_rises and last.epochs is not None:
-        text = f"{best} still rises at its end ({reached}): train longer"
-        words = tuple(fine_command(last.study, last.code, epochs=2 * last.epochs))
-        return _or_test(Advice(text, words), test, value)
-    else:
-        low = "both are low" if diagnosis.verdict == "underfitting" else "they lie close"
-        text = f"{best} is as good as this net gets ({reached}: {low})"
-        remedy = larger_net(config, shape)
-    return _or_test(_try(text, remedy, config, taken), test, value)
-
-
-def _is_good(metric: Metric, value: float, chance: float | None) -> bool:
-    """Whether it is most of the way from guessing to perfect; never of a user's measure, whose ends are theirs."""
-    if metric.name == "loss":
-        return chance is not None and value <= (1 - GOOD) * chance
-    return metric.is_share and value >= (chance or 0.0) + GOOD * (1 - (chance or 0.0))
-
-
-def _try(text: str, remedy: Remedy | None, config: Mapping[str, Any] | None, taken: Collection[str]) -> Advice:
-    """A new search with something changed, where we know what."""
-    if remedy is None:
-        return Advice(text)
-    said = f"{text}: {remedy.text}" if remedy.text else text
-    if config is None or not remedy.changes:
-        return Advice(said)
-    search = changed_config(config, remedy.changes)
-    return Advice(said, tuple(run_command(search, remedy.name, taken)), search=search)
-
-
-def _final_test(stages: Sequence[StageSummary], found: StageSummary) -> Advice:
-    """The one use of the test set, where there is one that nobody has looked at; other seeds of what is not ours."""
-    if found.metric.is_own:
-        assert found.best is not None
-        for rival in stages:
-            if rival.best is not None and may_be_luck(rival, found):
-                words = rerun_command(rival.study, rival.best.number, rival.code)
-                return Advice(f"see whether the best of {rival.study} was luck{_seeds(rival)}", tuple(words))
-        if (ahead := ahead_of(found, stages)) is not None:
-            stage, trial = ahead
-            words = rerun_command(stage.study, trial.number, stage.code)
-            return Advice(f"see whether trial {trial.number} of {stage.study} was luck{_seeds(stage)}", tuple(words))
-        words = rerun_command(found.study, found.best.number, found.code)
-        return Advice(f"see how much of the best was luck{_seeds(found)}", tuple(words))
-    own = sum(stage.num_tests for stage in stages)
-    uses = stages[-1].uses
-    used = uses is not None and uses.num > 0
-    if used and not own:
-        return Advice("another search has used these test images: a look now chooses between the two")
-    if used or own:
-        return Advice("the test set has been used: what it said first is the answer, later looks have chosen among it")
-    if found.images.has_test is False:
-        return Advice("these images have no test split: keep some aside for the final measurement")
-    return Advice("use the test set, once", tuple(final_test_command(found.study, found.code)))
-
-
-def _seeds(stage: StageSummary) -> str:
-    return ", with other seeds" if "seed" in (stage.takes or ()) else ": call it again"
-
-
-def _or_test(advice: Advice, test: Advice, value: float) -> Advice:
-    enough = f"if {value_text(value)} is enough, " if test.words is not None else ""
-    return replace(advice, other_text=f"{enough}{test.text}", other_words=test.words)
-
-
 def _fine(last: StageSummary) -> tuple[str, ...]:
     """With as many epochs as the last stage at least: values of fewer could not be compared with its own."""
     fewer = last.fine_epochs is not None and last.epochs is not None and last.fine_epochs < last.epochs
@@ -295,7 +185,3 @@ def _fine(last: StageSummary) -> tuple[str, ...]:
 
 def _trusts(last: StageSummary) -> list[str]:
     return [word for name in last.code for word in ("--trust", name)]
-
-
-def _of(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{accuracy:.2f}"

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.called_limits import replaced_ranges
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
+from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.config import StudyConfig
 from hpsearch.config.concise import as_trained, concise
 from hpsearch.config.study import thaw_all, validate

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpsearch.analysis.called_again import TriedAgain, tried_again
-from hpsearch.analysis.called_limits import called_limits, defines_its_ranges, with_whole_choices
 from hpsearch.analysis.chance import KeptImages, counted
-from hpsearch.analysis.commands import fine_command, usual_space, whole
+from hpsearch.analysis.commands import usual_space, whole
 from hpsearch.analysis.diagnosis import diagnose_study
-from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.missed_rungs import missed_rungs_of
 from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.repeats import Repeated, chosen_text
@@ -20,53 +18,13 @@ from hpsearch.analysis.stopped_trials import StoppedTrials, stopped_trials
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.trial_records import trial_record
 from hpsearch.analysis.uses_of_test_images import TestImageUses
+from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import StudyConfig
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.usercode import names_in
-from hpsearch.errors import RefusedError, Typed
 from hpsearch.results import EpochResult
-from hpsearch.space import Verdict, boundary_verdicts
+from hpsearch.space import Verdict
 from hpsearch.storage import TrialRow
-
-
-def verdicts(evidence: StudyTrials) -> list[Verdict]:
-    """For each parameter: where the best trial lies in its range, and what to search next; nothing of a training."""
-    if evidence.record.is_training:
-        return []
-    if defines_its_ranges(evidence.record):
-        limits = called_limits(evidence)
-    else:
-        limits = limits_of(evidence.record, own=evidence.metric.is_own)
-    amended = with_whole_choices(evidence.record)
-    best = evidence.best
-    number = best.number if best is not None else None
-    return boundary_verdicts(evidence.ranges, evidence.observations, evidence.direction, limits, amended, number)
-
-
-def best_or_refuse(evidence: StudyTrials) -> TrialRow:
-    """The best trial.
-
-    Raises:
-        RefusedError: no trial has finished with a value.
-    """
-    if (best := evidence.best) is None:
-        if (stopped := stopped_trials(evidence)) is not None:
-            code = sorted(names_in(evidence.record.config or {}))
-            raise RefusedError(
-                f"no trial of {evidence.study.name!r} came to its last epoch: {stopped.text}.\n"
-                "Narrow to where they did well: ",
-                Typed(fine_command(evidence.study.name, code)),
-                "; or look at one: ",
-                Typed(("hpsearch", "trial", evidence.study.name, str(stopped.number))),
-            )
-        raise RefusedError(
-            f"the study {evidence.study.name!r} has no finished trial"
-            f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded).\n"
-            "Allowed: one that has, by its name; ",
-            Typed(("hpsearch", "status")),
-            " lists them.",
-        )
-    return best
 
 
 @dataclass(frozen=True)

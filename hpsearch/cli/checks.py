@@ -42,7 +42,7 @@ def check(
     """
     settings = settings_of(searched, training, searched.flags())
 
-    from hpsearch.cli.progress import data_progress, waiting
+    from hpsearch.cli.waiting import data_progress, waiting
     from hpsearch.config.schema.objective import refuse_objective
     from hpsearch.search.checks.learning_rate import STEPS
     from hpsearch.search.checks.study import KIND, plan_check, run_check

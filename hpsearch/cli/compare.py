@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpsearch.cli.budget_options import BudgetFromValues
 from hpsearch.cli.grouped_options import with_groups
-from hpsearch.cli.option_groups import BudgetFromValues, Output, Searched, Training, settings_of
+from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.stages import DryRunOption, NameOption
 from hpsearch.errors import ConfigError

@@ -79,7 +79,7 @@ def show(
     """
 
     from hpsearch.cli.output import line, show_table
-    from hpsearch.cli.progress import data_progress
+    from hpsearch.cli.waiting import data_progress
     from hpsearch.datasets.catalog import describe
 
     settings = read_settings(config, sets, flags={"data.source": name})
@@ -126,7 +126,7 @@ def fetch(
     Example: `hpsearch data fetch cifar10`
     """
 
-    from hpsearch.cli.progress import data_progress
+    from hpsearch.cli.waiting import data_progress
     from hpsearch.datasets.catalog import fetch as fetch_files
 
     with data_progress(output.quiet or output.as_json) as progress:

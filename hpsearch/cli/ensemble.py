@@ -68,7 +68,7 @@ def ensemble(
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
     with ending_in_order("stopped; what has been trained is kept, and no ensemble was written."):
-        from hpsearch.cli.progress import data_progress
+        from hpsearch.cli.waiting import data_progress
         from hpsearch.search.ensemble import make_ensemble
         from hpsearch.search.ensemble_answers import EnsembleListener
         from hpsearch.search.ensemble_folder import FILES, write_ensemble

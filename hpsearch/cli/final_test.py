@@ -48,7 +48,7 @@ def final_test(
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
     with ending_in_order():
-        from hpsearch.cli.progress import data_progress
+        from hpsearch.cli.waiting import data_progress
         from hpsearch.search.final_measurement import final_test as measure
         from hpsearch.storage import open_database
 

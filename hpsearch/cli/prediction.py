@@ -50,7 +50,7 @@ def predict(
     """
     from hpsearch.cli.output import plain_line
     from hpsearch.cli.prediction_rows import CsvRows, JsonRows
-    from hpsearch.cli.progress import data_progress
+    from hpsearch.cli.waiting import data_progress
     from hpsearch.datasets.notes import left_out_note
     from hpsearch.runtime import resolve_device, set_threads
     from hpsearch.search.prediction import Prediction, Unreadable, find_images, predict_images

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TextIO
 
@@ -19,7 +17,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 from rich.text import Text
@@ -259,45 +256,3 @@ class _Left(ProgressColumn):
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return Text(f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}", "progress.remaining")
-
-
-@contextmanager
-def data_progress(silent: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for reading many image files, drawn only when there is something to wait for."""
-    if silent or not sys.stderr.isatty():
-        yield None
-        return
-    progress = Progress(
-        TextColumn("reading images", style="bold"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(compact=True),
-        console=console(stderr=True),
-        transient=True,
-    )
-    task: TaskID | None = None
-    lock = threading.Lock()  # files are decoded by several threads
-
-    def update(done: int, total: int) -> None:
-        nonlocal task
-        with lock:
-            if task is None:
-                progress.start()
-                task = progress.add_task("", total=total)
-            progress.update(task, completed=done, total=total)
-
-    try:
-        yield update
-    finally:
-        progress.stop()
-
-
-@contextmanager
-def waiting(text: str, silent: bool) -> Iterator[Callable[[str], None]]:
-    """A spinner on a terminal, for work of some seconds; gives a function that says what is being done."""
-    terminal = console(stderr=True)
-    if silent or not terminal.is_terminal:
-        yield lambda _what: None
-        return
-    with terminal.status(text) as status:
-        yield lambda what: status.update(f"{text} {what}")

@@ -42,7 +42,7 @@ def rerun(
     """
     settings = read_settings(storage=storage.storage, flags={"run.device": device}, trusted=trust)
     with ending_in_order():
-        from hpsearch.cli.progress import data_progress
+        from hpsearch.cli.waiting import data_progress
         from hpsearch.search.rerun import rerun as train_again
         from hpsearch.storage import open_database
 

@@ -128,13 +128,14 @@ def best(
     Example: `hpsearch best fine -f toml > best.toml && hpsearch train -c best.toml` or `hpsearch best --weights net`
     """
 
+    from hpsearch.analysis.best_trial import best_or_refuse
     from hpsearch.analysis.export import best_study_file
     from hpsearch.analysis.folds import folds_text
     from hpsearch.analysis.gain import ahead_once_text
     from hpsearch.analysis.origins import origin_of
     from hpsearch.analysis.repeats import chosen_text, repeated_text
     from hpsearch.analysis.study_trials import params_text
-    from hpsearch.analysis.summary import best_or_refuse, trial_as_dict
+    from hpsearch.analysis.summary import trial_as_dict
     from hpsearch.cli.output import line
     from hpsearch.config.metric import measures_text
 
@@ -199,7 +200,7 @@ def boundary(
 
     from rich.text import Text
 
-    from hpsearch.analysis.summary import best_or_refuse
+    from hpsearch.analysis.best_trial import best_or_refuse
     from hpsearch.cli.output import line, searched_text, show_table
     from hpsearch.space import format_range, format_value
     from hpsearch.stages.next_ranges import planned_verdicts

@@ -13,7 +13,8 @@ from hpsearch.analysis.decision import Decision
 from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.summary import StageSummary
 from hpsearch.cli.output import console, line, print_changes, print_stage
-from hpsearch.cli.progress import TrialProgress, data_progress, make_progress
+from hpsearch.cli.progress import TrialProgress, make_progress
+from hpsearch.cli.waiting import data_progress
 from hpsearch.search.checks.findings import CheckReport
 from hpsearch.search.procedure import ProcedureListener
 from hpsearch.stages.listener import StageStarted, TrialFinished

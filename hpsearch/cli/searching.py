@@ -15,7 +15,8 @@ from hpsearch.analysis.advice import SEARCHED
 from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.cli.option_groups import Output, Searched, StageBudget, Training, settings_of
+from hpsearch.cli.budget_options import StageBudget
+from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.options import storage_flag
 from hpsearch.cli.output import document_alone, line, print_advice, print_plan, print_stage
 from hpsearch.cli.search_progress import SearchProgress

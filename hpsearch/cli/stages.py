@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.budget_options import KeptBudget
 from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import KeptBudget, Output, Searched, Training
+from hpsearch.cli.option_groups import Output, Searched, Training
 
 NameOption = Annotated[str | None, typer.Option(help="Name of the study.")]
 SkipChecksOption = Annotated[bool, typer.Option("--skip-checks", help="Search even where the net cannot learn.")]

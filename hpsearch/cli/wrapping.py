@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from hpsearch.cli.budget_options import StageBudget
 from hpsearch.cli.grouped_options import with_groups
 from hpsearch.cli.importing import importing
-from hpsearch.cli.option_groups import Output, StageBudget, Training
+from hpsearch.cli.option_groups import Output, Training
 from hpsearch.cli.stages import DryRunOption, NameOption
 from hpsearch.cli.wrapped_options import Wrapped
 from hpsearch.programs.value_pattern import value_of

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig, differences
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.ensemble_members import Wanted, is_kept

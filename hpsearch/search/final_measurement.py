@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.analysis.trial_records import trial_record
 from hpsearch.analysis.uses_of_test_images import TEST_IMAGES, count_uses
 from hpsearch.config import RunConfig

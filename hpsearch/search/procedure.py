@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.decision import MAX_STAGES, Decision, Limits, best_stage, decide
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import StageSummary, best_or_refuse
+from hpsearch.analysis.summary import StageSummary
 from hpsearch.config import DataConfig, Settings
 from hpsearch.datasets.device import TrainingData
 from hpsearch.results import Direction

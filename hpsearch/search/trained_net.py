@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import RunConfig
 from hpsearch.config.losses import CROSS_ENTROPY, Loss

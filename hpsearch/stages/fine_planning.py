@@ -39,6 +39,7 @@ from hpsearch.stages.sampler_choice import (
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import compared_trials, unexplained_trials
 from hpsearch.storage import Database, TrialRow
+from hpsearch.wording import count_text
 
 
 def plan_fine(
@@ -78,11 +79,17 @@ def plan_fine(
     if sampler == "gp" and _is_told_all(evidence, plan):
         left = unexplained_trials(evidence.ranges, evidence.observations, evidence.direction)
         if left <= MOST_UNEXPLAINED:
-            plan = _narrowed_plan(evidence, settings, name, strict, stays_as="gp knows its trials")
+            plan = _narrowed_plan(evidence, settings, name, strict, stays_as=_why_it_stays(plan, chosen))
         else:
             plan = _with_reason(plan, _why_narrower(evidence, left), settings.ranges_given)
     plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
     return plan if chosen is None else plan.with_sampler(chosen)
+
+
+def _why_it_stays(plan: StagePlan, chosen: SamplerChoice | None) -> str:
+    """With the budget for which gp was chosen: a preview knows no other one, and of fewer trials it may not be."""
+    budget = count_text(plan.settings.trials, "trial")
+    return "gp knows its trials" + (f"; gp is the choice for {budget}" if chosen is not None else "")
 
 
 def _why_narrower(evidence: StudyTrials, left: float) -> str:

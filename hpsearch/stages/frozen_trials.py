@@ -1,15 +1,17 @@
-"""Trials of the stages before as Optuna's samplers read them: frozen, in ranges, with states and values. Pure."""
+"""Trials as Optuna's samplers read them: frozen, in ranges, with states and values; of stages before as well. Pure."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.config import Choice, Range
+from hpsearch.results import Direction
 from hpsearch.space import to_optuna, to_optuna_value
 from hpsearch.space.scale import choice_index, nearest_value
 from hpsearch.stages.earlier_trials import EarlierTrial, as_numbers
+from hpsearch.stages.told_values import told_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -56,8 +58,25 @@ def frozen_trials(
     return frozen, exploded
 
 
-def with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
-    """A copy that has this value."""
+def with_told_values(
+    trials: Sequence[FrozenTrial], value_of: Callable[[FrozenTrial], float | None], direction: Direction
+) -> list[FrozenTrial]:
+    """The same, where those that are complete have values from which a sampler can learn that needs one of each.
+
+    Args:
+        trials: of any state.
+        value_of: what a complete one gave, None where it exploded.
+        direction: of the values.
+    """
+    from optuna.trial import TrialState
+
+    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    values = told_values([value_of(trial) for trial in ended], direction)
+    seen = {each.number: _with_value(each, value) for each, value in zip(ended, values, strict=True)}
+    return [seen.get(trial.number, trial) for trial in trials]
+
+
+def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
     told = copy.copy(trial)
     told.value = value
     return told

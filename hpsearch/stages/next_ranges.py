@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import StageSummary, stage_summary, verdicts
+from hpsearch.analysis.summary import StageSummary, stage_summary
+from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.results import EpochResult

@@ -17,7 +17,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.analysis.called_again import repeats_trial
@@ -26,26 +25,20 @@ from hpsearch.config import Range, StageConfig
 from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import to_optuna, to_optuna_value
-from hpsearch.stages.drawn import DRAWN
-from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift
-from hpsearch.stages.frozen_trials import EXPLODED, frozen_trials, stand_in, with_value
+from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.stages.frozen_trials import EXPLODED, stand_in, with_told_values
 from hpsearch.stages.pruners import make_pruner, why_stopped
 from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest
 from hpsearch.stages.told_calls import ToldCalls
+from hpsearch.stages.told_earlier import ToldEarlier
 from hpsearch.stages.told_failures import told_failures
-from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
 if TYPE_CHECKING:
     import optuna
 
 BEGUN: tuple[State, ...] = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")  # states of trials that the mirror learns of
-
-
-def needs_mirror(settings: StageConfig) -> bool:
-    """Whether anything looks at earlier trials while the stage runs."""
-    return settings.sampler not in DRAWN or settings.pruner != "none"
 
 
 class Mirror:
@@ -94,12 +87,13 @@ class Mirror:
         self.stand_ins: dict[str, Any] = {}
         if settings.sampler in ("gp", "cmaes"):
             self.stand_ins = {name: stand_in(space[name], conditions.values[name]) for name in conditions.clauses}
-        self._sampler: tuple[str, int, dict[str, Any] | None] | None
-        self._earlier = tuple(earlier)
-        self._shift = LearnedShift({trial.epochs for trial in earlier}, metric)
-        self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self._told_earlier = ToldEarlier(
+            earlier, metric, self.distributions, self.stand_ins, as_complete=self.tells_explosions_as_complete
+        )
+        self._sampler: tuple[str, int, dict[str, Any] | None] | None
+        self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         self._tells_failures = settings.sampler == "gp"
         self.best_value: float | None = None
         """That of the best trial that is COMPLETE."""
@@ -122,8 +116,7 @@ class Mirror:
         best = best_trial(trials, self.metric.direction)
         if best is not None:
             return {**self.stand_ins, **best.params}
-        ended = [trial for trial in self._earlier if trial.value is not None]
-        first = max(ended, key=lambda trial: self.metric.goodness(trial.value), default=None)
+        first = self._told_earlier.best
         return {**self.stand_ins, **first.params} if first is not None else None
 
     def _create_all(self, trials: Sequence[TrialRow]) -> None:
@@ -210,23 +203,19 @@ class Mirror:
 
     def _as_told(self) -> AbstractContextManager[None]:
         """Within it, the sampler sees what it is told: the window, and the trials of the stages before."""
-        return self.storage.narrowed(self._told_of_earlier(), self._told if self.tells_explosions_as_complete else None)
+        earlier = self._told_earlier.trials()
+        self._exploded |= self._told_earlier.exploded
+        return self.storage.narrowed(earlier, self._told if self.tells_explosions_as_complete else None)
 
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
         """The same with values that a sampler can learn from which needs one of each."""
-        import optuna
-
-        ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
-        values = told_values([self._value_of(trial) for trial in ended], self.metric.direction)
-        seen = {each.number: with_value(each, value) for each, value in zip(ended, values, strict=True)}
-        told = [seen.get(trial.number, trial) for trial in trials]
+        told = with_told_values(trials, self._value_of, self.metric.direction)
         if not self._tells_failures:
             return told
         # A Gaussian process keeps away from what runs, but a call of another trial is no place of its own.
         told = [trial for trial in told if trial.number not in self._calls and trial.number not in self._untold]
-        failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
-        failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
-        told += told_failures(failed, list(seen.values()))
+        failed = self._told_earlier.failed + [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
+        told += told_failures(failed, told)
         return sorted(told, key=lambda trial: trial.number)  # Optuna looks at the last ones, until one that it has seen
 
     def _value_of(self, trial: optuna.trial.FrozenTrial) -> float | None:
@@ -237,22 +226,6 @@ class Mirror:
         """A trial without a value, with what it tried."""
         return self.storage.get_trial(number)
 
-    def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
-        """The trials of the stages before, with the values that they would have here."""
-        for known, trial in zip(self._frozen_earlier, self._earlier, strict=True):
-            if trial.value is not None:
-                known.value = trial.value + self._shift.of(trial.epochs)
-        return self._frozen_earlier
-
-    @cached_property
-    def _frozen_earlier(self) -> list[optuna.trial.FrozenTrial]:
-        """The same with the values that they had."""
-        frozen, exploded = frozen_trials(
-            self._earlier, self.distributions, self.stand_ins, as_complete=self.tells_explosions_as_complete
-        )
-        self._exploded |= exploded
-        return frozen
-
     def _choose_sampler(self, number: int) -> None:
         """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own.
 
@@ -260,7 +233,7 @@ class Mirror:
         """
         if self._sampler is not None:
             name, seed, best = self._sampler
-            begun = number + len(self._earlier)
+            begun = number + len(self._told_earlier)
             self.study.sampler = make_sampler(name, (seed + 1_000_003 * begun) % 2**31, best)
             self._sampler = None
 
@@ -295,7 +268,7 @@ class Mirror:
             self._untold.append(number)
         if value is not None:
             self.best_value = self.metric.better(self.best_value, value)
-            self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
+            self._told_earlier.learn(self.storage.get_trial(number).intermediate_values, value)
         if exploded and self.tells_explosions_as_complete:
             value = EXPLODED
             self._exploded.add(number)

@@ -154,8 +154,8 @@ class SuggestingMirror(Mirror):
 
     def _forget_earlier(self, number: int) -> None:
         """With a sampler that never knew them: theirs remember the ranges that all trials had in common."""
-        self._earlier, self._earlier_ranges = (), {}
-        self.__dict__.pop("_frozen_earlier", None)
+        self._told_earlier.forget()
+        self._earlier_ranges = {}
         self.study._thread_local.cached_all_trials = None  # what the study keeps of all trials from ask to tell
         self._sampler = (*self._named, None)
         self._choose_sampler(number)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-def told_failures(failed: Sequence[FrozenTrial], ended: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def told_failures(failed: Sequence[FrozenTrial], others: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The same trials as complete ones.
 
     Left out are those that lack a parameter which all others have: Optuna searches together what all complete trials
@@ -26,8 +26,11 @@ def told_failures(failed: Sequence[FrozenTrial], ended: Sequence[FrozenTrial]) -
 
     Args:
         failed: those that have no value.
-        ended: those that have one, as they are told.
+        others: as they are told; those that are complete have one.
     """
+    from optuna.trial import TrialState
+
+    ended = [trial for trial in others if trial.state == TrialState.COMPLETE]
     if not ended:
         return []
     common = common_distributions(ended)

@@ -20,16 +20,16 @@ from hpsearch.training.accumulation import num_updates
 from hpsearch.training.best_epochs import BestEpochs
 from hpsearch.training.choice import make_engine
 from hpsearch.training.explosion import CHECK_STEPS
-from hpsearch.training.features import whole_state
 from hpsearch.training.initial_state import InitialState
 from hpsearch.training.measuring import epoch_results
+from hpsearch.training.membership import Membership
 from hpsearch.training.noise import preserved_rng
 from hpsearch.training.schedules import slot_rates
 from hpsearch.training.slots import Slots
-from hpsearch.training.snapshot import Snapshot, restore, stacked_of
-from hpsearch.training.stacked_nets import BEST
+from hpsearch.training.snapshot import Snapshot
 from hpsearch.training.state import PackState
-from hpsearch.training.update_ratio import UpdateRatio, layer_ratios
+from hpsearch.training.state_dicts import StateDicts
+from hpsearch.training.update_ratio import LastStep
 from hpsearch.training.vectors import Vectors
 
 
@@ -93,15 +93,11 @@ class Pack:
         module, state = self._initial.begin(vectors)
         like = state.cost_sum_K
         self._best = BestEpochs(state.nets, self.metric.direction, self.num_epochs, keeps_weights=keeps_best)
-        # A tensor may have several names, as tied weights have; slots hold it under the first of them.
-        first_names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
-        everything = module.state_dict(keep_vars=True).items()
-        self._persistent = {name: first_names[id(t)] for name, t in everything if id(t) in first_names}
+        self._state_dicts = StateDicts(config, data, module)
         self._module = module
         self._num_steps = data.num_batches(config.train.batch_size)
         self._train_sample = data.train_sample()
-        self._update_ratio = UpdateRatio()
-        self._stepped: dict[int, int] = {}  # slots in the last step that was measured, by number
+        self._last_step = LastStep()
         x_sample, y_sample = self._train_sample
         with preserved_rng(like.device):
             self._engine = make_engine(
@@ -113,9 +109,10 @@ class Pack:
                 falls_back=falls_back,
                 on_disk=data.on_disk,
             )
-        self._refills = self._stays = refills and self._engine.refills
+        self._members = Membership(self._slots, self._engine, self._initial, self._best, refills=refills)
         if snapshots:
-            self._go_on(snapshots)
+            self._members.go_on(snapshots)
+            self.epoch = max(self._slots.epochs.values())
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -125,12 +122,12 @@ class Pack:
     @property
     def refills(self) -> bool:
         """Whether others take places here: trials that have gone through all epochs leave at once then."""
-        return self._stays
+        return self._members.stay
 
     @property
     def num_vacant(self) -> int:
         """Trials that `admit` can take now."""
-        return len(self._slots.vacant) if self._refills else 0
+        return self._members.num_vacant
 
     @property
     def num_epochs(self) -> int:
@@ -195,29 +192,12 @@ class Pack:
         Raises:
             EngineError: there is no room for so many, or they do not fit this pack.
         """
-        free = self._slots.vacant[: len(specs)]
-        if len(specs) > self.num_vacant or not {spec.number for spec in specs}.isdisjoint(self.numbers):
-            raise EngineError(f"trials {[s.number for s in specs]} do not fit into a pack of {list(self.numbers)}.")
-        refuse_other_structures(self.config, specs)
-        vectors = Vectors.of([self.config.with_params(spec.params) for spec in specs])
-        self._initial.refuse_missing_noises(vectors)
-        _, other = self._initial.begin(vectors)
-        for place, spec in enumerate(specs):
-            if (snapshot := (snapshots or {}).get(spec.number)) is not None:
-                restore(other, place, spec.number, snapshot)
-        if self._state.admit_trials(free, other):
-            self._engine.operations_changed()
-        self._engine.weights_changed()
-        for slot, spec in zip(free, specs, strict=True):
-            self._slots.put(slot, spec.number)
-            self._stepped.pop(spec.number, None)
-            if (snapshot := (snapshots or {}).get(spec.number)) is not None:
-                self._take_over(slot, spec.number, snapshot)
+        self._members.admit(specs, snapshots or {})
+        self._last_step.forget(spec.number for spec in specs)
 
     def close(self) -> None:
         """No more trials come."""
-        self._refills = False
-        self._leave(set())
+        self._members.close()
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Let trials go, as after pruning; nothing changes for the others.
@@ -227,7 +207,7 @@ class Pack:
         """
         leaving = set(numbers)
         self._slots.check(leaving)
-        self._leave(leaving)
+        self._members.leave(leaving)
 
     def state(self, number: int, which: Literal["best", "last"] = "best") -> dict[str, Tensor]:
         """A copy of a trial's weights and buffers, ready for `build(...).load_state_dict`.
@@ -245,9 +225,7 @@ class Pack:
         index = self._slots.slot(number)
         with self._state.nets.averaged():
             slot = self._best.slot(index, number) if which == "best" else self._state.nets.slot(index)
-        shared = self._module.state_dict()  # what no trial changes
-        own = {n: (slot[first] if first in slot else shared[first]).clone() for n, first in self._persistent.items()}
-        return own if self._data.body is None else whole_state(self.config, self._data, own)
+        return self._state_dicts.of(slot)
 
     def update_ratios(self, number: int) -> dict[str, float]:
         """|update| / |weights before it| of each layer of a trial in the last step of its last epoch.
@@ -258,12 +236,7 @@ class Pack:
         Raises:
             EngineError: the trial is not in the pack.
         """
-        slot, state = self._slots.slot(number), self._state
-        if (before := self._stepped.get(number)) is None:
-            return {}
-        updates = state.nets.parameters_in(dict(zip(state.nets.weights, self._update_ratio.updates, strict=True)))
-        own = {name: update[before] for name, update in updates.items()}
-        return layer_ratios(own, {name: state.nets.parameters[name][slot] for name in own})
+        return self._last_step.layer_ratios(self._state.nets, self._slots.slot(number), number)
 
     def snapshot(self, number: int) -> Snapshot:
         """A copy of all that a live trial is made of, to go on from with `Pack(..., snapshots=...)`.
@@ -272,26 +245,7 @@ class Pack:
             EngineError: the trial is not in the pack.
         """
         slot, best = self._slots.slot(number), self._best.of(number)
-        is_best = best is not None and best.epoch == self._slots.epochs[number]  # then nothing is written twice
-        stacked = {n: t for n, t in stacked_of(self._state, slot).items() if not (is_best and n.startswith(BEST))}
-        tensors = {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}
-        return Snapshot(self._slots.epochs[number], tensors, best)
-
-    def _go_on(self, snapshots: Mapping[int, Snapshot]) -> None:
-        epochs = {snapshot.epoch for snapshot in snapshots.values()}
-        if set(snapshots) != set(self.numbers) or len(epochs) != 1:
-            raise EngineError(f"snapshots of trials {sorted(snapshots)} at epochs {sorted(epochs)} are not one pack's.")
-        for slot, number in enumerate(self.numbers):
-            restore(self._state, slot, number, snapshots[number])
-        self._engine.weights_changed()
-        self.epoch = epochs.pop()
-        for slot, number in enumerate(self.numbers):
-            self._take_over(slot, number, snapshots[number])
-
-    def _take_over(self, slot: int, number: int, snapshot: Snapshot) -> None:
-        """Where a trial stands, and the best that it had."""
-        self._slots.epochs[number] = snapshot.epoch
-        self._best.go_on(slot, number, snapshot)
+        return Snapshot.of(self._state, slot, self._slots.epochs[number], best)
 
     @property
     def _state(self) -> PackState:
@@ -307,11 +261,10 @@ class Pack:
         for steps in self._data.stretches(self._num_steps, CHECK_STEPS):
             last = steps.stop == self._num_steps
             if last:
-                self._update_ratio.begin(list(state.nets.weights.values()))
+                self._last_step.begin(state.nets)
             self._engine.run([images[epoch] for epoch in self._slots.next_epochs], steps)
             if last:
-                state.update_ratio_K.copy_(self._update_ratio.end(list(state.nets.weights.values())))
-                self._stepped = {number: slot for slot, number in self._slots.taken}
+                state.update_ratio_K.copy_(self._last_step.end(state.nets, self._slots))
             if last or steps.stop % CHECK_STEPS == 0:
                 explosions += self._remove_exploded()
                 if not self.numbers:
@@ -339,17 +292,9 @@ class Pack:
     def _remove(self, exploded: set[int]) -> list[Explosion]:
         taken = [(slot, number) for slot, number in self._slots.taken if number in exploded]
         explosions = self._state.watch.explosions(taken, self._slots.epochs)
-        self._leave(exploded)
+        self._members.leave(exploded)
         return explosions
 
     def keep_best(self, results: Sequence[EpochResult]) -> None:
         """Keep the weights of the trials that have just had their best epoch, as these results of it say."""
         self._best.look_at(results, self._slots)
-
-    def _leave(self, leaving: set[int]) -> None:
-        """Where others may come, the slots stay, which costs what they cost before; else they move together."""
-        vacated = self._slots.vacate(leaving)
-        if self._stays and (self._refills or 2 * len(self.numbers) > len(self._slots.by_slot)):
-            self._state.vacate(vacated)
-        elif self._slots.vacant:
-            self._engine.keep(self._slots.move_together())

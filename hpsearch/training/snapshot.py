@@ -21,6 +21,13 @@ class Snapshot:
     tensors: dict[str, Tensor]  # on the CPU
     best: EpochResult | None  # its best epoch so far
 
+    @classmethod
+    def of(cls, state: PackState, slot: int, epoch: int, best: EpochResult | None) -> Snapshot:
+        """A copy of the trial in a slot, after so many epochs."""
+        is_best = best is not None and best.epoch == epoch  # then nothing is written twice
+        stacked = {n: t for n, t in stacked_of(state, slot).items() if not (is_best and n.startswith(BEST))}
+        return cls(epoch, {name: tensor[slot].cpu().clone() for name, tensor in stacked.items()}, best)
+
     @property
     def present(self) -> dict[str, Tensor]:
         """What it goes on with, by the names of `PackState.everything`."""

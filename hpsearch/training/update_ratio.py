@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hpsearch.training.slots import Slots
+from hpsearch.training.stacked_nets import StackedNets
+
 
 class UpdateRatio:
     """|update| / |weights before it| of each trial, over all its weights.
@@ -45,6 +48,36 @@ def _norm(tensors: Iterable[Tensor]) -> Tensor:
     """Of all tensors of a trial together."""
     squares = [torch.linalg.vector_norm(tensor.flatten(1), dim=1).square() for tensor in tensors]
     return torch.stack(squares).sum(0).sqrt()
+
+
+class LastStep:
+    """The last step of an epoch, of all trials of a pack, which may move and leave afterwards."""
+
+    def __init__(self) -> None:
+        self._ratio = UpdateRatio()
+        self._slots: dict[int, int] = {}  # where each trial was in it
+
+    def begin(self, nets: StackedNets) -> None:
+        """It comes next."""
+        self._ratio.begin(list(nets.weights.values()))
+
+    def end(self, nets: StackedNets, slots: Slots) -> Tensor:
+        """|update| / |weights before it| of each slot, of shape [K]."""
+        self._slots = {number: slot for slot, number in slots.taken}
+        return self._ratio.end(list(nets.weights.values()))
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Trials begin anew, some perhaps with the numbers of others that were in it."""
+        for number in numbers:
+            self._slots.pop(number, None)
+
+    def layer_ratios(self, nets: StackedNets, slot: int, number: int) -> dict[str, float]:
+        """The same of each layer of a trial, which is in this slot now; empty where it was not in the step."""
+        if (before := self._slots.get(number)) is None:
+            return {}
+        updates = nets.parameters_in(dict(zip(nets.weights, self._ratio.updates, strict=True)))
+        own = {name: update[before] for name, update in updates.items()}
+        return layer_ratios(own, {name: nets.parameters[name][slot] for name in own})
 
 
 def layer_ratios(updates: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, float]:

@@ -19,8 +19,8 @@ from hpsearch.config import RunConfig, StudyConfig, is_vector
 from hpsearch.datasets.device import MAX_SAMPLE, TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.models import build
+from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import needs_mirror
 from hpsearch.training.choice import compared_engines
 from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_bytes
 from hpsearch.training.fused.update import compile_kernels

@@ -18,8 +18,8 @@ from hpsearch.config import RunConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.logs import get_logger
 from hpsearch.runtime import num_cores, resolve_device, set_threads
+from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import needs_mirror
 from hpsearch.stages.sampler_knowledge import SamplerKnowledge, knowledge_of
 from hpsearch.stages.time_budget import fit_to_time
 from hpsearch.tuning.choosing import Tuning, Workload, choose

@@ -7,8 +7,8 @@ import math
 from hpsearch.config import RunConfig, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build, num_multiplications
+from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import needs_mirror
 from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_bytes
 
 # Measured on 2 cores with the engine fused: 32 trials of a 3072-50-10 net (154,160 parameters) are as fast as 8.

@@ -16,22 +16,21 @@ from hpsearch.errors import RefusedError
 from hpsearch.phases import phase, tell
 from hpsearch.programs.messages import Broken, Ended, Left, Noted, Pruned, Reported, Suggest, Task
 from hpsearch.programs.program import Program, UnreadyError
-from hpsearch.results import EpochResult
 from hpsearch.runtime import resolve_device
 from hpsearch.stages.confirming import num_candidates, seed_of_call
 from hpsearch.stages.earlier_trials import read_earlier_trials
 from hpsearch.stages.listener import Listener, TrialFinished, as_finished, standing
+from hpsearch.stages.mirrors import make_mirror
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import Mirror, needs_mirror
-from hpsearch.stages.suggestions import SuggestingMirror
 from hpsearch.storage import Database, Outcome, StudyRow, read_trials
 from hpsearch.worker.calling_again import CallsAgain, is_called_again
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.noted import of_user
 from hpsearch.worker.program_attempts import ProgramAttempts
-from hpsearch.worker.program_endings import ProgramEndings, exploded, leave
+from hpsearch.worker.program_endings import ProgramEndings, leave
 from hpsearch.worker.program_failures import ProgramFailures
 from hpsearch.worker.program_pace import ProgramPace
+from hpsearch.worker.program_reports import ProgramReports
 from hpsearch.worker.stage_worker import QUICK_PATIENCE, StageWorker
 from hpsearch.worker.stopping import Stop
 from hpsearch.worker.suggesting import Suggestions
@@ -70,28 +69,10 @@ class ProgramWorker(StageWorker):
         self.checkpoints = NothingResumed()
         rows = self._insist(lambda: read_trials(db, study))
         self.num_trials = len(rows)
-        self.mirror = None
-        self.suggestions: Suggestions | None = None
-        """Of an objective that says its ranges as it runs."""
         earlier = self._insist(lambda: read_earlier_trials(db, study, plan))
-        if objective.defines:
-            mirror = (
-                SuggestingMirror(study.name, plan.settings, rows, metric=self.metric, earlier=earlier)
-                if needs_mirror(plan.settings)
-                else None
-            )
-            self.mirror = mirror
-            self.suggestions = Suggestions(self.queue, plan, mirror, self._insist)
-        elif needs_mirror(plan.settings):
-            self.mirror = Mirror(
-                study.name,
-                plan.config.space,
-                plan.settings,
-                rows,
-                metric=self.metric,
-                conditions=plan.conditions,
-                earlier=earlier,
-            )
+        self.mirror = make_mirror(study, plan, rows, self.metric, earlier)
+        self.suggestions = Suggestions(self.queue, plan, self.mirror, self._insist) if objective.defines else None
+        """Of an objective that says its ranges as it runs."""
         self.calls_again = CallsAgain(self.queue, plan, earlier, self.direction, self._insist, self._wait_until_written)
         self.folders = TrialFolders(
             db,
@@ -103,8 +84,6 @@ class ProgramWorker(StageWorker):
             num_candidates(plan.config, plan.kind),
         )
         self.pace = ProgramPace(self.stop, objective.timeout)
-        self.fresh: HeldTrial | None = None
-        """The trial at hand, once it has reported something in this attempt."""
         self.width = 1
         self.endings = ProgramEndings(
             self.direction,
@@ -118,6 +97,16 @@ class ProgramWorker(StageWorker):
         self.device = str(resolve_device(run.device))
         self.program = program or Program(objective, self.device)
         self.attempts = ProgramAttempts(self.folders, self.program)
+        self.reports = ProgramReports(
+            objective,
+            plan.settings,
+            mirror=self.mirror,
+            rungs=self.rungs,
+            attempts=self.attempts,
+            endings=self.endings,
+            record=lambda recorded: self.writer.record(recorded),
+            listener=self.listener,
+        )
         self.started = standing(
             study.name,
             rows,
@@ -161,8 +150,7 @@ class ProgramWorker(StageWorker):
     def _run_trial(self, number: int) -> None:
         """One trial to its end, however it ends."""
         trial = self.held[number]
-        self.fresh = None
-        self._take_up(trial)
+        self.reports.begin(trial)
         self.pace.begin()
         self.program.begin(self._task(trial))
         advised = ""
@@ -181,7 +169,7 @@ class ProgramWorker(StageWorker):
                 case Reported():
                     self.pace.hear_report()
                     tell("first epoch")
-                    ending = self._hear(trial, event)
+                    ending = self.reports.hear(trial, event)
                     advised = ""
                     if ending is not None and self.suggestions is not None and ending.last is None:
                         advised = str(ending.attrs[attributes.REASON])  # whether it ends is for the code to say
@@ -218,18 +206,6 @@ class ProgramWorker(StageWorker):
                 self.endings.fail(trial, f"no word for {self.objective.timeout:g} s (objective.timeout)")
                 return
 
-    def _take_up(self, trial: HeldTrial) -> None:
-        """What an earlier attempt reported counts again, where the code goes on from its checkpoint."""
-        earlier = self.attempts.begin(trial)
-        if not earlier:
-            return
-        trial.results = earlier
-        self.writer.record([(trial.lease, result) for result in earlier])
-        self.listener.measured(earlier, earlier=True)
-        if self.mirror is not None:
-            for result in earlier:
-                self.mirror.report(result.number, result.epoch, result.val_score)
-
     def _task(self, trial: HeldTrial) -> Task:
         number = trial.lease.number
         checkpoint = self.folders.checkpoint(number)
@@ -245,42 +221,6 @@ class ProgramWorker(StageWorker):
             earlier=tuple((result.epoch, result.val_score) for result in trial.results),
             output=str(self.folders.output(number).absolute()),
         )
-
-    def _hear(self, trial: HeldTrial, said: Reported) -> Outcome | None:
-        """Take in a value; how the trial is to end, None where it goes on."""
-        number, value = trial.lease.number, said.value
-        first = trial.results[0].val_score if trial.results else value
-        if self.objective.has_exploded(value, first):
-            return exploded(trial, said.epoch, value, step=said.epoch)
-        result = EpochResult.of_value(number, said.epoch, value)
-        if self.fresh is not trial:  # the first report of this attempt, which may have gone back
-            self.fresh, trial.results = trial, [each for each in trial.results if each.epoch < said.epoch]
-        trial.results = sorted([*trial.results, result], key=lambda each: each.epoch)
-        self.attempts.note(trial)  # before the answer
-        self.writer.record([(trial.lease, result)])
-        self.listener.measured([result])
-        if len(trial.results) <= self.plan.settings.epochs:
-            self.listener.epoch_finished(1)
-        if self.mirror is not None and self.mirror.report(number, said.epoch, value):
-            return self.endings.stopped(trial, self.mirror.why_stopped(number, self.plan.settings.pruner))
-        return self._ask(trial, said.epoch)
-
-    def _ask(self, trial: HeldTrial, epoch: int) -> Outcome | None:
-        """Of a trial that has come to a rung: how it is to end, None where it goes on."""
-        if (
-            self.rungs is None
-            or trial.until is None
-            or is_called_again(trial)
-            or not trial.until <= epoch < self.plan.settings.epochs
-        ):
-            return None
-        number, rung = trial.lease.number, trial.until
-        decided = self.rungs.go_on({number: trial})
-        if number in decided.until:
-            trial.until = decided.until[number]
-        elif number in decided.kept:
-            return self.endings.stopped(trial, self.rungs.halving.why_ended(rung))
-        return None  # another worker's now, which will be heard
 
     def _note_missed_rungs(self, trial: HeldTrial) -> None:
         """Where the first trial of a stage was asked at no rung: one worker has it, so it is said once."""

@@ -18,7 +18,7 @@ from hpsearch.space import draw_one, format_range, format_value, holds, range_fr
 from hpsearch.space.nearness import try_the_same
 from hpsearch.space.scale import choice_index
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import BEGUN
+from hpsearch.stages.proposals import BEGUN, Mirror
 from hpsearch.stages.suggestions import SuggestingMirror, fixed_values, proposed_for, refuse_other_calls
 from hpsearch.storage import ChosenParams, Queue, TrialRow, read_trials
 from hpsearch.storage.system_attributes import AttrChange, change_attrs
@@ -32,7 +32,7 @@ class Suggestions:
     Args:
         queue: of the stage.
         plan: of the stage.
-        mirror: what the sampler sees; None if nothing is learnt.
+        mirror: what the sampler sees, a `SuggestingMirror`; None if nothing is learnt.
         insist: asks the database until it answers.
     """
 
@@ -40,11 +40,12 @@ class Suggestions:
         self,
         queue: Queue,
         plan: StagePlan,
-        mirror: SuggestingMirror | None,
+        mirror: Mirror | None,
         insist: Callable[[Callable[[], Any]], Any],
     ) -> None:
         objective = plan.trial_config.objective
         assert objective is not None, "a stage of our own has ranges"
+        assert mirror is None or isinstance(mirror, SuggestingMirror), "no other one proposes call by call"
         self._queue, self._plan, self._mirror, self._insist = queue, plan, mirror, insist
         self._fixed = fixed_values(objective.params, plan.space)
         self._narrowed = frozenset(objective.narrowed)

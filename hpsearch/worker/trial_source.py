@@ -13,8 +13,9 @@ from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.config.structure import group
 from hpsearch.results import TrialSpec
 from hpsearch.space.nearness import try_the_same
+from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import BEGUN, Mirror, needs_mirror
+from hpsearch.stages.proposals import BEGUN, Mirror
 from hpsearch.storage import ChosenParams, Lease, ParamChooser, Queue, TrialRow, read_trials, stop_of
 from hpsearch.worker.held import HeldTrial
 from hpsearch.worker.writer import Writer

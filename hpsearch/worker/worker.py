@@ -22,8 +22,8 @@ from hpsearch.phases import phase
 from hpsearch.stages.continued import STAGES, states_folder
 from hpsearch.stages.earlier_trials import counted, read_earlier_trials
 from hpsearch.stages.listener import Listener, shown_trials, standing
+from hpsearch.stages.mirrors import make_mirror
 from hpsearch.stages.plan import StagePlan
-from hpsearch.stages.proposals import Mirror, needs_mirror
 from hpsearch.stages.sampler_knowledge import knowledge_of
 from hpsearch.storage import (
     Database,
@@ -105,18 +105,8 @@ class Worker(StageWorker):
         rows = self._insist(lambda: read_trials(db, study))
         halving = self.rungs.halving if self.rungs is not None else None
         self.num_trials = shown_trials(len(rows), halving)
-        self.mirror: Mirror | None = None
         earlier = self._insist(lambda: read_earlier_trials(db, study, plan))
-        if needs_mirror(plan.settings):
-            self.mirror = Mirror(
-                study.name,
-                plan.config.space,
-                plan.settings,
-                rows,
-                metric=self.metric,
-                conditions=plan.conditions,
-                earlier=earlier,
-            )
+        self.mirror = make_mirror(study, plan, rows, self.metric, earlier)
         self.width = choose_width(plan.trial_config, data, run, plan.settings, len(rows))
         self.one_structure = all(map(is_vector, plan.config.space))
         self.images = {images_key(plan.trial_config): data}

@@ -9,8 +9,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from hpsearch.cli.app import app
+from hpsearch.cli.budget_options import Budget
 from hpsearch.cli.grouped_options import OptionGroup, with_groups
-from hpsearch.cli.option_groups import Budget, Output, Searched, Storage, Training
+from hpsearch.cli.option_groups import Output, Searched, Storage, Training
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

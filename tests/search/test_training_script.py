@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import load_settings
 from hpsearch.datasets.augmentation import augment, draw_noise
 from hpsearch.datasets.draws import Draws

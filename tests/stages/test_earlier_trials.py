@@ -341,13 +341,13 @@ class TestSamplers:
     def test_values_of_fewer_epochs_are_moved_before_they_are_told(self):
         settings = StageConfig(trials=10, sampler="tpe")
         mirror = Mirror("s", self.SPACE, settings, waiting(10), earlier=earlier(3e-3))
-        told = [trial.value for trial in mirror._told_of_earlier()]
+        told = [trial.value for trial in mirror._told_earlier.trials()]
         for number in range(3):
             mirror.propose(number)
             for epoch, value in enumerate((0.4, 0.5, 0.55, 0.7, 0.8), start=1):
                 mirror.report(number, epoch, value)
             mirror.finish(number, 0.8)
-        moved = [trial.value for trial in mirror._told_of_earlier()]
+        moved = [trial.value for trial in mirror._told_earlier.trials()]
         assert [b - a for a, b in zip(told, moved, strict=True)] == pytest.approx([0.25] * 30)
 
     def test_pruners_and_the_stage_itself_see_none_of_them(self):

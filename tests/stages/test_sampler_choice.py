@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hpsearch.analysis.study_trials import StudyTrials, read_study
-from hpsearch.analysis.summary import verdicts
+from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
 from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
@@ -201,8 +201,17 @@ def test_what_was_searched_stays_before_a_gaussian_process_that_knows_all_of_it(
     assert whole.chosen.sampler == "gp"
     said = plan_fine(evidence(coarse, 0.01), load_settings(flags={**flags, "fine.sampler": "gp"}))
     assert said.space == whole.space
+    assert said.changes[0].reason.endswith(STAYS)
     given = plan_fine(evidence(coarse, 5.0), load_settings(flags=flags, spaces=("lr=log(1e-3,1e-2)",)))
     assert given.space["lr"].high == 1e-2
+
+
+def test_it_is_said_for_how_many_trials_gp_was_chosen_as_fewer_may_have_another_sampler(db):
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    flags = {**OBJECTIVE, "fine.epochs": 5}
+    plans = [plan_fine(evidence(coarse, 0.3), load_settings(flags={**flags, "fine.trials": n})) for n in (50, 12)]
+    assert [plan.settings.sampler for plan in plans] == ["gp", "tpe"]
+    assert plans[0].changes[0].reason.endswith(f"{STAYS}; gp is the choice for 50 trials")
 
 
 @pytest.mark.parametrize(

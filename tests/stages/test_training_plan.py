@@ -4,7 +4,7 @@ import pytest
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import read_study
-from hpsearch.analysis.summary import verdicts
+from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import FloatRange, IntRange
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.stages.fine_planning import plan_fine

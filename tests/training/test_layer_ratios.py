@@ -57,7 +57,7 @@ def test_they_are_each_trials_own_where_others_come(data, rehearsed):
 
 def test_nothing_is_done_before_somebody_asks(data, monkeypatch):
     asked = []
-    monkeypatch.setattr("hpsearch.training.pack.layer_ratios", lambda *_: asked.append(1) or {})
+    monkeypatch.setattr("hpsearch.training.update_ratio.layer_ratios", lambda *_: asked.append(1) or {})
     pack = Pack(make_config(EPOCHS), data, [TrialSpec(0)])
     while not pack.done:
         pack.run_epoch()

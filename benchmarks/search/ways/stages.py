@@ -16,7 +16,8 @@ from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.confirming import candidates, first_number, to_call_again
 from hpsearch.stages.drawn import drawn_params
 from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
-from hpsearch.stages.proposals import Mirror, needs_mirror
+from hpsearch.stages.mirrors import needs_mirror
+from hpsearch.stages.proposals import Mirror
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import unexplained_trials
 from hpsearch.storage import TrialRow

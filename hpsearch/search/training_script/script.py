@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpsearch.analysis.best_trial import best_or_refuse
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials
-from hpsearch.analysis.summary import best_or_refuse
 from hpsearch.config import RunConfig
 from hpsearch.config.metric import Metric
 from hpsearch.config.ranges import dump_range

@@ -1,0 +1,82 @@
+"""The trials of the stages before, as a sampler is told of them: with the values that they would have in its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hpsearch.config.metric import Metric
+from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift
+from hpsearch.stages.frozen_trials import frozen_trials
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+
+class ToldEarlier:
+    """All of them, and what the trials of the stage teach of their worth.
+
+    Args:
+        earlier: oldest first.
+        metric: what their values are.
+        distributions: of the stage, for those that say none of their own.
+        stand_ins: values of hyperparameters that not all of them have.
+        as_complete: whether explosions are complete trials, as samplers need it that read no others.
+    """
+
+    def __init__(
+        self,
+        earlier: Sequence[EarlierTrial],
+        metric: Metric,
+        distributions: Mapping[str, BaseDistribution],
+        stand_ins: Mapping[str, Any],
+        *,
+        as_complete: bool,
+    ) -> None:
+        self._earlier, self._metric = tuple(earlier), metric
+        self._distributions, self._stand_ins, self._as_complete = distributions, stand_ins, as_complete
+        self._shift = LearnedShift({trial.epochs for trial in earlier}, metric)
+
+    def __len__(self) -> int:
+        return len(self._earlier)
+
+    def learn(self, intermediate: Mapping[int, float], value: float) -> None:
+        """From a trial of the stage that ended: its values after each epoch, and that of its best one."""
+        self._shift.learn(intermediate, value)
+
+    def trials(self) -> list[FrozenTrial]:
+        """As far as is known now."""
+        frozen, _ = self._frozen
+        for told, trial in zip(frozen, self._earlier, strict=True):
+            if trial.value is not None:
+                told.value = trial.value + self._shift.of(trial.epochs)
+        return frozen
+
+    @property
+    def exploded(self) -> set[float]:
+        """Numbers of those that exploded and are told as complete."""
+        return self._frozen[1]
+
+    @property
+    def failed(self) -> list[FrozenTrial]:
+        """Those that have no value."""
+        from optuna.trial import TrialState
+
+        return [trial for trial in self._frozen[0] if trial.state == TrialState.FAIL]
+
+    @property
+    def best(self) -> EarlierTrial | None:
+        """The one of the best value; None where none has any."""
+        ended = [trial for trial in self._earlier if trial.value is not None]
+        return max(ended, key=lambda trial: self._metric.goodness(trial.value), default=None)
+
+    @cached_property
+    def _frozen(self) -> tuple[list[FrozenTrial], set[float]]:
+        return frozen_trials(self._earlier, self._distributions, self._stand_ins, as_complete=self._as_complete)
+
+    def forget(self) -> None:
+        """None of them is told from now on."""
+        self._earlier = ()
+        self.__dict__.pop("_frozen", None)
