@@ -34,6 +34,7 @@ from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest
 from hpsearch.stages.told_calls import ToldCalls
 from hpsearch.stages.told_failures import told_failures
+from hpsearch.stages.told_pruned import told_pruned
 from hpsearch.stages.told_values import told_values
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
@@ -96,7 +97,7 @@ class Mirror:
             self.stand_ins = {name: stand_in(space[name], conditions.values[name]) for name in conditions.clauses}
         self._sampler: tuple[str, int, dict[str, Any] | None] | None
         self._earlier = tuple(earlier)
-        self._shift = LearnedShift({trial.epochs for trial in earlier}, metric)
+        self._shift = LearnedShift(metric)
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
@@ -217,15 +218,19 @@ class Mirror:
         import optuna
 
         ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
-        values = told_values([self._value_of(trial) for trial in ended], self.metric.direction)
-        seen = {each.number: with_value(each, value) for each, value in zip(ended, values, strict=True)}
+        values = [self._value_of(trial) for trial in ended]
+        pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]
+        early = told_pruned([self._as_tried(trial) for trial in pruned], ended, values, self._shift, self.metric)
+        known, values = [*ended, *early], [*values, *(trial.value for trial in early)]
+        numbers = told_values(values, self.metric.direction)
+        seen = {each.number: with_value(each, value) for each, value in zip(known, numbers, strict=True)}
         told = [seen.get(trial.number, trial) for trial in trials]
         if not self._tells_failures:
             return told
         # A Gaussian process keeps away from what runs, but a call of another trial is no place of its own.
         told = [trial for trial in told if trial.number not in self._calls and trial.number not in self._untold]
         failed = [trial for trial in self._frozen_earlier if trial.state == optuna.trial.TrialState.FAIL]
-        failed += [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
+        failed += [self._as_tried(self.storage.get_trial(number)) for number in self._untold[-NUM_UNTOLD:]]
         told += told_failures(failed, list(seen.values()))
         return sorted(told, key=lambda trial: trial.number)  # Optuna looks at the last ones, until one that it has seen
 
@@ -233,9 +238,9 @@ class Mirror:
         """The mean of its calls; None where it, or one of these, exploded."""
         return None if trial.number in self._exploded else self._calls.mean(trial.number, trial.value)
 
-    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
-        """A trial without a value, with what it tried."""
-        return self.storage.get_trial(number)
+    def _as_tried(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        """One that has not come to its end, with what it tried."""
+        return trial
 
     def _told_of_earlier(self) -> list[optuna.trial.FrozenTrial]:
         """The trials of the stages before, with the values that they would have here."""
