@@ -242,27 +242,32 @@ class LearnedShift:
     """How much higher a trial ends than it stood after fewer epochs: learnt from trials that were trained further.
 
     Args:
-        epochs: fewer ones, of the stages before; None of those that have as many as this one.
         metric: what is measured.
     """
 
-    def __init__(self, epochs: Iterable[int | None], metric: Metric) -> None:
-        self._gains: dict[int, list[float]] = {few: [] for few in epochs if few is not None}
+    def __init__(self, metric: Metric) -> None:
         self._metric = metric
+        self._curves: list[tuple[Mapping[int, float], float]] = []
+        self._gains: dict[int, list[float]] = {}  # by the fewer epochs that were asked for
 
     def learn(self, intermediate: Mapping[int, float], value: float) -> None:
         """From one trial that ended: its values after each epoch, and that of its best one."""
+        self._curves.append((intermediate, value))
         for few, gains in self._gains.items():
-            early = best_until(few, intermediate, self._metric)
-            if early is not None and max(intermediate) > few:
-                gains.append(value - early)
+            gains += self._gain(few, intermediate, value)
 
     def of(self, epochs: int | None) -> float:
-        """To be added to the value of a trial of so many epochs; 0 until enough is known."""
+        """To be added to the value of a trial of so many epochs; 0 until enough is known, and where they are None."""
         if epochs is None:
             return 0.0
+        if epochs not in self._gains:
+            self._gains[epochs] = [gain for curve in self._curves for gain in self._gain(epochs, *curve)]
         gains = self._gains[epochs]
         return statistics.median(gains) if len(gains) >= MIN_PAIRS else 0.0
+
+    def _gain(self, few: int, intermediate: Mapping[int, float], value: float) -> list[float]:
+        early = best_until(few, intermediate, self._metric)
+        return [value - early] if early is not None and max(intermediate) > few else []
 
 
 def best_until(epoch: int, intermediate: Mapping[int, float], metric: Metric) -> float | None:

@@ -25,7 +25,7 @@ from hpsearch.config import Range, StageConfig
 from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import to_optuna, to_optuna_value
-from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift
 from hpsearch.stages.frozen_trials import EXPLODED, stand_in, with_told_values
 from hpsearch.stages.pruners import make_pruner, why_stopped
 from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
@@ -33,6 +33,7 @@ from hpsearch.stages.samplers import make_sampler, suggest
 from hpsearch.stages.told_calls import ToldCalls
 from hpsearch.stages.told_earlier import ToldEarlier
 from hpsearch.stages.told_failures import told_failures
+from hpsearch.stages.told_pruned import with_told_pruned
 from hpsearch.storage import State, TrialRow, is_paused, stop_of
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ class Mirror:
             self.stand_ins = {name: stand_in(space[name], conditions.values[name]) for name in conditions.clauses}
         # Samplers that read COMPLETE trials alone would never learn of explosions.
         self.tells_explosions_as_complete = settings.sampler in ("gp", "cmaes")
+        self._shift = LearnedShift(metric)
         self._told_earlier = ToldEarlier(
-            earlier, metric, self.distributions, self.stand_ins, as_complete=self.tells_explosions_as_complete
+            earlier, self._shift, metric, self.distributions, self.stand_ins, self.tells_explosions_as_complete
         )
         self._sampler: tuple[str, int, dict[str, Any] | None] | None
         self._sampler = (settings.sampler, settings.seed, self._best_params(trials))
@@ -209,12 +211,14 @@ class Mirror:
 
     def _told(self, trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
         """The same with values that a sampler can learn from which needs one of each."""
+        trials = with_told_pruned(trials, self._as_tried, self._value_of, self._shift, self.metric)
         told = with_told_values(trials, self._value_of, self.metric.direction)
         if not self._tells_failures:
             return told
         # A Gaussian process keeps away from what runs, but a call of another trial is no place of its own.
         told = [trial for trial in told if trial.number not in self._calls and trial.number not in self._untold]
-        failed = self._told_earlier.failed + [self._failed(number) for number in self._untold[-NUM_UNTOLD:]]
+        failed = self._told_earlier.failed
+        failed += [self._as_tried(self.storage.get_trial(number)) for number in self._untold[-NUM_UNTOLD:]]
         told += told_failures(failed, told)
         return sorted(told, key=lambda trial: trial.number)  # Optuna looks at the last ones, until one that it has seen
 
@@ -222,9 +226,9 @@ class Mirror:
         """The mean of its calls; None where it, or one of these, exploded."""
         return None if trial.number in self._exploded else self._calls.mean(trial.number, trial.value)
 
-    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
-        """A trial without a value, with what it tried."""
-        return self.storage.get_trial(number)
+    def _as_tried(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        """One that has not come to its end, with what it tried."""
+        return trial
 
     def _choose_sampler(self, number: int) -> None:
         """At the first proposal: no two processes may make the same ones, so each begins with a trial of its own.
@@ -268,7 +272,7 @@ class Mirror:
             self._untold.append(number)
         if value is not None:
             self.best_value = self.metric.better(self.best_value, value)
-            self._told_earlier.learn(self.storage.get_trial(number).intermediate_values, value)
+            self._shift.learn(self.storage.get_trial(number).intermediate_values, value)
         if exploded and self.tells_explosions_as_complete:
             value = EXPLODED
             self._exploded.add(number)

@@ -97,8 +97,8 @@ class SuggestingMirror(Mirror):
         return [trial for trial in all_asked if trial is not None]
 
     @override
-    def _failed(self, number: int) -> optuna.trial.FrozenTrial:
-        return self._as_proposed(super()._failed(number))
+    def _as_tried(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        return self._as_proposed(trial)
 
     def _as_proposed(self, trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
         """The trial with all that was proposed for it, whether its code has asked for that or not."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class ToldEarlier:
-    """All of them, and what the trials of the stage teach of their worth.
+    """All of them.
 
     Args:
         earlier: oldest first.
+        shift: what the trials of the stage teach of their worth.
         metric: what their values are.
         distributions: of the stage, for those that say none of their own.
         stand_ins: values of hyperparameters that not all of them have.
@@ -29,22 +30,17 @@ class ToldEarlier:
     def __init__(
         self,
         earlier: Sequence[EarlierTrial],
+        shift: LearnedShift,
         metric: Metric,
         distributions: Mapping[str, BaseDistribution],
         stand_ins: Mapping[str, Any],
-        *,
         as_complete: bool,
     ) -> None:
-        self._earlier, self._metric = tuple(earlier), metric
+        self._earlier, self._shift, self._metric = tuple(earlier), shift, metric
         self._distributions, self._stand_ins, self._as_complete = distributions, stand_ins, as_complete
-        self._shift = LearnedShift({trial.epochs for trial in earlier}, metric)
 
     def __len__(self) -> int:
         return len(self._earlier)
-
-    def learn(self, intermediate: Mapping[int, float], value: float) -> None:
-        """From a trial of the stage that ended: its values after each epoch, and that of its best one."""
-        self._shift.learn(intermediate, value)
 
     def trials(self) -> list[FrozenTrial]:
         """As far as is known now."""

@@ -121,7 +121,7 @@ class TestWhichTrials:
         told.study.attrs[attributes.TAKES] = ["seed"]
         (trial,) = trials_inside(told, {"lr": SPACE["lr"]})
         assert trial.epochs is None
-        shift = LearnedShift([trial.epochs], ACCURACY)
+        shift = LearnedShift(ACCURACY)
         for _ in range(MIN_PAIRS):
             shift.learn({0: 0.1, 5: 0.9}, 0.9)
         assert shift.of(trial.epochs) == 0.0
@@ -261,21 +261,21 @@ class TestHowMany:
 
 class TestLearnedShift:
     def test_the_median_of_what_further_epochs_gave(self):
-        shift = LearnedShift([2], ACCURACY)
+        shift = LearnedShift(ACCURACY)
         for gain in (0.01, 0.02, 0.3):
             assert shift.of(2) == 0.0
             shift.learn({1: 0.3, 2: 0.5, 3: 0.4, 4: 0.5 + gain}, 0.5 + gain)
         assert shift.of(2) == pytest.approx(0.02)
 
     def test_where_less_is_better(self):
-        shift = LearnedShift([1, 2], LOSS)
+        shift = LearnedShift(LOSS)
         for _ in range(3):
             shift.learn({1: 2.0, 2: 2.5, 3: 0.5}, 0.5)
         assert (shift.of(1), shift.of(2)) == (-1.5, -1.5)
         assert best_until(2, {1: 2.0, 2: 2.5}, LOSS) == 2.0
 
     def test_a_trial_that_ended_no_later_says_nothing(self):
-        shift = LearnedShift([5], ACCURACY)
+        shift = LearnedShift(ACCURACY)
         for _ in range(5):
             shift.learn({1: 0.2, 5: 0.4}, 0.4)
             shift.learn({}, 0.4)

@@ -14,7 +14,7 @@ from hpsearch.config import Choice, IntRange, Range
 
 @dataclass(frozen=True)
 class Smac:
-    """One of its facades, with its defaults: a random forest for hyperparameters, a Gaussian process for a black box."""
+    """One of its facades, with its defaults: a random forest over hyperparameters, a process over a black box."""
 
     facade: str
 
