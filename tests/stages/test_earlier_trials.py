@@ -234,6 +234,14 @@ class TestOfOtherEpochs:
         assert comparable(halved, SPACE, 9) == halved
         assert comparable(halved, {**SPACE, "train.optimizer": Choice(("sgd", "adam"))}, 9) == []
 
+    def test_a_gaussian_process_is_told_all_of_a_stage_with_rungs_whose_best_were_trained_as_long(self):
+        space = {**SPACE, "train.optimizer": Choice(("sgd", "adam"))}
+        halved = [EarlierTrial("coarse", 1, {}, 0.2), EarlierTrial("coarse", 9, {}, 0.8)]
+        assert comparable(halved, space, 9, "gp") == comparable(halved, space, 5, "gp") == halved
+        assert comparable(halved, space, 20, "gp") == comparable(halved, space, 9, "tpe") == []
+        few = [EarlierTrial("coarse", 3, {}, 0.2), EarlierTrial("coarse", 3, {}, 0.8)]
+        assert comparable(few, space, 9, "gp") == []
+
     def test_a_stage_of_as_many_epochs_knows_what_one_of_more_does_not(self, db, tiny):
         space = ("lr=log(1e-3,1e-1)", "reg=none", "optimizer=choice(sgd,adam)")
         settings = tiny(coarse__trials=8, coarse__epochs=1, space=space)

@@ -64,6 +64,7 @@ WAYS = {
     "hpsearch, hyperband": Way(Staged(pruner="hyperband"), curves_only=True, anytime=False),
     "hpsearch, halved coarse": Way(Staged(halving="promote"), curves_only=True, anytime=False),
     "hpsearch, halved coarse, gp": Way(Staged(halving="promote", sampler="gp"), curves_only=True, anytime=False),
+    "hpsearch, stopped coarse, gp": Way(Staged(halving="stop", sampler="gp"), curves_only=True, anytime=False),
     "hpsearch, stopped coarse": Way(Staged(halving="stop"), curves_only=True, anytime=False),
     "hpsearch, equal epochs": Way(Staged(coarse_share=1.0), curves_only=True, anytime=False),
     "hpsearch, tpe alone": Way(Alone("tpe")),

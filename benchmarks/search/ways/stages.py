@@ -15,9 +15,10 @@ from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.confirming import candidates, first_number, to_call_again
 from hpsearch.stages.drawn import drawn_params
-from hpsearch.stages.earlier_trials import EarlierTrial, comparable, is_inside
+from hpsearch.stages.earlier_trials import MOST_OF_GP, EarlierTrial, bounded, comparable, is_inside
 from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.proposals import Mirror
+from hpsearch.stages.sampler_knowledge import NUM_NEWEST
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import unexplained_trials
 from hpsearch.storage import TrialRow
@@ -88,7 +89,8 @@ class Staged:
             )
             inside = [] if self.forget else [trial for trial in earlier if _fits(trial, space)]
             if not self.tell_all:
-                inside = comparable(inside, space, problem.epochs if has_curves else None)
+                inside = comparable(inside, space, problem.epochs if has_curves else None, self.sampler)
+            inside = bounded(inside, "maximize", MOST_OF_GP if self.sampler == "gp" else NUM_NEWEST)
             seen, sampler = _stage(run, space, settings, inside, budget), self.sampler
             earlier += _earlier(f"fine-{number}", problem.epochs, seen)
 
