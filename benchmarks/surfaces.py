@@ -30,6 +30,8 @@ class Surface:
 
     ranges: Mapping[str, tuple[float, float]]
     value: Callable[[Point], float | None]
+    optimum: float = 0.9
+    """The highest value, inside the ranges or not."""
 
     @property
     def space(self) -> dict[str, FloatRange]:
@@ -78,9 +80,9 @@ SURFACES = {
     "narrow": Surface(TWO, bowl((-2.7, -2), (0.4, 1))),
     "edge": Surface(TWO, bowl((-1, -4), (0.8, 2))),
     "outside": Surface(TWO, bowl((-0.2, -3), (0.8, 3))),
-    "cliff": Surface(TWO, cliff),
+    "cliff": Surface(TWO, cliff, 0.65),
     "ridge": Surface(TWO, ridge),
-    "two peaks": Surface(TWO, two_peaks),
+    "two peaks": Surface(TWO, two_peaks, 0.95),
     "6 dims": Surface(SIX, bowl((-2, -3, -1, -4, -2.5, -1.5), (1, 1.5, 2, 4, 6, 8))),
 }
 
