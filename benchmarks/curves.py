@@ -8,24 +8,18 @@ epochs is narrowed, a fine one of more goes on; beside them TPE with as many epo
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import statistics
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 
-from benchmarks import machine
+from benchmarks.staged import Way, compare, propose, told_of
 from hpsearch.config import Choice, FloatRange, Range, StageConfig
 from hpsearch.space import Observation, draw_random, narrow
-from hpsearch.stages.earlier_trials import MOST_OF_GP, EarlierTrial, bounded, comparable, is_inside
-from hpsearch.stages.proposals import Mirror
-from hpsearch.storage import TrialRow
+from hpsearch.stages.earlier_trials import MOST_OF_GP, EarlierTrial, bounded, comparable
+from hpsearch.stages.sampler_knowledge import NUM_NEWEST
 
 FEW, MANY = 5, 20  # epochs of a coarse trial, and of a fine one
 LUCK = 0.006  # of a trial: standard deviation of where its curve ends
@@ -118,22 +112,20 @@ class Search:
             self._best = max(self._best, (float(measured.max()), float(true.max())))
         return measured
 
+    def _train_whole(self, params: Mapping[str, Any]) -> list[float] | None:
+        curve = self.train(params, MANY)
+        return None if curve is None else curve.tolist()
+
     def propose(
         self, space: Mapping[str, Range], trials: int, seed: int, earlier: list[EarlierTrial], sampler: str = "tpe"
     ) -> float:
         """Trials of full length, proposed one after the other; what the best is worth without luck and noise."""
-        waiting = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(trials)]
         settings = StageConfig(trials=trials, sampler=sampler, seed=seed)
-        mirror = Mirror("fine", space, settings, waiting, earlier=earlier)
-        for number in range(trials):
-            curve = self.train(mirror.propose(number), MANY)
-            for epoch, value in enumerate((0.0,) if curve is None else curve, start=1):
-                mirror.report(number, epoch, float(value))
-            mirror.finish(number, None if curve is None else float(curve.max()), exploded=curve is None)
+        propose(space, settings, earlier, self._train_whole)
         return self._best[1]
 
 
-def staged(surface: Curves, seed: int, coarse: int, fine: int, sampler: str, told: str) -> float:
+def staged(surface: Curves, seed: int, coarse: int, fine: int, told: str, sampler: str = "tpe") -> float:
     """A coarse stage of few epochs at random, and a fine one of more that is told all, nothing, or by the rule."""
     search, seen = Search(surface, seed), []
     for number, params in enumerate(draw_random(surface.space, coarse, seed)):
@@ -142,28 +134,25 @@ def staged(surface: Curves, seed: int, coarse: int, fine: int, sampler: str, tol
         value, outcome = (None, "exploded") if curve is None else (float(curve.max()), "complete")
         seen.append(Observation(number, params, value, outcome))
     space = {change.param: change.new for change in narrow(surface.space, seen, "maximize")}
-    earlier = [
-        EarlierTrial("coarse", FEW, each.params, each.value)
-        for each in seen
-        if told != "nothing" and all(is_inside(space[name], value) for name, value in each.params.items())
-    ]
+    earlier = [] if told == "nothing" else told_of(seen, FEW, space)
     if told == "by rule":
-        earlier = comparable(earlier, space, MANY)
-    if sampler == "gp":
-        earlier = bounded(earlier, "maximize", MOST_OF_GP)
-    return search.propose(space, fine, seed, earlier, sampler)
+        earlier = comparable(earlier, space, MANY, sampler)
+    most = MOST_OF_GP if sampler == "gp" else NUM_NEWEST
+    return search.propose(space, fine, seed, bounded(earlier, "maximize", most), sampler)
 
 
-def alone(surface: Curves, seed: int, coarse: int, fine: int, sampler: str) -> float:
-    """TPE over the ranges as they are, with as many epochs, beside fine stages of any sampler."""
+def alone(surface: Curves, seed: int, coarse: int, fine: int) -> float:
+    """TPE over the ranges as they are, with as many epochs."""
     return Search(surface, seed).propose(surface.space, (coarse * FEW + fine * MANY) // MANY, seed, [])
 
 
-WAYS: dict[str, Callable[[Curves, int, int, int, str], float]] = {
+WAYS: dict[str, Way[Curves]] = {
     "tpe": alone,
     "forgetting": lambda *given: staged(*given, "nothing"),
     "told all": lambda *given: staged(*given, "all"),
     "by rule": lambda *given: staged(*given, "by rule"),
+    "gp forgetting": lambda *given: staged(*given, "nothing", "gp"),
+    "gp told all": lambda *given: staged(*given, "all", "gp"),
 }
 
 
@@ -173,22 +162,4 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--first-seed", type=int, default=100, help="seeds 0 to 19 chose the rule")
     parser.add_argument("--coarse", type=int, default=100, help=f"trials of {FEW} epochs")
     parser.add_argument("--fine", type=int, default=50, help=f"trials of {MANY} epochs")
-    parser.add_argument("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)}")
-    parser.add_argument("--surfaces", default=",".join(SURFACES), help=f"some of {', '.join(SURFACES)}")
-    parser.add_argument("--sampler", default="tpe", choices=("tpe", "gp"), help="of the fine stage")
-    parser.add_argument("--json", metavar="FILE")
-    given = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print(f"{machine.about('optuna')}\nmean, median and tenth percentile of what was found, {given.seeds} seeds")
-    found: dict[str, dict[str, list[float]]] = {}
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    for name in given.surfaces.split(","):
-        found[name] = {}
-        for way in given.ways.split(","):
-            values = [WAYS[way](SURFACES[name], seed, given.coarse, given.fine, given.sampler) for seed in seeds]
-            found[name][way] = values
-            low = float(np.quantile(values, 0.1))
-            print(f"{name:13} {way:11} {np.mean(values):.4f} {statistics.median(values):.4f} {low:.4f}", flush=True)
-    if given.json:
-        Path(given.json).write_text(json.dumps({"given": vars(given), "found": found}, indent=1))
+    compare(parser, arguments, SURFACES, WAYS)

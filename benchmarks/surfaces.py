@@ -7,24 +7,17 @@ the trial that it names the best. Ranges are logarithmic; the optimum lies insid
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import statistics
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 
-from benchmarks import machine
+from benchmarks.staged import Way, compare, propose, told_of
 from hpsearch.config import FloatRange, StageConfig
 from hpsearch.space import Observation, draw_random, narrow
-from hpsearch.stages.earlier_trials import EarlierTrial, is_inside
-from hpsearch.stages.proposals import Mirror
-from hpsearch.storage import TrialRow
 
 NOISE = 0.01
 Point = Sequence[float]  # decimal logarithms
@@ -37,6 +30,8 @@ class Surface:
 
     ranges: Mapping[str, tuple[float, float]]
     value: Callable[[Point], float | None]
+    optimum: float = 0.9
+    """The highest value, inside the ranges or not."""
 
     @property
     def space(self) -> dict[str, FloatRange]:
@@ -85,9 +80,9 @@ SURFACES = {
     "narrow": Surface(TWO, bowl((-2.7, -2), (0.4, 1))),
     "edge": Surface(TWO, bowl((-1, -4), (0.8, 2))),
     "outside": Surface(TWO, bowl((-0.2, -3), (0.8, 3))),
-    "cliff": Surface(TWO, cliff),
+    "cliff": Surface(TWO, cliff, 0.65),
     "ridge": Surface(TWO, ridge),
-    "two peaks": Surface(TWO, two_peaks),
+    "two peaks": Surface(TWO, two_peaks, 0.95),
     "6 dims": Surface(SIX, bowl((-2, -3, -1, -4, -2.5, -1.5), (1, 1.5, 2, 4, 6, 8))),
 }
 
@@ -123,18 +118,13 @@ def staged(surface: Surface, seed: int, coarse: int, fine: int, sampler: str, *,
         assert params is not None
         search.try_(params)
     space = {change.param: change.new for change in narrow(surface.space, search.seen, "maximize")}
-    earlier = [
-        EarlierTrial("coarse", 1, seen.params, seen.value)
-        for seen in search.seen
-        if not forget and all(is_inside(space[name], value) for name, value in seen.params.items())
-    ]
-    settings = StageConfig(trials=fine, sampler=sampler, seed=seed)
-    waiting = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(fine)]
-    mirror = Mirror("fine", space, settings, waiting, earlier=earlier)
-    for number in range(fine):
-        measured = search.try_(mirror.propose(number))
-        mirror.report(number, 1, measured or 0.0)
-        mirror.finish(number, measured, exploded=measured is None)
+    earlier = [] if forget else told_of(search.seen, 1, space)
+
+    def train(params: Mapping[str, Any]) -> list[float] | None:
+        measured = search.try_(params)
+        return None if measured is None else [measured]
+
+    propose(space, StageConfig(trials=fine, sampler=sampler, seed=seed), earlier, train)
     return search.found
 
 
@@ -154,7 +144,7 @@ def alone(surface: Surface, seed: int, trials: int) -> float:
     return search.found
 
 
-WAYS: dict[str, Callable[[Surface, int, int, int], float]] = {
+WAYS: dict[str, Way[Surface]] = {
     "optuna-tpe": lambda surface, seed, coarse, fine: alone(surface, seed, coarse + fine),
     "tpe-forgetting": lambda *given: staged(*given, "tpe", forget=True),
     "tpe": lambda *given: staged(*given, "tpe", forget=False),
@@ -166,22 +156,7 @@ WAYS: dict[str, Callable[[Surface, int, int, int], float]] = {
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks surfaces", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--coarse", type=int, default=40, help="trials")
     parser.add_argument("--fine", type=int, default=20, help="trials; what is beside it has both together")
-    parser.add_argument("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)}")
-    parser.add_argument("--surfaces", default=",".join(SURFACES), help=f"some of {', '.join(SURFACES)}")
-    parser.add_argument("--json", metavar="FILE")
-    given = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print(f"{machine.about('optuna')}\nmedian and tenth percentile of what was found, {given.seeds} seeds")
-    found: dict[str, dict[str, list[float]]] = {}
-    for name in given.surfaces.split(","):
-        found[name] = {}
-        for way in given.ways.split(","):
-            values = [WAYS[way](SURFACES[name], seed, given.coarse, given.fine) for seed in range(given.seeds)]
-            found[name][way] = values
-            low = float(np.quantile(values, 0.1))
-            print(f"{name:10} {way:15} {statistics.median(values):.4f} {low:.4f}", flush=True)
-    if given.json:
-        Path(given.json).write_text(json.dumps({"given": vars(given), "found": found}, indent=1))
+    compare(parser, arguments, SURFACES, WAYS)

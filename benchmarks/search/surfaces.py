@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.search.problem import Problem
 from benchmarks.surfaces import SURFACES as LOGARITHMIC
-from benchmarks.surfaces import bowl
+from benchmarks.surfaces import TWO, Surface, bowl
 from hpsearch.config import FloatRange, IntRange, Range
 from hpsearch.config.ranges import parse_range
 
@@ -61,14 +61,21 @@ def _logs(**ends: tuple[float, float]) -> dict[str, dict[str, Any]]:
     return {name: {"log": [10.0**low, 10.0**high]} for name, (low, high) in ends.items()}
 
 
+def _logarithmic(name: str, surface: Surface, **more: Any) -> Problem:
+    """One of `benchmarks.surfaces`; more: what differs from it."""
+
+    def value(point: Point) -> float | None:
+        return surface.value([point[param] for param in surface.ranges])
+
+    return _problem(name, _logs(**surface.ranges), value, optimum=surface.optimum, **more)
+
+
 def _bowl(center: Mapping[str, float], widths: Mapping[str, float]) -> Callable[[Point], float]:
     """0.9 at its centre, 0.3 far from it."""
     of = bowl(tuple(center.values()), tuple(widths[name] for name in center))
     return lambda point: of([point[name] for name in center])
 
 
-OPTIMA = {"cliff": 0.65, "two peaks": 0.95}  # the others' is 0.9
-LR_REG = {"lr": (-6.0, -1.0), "reg": (-5.0, 1.0)}
 BEST_RATES = {"sgd": (-1.5, 0.82), "adam": (-3.0, 0.9), "rmsprop": (-3.6, 0.86)}  # decimal logarithm, value there
 
 
@@ -135,18 +142,11 @@ def _many(num: int, relevant: int) -> tuple[dict[str, dict[str, Any]], Callable[
 
 
 def _made() -> dict[str, Problem]:
-    problems = []
-    for name, surface in LOGARITHMIC.items():
-        forms = _logs(**dict(surface.ranges))
-        group = "outside" if name == "outside" else "inside"
-
-        def value(point: Point, of: Callable[[Any], float | None] = surface.value) -> float | None:
-            return of(list(point.values()))
-
-        problems.append(_problem(name, forms, value, optimum=OPTIMA.get(name, 0.9), group=group))
-    two = _logs(**LR_REG)
-    inside = _bowl({"lr": -3, "reg": -3}, {"lr": 1, "reg": 3})
-    narrow = _bowl({"lr": -2.7, "reg": -2}, {"lr": 0.4, "reg": 1})
+    problems = [
+        _logarithmic(name, surface, group="outside" if name == "outside" else "inside")
+        for name, surface in LOGARITHMIC.items()
+    ]
+    two = _logs(**TWO)
     edges = {"p0": -1.0, "p1": -5.0, "p2": -2.5, "p3": 0.0}
     four = _logs(p0=(-5, 0), p1=(-5, 0), p2=(-5, 0), p3=(-5, 0))
     lr, choice = {"log": [1e-6, 1.0]}, {"choice": ["sgd", "adam", "rmsprop"]}
@@ -159,9 +159,9 @@ def _made() -> dict[str, Problem]:
         "activation": {"choice": ["relu", "gelu", "tanh"]},
     }
     problems += [
-        _problem("no noise", two, inside, noise=0.0),
-        _problem("noise 0.05", two, inside, noise=0.05),
-        _problem("narrow, noise 0.03", two, narrow, noise=0.03),
+        _logarithmic("no noise", LOGARITHMIC["inside"], noise=0.0),
+        _logarithmic("noise 0.05", LOGARITHMIC["inside"], noise=0.05),
+        _logarithmic("narrow, noise 0.03", LOGARITHMIC["narrow"], noise=0.03),
         _problem("edges of 4", four, _bowl(edges, {"p0": 1.2, "p1": 2.0, "p2": 2.0, "p3": 3.0})),
         _problem("corner outside", two, _bowl({"lr": -0.4, "reg": 1.6}, {"lr": 0.9, "reg": 2.5}), group="outside"),
         _problem("far outside", two, _bowl({"lr": 0.8, "reg": -3}, {"lr": 1.5, "reg": 3}), group="outside"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from benchmarks.search.problem import Run, Trial
 from benchmarks.search.ways.halved import HalvedStage
+from benchmarks.staged import waiting
 from hpsearch.analysis.called_again import Called
 from hpsearch.analysis.repeats import Repeats, in_order_of_means
 from hpsearch.config import Choice, Range, StageConfig
@@ -21,7 +22,6 @@ from hpsearch.stages.proposals import Mirror
 from hpsearch.stages.sampler_knowledge import NUM_NEWEST
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import unexplained_trials
-from hpsearch.storage import TrialRow
 
 COARSE_EPOCHS = 1 / 4  # of a fine trial's: 5 of 20, as the study file's defaults are
 COARSE_BUDGET = {True: 1 / 3, False: 2 / 3}  # of all epochs, with and without curves: 100 x 5 and 50 x 20; 100 and 50
@@ -124,12 +124,11 @@ def _stage(
     mirror = None
     drawn = drawn_params(space, settings, conditions)
     if needs_mirror(settings):
-        waiting = [TrialRow(trial_id=number, number=number, state="WAITING") for number in range(settings.trials)]
         mirror = Mirror(
             "stage",
             space,
             settings,
-            waiting,
+            waiting(settings.trials),
             conditions=conditions,
             earlier=earlier,
         )
