@@ -180,18 +180,21 @@ class Halving:
 
 
 def best_stopped(halving: Halving, trials: Sequence[QueuedTrial], attrs: Mapping[int, Mapping[str, Any]]) -> int | None:
-    """Of a stage that is over, the best of those that were stopped; None where one that is complete is as good.
+    """Of a stage that is over, the best of those that were stopped; None where one that is complete came as far.
 
     Where all that went on explode, what was stopped before them is the best there is, and whoever looks for the best
     trial of a study looks among the complete ones alone. Who stopped it could not know, nor who was stopped after the
-    explosions and is complete as the best of those that were left.
+    explosions and is complete as the best of those that were left. A program may return less than it reported: what it
+    reported is what the others were stopped by.
 
     Args:
         halving: the rules.
         trials: all of them.
         attrs: of those that are pruned, by number.
     """
-    best = max((goodness(trial.value, halving.direction) for trial in trials if trial.is_complete), default=-math.inf)
+    whole = [trial for trial in trials if trial.is_complete]
+    values = [max(goodness(trial.value, halving.direction), trial.best(halving.direction)) for trial in whole]
+    best = max(values, default=-math.inf)
     stopped = [
         (trial.best(halving.direction), -trial.number)
         for trial in trials

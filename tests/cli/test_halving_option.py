@@ -66,6 +66,26 @@ def late(params, report, epochs):
 """
 
 
+FALLING = """
+def falling(params, report, epochs):
+    for epoch in range(1, epochs + 1):
+        report(params["rate"] / epoch, epoch)  # as where it overfits
+    return params["rate"] / epochs
+"""
+
+
+def test_the_best_over_code_that_returns_less_than_it_reported_came_to_its_end(own):
+    """One that was stopped at the first rung was named, with what it had reported there."""
+    (own.folder / "mine.py").write_text(FALLING)
+    flags = ("--objective", "mine:falling", "--space", "rate=uniform(0.5,1)", "--epochs", "9", "--seed", "0")
+    own("coarse", *flags, "--trials", "12", "--halving", "stop")
+    trials = own.json("export", "coarse", "-f", "json")["trials"]
+    best = max(trials, key=lambda trial: trial["params"]["rate"])
+    assert own.json("best", "coarse")["number"] == best["number"]
+    assert len(best["intermediate"]) == 9
+    assert all(len(trial["intermediate"]) == 9 for trial in trials if trial["state"] == "COMPLETE")
+
+
 def test_of_a_stage_of_which_all_that_went_on_exploded_the_best_is_one_that_was_stopped(own):
     (own.folder / "mine.py").write_text(LATE)
     flags = ("--objective", "mine:late", "--space", "rate=uniform(0,1)", "--set", "coarse.epochs=9")

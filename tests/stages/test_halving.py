@@ -149,6 +149,8 @@ def test_the_best_that_was_stopped_is_kept_where_none_is_complete():
     assert best_stopped(STOP, [*trials, worse], attrs) == 2, "it was stopped after the explosions, with less to beat"
     assert best_stopped(STOP, [*trials, better], attrs) is None
     assert best_stopped(STOP, trials[:1], attrs) is None
+    returns_less = trial(5, "ended", [0.99, 0.2], value=0.2, is_complete=True)
+    assert best_stopped(STOP, [*trials, returns_less], attrs) is None, "the others were stopped by what it reported"
 
 
 @pytest.mark.parametrize(
