@@ -72,7 +72,7 @@ BEFORE = {
         "coarse --data digits --skip-checks",
         "fine --from coarse --trials 5",
     ],
-    "README.md 4": ["coarse --data digits --skip-checks"],
+    "README.md 5": ["coarse --data digits --skip-checks"],
     "study-files.md: Averages of weights, and updates from several minibatches": ["coarse --data digits --skip-checks"],
 }
 FILES = {
