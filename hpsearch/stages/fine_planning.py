@@ -35,6 +35,7 @@ from hpsearch.stages.sampler_choice import (
     partial_params,
     seconds_of_call,
     seconds_per_trial,
+    too_many_values,
 )
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import compared_trials, unexplained_trials
@@ -197,6 +198,8 @@ def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
         return False
     if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
         return False
+    if too_many_values(evidence.ranges) is not None:
+        return False  # in narrower ranges it may have them all in memory
     if any(seen.outcome == "pruned" and seen.value is not None for seen in evidence.observations):
         return False  # of what a pruner ended it is told nothing
     return not any(range_.when for range_ in plan.space.values())
