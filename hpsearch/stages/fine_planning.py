@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from hpsearch.analysis.advice import NEARLY
 from hpsearch.analysis.called_limits import called_limits, replaced_ranges, with_whole_choices
 from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.lineage import advise
@@ -231,7 +232,7 @@ def _nothing_finished(evidence: StudyTrials, db: Database | None) -> RefusedErro
     name, total = evidence.study.name, len(evidence.trials)
     words = advise(db, evidence).words if db is not None else None
     advised: list[str | Typed] = [": ", Typed(words)] if words is not None else ["."]
-    if evidence.num_exploded:
+    if evidence.num_exploded and evidence.num_finished >= NEARLY * total:
         said = f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
         if evidence.metric.is_own:
             return RefusedError(f"{said}Search other ranges, under another --name.")
