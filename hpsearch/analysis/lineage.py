@@ -37,7 +37,7 @@ def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
 
 def is_at_work(db: Database, study: StudyRow) -> bool:
     """Whether a worker holds a trial of this study and has not fallen silent."""
-    return any(row.state == "RUNNING" and not row.silent for row in read_activity(db, study))
+    return any(row.state == "RUNNING" and not row.silent and not row.is_paused for row in read_activity(db, study))
 
 
 def advise(

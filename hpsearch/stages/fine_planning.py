@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from hpsearch.analysis.advice import NEARLY
 from hpsearch.analysis.called_limits import called_limits, replaced_ranges, with_whole_choices
 from hpsearch.analysis.limits import limits_of
 from hpsearch.analysis.lineage import advise
@@ -35,6 +36,7 @@ from hpsearch.stages.sampler_choice import (
     partial_params,
     seconds_of_call,
     seconds_per_trial,
+    too_many_values,
 )
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
 from hpsearch.stages.unexplained import compared_trials, unexplained_trials
@@ -204,6 +206,8 @@ def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
         return False
     if len(evidence.observations) > MOST_OF_GP or partial_params(evidence.observations):
         return False
+    if too_many_values(evidence.ranges) is not None:
+        return False  # in narrower ranges it may have them all in memory
     if any(seen.outcome == "pruned" and seen.value is not None for seen in evidence.observations):
         return False  # of what a pruner ended it is told nothing
     return not any(range_.when for range_ in plan.space.values())
@@ -235,7 +239,7 @@ def _nothing_finished(evidence: StudyTrials, db: Database | None) -> RefusedErro
     name, total = evidence.study.name, len(evidence.trials)
     words = advise(db, evidence).words if db is not None else None
     advised: list[str | Typed] = [": ", Typed(words)] if words is not None else ["."]
-    if evidence.num_exploded:
+    if evidence.num_exploded and evidence.num_finished >= NEARLY * total:
         said = f"{name!r} has no finished trial to narrow by: {evidence.num_exploded} of {total} exploded.\n"
         if evidence.metric.is_own:
             return RefusedError(f"{said}Search other ranges, under another --name.")

@@ -9,6 +9,7 @@ coarse trials have fewer epochs, what is ahead early draws it away from what is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 
 from hpsearch.config import Choice, IntRange, Range
 from hpsearch.space import Observation
+from hpsearch.space.scale import num_values
 from hpsearch.storage import TrialRow
 from hpsearch.wording import duration_text
 
@@ -25,6 +27,7 @@ GP_BEGINS = 4.0  # seconds, once: its libraries
 GP_PROPOSES = 0.1  # seconds, each time, and more the more trials it learns from:
 GP_LEARNS = 1 / 500
 GP_STEPS = 1.0  # and more where choices go with whole numbers, which it tries in turn
+MOST_VALUES_OF_GP = 10_000_000  # of a whole number or a grid: it has them all in memory, 20 bytes for each
 MIN_TIMED = 3  # trials that say what one takes
 
 
@@ -82,6 +85,8 @@ def choose_fine_sampler(
         return SamplerChoice(
             "tpe", f"gp is slow with more than {MAX_TRIALS_OF_GP} trials, and here are {trials + known}"
         )
+    if (name := too_many_values(space)) is not None:
+        return SamplerChoice("tpe", f"gp has all values of {name} in memory, and they are {num_values(space[name]):,}")
     proposals = seconds_of_gp(space, trials, known)
     of_gp = f"a proposal of gp {duration_text(proposals / trials)}"
     if seconds is None:
@@ -90,6 +95,11 @@ def choose_fine_sampler(
     if seconds * trials < proposals:
         return SamplerChoice("tpe", told)
     return SamplerChoice("gp", f"it finds most in few trials: {told}")
+
+
+def too_many_values(space: Mapping[str, Range]) -> str | None:
+    """The first hyperparameter that has more values than a Gaussian process can have in memory, if any. Pure."""
+    return next((name for name, range_ in space.items() if MOST_VALUES_OF_GP < num_values(range_) < math.inf), None)
 
 
 def partial_params(observations: Sequence[Observation]) -> set[str]:

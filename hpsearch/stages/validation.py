@@ -14,9 +14,11 @@ from hpsearch.datasets.device import TrainingData
 from hpsearch.datasets.own_augmentation import refuse_unfit
 from hpsearch.errors import ConfigError
 from hpsearch.models import build, build_initialized
+from hpsearch.space.scale import num_values
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.pruners import make_pruner
 from hpsearch.stages.repeat_plan import RepeatPlan
+from hpsearch.stages.sampler_choice import MOST_VALUES_OF_GP, too_many_values
 from hpsearch.stages.suggestions import refuse_samplers_in_advance
 from hpsearch.training.metric_limits import refuse_undefined
 from hpsearch.training.teacher import refuse_missing, taught
@@ -82,6 +84,11 @@ def validate_proposals(plan: StagePlan) -> None:
         raise ConfigError(
             f"{plan.kind}.{key} = {plan.settings.trials} is too many for the sampler gp (15 s a proposal at 1,000 "
             f"trials).\nAllowed: up to {MAX_GP_TRIALS}, or another sampler."
+        )
+    if plan.settings.sampler == "gp" and (name := too_many_values(plan.space)) is not None:
+        raise ConfigError(
+            f"space.{name} has {num_values(plan.space[name]):,} values, and the sampler gp has them all in memory.\n"
+            f"Allowed: up to {MOST_VALUES_OF_GP:,}, or another sampler."
         )
 
 

@@ -36,6 +36,11 @@ class Activity:
         ran_out = self.seconds_left is not None and self.seconds_left < 0
         return ran_out or (self.worker is not None and is_dead(self.worker))
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits at a rung, in nobody's hands; another program's has no attempts that are counted."""
+        return self.state == "RUNNING" and self.worker is None and self.attempt is not None
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerActivity:

@@ -1,6 +1,9 @@
 """--halving and --epochs-budget, by the commands: nets, objectives, what is said of epochs, and what is refused."""
 
+import signal
+
 import pytest
+from held_searches import go, wait_until_held, wait_until_told
 
 from hpsearch.wording import count_text
 
@@ -32,6 +35,23 @@ def test_a_stage_says_what_it_spends_in_epochs(hpsearch, tiny_study):
     found = hpsearch.json("export", "coarse", "-f", "json")["trials"]
     assert sum(len(trial["intermediate"]) for trial in found) == 40
     assert f"spent: 40 of 40 epochs, by {num} trials" in hpsearch(*flags).stdout  # nothing is left to do
+
+
+def test_a_stage_that_was_stopped_while_trials_wait_is_gone_on_with(hpsearch):
+    """Trials that wait at a rung are in nobody's hands: workers were said to be at it, and to be watched."""
+    flags = ("coarse", "-c", "tiny.toml", "--halving", "promote", "--epochs", "4", "--skip-checks")
+    process = hpsearch.held(*flags, after=1)
+    wait_until_held(hpsearch.folder)
+    process.send_signal(signal.SIGINT)
+    wait_until_told(hpsearch.folder)
+    go(hpsearch.folder)
+    process.communicate(timeout=600)
+    found = hpsearch.json("export", "coarse", "-f", "json")["trials"]
+    assert {"RUNNING", "WAITING"} <= {trial["state"] for trial in found} <= {"RUNNING", "WAITING", "PRUNED"}
+    status = hpsearch("status", "coarse").stdout
+    assert "workers are at it" not in status
+    assert "next     hpsearch coarse" in status
+    assert "Finish it first: hpsearch coarse" in hpsearch("fine", "--from", "coarse", code=3).stderr
 
 
 def test_the_best_of_a_procedure_is_said_with_its_own_epochs(hpsearch, tiny_study):

@@ -53,6 +53,11 @@ def test_what_cannot_be_tried_is_told(enqueue, said):
         plan(enqueue)
 
 
+def test_more_than_a_budget_in_epochs_has_trials_is_told_by_its_own_name():
+    with pytest.raises(ConfigError, match=r"the budget is epochs_budget = 1\.\nAllowed: at most 1, or more epochs"):
+        load_settings(flags={"coarse.enqueue": [{"lr": 0.1}] * 2, "coarse.epochs_budget": 1})
+
+
 def test_what_does_not_apply_beside_the_rest_is_told():
     spaces = [*SPACES, "optimizer=choice(sgd,momentum)", "momentum=uniform(0.5,0.99)"]
     whole = plan([{"optimizer": "momentum", "momentum": 0.9}], spaces).drawn()[0]

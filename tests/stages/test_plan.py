@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from hpsearch.analysis.attributes import CHECKS, STAGE
@@ -10,7 +12,7 @@ from hpsearch.stages.fine_planning import plan_fine
 from hpsearch.stages.plan import StagePlan
 from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.sampler_choice import SamplerChoice
-from hpsearch.storage import StudyRow
+from hpsearch.storage import StudyRow, TrialRow
 
 LR = FloatRange(1e-6, 1e-3, log=True)
 
@@ -96,6 +98,9 @@ def test_nothing_finished_is_refused_with_the_number_of_explosions():
     exploded = [Observation(i, {"lr": 1e-4}, None, "exploded") for i in range(4)]
     with pytest.raises(RefusedError, match=r"no finished trial.*4 of 0 exploded"):
         plan_fine(evidence({"lr": LR}, *exploded), load_settings())
+    rows = [TrialRow(n, n, "PRUNED" if n < 4 else "WAITING") for n in range(12)]
+    with pytest.raises(RefusedError, match=r"4 of 12 trials ended\)\.\nFinish it first"):
+        plan_fine(replace(evidence({"lr": LR}, *exploded), trials=rows), load_settings())
 
 
 def test_a_foreign_parameter_is_named_and_can_only_be_shown():

@@ -10,6 +10,7 @@ import pytest
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
+from hpsearch.errors import ConfigError
 from hpsearch.report.history import provenance
 from hpsearch.report.stage import StageData
 from hpsearch.space import Observation
@@ -26,6 +27,7 @@ from hpsearch.stages.sampler_choice import (
     seconds_of_gp,
     seconds_per_trial,
 )
+from hpsearch.stages.validation import validate_proposals
 from hpsearch.storage import TrialRow
 
 NUMBERS = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
@@ -59,12 +61,19 @@ class TestOfAFineStage:
             ({}, 50, 9.0, 351, "more than 400 trials, and here are 401"),
             ({}, 50, 0.2, 0, "a trial takes 200 ms, a proposal of gp 2"),
             ({}, 50, None, 0, "nothing says how long a trial takes"),
+            ({"seed": IntRange(0, 2**32 - 1)}, 50, 9.0, 0, "all values of seed in memory, and they are 4,294,967,296"),
+            ({"width": IntRange(1, 2**32, log=True)}, 50, 9.0, 0, "all values of width in memory"),
+            ({"rate": FloatRange(0.0, 1.0, step=1e-9)}, 50, 9.0, 0, "they are 1,000,000,001"),
         ],
     )
     def test_tpe_else_and_why(self, more, trials, seconds, known, why):
         chosen = choose_fine_sampler({**NUMBERS, **more}, trials, seconds, known, partial={"tail", "other"})
         assert chosen.sampler == "tpe"
         assert why in chosen.reason
+
+    def test_gp_where_a_whole_number_has_as_many_values_as_memory_takes(self):
+        assert choose_fine_sampler({**NUMBERS, "seed": IntRange(1, 10**7)}, 50, 9.0).sampler == "gp"
+        assert choose_fine_sampler({**NUMBERS, "seed": IntRange(0, 10**10, step=10**4)}, 50, 9.0).sampler == "gp"
 
     def test_proposals_cost_more_with_more_to_learn_from_and_with_choices_beside_whole_numbers(self):
         choice = {"train.optimizer": Choice(("sgd", "adam"))}
@@ -256,6 +265,25 @@ def test_ranges_narrow_before_what_does_not_know_all_of_it(db, flags):
     plan = plan_fine(evidence(coarse, 5.0), settings)
     assert plan.space["lr"].low > NUMBERS["lr"].low
     assert STAYS not in plan.changes[0].reason
+
+
+def test_a_whole_number_of_more_values_than_memory_takes_is_narrowed_before_gp_or_refused(db):
+    wide = [*SPACES, "seed=int(0,4294967295)"]
+    coarse = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=wide)), None)
+    found = evidence(coarse, 5.0)
+    found = replace(
+        found,
+        ranges={**found.ranges, "seed": IntRange(0, 2**32 - 1)},
+        observations=[replace(each, params={**each.params, "seed": each.number}) for each in found.observations],
+    )
+    plan = plan_fine(found, load_settings(flags={**OBJECTIVE, "fine.epochs": 5, "fine.sampler": "gp"}))
+    assert all(STAYS not in change.reason for change in plan.changes)
+    with pytest.raises(
+        ConfigError, match=r"^space\.seed has [0-9,]+ values, .*\nAllowed: up to 10,000,000, or another"
+    ):
+        validate_proposals(
+            replace(plan, config=load_settings(flags={**OBJECTIVE, "fine.sampler": "gp"}, spaces=wide).study)
+        )
 
 
 def test_ranges_narrow_where_a_pruner_ended_trials_of_which_nothing_is_told(db):

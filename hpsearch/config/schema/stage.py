@@ -94,9 +94,10 @@ class StageConfig(Section):
     @model_validator(mode="after")
     def _is_in_budget(self) -> StageConfig:
         if len(self.enqueue) > self.trials:
+            key, more = ("trials", "trials") if self.epochs_budget is None else ("epochs_budget", "epochs")
             raise ConfigError(
-                f"{self.TABLE}.enqueue has values for {len(self.enqueue)} trials, and the budget is trials ="
-                f" {self.trials}.\nAllowed: at most {self.trials}, or more trials."
+                f"{self.TABLE}.enqueue has values for {len(self.enqueue)} trials, and the budget is {key} ="
+                f" {self.trials}.\nAllowed: at most {self.trials}, or more {more}."
             )
         return self
 
