@@ -99,7 +99,8 @@ SMALL = {
     "HPSEARCH_RUN__THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
-LONGER = {"halving.md": {"HPSEARCH_COARSE__EPOCHS": "4", "HPSEARCH_FINE__EPOCHS": "4"}}  # rungs
+RUNGS = {"HPSEARCH_COARSE__EPOCHS": "4", "HPSEARCH_FINE__EPOCHS": "4"}
+LONGER = {"halving.md": RUNGS, "README.md 3": RUNGS}
 CODE = re.compile(
     r"^```(?P<kind>\w*)\n(?P<text>.*?)^```|(?<=\n\n)(?P<indented>(?:^    [^\n]*\n+)+)",
     re.DOTALL | re.MULTILINE,
@@ -199,7 +200,7 @@ def test_a_section_s_code_runs(name, tmp_path):
     runner = Runner(tmp_path)
     write_photographs(tmp_path)
     page = name.partition(":")[0].partition(" ")[0]
-    runner.environment.update(LONGER.get(page, {}))
+    runner.environment.update(LONGER.get(page, LONGER.get(name, {})))
     for file, text in FILES.get(page, {}).items():
         (tmp_path / file).write_text(text)
     for command in BEFORE.get(name, ()):

@@ -311,6 +311,13 @@ def test_what_does_not_go_together_is_refused_by_name(given_, words, stage, tabl
     assert "Allowed: " in str(refused.value)
 
 
+@pytest.mark.parametrize(("epochs", "fewer"), [(3, True), (1, False)])
+def test_no_rung_below_the_first_epoch_is_advised(epochs, fewer):
+    with pytest.raises(Exception, match="leaves no rung") as refused:
+        StageConfig(halving="stop", epochs=epochs, min_epochs=epochs)
+    assert ("min_epochs below" in str(refused.value)) == fewer
+
+
 def test_a_budget_has_trials_as_many_as_may_fit():
     assert StageConfig(epochs_budget=30, trials=7).trials == 30
     assert not StageConfig(trials=7).has_rungs

@@ -85,9 +85,10 @@ class StageConfig(Section):
                 " ends.\nAllowed: one of them, the other none."
             )
         if self.min_epochs >= self.epochs:
+            fewer = f"min_epochs below {self.epochs}, or " if self.epochs > 1 else ""
             raise ConfigError(
                 f"{self.TABLE}.min_epochs = {self.min_epochs} leaves no rung before the end, at epochs ="
-                f" {self.epochs}.\nAllowed: min_epochs below {self.epochs}, or more epochs, or halving = 'none'."
+                f" {self.epochs}.\nAllowed: {fewer}more epochs, or halving = 'none'."
             )
         return self
 
