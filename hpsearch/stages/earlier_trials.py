@@ -123,9 +123,11 @@ def comparable(
         return list(earlier)
     trained: dict[str, set[int]] = {}
     for trial in earlier:
-        trained.setdefault(trial.study, set()).add(epochs if trial.epochs is None else trial.epochs)
+        found = trained.setdefault(trial.study, set())
+        if trial.value is not None:  # an explosion came to no last epoch, and says the same after any
+            found.add(epochs if trial.epochs is None else trial.epochs)
     told = {
-        study: found == {epochs} or (sampler == "gp" and len(found) > 1 and max(found) >= epochs)
+        study: found <= {epochs} or (sampler == "gp" and len(found) > 1 and max(found) >= epochs)
         for study, found in trained.items()
     }
     return [trial for trial in earlier if told[trial.study]]

@@ -241,6 +241,9 @@ class TestOfOtherEpochs:
         assert comparable(halved, space, 20, "gp") == comparable(halved, space, 9, "tpe") == []
         few = [EarlierTrial("coarse", 3, {}, 0.2), EarlierTrial("coarse", 3, {}, 0.8)]
         assert comparable(few, space, 9, "gp") == []
+        exploded = EarlierTrial("coarse", 9, {}, None)  # of a stage of 9 epochs, none of which came to the last
+        assert comparable([*few, EarlierTrial("coarse", 1, {}, 0.1), exploded], space, 9, "gp") == []
+        assert comparable([exploded], space, 20) == [exploded]
 
     def test_a_stage_of_as_many_epochs_knows_what_one_of_more_does_not(self, db, tiny):
         space = ("lr=log(1e-3,1e-1)", "reg=none", "optimizer=choice(sgd,adam)")
@@ -255,6 +258,21 @@ class TestOfOtherEpochs:
             write_attrs(db, study, {attributes.DATASET: seen.study.attrs[attributes.DATASET]})
             read[epochs] = len(read_earlier_trials(db, find_study(db, plan.name), plan))
         assert read[1] > 0 == read[2]
+
+    def test_of_a_stage_with_rungs_a_gaussian_process_reads_all_where_a_choice_is_searched(self, db, tiny):
+        space = ("lr=log(1e-3,1e-1)", "reg=none", "optimizer=choice(sgd,adam)")
+        settings = tiny(coarse__trials=8, coarse__epochs=4, coarse__halving="stop", space=space)
+        seen = run_stage(db, plan_coarse(settings), settings.run, checks=False)
+        read = {}
+        for sampler in ("gp", "tpe"):
+            given = tiny(fine__epochs=4, fine__sampler=sampler, space=("optimizer=choice(sgd,adam)",))
+            given = replace(given, ranges_given=frozenset({"train.optimizer"}))
+            plan = plan_fine(seen, given, sampler)
+            study = open_stage(db, plan, None)
+            write_attrs(db, study, {attributes.DATASET: seen.study.attrs[attributes.DATASET]})
+            read[sampler] = {trial.epochs for trial in read_earlier_trials(db, find_study(db, plan.name), plan)}
+        assert len(read["gp"]) > 1
+        assert read["tpe"] == set()
 
 
 class TestHowMany:

@@ -27,7 +27,7 @@ class Smac:
             scenario = smac.Scenario(
                 _config_space(problem.space, run.seed),
                 deterministic=True,
-                n_trials=run.budget // problem.epochs + run.budget % problem.epochs,
+                n_trials=run.budget // problem.epochs,
                 seed=run.seed,
                 output_directory=Path(folder),
             )
