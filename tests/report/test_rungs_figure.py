@@ -104,6 +104,15 @@ def test_the_plane_says_what_ran_out_of_epochs_and_needs_no_finished_trial(tmp_p
     assert summarize([stage]).best == f"No trial came to its last epoch: {said}"
 
 
+def test_the_best_has_its_star_where_it_ended_at_a_rung(tmp_path):
+    curves = {0: ([0.5] * 9, "COMPLETE", None), 1: ([0.3, 0.7, 0.6], "COMPLETE", "halving")}
+    info = _landscape_info(stage_of(tmp_path, curves, halving="promote"))
+    assert info.best == 1
+    [star] = [trace for trace in plot_landscape(info).data if trace.marker.symbol == "star"]
+    assert [text.split("<br>")[0] for text in star.text] == ["trial 1: 0.7000"]
+    assert "The star is the best" in landscape_words(info)[1]
+
+
 def test_an_objective_that_is_told_no_epochs_has_rungs_in_steps(tmp_path):
     stage = stage_of(tmp_path, takes=(), halving="stop")
     info = _rungs_info(stage)

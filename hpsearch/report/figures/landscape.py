@@ -122,7 +122,7 @@ def plot_landscape(info: LandscapeInfo) -> go.Figure:
     full = {**_colours(info, finished, has_bar=bool(finished)), "size": 10}
     full["line"] = {"width": 0.75, "color": style.LIGHT.paper}
     fig.add_trace(_scatter(finished, "finished", full))
-    best = [point for point in finished if point.number == info.best]
+    best = [point for point in info.points if point.number == info.best]  # it may have ended at a rung
     star = {"symbol": "star", "size": 19, "color": style.LIGHT.best, "line": {"width": 1.5, "color": style.LIGHT.paper}}
     fig.add_trace(_scatter(best, "best", star))
     fig.update_layout(xaxis=_plotly_axis(info.x), yaxis=_plotly_axis(info.y) if info.y else {"title": info.value_name})
