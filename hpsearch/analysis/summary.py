@@ -83,8 +83,8 @@ class StageSummary:
     """Epochs that its trials have trained, and the budget of them if there is one; of a stage that counts by them."""
     missed_rungs: str | None = None
     """Why its rungs end no trial, where the code reports at none of them."""
-    num_left_out: int = 0
-    """Trials for which a budget in epochs left none."""
+    num_begun: int = 0
+    """Trials that ended or have trained an epoch, but for those for which a budget in epochs left none."""
     num_tests: int = 0
     """Uses of the test set that are kept with it."""
     uses: TestImageUses | None = None
@@ -218,7 +218,7 @@ def stage_summary(
         num_tests=len(record.tests),
         spent=_spent(evidence),
         missed_rungs=missed_rungs_of(evidence),
-        num_left_out=sum(trial_record(t).halved and not t.intermediate for t in evidence.trials),
+        num_begun=sum(_has_begun(trial) for trial in evidence.trials),
         takes=record.takes,
         repeated=tuple(evidence.repeated),
         ahead_once=evidence.ahead_once,
@@ -234,6 +234,10 @@ def _spent(evidence: StudyTrials) -> tuple[int, int | None] | None:
     if budget is None and record.config_value(record.kind or "", "halving") in (None, "none"):
         return None
     return sum(len(trial.intermediate) for trial in evidence.trials), budget if isinstance(budget, int) else None
+
+
+def _has_begun(trial: TrialRow) -> bool:
+    return bool(trial.intermediate) or (trial.state not in ("WAITING", "RUNNING") and not trial_record(trial).halved)
 
 
 def _count_failures(evidence: StudyTrials) -> dict[str, int]:

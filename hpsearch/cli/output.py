@@ -112,8 +112,10 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
     """The end of a stage, or how it stands: counts, best, boundary, what to do next."""
     parts = [f"{summary.num_finished} of {trials_text(summary.num_trials, summary.epochs)}"]
     if summary.spent is not None:
-        parts = [count_text(summary.num_finished, "trial")]
+        is_over = summary.num_finished == summary.num_trials
+        parts = [count_text(summary.num_finished if is_over else summary.num_begun, "trial")]
         parts[0] += f" of up to {count_text(summary.epochs, 'epoch')}" if summary.epochs is not None else ""
+        parts += [] if is_over else [f"{summary.num_finished} ended"]
     others = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     parts += [f"{number} {how}" for how, number in others.items() if number]
     if summary.num_stopped_early:
@@ -159,7 +161,7 @@ def spent_text(summary: StageSummary) -> str:
         return f"{done}{count_text(summary.num_finished, 'trial')}; they report nothing, so no rung stops one"
     step = "epoch" if summary.epochs is not None else "step"  # of code that is told no number of epochs
     of = count_text(spent, step) if budget is None else f"{spent} of {count_text(budget, step)}"
-    return f"{done}{of}, by {count_text(summary.num_finished - summary.num_left_out, 'trial')}"
+    return f"{done}{of}, by {count_text(summary.num_begun, 'trial')}"
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:

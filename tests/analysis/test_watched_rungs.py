@@ -4,7 +4,7 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.snapshots import Watcher
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import stage_summary
-from hpsearch.cli.output import spent_text
+from hpsearch.cli.output import print_stage, spent_text
 from hpsearch.cli.watch import snapshot_line
 from hpsearch.config import FloatRange
 from hpsearch.results import EpochResult
@@ -14,7 +14,7 @@ from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 SPACE = {"lr": FloatRange(1e-3, 1.0, log=True)}
 
 
-def test_what_waits_at_a_rung_is_told_apart_from_what_runs(tmp_path):
+def test_what_waits_at_a_rung_is_told_apart_from_what_runs(tmp_path, capsys):
     db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
     config = {"coarse": {"epochs": 9, "halving": "promote", "epochs_budget": 20}}
     attrs = {attributes.STAGE: "coarse", attributes.CONFIG: config}
@@ -28,7 +28,9 @@ def test_what_waits_at_a_rung_is_told_apart_from_what_runs(tmp_path):
     assert not snapshot.abandoned
     assert snapshot_line(snapshot) == "coarse: 3 of 20 epochs, 0 trials ended, 1 running, 2 waiting at rungs"
     summary = stage_summary(read_study(db, "coarse"))
-    assert spent_text(summary) == "3 of 20 epochs, by 0 trials"
+    assert spent_text(summary) == "3 of 20 epochs, by 3 trials"
+    print_stage(summary)
+    assert "3 trials of up to 9 epochs · 0 ended" in capsys.readouterr().out
     queue.pause([(leases[2], 1, {})])
     assert Watcher(db, study).look().abandoned
 
