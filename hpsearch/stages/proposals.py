@@ -139,7 +139,7 @@ class Mirror:
         for trial in sorted(trials, key=lambda row: row.number):
             if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
-            waits_at = stop_of(trial.attrs) if trial.state == "RUNNING" and is_paused(trial.attrs) else None
+            waits_at = stop_of(trial.attrs) if is_paused(trial.state, trial.attrs) else None
             if waits_at is not None and self.paused.get(trial.number) == waits_at:
                 continue
             self._take_up(trial)
