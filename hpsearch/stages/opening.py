@@ -119,7 +119,7 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo | None) -> Stud
         )
     if not is_same_search(study, plan, images):
         now = plan.identity(fingerprint_of(images))
-        lines = differences(*(_as_budgeted(identity, plan.kind) for identity in (stored, now)))
+        lines = differences(_as_budgeted(stored, plan.kind), _as_budgeted(now, plan.kind))
         raise RefusedError(
             f"the study {plan.name!r} in {db.url} is another search: {'; '.join(lines)}.\n"
             "Give this one another name (--name NAME), or repeat the command that made it."
