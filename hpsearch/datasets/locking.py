@@ -23,9 +23,9 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[b
     Raises:
         OSError: the file cannot be made.
     """
-    made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    made: list[Path] = []
     try:
-        with _locked(path, waiting) as alone:
+        with _locked(path, waiting, made) as alone:
             yield alone
     finally:
         with suppress(OSError):  # something is there
@@ -34,15 +34,15 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[b
 
 
 @contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[bool]:
+def _locked(path: Path, waiting: Callable[[], None], made: list[Path]) -> Iterator[bool]:
     try:
         import fcntl
     except ImportError:  # Windows
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made += _make(path.parent)
         yield False
         return
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made += _make(path.parent)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # whoever had made the folder removed it just then
@@ -67,6 +67,13 @@ def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[bool]:
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)
+
+
+def _make(folder: Path) -> list[Path]:
+    """Gives what was not there, the innermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _is_there(path: Path, fd: int) -> bool:

@@ -35,3 +35,25 @@ def test_who_waits_gets_it_though_its_folder_went_away(tmp_path):
         assert waits.wait(600)
     thread.join()
     assert held == [(True, True)]
+
+
+def test_who_made_a_folder_anew_removes_it_in_turn(tmp_path):
+    path, waits, may_go, held = tmp_path / "data" / ".lock", threading.Event(), threading.Event(), []
+
+    def wait():
+        def waiting():
+            waits.set()
+            assert may_go.wait(600)  # until the folder is gone
+
+        with locked(path, waiting) as alone:
+            held.append(alone)
+
+    thread = threading.Thread(target=wait)
+    with locked(path):
+        thread.start()
+        assert waits.wait(600)
+    assert list(tmp_path.iterdir()) == []
+    may_go.set()
+    thread.join()
+    assert held == [True]
+    assert list(tmp_path.iterdir()) == []
