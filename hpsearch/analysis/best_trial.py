@@ -26,11 +26,14 @@ def best_or_refuse(evidence: StudyTrials) -> TrialRow:
                 "; or look at one: ",
                 Typed(("hpsearch", "trial", evidence.study.name, str(stopped.number))),
             )
-        raise RefusedError(
-            f"the study {evidence.study.name!r} has no finished trial"
-            f" ({evidence.num_finished} of {len(evidence.trials)} ended, {evidence.num_exploded} exploded).\n"
-            "Allowed: one that has, by its name; ",
-            Typed(("hpsearch", "status")),
-            " lists them.",
+        name, num_finished, total = evidence.study.name, evidence.num_finished, len(evidence.trials)
+        waiting = f", {evidence.num_paused} waiting at rungs" if evidence.num_paused else ""
+        said = (
+            f"the study {name!r} has no finished trial"
+            f" ({num_finished} of {total} ended, {evidence.num_exploded} exploded{waiting}).\n"
         )
+        if waiting:
+            status = Typed(("hpsearch", "status", name))
+            raise RefusedError(f"{said}Finish it first, as ", status, " says; or name another one.")
+        raise RefusedError(f"{said}Allowed: one that has, by its name; ", Typed(("hpsearch", "status")), " lists them.")
     return best

@@ -75,9 +75,14 @@ class Snapshot:
         return sum(self.counts[state] for state in FINISHED)
 
     @property
+    def num_running(self) -> int:
+        """Those that a worker holds, or another program."""
+        return self.counts["RUNNING"] - self.num_paused
+
+    @property
     def abandoned(self) -> bool:
         """Whether trials are left and nobody works on them now."""
-        return not self.done and self.counts["RUNNING"] - self.num_paused == self.num_silent
+        return not self.done and self.num_running == self.num_silent
 
     @property
     def done(self) -> bool:
@@ -149,7 +154,7 @@ class Watcher:
         self._read_finished(activity)
         counts: Counter[State] = Counter(row.state for row in activity)
         begun = read_trials(self.db, self.study, states=["RUNNING"]) if counts["RUNNING"] else []
-        running = [trial for trial in begun if not is_paused(trial.attrs)]
+        running = [trial for trial in begun if not is_paused(trial.state, trial.attrs)]
         best, called = self._best()
         speed = self._speed(now, begun)
         lr_range, exploded_over_lr = self._explosions()

@@ -23,7 +23,7 @@ class ListedStudy:
         study: its name.
         stage: coarse, fine, train, check, ...; None where another program made it.
         source: the study that it came from.
-        trials: all of them; `finished` will not run again.
+        trials: all of them; `finished` will not run again, and `paused` wait at a rung, in nobody's hands.
         best: the best value of a trial that is complete; None while there is none. Of a stage that called its best
             trials again, or trained them again with other seeds, that of the one with the best mean: see `best_value`.
         metric: what a value is, as in JSON.
@@ -36,6 +36,7 @@ class ListedStudy:
     trials: int
     finished: int
     running: int
+    paused: int
     pruned: int
     exploded: int
     failed: int
@@ -68,7 +69,8 @@ def listed_studies(db: Database) -> list[ListedStudy]:
                 source=record.source,
                 trials=total,
                 finished=total - row.counts.get("WAITING", 0) - row.counts.get("RUNNING", 0),
-                running=row.counts.get("RUNNING", 0),
+                running=row.counts.get("RUNNING", 0) - row.num_paused,
+                paused=row.num_paused,
                 pruned=row.counts.get("PRUNED", 0) - runaway.get("PRUNED", 0),
                 exploded=sum(runaway.values()),
                 failed=row.counts.get("FAIL", 0),

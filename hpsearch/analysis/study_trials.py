@@ -20,7 +20,7 @@ from hpsearch.config.metric import Metric
 from hpsearch.errors import ConfigError
 from hpsearch.results import goodness
 from hpsearch.space import Observation, format_value
-from hpsearch.storage import Database, StudyRow, TrialRow, find_study, read_trials
+from hpsearch.storage import Database, StudyRow, TrialRow, find_study, is_paused, read_trials
 
 Direction = Literal["maximize", "minimize"]
 
@@ -115,6 +115,11 @@ class StudyTrials:
     def num_finished(self) -> int:
         """Trials that will not run again."""
         return sum(trial.state in ("COMPLETE", "PRUNED", "FAIL") for trial in self.trials)
+
+    @property
+    def num_paused(self) -> int:
+        """Trials that wait at a rung, in nobody's hands, though their state is RUNNING."""
+        return sum(is_paused(trial.state, trial.attrs) for trial in self.trials)
 
     @property
     def num_exploded(self) -> int:

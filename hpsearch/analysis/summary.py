@@ -60,6 +60,8 @@ class StageSummary:
     """Of products and convolutions, where they had fewer digits than float32."""
     num_pruned: int = 0
     """Trials that a pruner stopped; explosions are counted apart."""
+    num_paused: int = 0
+    """Trials that wait at a rung, in nobody's hands: `counts` has them as RUNNING."""
     config: Mapping[str, Any] | None = None
     """The study file as it was resolved, in its plain form."""
     fitted: Fitted | None = None
@@ -123,6 +125,11 @@ class StageSummary:
         return sum(self.counts.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
 
     @property
+    def num_running(self) -> int:
+        """Trials that a worker holds, or another program."""
+        return self.counts.get("RUNNING", 0) - self.num_paused
+
+    @property
     def asked_config(self) -> dict[str, Any] | None:
         """The whole study file, with the trials and epochs that were asked for where a time cut them."""
         config = whole(self.config)
@@ -164,6 +171,7 @@ class StageSummary:
             "epochs_budget": self.spent[1] if self.spent is not None else None,
             "metric": self.metric.name,
             "states": dict(self.counts),
+            "paused": self.num_paused,
             "pruned": self.num_pruned,
             "exploded": self.num_exploded,
             "stopped_early": self.num_stopped_early,
@@ -210,6 +218,7 @@ def stage_summary(
         learning=record.learning,
         rounding=record.rounding,
         num_pruned=evidence.num_pruned,
+        num_paused=evidence.num_paused,
         config=record.config,
         left_sampler=record.chosen_sampler is not None,
         fitted=record.fitted,

@@ -154,14 +154,15 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
 
 
 def spent_text(summary: StageSummary) -> str:
-    """What a stage that counts by epochs has spent: `spent: 300 of 300 epochs, by 83 trials`."""
+    """What a stage that counts by epochs has spent: `80 of 300 epochs, by 43 trials, 12 of them waiting at rungs`."""
     spent, budget = summary.spent or (0, None)
     done = "spent: " if summary.num_finished == summary.num_trials else ""
     if not spent and summary.num_complete and summary.metric.is_own:
         return f"{done}{count_text(summary.num_finished, 'trial')}; they report nothing, so no rung stops one"
     step = "epoch" if summary.epochs is not None else "step"  # of code that is told no number of epochs
     of = count_text(spent, step) if budget is None else f"{spent} of {count_text(budget, step)}"
-    return f"{done}{of}, by {count_text(summary.num_begun, 'trial')}"
+    waiting = f", {summary.num_paused} of them waiting at rungs" if summary.num_paused else ""
+    return f"{done}{of}, by {count_text(summary.num_begun, 'trial')}{waiting}"
 
 
 def _print_best(summary: StageSummary, best: TrialRow) -> None:

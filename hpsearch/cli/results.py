@@ -89,13 +89,16 @@ def status(
     if output.as_json:
         typer.echo(json.dumps([each.as_dict() for each in listed]))
         return
-    columns = ("study", "stage", "from", "trials", "finished", "running", "pruned", "exploded", "failed", "best")
+    paused = ("paused",) if any(each.paused for each in listed) else ()  # as those with rungs alone are
+    numbers = ("trials", "finished", "running", *paused, "pruned", "exploded", "failed")
+    columns = ("study", "stage", "from", *numbers)
     rows = [(each.as_dict(), each.value_name) for each in listed]
     cells = (
-        (*(row[name] if row[name] is not None else "-" for name in columns[:-1]), value_text(row["best"]), value_name)
+        (*(row[name] if row[name] is not None else "-" for name in columns), value_text(row["best"]), value_name)
         for row, value_name in rows
     )
-    show_table((*columns, "of"), cells, right=frozenset(columns[3:]))
+    heads = (*("at rungs" if name == "paused" else name for name in columns), "best", "of")
+    show_table(heads, cells, right=frozenset(heads[3:-1]))
 
 
 @with_groups

@@ -142,7 +142,7 @@ def _print_facts(evidence: StudyTrials, row: TrialRow) -> None:
 
     record, said, step = trial_record(row), {RUNG, STRUCTURE, attributes.PROPOSED}, evidence.record.step_name
     ending: str = row.state
-    if row.state == "RUNNING" and is_paused(row.attrs):
+    if is_paused(row.state, row.attrs):
         ending += f", waits after {step} {max(row.intermediate, default=0)} to be promoted"
     if record.reason is not None:
         ending += f", {stop_text(record.reason) if row.state == 'COMPLETE' else record.reason}"

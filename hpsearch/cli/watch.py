@@ -85,7 +85,7 @@ def snapshot_line(snapshot: Snapshot) -> str:
     """`coarse: 412 of 2000 trials, 96 running, 103 exploded, best 0.9757 (trial 54), ...`."""
     parts = [
         f"{snapshot.num_finished} of {count_text(snapshot.num_trials, 'trial')}",
-        f"{snapshot.counts['RUNNING'] - snapshot.num_paused} running",
+        f"{snapshot.num_running} running",
     ]
     if snapshot.work is not None:
         done, budget = snapshot.work
@@ -146,7 +146,7 @@ class Page:
         if s.work is not None:
             progress = f"{s.work[0]} of {count_text(s.work[1], 'epoch')}  "
         lines = [_line(s.study, progress, _bar(s, min(width // 3, width - 9 - len(progress))))]
-        counts = [f"{s.counts['RUNNING'] - s.num_paused} running", f"{s.counts['WAITING']} waiting"]
+        counts = [f"{s.num_running} running", f"{s.counts['WAITING']} waiting"]
         if s.num_paused:
             counts.append(f"{s.num_paused} at rungs")
         if s.work is not None:  # as many trials as fit
@@ -235,7 +235,7 @@ def _bar(snapshot: Snapshot, width: int) -> Text:
     if snapshot.work is not None:
         done, budget = snapshot.work
         return Text.assemble(("█" * (width * done // budget), "green"), ("░" * (width - width * done // budget), "dim"))
-    running = min(width - finished, -(-width * snapshot.counts["RUNNING"] // total))
+    running = min(width - finished, -(-width * snapshot.num_running // total))
     rest = width - finished - running
     return Text.assemble(("█" * finished, "green"), ("▒" * running, "cyan"), ("░" * rest, "dim"))
 

@@ -77,7 +77,8 @@ def _place(verdict: Verdict) -> str:
 
 
 def _counts(summary: StageSummary) -> str:
-    open_ones = {state.lower(): summary.counts.get(state, 0) for state in ("RUNNING", "WAITING")}
+    num_waiting = summary.counts.get("WAITING", 0)
+    open_ones = {"running": summary.num_running, "waiting at rungs": summary.num_paused, "waiting": num_waiting}
     ended = {"pruned": summary.num_pruned, "exploded": summary.num_exploded, "failed": summary.counts.get("FAIL", 0)}
     complete = summary.num_finished - sum(ended.values())
     parts = [f"{number} {how}" for how, number in {"complete": complete, **ended, **open_ones}.items() if number]

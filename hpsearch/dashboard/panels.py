@@ -67,7 +67,7 @@ def keep_fresh(db: Database, stop: threading.Event, one_at_a_time: threading.Loc
         start = time.monotonic()
         try:
             for row in _latest(db):
-                standing = (row.counts, row.best)
+                standing = (row.counts, row.num_paused, row.best)
                 if seen.get(row.study.study_id) != standing and not stop.is_set():
                     seen[row.study.study_id] = standing
                     with one_at_a_time:

@@ -8,7 +8,7 @@ from typing import Any
 from hpsearch.analysis.called_again import repeats_trial
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.report.stage import StageData
-from hpsearch.storage import TrialRow
+from hpsearch.storage import TrialRow, is_paused
 from hpsearch.wording import value_text
 
 VERDICT_ORDER = (
@@ -21,6 +21,7 @@ VERDICT_ORDER = (
     "dead",
     "exploded",
     "pruned",
+    "waiting at a rung",
     "running",
     "failed",
 )
@@ -97,6 +98,8 @@ def verdict_of(stage: StageData, trial: TrialRow) -> str:
     """One word per trial: the verdict on its curves, or how it ended where there is none."""
     if trial.state == "FAIL":
         return "failed"
+    if is_paused(trial.state, trial.attrs):
+        return "waiting at a rung"
     if trial.state == "RUNNING":
         return "running"
     if (diagnosis := stage.diagnoses.get(trial.number)) is not None:

@@ -93,7 +93,8 @@ def _budget(lineage: Sequence[StageData]) -> str:
     parts = []
     for place, stage in enumerate(lineage):
         summary = stage.summary
-        ended = "" if summary.num_finished == summary.num_trials else f" ({summary.num_finished} ended)"
+        waiting = f", {summary.num_paused} waiting at rungs" if summary.num_paused else ""
+        ended = "" if summary.num_finished == summary.num_trials else f" ({summary.num_finished} ended{waiting})"
         epochs = f" of {count_text(summary.epochs, 'epoch')}" if summary.epochs else ""
         if summary.epochs and summary.spent is not None:
             epochs = f" of up to {count_text(summary.epochs, 'epoch')}, {summary.spent[0]} in all"

@@ -14,7 +14,7 @@ from hpsearch.config import RunConfig, differences
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.ensemble_members import Wanted, is_kept
 from hpsearch.search.ensemble_snapshots import refuse_without_cycles
-from hpsearch.search.stored_trials import StoredTrial, stored_trial
+from hpsearch.search.stored_trials import StoredTrial, how_it_stands, stored_trial
 from hpsearch.storage import TrialRow
 from hpsearch.wording import count_text
 
@@ -71,9 +71,9 @@ def wanted_members(
 def _finished_trial(evidence: StudyTrials, number: int) -> StoredTrial:
     stored = stored_trial(evidence, number)
     if all(trial.number != number for trial in _ranked(evidence)):
+        said = f"trial {number} of {evidence.study.name!r} {how_it_stands(stored.trial)}"
         raise RefusedError(
-            f"trial {number} of {evidence.study.name!r} is {stored.trial.state}, so it is no result of the search.\n"
-            "Allowed: trials that are COMPLETE and have a value."
+            f"{said}, so it is no result of the search.\nAllowed: trials that are COMPLETE and have a value."
         )
     return stored
 

@@ -33,7 +33,7 @@ from hpsearch.datasets.preparing import prepare_test
 from hpsearch.datasets.stored import StoredImages
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search.final_result import MAX_CLASSES_STORED, FinalTest
-from hpsearch.search.stored_trials import StoredTrial, images_of, retrain, stored_trial
+from hpsearch.search.stored_trials import StoredTrial, how_it_stands, images_of, retrain, stored_trial
 from hpsearch.storage import Database, find_study, list_studies, write_attrs
 from hpsearch.training.class_scores import class_scores
 from hpsearch.training.images import as_trained
@@ -82,10 +82,8 @@ def final_test(
     stored = stored_trial(evidence, best_or_refuse(evidence).number if number is None else number)
     metric, loss = evidence.metric, stored.config.train.loss
     if stored.trial.state != "COMPLETE":
-        raise RefusedError(
-            f"trial {stored.trial.number} of {study!r} is {stored.trial.state}, so it is no result of the search.\n"
-            "Allowed: trials that are COMPLETE."
-        )
+        said = f"trial {stored.trial.number} of {study!r} {how_it_stands(stored.trial)}"
+        raise RefusedError(f"{said}, so it is no result of the search.\nAllowed: trials that are COMPLETE.")
     if views is not None and metric.name == "loss" and loss != CROSS_ENTROPY:
         raise ConfigError(
             f"--views {views} averages probabilities, of which train.loss = {loss!r} is none.\n"

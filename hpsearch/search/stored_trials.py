@@ -23,7 +23,7 @@ from hpsearch.errors import ConfigError, RefusedError, Typed
 from hpsearch.results import EpochResult, Explosion, TrialSpec, best_epoch
 from hpsearch.stages.opening import stored_plan
 from hpsearch.stages.plan import StagePlan
-from hpsearch.storage import StudyRow, TrialRow
+from hpsearch.storage import StudyRow, TrialRow, is_paused
 from hpsearch.training.early_stopping import stopped_early
 from hpsearch.training.folds import make_pack
 from hpsearch.training.images import load_images
@@ -158,6 +158,11 @@ def begun_trial(evidence: StudyTrials, plan: StagePlan, number: int) -> TrialRow
     if trial.state == "WAITING":
         raise RefusedError(f"trial {number} of {evidence.study.name!r} has not been trained yet.")
     return trial
+
+
+def how_it_stands(trial: TrialRow) -> str:
+    """Of a trial that is no result of its search, what follows its name: `is RUNNING`."""
+    return "waits at a rung" if is_paused(trial.state, trial.attrs) else f"is {trial.state}"
 
 
 def images_of(stored: StoredTrial, run: RunConfig, progress: Progress | None = None) -> TrainingData:

@@ -21,7 +21,7 @@ from hpsearch.datasets.images import Array, Progress
 from hpsearch.datasets.preprocessing import Preprocessing
 from hpsearch.errors import DataError, RefusedError, Typed
 from hpsearch.models import build
-from hpsearch.search.stored_trials import StoredTrial, find_trial, images_of
+from hpsearch.search.stored_trials import StoredTrial, find_trial, how_it_stands, images_of
 from hpsearch.training.precision import PRECISIONS
 from hpsearch.training.threshold import HALF, Threshold
 from hpsearch.training.views import log_probabilities
@@ -194,8 +194,11 @@ def weights_file(stored: StoredTrial, run: RunConfig) -> Path:
 def _never_kept(stored: StoredTrial, there: str) -> RefusedError:
     """Of a trial that did not come to its last epoch. COMPLETE, it is the best of those that rungs stopped."""
     trial, study = stored.trial, stored.study.name
-    ended = f"it ended after {count_text(max(trial.intermediate, default=0), 'epoch')}, not its last one"
-    said = f"the weights of trial {trial.number} of {study!r} are not kept: {ended}.\n"
+    done = count_text(max(trial.intermediate, default=0), "epoch")
+    why = f"it ended after {done}, not its last one"
+    if trial.state == "RUNNING":
+        why = f"it {how_it_stands(trial)}, after {done}"
+    said = f"the weights of trial {trial.number} of {study!r} are not kept: {why}.\n"
     if trial.state != "COMPLETE":
         return RefusedError(
             f"{said}Allowed: {there}a trial that came to its last epoch, after a search with --keep all."

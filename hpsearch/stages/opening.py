@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -117,12 +118,21 @@ def find_stage(db: Database, plan: StagePlan, images: ImagesInfo | None) -> Stud
             f"the study {plan.name!r} in {db.url} was not made by hpsearch.\nGive this search another name: --name."
         )
     if not is_same_search(study, plan, images):
-        lines = differences(stored, plan.identity(fingerprint_of(images)))
+        now = plan.identity(fingerprint_of(images))
+        lines = differences(_as_budgeted(stored, plan.kind), _as_budgeted(now, plan.kind))
         raise RefusedError(
             f"the study {plan.name!r} in {db.url} is another search: {'; '.join(lines)}.\n"
             "Give this one another name (--name NAME), or repeat the command that made it."
         )
     return study
+
+
+def _as_budgeted(identity: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """An identity with the one budget that was said: one in epochs has as many trials as fit."""
+    settings = identity.get(kind) or {}
+    if settings.get("epochs_budget") is None:
+        return identity
+    return {**identity, kind: {key: value for key, value in settings.items() if key != "trials"}}
 
 
 def is_same_search(study: StudyRow, plan: StagePlan, images: ImagesInfo | None) -> bool:

@@ -108,7 +108,7 @@ class Mirror:
         """Trials that wait at rungs, with the epochs that they have done."""
         self.first_open = 0
         """The lowest number of a trial that has not ended: `learn` needs no trials before it."""
-        self._create_all(trials)
+        self.storage.create_waiting(len(trials))
         if windowed and settings.pruner == "none":  # nobody will ask for the trials outside the window
             seen = window.in_window(trials, metric.direction)
             self.ended = {trial.number for trial in trials if trial.number not in seen and trial.state != "FAIL"}
@@ -121,14 +121,6 @@ class Mirror:
         first = self._told_earlier.best
         return {**self.stand_ins, **first.params} if first is not None else None
 
-    def _create_all(self, trials: Sequence[TrialRow]) -> None:
-        """All trials by number, waiting; in an empty storage of one study, a trial's id is its number."""
-        import optuna
-
-        study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        for _ in trials:
-            self.storage.create_new_trial(study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING))
-
     def learn(self, trials: Sequence[TrialRow], mine: Collection[int] = ()) -> None:
         """Take in what the past, or other workers, did: replayed through the same calls as trials of one's own.
 
@@ -139,7 +131,7 @@ class Mirror:
         for trial in sorted(trials, key=lambda row: row.number):
             if trial.state == "WAITING" or trial.number in self.ended or trial.number in mine or not trial.params:
                 continue
-            waits_at = stop_of(trial.attrs) if trial.state == "RUNNING" and is_paused(trial.attrs) else None
+            waits_at = stop_of(trial.attrs) if is_paused(trial.state, trial.attrs) else None
             if waits_at is not None and self.paused.get(trial.number) == waits_at:
                 continue
             self._take_up(trial)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpsearch.results import Direction, goodness
 from hpsearch.stages.sampler_knowledge import NUM_BEST as NUM_BEST
@@ -51,6 +51,12 @@ class WindowedStorage(InMemoryStorage):
         self._running: set[int] = set()
         self._narrowed: Sequence[FrozenTrial] | None = None
         self._told: View | None = None
+
+    def create_waiting(self, num_trials: int) -> None:
+        """The trials of its study, which has none yet: as there is no other one, a trial's id is its number."""
+        (study,) = self.get_all_studies()
+        for _ in range(num_trials):
+            self.create_new_trial(study._study_id, create_trial(state=TrialState.WAITING))
 
     @contextmanager
     def narrowed(self, before: Sequence[FrozenTrial] = (), told: View | None = None) -> Iterator[None]:

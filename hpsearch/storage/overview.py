@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from hpsearch.storage.database import Database
+from hpsearch.storage.queued_trials import RUNG, is_paused
 from hpsearch.storage.rows import State, StudyRow, TrialRow, from_stored
 from hpsearch.storage.studies import list_studies
 from hpsearch.storage.tables import trial_intermediate_values, trial_user_attributes, trial_values, trials
@@ -19,11 +20,15 @@ from hpsearch.storage.tables import trial_intermediate_values, trial_user_attrib
 
 @dataclass(frozen=True, slots=True)
 class StudyOverview:
-    """A study, how many of its trials are in each state, and its best finite value (of the first objective)."""
+    """A study, how many of its trials are in each state, and its best finite value (of the first objective).
+
+    Of those that are RUNNING, `num_paused` wait at a rung, in nobody's hands.
+    """
 
     study: StudyRow
     counts: dict[State, int]
     best: float | None
+    num_paused: int = 0
 
 
 def read_overview(db: Database) -> list[StudyOverview]:
@@ -44,12 +49,24 @@ def read_overview(db: Database) -> list[StudyOverview]:
             .group_by(trials.c.study_id)
         ):
             extremes[study_id] = (low, high)
+        paused = _count_paused(connection)
     rows = []
     for study in list_studies(db):
         low, high = extremes.get(study.study_id, (None, None))
         best = high if study.directions[:1] == ("maximize",) else low
-        rows.append(StudyOverview(study, counts[study.study_id], best))
+        rows.append(StudyOverview(study, counts[study.study_id], best, paused[study.study_id]))
     return rows
+
+
+def _count_paused(connection: sa.Connection) -> Counter[int]:
+    a = trial_user_attributes.c
+    query = (
+        sa.select(trials.c.study_id, trials.c.state, a.value_json)
+        .join(trials, trials.c.trial_id == a.trial_id)
+        .where(trials.c.state == "RUNNING", a.key == RUNG)
+    )
+    found = connection.execute(query)
+    return Counter(row.study_id for row in found if is_paused(row.state, {RUNG: json.loads(row.value_json)}))
 
 
 def read_linked(db: Database, study_ids: Collection[int], key: str) -> dict[int, list[TrialRow]]:

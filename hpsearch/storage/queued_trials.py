@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from hpsearch.results import Direction, goodness
 from hpsearch.storage.leases import STRUCTURE
-from hpsearch.storage.rows import from_stored
+from hpsearch.storage.rows import State, from_stored
 from hpsearch.storage.tables import (
     hpsearch_leases,
     trial_intermediate_values,
@@ -73,18 +73,26 @@ class QueuedTrial:
 
 def earlier_attempts(attrs: Mapping[str, Any]) -> int:
     """Of a trial with these attributes: attempts before it was promoted, which no failure ended."""
-    return int(attrs.get(RUNG, {}).get("earlier", 0))
+    return int(_mark(attrs).get("earlier", 0))
 
 
 def stop_of(attrs: Mapping[str, Any]) -> int | None:
     """The epoch until which a trial with these attributes may train."""
-    until = attrs.get(RUNG, {}).get("until")
-    return None if until is None else int(until)
+    until: int | None = _mark(attrs).get("until")
+    return until
 
 
-def is_paused(attrs: Mapping[str, Any]) -> bool:
-    """Whether a trial with these attributes, which is RUNNING, waits to be promoted."""
-    return bool(attrs.get(RUNG, {}).get("paused", False))
+def is_paused(state: State, attrs: Mapping[str, Any]) -> bool:
+    """Whether a trial waits at a rung to be promoted: it is RUNNING, but in nobody's hands."""
+    return state == "RUNNING" and bool(_mark(attrs).get("paused", False))
+
+
+def _mark(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is kept of a trial at its rungs; another program may keep what it likes under that name."""
+    stored = attrs.get(RUNG)
+    if not isinstance(stored, dict) or not isinstance(stored.get("until"), int):
+        return {}
+    return stored if isinstance(stored.get("earlier", 0), int) else {}
 
 
 def read_queue(connection: sa.Connection, now: sa.ColumnElement[float], study_id: int) -> list[QueuedTrial]:
@@ -146,7 +154,7 @@ def _queued(row: sa.Row[Any]) -> QueuedTrial:
         state = "free" if row.attempt else "new"
     elif row.state == "RUNNING" and row.worker is not None:
         state = "free" if row.expired else "held"
-    elif row.state == "RUNNING" and row.attempt and is_paused(kept):
+    elif row.attempt and is_paused(row.state, kept):
         state = "paused"
     return QueuedTrial(
         row.trial_id,
@@ -156,6 +164,6 @@ def _queued(row: sa.Row[Any]) -> QueuedTrial:
         stop_of(kept),
         value=row.value,
         is_complete=row.state == "COMPLETE",
-        ending=kept.get(RUNG, {}).get("ending", {}),
+        ending=_mark(kept).get("ending", {}),
         earlier=earlier_attempts(kept),
     )

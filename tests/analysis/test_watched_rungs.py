@@ -1,14 +1,22 @@
 """A stage with rungs as those see it who watch: trials that wait are in nobody's hands, and epochs are counted."""
 
+import optuna
+
 from hpsearch.analysis import attributes
+from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.snapshots import Watcher
+from hpsearch.analysis.study_list import listed_studies
 from hpsearch.analysis.study_trials import read_study
 from hpsearch.analysis.summary import stage_summary
 from hpsearch.cli.output import print_stage, spent_text
 from hpsearch.cli.watch import snapshot_line
 from hpsearch.config import FloatRange
+from hpsearch.dashboard.note import study_note
+from hpsearch.report.center import verdict_of
+from hpsearch.report.stage import read_stage
+from hpsearch.report.words import summarize
 from hpsearch.results import EpochResult
-from hpsearch.storage import NewTrial, RungQueue, create_stage, open_database
+from hpsearch.storage import RUNG, NewTrial, RungQueue, create_stage, find_study, open_database
 from hpsearch.storage.activity import num_taken_again, read_activity, workers_of
 
 SPACE = {"lr": FloatRange(1e-3, 1.0, log=True)}
@@ -28,11 +36,29 @@ def test_what_waits_at_a_rung_is_told_apart_from_what_runs(tmp_path, capsys):
     assert not snapshot.abandoned
     assert snapshot_line(snapshot) == "coarse: 3 of 20 epochs, 0 trials ended, 1 running, 2 waiting at rungs"
     summary = stage_summary(read_study(db, "coarse"))
-    assert spent_text(summary) == "3 of 20 epochs, by 3 trials"
+    assert spent_text(summary) == "3 of 20 epochs, by 3 trials, 2 of them waiting at rungs"
     print_stage(summary)
     assert "3 trials of up to 9 epochs · 0 ended" in capsys.readouterr().out
+    assert (summary.as_dict()["paused"], summary.num_running) == (2, 1)
+    (listed,) = listed_studies(db)
+    assert (listed.running, listed.paused, listed.as_dict()["paused"]) == (1, 2, 2)
+    stage = read_stage(db, "coarse")
+    assert [verdict_of(stage, trial) for trial in stage.trials[:3]] == ["waiting at a rung"] * 2 + ["running"]
+    assert "(0 ended, 2 waiting at rungs)" in " ".join(summarize([stage]).sentences)
+    assert "1 running, 2 waiting at rungs, 17 waiting" in study_note(stage.evidence, {}, advise(db, stage.evidence))
     queue.pause([(leases[2], 1, {})])
     assert Watcher(db, study).look().abandoned
+
+
+def test_what_another_program_keeps_under_that_name_is_no_rung(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    theirs = optuna.create_study(study_name="theirs", storage=db.optuna_storage())
+    for kept in (3, "third", None, [1], {"paused": True}, {"until": "end", "paused": True}):
+        theirs.ask().set_user_attr(RUNG, kept)
+    snapshot = Watcher(db, find_study(db, "theirs")).look()
+    assert (snapshot.num_paused, len(snapshot.running)) == (0, 6)
+    assert [each.running for each in listed_studies(db)] == [6]
+    assert stage_summary(read_study(db, "theirs")).num_paused == 0
 
 
 def test_a_promotion_is_not_shown_as_another_attempt(tmp_path):

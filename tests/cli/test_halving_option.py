@@ -51,6 +51,20 @@ def test_a_stage_that_was_stopped_while_trials_wait_is_gone_on_with(hpsearch):
     status = hpsearch("status", "coarse").stdout
     assert "workers are at it" not in status
     assert "next     hpsearch coarse" in status
+    num = sum(trial["state"] == "RUNNING" for trial in found)
+    assert f"{num} of them waiting at rungs" in status
+    heads, row = (line.replace("at rungs", "at_rungs").split() for line in hpsearch("status").stdout.splitlines())
+    shown = dict(zip(heads, row, strict=True))
+    assert (shown["running"], shown["at_rungs"]) == ("0", str(num))
+    (hpsearch.folder / "some.png").touch()
+    (number, *_) = [trial["number"] for trial in found if trial["state"] == "RUNNING"]
+    for command in (["best", "coarse"], ["test", "coarse"], ["predict", "coarse", "some.png"]):
+        refused = hpsearch(*command, code=3).stderr
+        assert f", {num} waiting at rungs).\nFinish it first, as hpsearch status coarse says" in refused
+    for command in (["test", "coarse"], ["predict", "coarse", "some.png"]):
+        refused = hpsearch(*command, "--trial", str(number), code=3).stderr
+        assert f"trial {number} of 'coarse'" in refused
+        assert "waits at a rung" in refused
     assert "Finish it first: hpsearch coarse" in hpsearch("fine", "--from", "coarse", code=3).stderr
 
 

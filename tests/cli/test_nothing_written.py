@@ -64,6 +64,17 @@ def test_what_is_refused_once_it_was_tried_has_written_nothing_either(run, comma
         run(*command, "--quiet")
 
 
+def test_images_that_cannot_be_decoded_leave_no_cache(run, tmp_path_factory):
+    photos = tmp_path_factory.mktemp("photos")
+    for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
+        for split in ("train", "val", "test"):
+            path = photos / split / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("no image")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        run("coarse", "--data", f"folder:{photos}")
+
+
 @pytest.mark.parametrize("command", [["coarse", "--dry-run"], ["run", "--dry-run", "--time", "5m"]])
 def test_a_dry_run_writes_nothing(run, command, capsys):
     run(*command, "--data", "digits", "--quiet")

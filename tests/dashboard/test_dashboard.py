@@ -30,7 +30,7 @@ from hpsearch.dashboard.compression import Compressed
 from hpsearch.dashboard.guard import Rules
 from hpsearch.dashboard.note import END, as_markdown, joined
 from hpsearch.dashboard.shared_answers import Shared
-from hpsearch.storage import find_study, open_database
+from hpsearch.storage import RungQueue, find_study, open_database
 from hpsearch.storage.system_attributes import read_system_attrs
 from hpsearch.worker.best_weights import announce_portrait
 
@@ -225,6 +225,16 @@ def test_panels_follow_a_running_search_and_leave_other_studies_alone(db, stages
     later = Rounds(lambda: None, lambda: plant(db, "fine-2", num_trials=5, source="fine"))
     panels.keep_fresh(db, later, threading.Lock())
     assert refreshed == ["fine", "coarse", "fine-2"]
+
+
+def test_a_note_follows_trials_that_come_to_wait_at_a_rung(db, monkeypatch):
+    """Their state stays what it was."""
+    queue = RungQueue(db, plant(db, num_trials=3, finish=False), "host/1/x")
+    (lease,) = queue.take_chosen(lambda _standing: {0: 1})
+    refreshed = []
+    monkeypatch.setattr(panels, "refresh_panels", lambda db, name: refreshed.append(name))
+    panels.keep_fresh(db, Rounds(lambda: None, lambda: queue.pause([(lease, 1, {})])), threading.Lock())
+    assert refreshed == ["coarse", "coarse"]
 
 
 def test_panels_survive_a_database_that_goes_away(db, stages, monkeypatch):

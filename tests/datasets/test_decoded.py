@@ -103,8 +103,8 @@ def test_a_damaged_image_of_any_split_is_named_and_nothing_is_cached(
     path = root / split / "dog" / "3.png"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=rf"dog/3\.png \({split} split\) cannot be decoded: .*\nAllowed: .*remove"):
-        load(root, tmp_path)
-    assert not list((tmp_path / "cache").glob("*"))
+        load(root, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_damaged_image_in_the_share_for_the_test_is_found_before_any_training(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def search(mirror, num_trials, batch=16):
     return proposed, 1 - max(accuracy(params) for params in proposed)
 
 
+def test_the_id_of_a_trial_is_its_number():
+    storage = make("tpe", 3).storage
+    assert [storage.get_trial(number).number for number in range(3)] == [0, 1, 2]
+    assert {trial.state.name for trial in storage.get_all_trials(0)} == {"WAITING"}
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_proposals_are_the_same_as_long_as_the_window_holds_all_that_the_sampler_reads(sampler, monkeypatch):
     """CMA-ES reads a few dozen trials, whatever their number; TPE reads all, which 64 are."""

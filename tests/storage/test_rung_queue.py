@@ -71,13 +71,13 @@ def test_a_promoted_trial_keeps_what_it_recorded_and_its_time_of_start(db, study
     train(queue, leases, [1])
     pause(queue, leases, 1)
     before = by_number(db, study)[2]
-    assert is_paused(before.attrs)
+    assert is_paused(before.state, before.attrs)
     (lease,) = take(RungQueue(db, study, "host-b/2/y"), 1)
     assert (lease.number, lease.attempt, stop_of(lease.attrs), earlier_attempts(lease.attrs)) == (2, 2, 3, 1)
     after = by_number(db, study)[2]
     assert after.intermediate == {1: 0.02}
     assert after.started == before.started
-    assert not is_paused(after.attrs)
+    assert not is_paused(after.state, after.attrs)
 
 
 def test_a_worker_that_paused_a_trial_cannot_write_to_it_any_more(db, study):
