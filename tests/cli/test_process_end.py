@@ -21,7 +21,7 @@ if {waits}:
 )
 def test_torch_is_not_taken_apart_but_what_is_registered_is_done(hpsearch, waits, told):
     (hpsearch.folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(waits=waits))
-    done = hpsearch("--version", interpreter=True, PYTHONPATH=str(hpsearch.folder))
+    done = hpsearch("--version", PYTHONPATH=str(hpsearch.folder))
     assert done.stdout.strip()
     assert done.stderr.splitlines() == told
 
