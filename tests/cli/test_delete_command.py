@@ -2,9 +2,9 @@
 
 import os
 import pty
-import subprocess
 
 from held_searches import go, wait_until_held
+from warm_commands import warm_commands
 
 SMALL = ("--trials", "3", "--epochs", "1", "-q")
 
@@ -67,9 +67,8 @@ def test_a_terminal_is_asked(hpsearch):
     for answer, code, left in (("n", 1, ["coarse"]), ("y", 0, [])):
         ours, theirs = pty.openpty()
         os.write(ours, f"{answer}\n".encode())
-        command = hpsearch.command("delete", "coarse")
-        options = {"cwd": hpsearch.folder, "env": hpsearch.environment, "capture_output": True, "text": True}
-        done = subprocess.run(command, stdin=theirs, timeout=600, **options)
+        where = {"keyboard": os.ttyname(theirs), "timeout": 600}
+        done = warm_commands().run(["delete", "coarse"], hpsearch.folder, hpsearch.environment, **where)
         os.close(ours)
         os.close(theirs)
         assert done.returncode == code, done.stderr

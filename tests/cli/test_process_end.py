@@ -21,7 +21,7 @@ if {waits}:
 )
 def test_torch_is_not_taken_apart_but_what_is_registered_is_done(hpsearch, waits, told):
     (hpsearch.folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(waits=waits))
-    done = hpsearch("--version", interpreter=True, PYTHONPATH=str(hpsearch.folder))
+    done = hpsearch("--version", PYTHONPATH=str(hpsearch.folder))
     assert done.stdout.strip()
     assert done.stderr.splitlines() == told
 
@@ -47,7 +47,7 @@ def test_ctrl_c_while_the_command_line_is_imported_prints_no_traceback(hpsearch)
 def test_errors_keep_their_exit_codes(hpsearch):
     (hpsearch.folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(waits=False))
     for command, code in (("status", 1), ("coarze", 2)):
-        told = hpsearch(command, code=code, interpreter=True, PYTHONPATH=str(hpsearch.folder)).stderr
+        told = hpsearch(command, code=code, PYTHONPATH=str(hpsearch.folder)).stderr
         assert "registered" in told
         assert "taken apart" not in told
 

@@ -1,10 +1,11 @@
-"""`hpsearch status --watch`: the page for planted studies, and the real command on terminals and in pipes."""
+"""`hpsearch status --watch`: the page for planted studies, and the real command on terminals and without one."""
 
 import fcntl
 import io
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import termios
 
 import pytest
 from rich.console import Console
+from warm_commands import warm_commands
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.snapshots import Watcher
@@ -116,16 +118,14 @@ def test_names_are_text(hpsearch):
     study.db.close()
 
 
-def test_in_a_pipe_it_prints_a_line_per_look_until_the_study_is_done(hpsearch, planted):
-    process = hpsearch.start("status", "--watch", "--interval", "0.1")
-    assert process.stdout.readline().startswith(
-        "planted: 40 of 60 trials, 15 running, 10 exploded, best val_acc 0.9290"
-    )
+def test_where_there_is_no_terminal_it_prints_a_line_per_look_until_the_study_is_done(hpsearch, planted):
+    process = hpsearch.start_warm("status", "--watch", "--interval", "0.1")
+    assert process.first_line().startswith("planted: 40 of 60 trials, 15 running, 10 exploded, best val_acc 0.9290")
     planted.finish()
-    *_, last = process.stdout.readlines()
-    assert last.startswith("planted: 60 of 60 trials, 0 running")
-    assert process.wait(timeout=600) == 0
-    assert process.communicate()[1] == ""
+    written, errors = process.communicate()
+    assert written.splitlines()[-1].startswith("planted: 60 of 60 trials, 0 running")
+    assert process.returncode == 0
+    assert errors == ""
 
 
 def test_as_json_each_line_is_a_document(hpsearch, planted):
@@ -154,26 +154,14 @@ def in_a_terminal(line, *arguments, columns=100, rows=30):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {name: value for name, value in line.environment.items() if name != "COLUMNS"}
-    process = subprocess.Popen(
-        line.command(*arguments),
-        cwd=line.folder,
-        env={**environment, "TERM": "xterm-256color"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
+    name, environment = os.ttyname(theirs), {**environment, "TERM": "xterm-256color"}
+    process = warm_commands().start(list(arguments), line.folder, environment, terminal=name, keyboard=name)
     written = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # nobody holds the other end any more
-            break
-        if not part:
-            break
-        written += part
+    while (more := select.select([ours], [], [], 0.05)[0]) or not process.has_ended():
+        written += os.read(ours, 65536) if more else b""
+    os.close(theirs)
     os.close(ours)
-    return process.wait(timeout=600), written.decode()
+    return process.wait(timeout=600).returncode, written.decode()
 
 
 def test_on_a_terminal_a_finished_study_is_shown_and_left(hpsearch, planted):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from warm_commands import warm_commands
 
 from hpsearch.config import load_settings
 from hpsearch.config.usercode import trust
@@ -80,14 +81,9 @@ def test_the_script_says_what_predict_says(home, monkeypatch):
     assert len(result.members) == 8
     names = [f"member-{i}.safetensors" for i in range(1, 9)]
     assert [path.name for path in files] == [*names, "ensemble.toml", "predict.py"]
-    blocked = folder / "blocked"
-    blocked.mkdir()
-    (blocked / "hpsearch.py").write_text("raise ImportError('not here')")
     images = find_images(["new"])
-    line = [sys.executable, "-W", "error", "net/predict.py", *map(str, images.paths)]
-    done = subprocess.run(
-        line, env={**os.environ, "PYTHONPATH": str(blocked)}, cwd=folder, capture_output=True, text=True, timeout=600
-    )
+    line = ["net/predict.py", *map(str, images.paths)]
+    done = warm_commands().run_script(line, folder, dict(os.environ), timeout=600)
     assert done.returncode == 0, done.stderr
     rows = list(csv.reader(io.StringIO(done.stdout)))
     nets = load_ensemble(db, "mlp", run)

@@ -78,7 +78,8 @@ def test_for_accuracy_it_is_what_the_discordant_images_allow():
     assert (found.high - found.low) / (2 * 1.96 * std) == pytest.approx(1, abs=0.1)
 
 
-def test_it_covers_the_truth_as_often_as_it_says():
+def test_it_covers_the_truth_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr("hpsearch.search.paired_difference.NUM_DRAWS", 250)
     metric, num = Metric("loss", "minimize"), 60
     one, other, y = classifiers(num_images=60_000, seed=1)
     parts = np.split(np.arange(60_000), num)
@@ -88,7 +89,9 @@ def test_it_covers_the_truth_as_often_as_it_says():
     assert covered / num >= 0.85  # 0.95 but for chance: below 0.85 once in 500
 
 
-def test_a_net_gains_nothing_over_itself_and_the_draws_are_always_the_same():
+def test_a_net_gains_nothing_over_itself_and_the_draws_are_always_the_same(monkeypatch):
+    monkeypatch.setattr("hpsearch.search.paired_difference.NUM_DRAWS", 100)
+    monkeypatch.setattr("hpsearch.search.paired_difference.FEWEST_DRAWS", 100)
     one, other, y = classifiers()
     for name in ("accuracy", "macro_f1", "loss", "auroc"):
         same = paired_difference(Metric(name), one, one, y)

@@ -119,11 +119,15 @@ class WarmCommands:
 
 
 class WarmCommand:
-    """One that has been started, as `subprocess.Popen` with captured text: `pid` is its own."""
+    """One that has been started, as `subprocess.Popen` with captured text: `pid` is its own.
+
+    `terminal` and `keyboard` are names of terminals, to which it writes and from which it reads instead.
+    """
 
     def __init__(
-        self, address, home, arguments, folder, environment, stdin, new_session=False, script=False, terminal=None
-    ):
+        self, address, home, arguments, folder, environment, stdin, new_session=False, script=False, terminal=None,
+        keyboard=None,
+    ):  # fmt: skip
         self.arguments = arguments
         self._streams = tempfile.TemporaryDirectory(dir=home)
         paths = [Path(self._streams.name, name) for name in ("stdin", "stdout", "stderr")]
@@ -138,7 +142,7 @@ class WarmCommand:
             "arguments": arguments,
             "folder": str(folder),
             "environment": environment,
-            "streams": [str(paths[0]), *([terminal] * 2 if terminal else map(str, self._captured))],
+            "streams": [keyboard or str(paths[0]), *([terminal] * 2 if terminal else map(str, self._captured))],
             "new_session": new_session,
             "script": script,
         }

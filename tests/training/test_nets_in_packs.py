@@ -49,7 +49,7 @@ def make(net, epochs=2):
 
 @pytest.fixture(scope="module")
 def data():
-    return make_data(num_train=40)
+    return make_data(num_train=22)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ COEFFICIENTS = {
     given_values=st.fixed_dictionaries(COEFFICIENTS),
     frozen=st.none() | st.lists(st.booleans(), min_size=3, max_size=3),
 )
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 def test_one_pass_is_the_stacked_operators(interpreted, dtype, optimizer, num_trials, size, given_values, frozen):
     frozen_K = None if frozen is None else torch.tensor(frozen[:num_trials])
     plain, ours = (
@@ -139,7 +139,7 @@ def test_nobody_sums_squares_that_cost_nothing(interpreted):
 @given(numbers=st.lists(st.floats(width=32), min_size=1, max_size=20))
 # In the middle between two bfloat16s, the largest numbers, none, and the least.
 @example([1 + 2**-8, 1 + 3 * 2**-8, -1 - 3 * 2**-8, 3.4e38, torch.inf, -torch.inf, torch.nan, -0.0, 1e-45])
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 def test_weights_are_rounded_as_by_pytorch(interpreted, numbers):
     updated = make_updated("sgd", 1, {"weight": (len(numbers),)}, torch.float32, reg=0.0, l1=0.0)
     updater = OnePass(updated)

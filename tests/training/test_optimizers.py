@@ -28,7 +28,7 @@ VECTORS = [
 
 @pytest.fixture(scope="module")
 def data():
-    return make_data(num_train=40)
+    return make_data(num_train=22)
 
 
 def specs_of(all_params):

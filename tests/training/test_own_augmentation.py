@@ -35,7 +35,7 @@ def augmented(kinds, **images):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("net", "class_weights"), [("mlp", "balanced"), ("lenet", "none")])
 def test_a_pack_with_labels_mixed_by_a_users_function_is_a_plain_loop(engine, net, class_weights):
-    data = augmented(("hflip", f"{OWN}:shift", f"{OWN}:blend", f"{OWN}:smear"), num_train=45)
+    data = augmented(("hflip", f"{OWN}:shift", f"{OWN}:blend", f"{OWN}:smear"), num_train=27)
     nets = {"mlp": {"model__hidden": (6,), "model__dropout": 0.2}, "lenet": {"model__name": "lenet"}}
     config = make_config(explosion=1e3, epochs=3, train__class_weights=class_weights, **nets[net])
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(TRIALS)], engine=engine)

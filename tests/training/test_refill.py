@@ -158,7 +158,7 @@ def momentum_alone():
     return data, config, [trained_alone(config, data, number, params)[0] for number, params in enumerate(SEARCHED)]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(1, 4), st.sets(st.tuples(st.integers(0, 5), st.integers(1, 2)), max_size=6))
 def test_whoever_leaves_and_comes(width, drops):
     data, config, alone = momentum_alone()

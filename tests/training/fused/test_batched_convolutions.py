@@ -45,7 +45,7 @@ def convolutions(draw, dtype=torch.float64):
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(small=convolutions())
 def test_any_geometry_is_exact(small):
     assert_same(small.there_and_back(small.kernels), small.plainly(), rtol=1e-12, atol=1e-12)
@@ -58,7 +58,7 @@ def test_any_geometry_at_all_is_exact(small):
     assert_same(small.there_and_back(small.kernels), small.plainly(), rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(small=convolutions(torch.float32))
 def test_any_geometry_in_float32(small):
     assert_same(small.there_and_back(small.kernels), small.there_and_back(small.operators), rtol=1e-5, atol=2e-5)
