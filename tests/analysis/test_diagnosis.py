@@ -64,7 +64,7 @@ def trained(data, epochs, params, seed=0, explosion=3.0, **structure):
     config = config.model_copy(
         update={"train": config.train.model_copy(update={"epochs": epochs, "explosion": explosion})}
     )
-    pack = Pack(config, data, [TrialSpec(number, each) for number, each in enumerate(params)], engine="vmap")
+    pack = Pack(config, data, [TrialSpec(number, each) for number, each in enumerate(params)], engine="fused")
     curves, exploded = [[] for _ in params], [False] * len(params)
     while not pack.done:
         report = pack.run_epoch()

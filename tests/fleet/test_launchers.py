@@ -195,24 +195,6 @@ def test_a_signal_to_the_terminal_s_group_does_not_end_the_server(on_this_machin
     assert parent(working(tmp_path, 1)[0]) == server
 
 
-@on_linux
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_group_does_not_meet_the_server_while_it_imports_torch(
-    on_this_machine, tmp_path, capfd, signum
-):
-    new_server()
-    launcher = on_this_machine("waits")
-    server = forkserver._forkserver._forkserver_pid
-    os.kill(server, signum)
-    launcher.start(0)
-    [pid] = working(tmp_path, 1)
-    assert parent(pid) == server
-    os.kill(server, signum)  # and not when it is ready
-    os.kill(pid, signum)  # which the worker gets
-    assert hear(launcher)[-1].message == f"exit code {128 + signum}"
-    assert capfd.readouterr().err == ""
-
-
 @pytest.fixture
 def servers_that_die(monkeypatch):
     """Ends so many servers of workers while the launcher waits for their first fork: they import torch then."""
@@ -263,6 +245,24 @@ def test_servers_that_keep_dying_are_given_up_with_the_cause(on_this_machine, se
 
 
 @on_linux
+def test_signals_to_the_group_do_not_meet_the_server_while_it_imports_torch(on_this_machine, tmp_path, capfd):
+    new_server()
+    launcher = on_this_machine("waits")
+    server = forkserver._forkserver._forkserver_pid
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        os.kill(server, signum)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        launcher.start(0)
+        [pid] = working(tmp_path, 1)
+        assert parent(pid) == server
+        os.kill(server, signum)  # and not when it is ready
+        os.kill(pid, signum)  # which the worker gets
+        assert hear(launcher)[-1].message == f"exit code {128 + signum}"
+        Path(tmp_path, f"{pid}.working").unlink()
+    assert capfd.readouterr().err == ""
+
+
+@on_linux
 def test_the_server_has_torch_imported_and_no_threads(on_this_machine, tmp_path):
     """A fork of a process with threads may wait for ever for a lock that none of them gives back."""
     on_this_machine("waits").start(0)
@@ -271,45 +271,45 @@ def test_the_server_has_torch_imported_and_no_threads(on_this_machine, tmp_path)
     assert "libtorch" in Path(f"/proc/{server}/maps").read_text()
 
 
-@on_linux
-def test_no_orphans_are_left_by_a_command_that_is_killed(tmp_path):
-    script = """
-    import os, signal, time
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """A script in which a worker is done and another one waits when the script is killed, and its folder."""
+    text = """
+    import os, signal
     from pathlib import Path
     import launching
     from hpsearch.config import RunConfig
     from hpsearch.fleet import processes
+    from hpsearch.fleet.launcher import Ended
 
+    print("once", flush=True)
     processes.run_worker = launching.be_a_worker
+    launcher = processes.ProcessLauncher("done", RunConfig(artifact_dir="."), ["cpu"], 1)
+    launcher.start(0)
+    while not isinstance(event := launcher.next_event(0.2), Ended):
+        pass
+    print(event.how, flush=True)
     launcher = processes.ProcessLauncher("waits", RunConfig(artifact_dir="."), ["cpu"], 1)
     launcher.start(0)
     while not list(Path().glob("*.working")):
         launcher.next_event(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = in_a_script(script, tmp_path)
+    folder = tmp_path_factory.mktemp("script")
+    return in_a_script(text, folder), folder
+
+
+@on_linux
+def test_no_orphans_are_left_by_a_command_that_is_killed(script):
+    done, folder = script
     assert done.returncode == -signal.SIGKILL, done.stderr
-    [pid] = working(tmp_path, 1)
+    [pid] = working(folder, 1)
     wait_for(lambda: is_gone(pid), "the end of a worker whose command is gone")
 
 
-def test_a_script_needs_no_main_guard(tmp_path):
+def test_a_script_needs_no_main_guard(script):
     """A child of multiprocessing imports the main module again, which would begin the search again."""
-    script = """
-    import launching
-    from hpsearch.config import RunConfig
-    from hpsearch.fleet import processes
-    from hpsearch.fleet.launcher import Ended
-
-    print("once")
-    processes.run_worker = launching.be_a_worker
-    launcher = processes.ProcessLauncher("done", RunConfig(), ["cpu"], 1)
-    launcher.start(0)
-    while not isinstance(event := launcher.next_event(0.2), Ended):
-        pass
-    print(event.how)
-    """
-    done = in_a_script(script, tmp_path)
+    done, _ = script
     assert done.stdout.split() == ["once", "done"], done.stderr
 
 

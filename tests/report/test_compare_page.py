@@ -125,8 +125,15 @@ def browser():
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "light"),  # where something is wider than the window first
+        pytest.param(1440, "light", marks=pytest.mark.slow),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1440, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_it_opens_from_a_file_and_draws_every_figure(browser, tmp_path, scheme, width):
     file = tmp_path / "compare.html"
     file.write_text(compare_page(compared()), encoding="utf-8")

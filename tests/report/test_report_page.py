@@ -142,7 +142,7 @@ def test_a_thousand_trials_are_quick_and_small(tmp_path):
     seconds, pages = [], []
     for num_trials in (10, 1000):
         db = open_database(f"sqlite:///{tmp_path}/{num_trials}.db", create=True)
-        plant(db, num_trials=num_trials, epochs=20)
+        plant(db, num_trials=num_trials, epochs=10)
         start = time.process_time()  # of this process: others on the machine do not count
         pages.append(make_report(db).html)
         seconds.append(time.process_time() - start)
@@ -238,6 +238,7 @@ class TestBrowser:
     def test_all_that_is_shown_is_drawn_though_nobody_scrolls(self, shown):
         assert shown.scrolled == 0
         assert shown.lowest > 3 * 900
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 1440
 
     def test_hover_shows_text_and_never_markup(self, shown):
         page = shown
@@ -316,8 +317,15 @@ class TestBrowser:
         plot.locator(".main-svg").first.wait_for()
         assert plot.evaluate("e => Math.abs(e._fullLayout.width - e.clientWidth)") < 2
 
-    @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-    @pytest.mark.parametrize("width", [390, 1440])
+    @pytest.mark.parametrize(
+        ("width", "scheme"),
+        [
+            (390, "light"),  # where something is wider than the window first
+            pytest.param(1440, "light", marks=pytest.mark.slow),
+            pytest.param(390, "dark", marks=pytest.mark.slow),
+            pytest.param(1440, "dark", marks=pytest.mark.slow),
+        ],
+    )
     def test_each_figure_is_drawn_and_nothing_is_wider_than_the_window(self, open_page, report, width, scheme):
         page = open_page(width=width, scheme=scheme)
         self.draw_all(page)

@@ -119,7 +119,7 @@ def test_a_place_that_gave_no_value_is_not_proposed_again(kind, ending):
     """The best place would be the upper end, but the code raises there: a Gaussian process went there each time."""
     mirror, propose = rising(kind)
     proposed, rows = [], []
-    for number in range(5):
+    for number in range(4):
         proposed.append(x := propose(number))
         rows.append(TrialRow(number, number, "FAIL" if x > 0.78 else "COMPLETE", x, {"x": x}, {"x": RANGE}))
         if ending == "failed elsewhere":

@@ -52,7 +52,7 @@ def test_the_id_of_a_trial_is_its_number():
 def test_proposals_are_the_same_as_long_as_the_window_holds_all_that_the_sampler_reads(sampler, monkeypatch):
     """CMA-ES reads a few dozen trials, whatever their number; TPE reads all, which 64 are."""
     monkeypatch.setattr(window, "NUM_NEWEST", 64)
-    number = 64 if sampler == "tpe" else 300
+    number = 64 if sampler == "tpe" else 150
     assert search(make(sampler, number), number) == search(make(sampler, number, windowed=False), number)
 
 
@@ -159,9 +159,9 @@ def test_a_worker_reads_what_is_new_not_the_whole_study(db, tiny, monkeypatch):
         return rows
 
     monkeypatch.setattr(supply, "read_trials", counted)
-    settings = tiny(coarse__sampler="tpe", coarse__trials=60, coarse__epochs=1, run__width=5)
+    settings = tiny(coarse__sampler="tpe", coarse__trials=30, coarse__epochs=1, run__width=5)
     plan = plan_coarse(settings)
     evidence = run_stage(db, plan, settings.run, checks=False)
-    assert evidence.num_finished == 60
-    assert len(num_read) == 60 / 5
+    assert evidence.num_finished == 30
+    assert len(num_read) == 30 / 5
     assert max(num_read) <= 2 * 5

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -29,7 +30,7 @@ UNIFORM = json.dumps({"name": "UniformDistribution", "attributes": {"low": 0.0, 
 FLOAT = json.dumps({"name": "FloatDistribution", "attributes": {"low": 0.0, "high": 1.0, "step": None, "log": False}})
 
 
-def make_old(url, revision):
+def migrate(url, revision):
     """A study `theirs` with three finished trials whose value is x squared, as that version kept it."""
     url = url.replace("postgresql:", "postgresql+psycopg:")
     config = alembic.config.Config()
@@ -66,13 +67,42 @@ def make_old(url, revision):
     engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def old_file(tmp_path_factory):
+    """`old_file(path, revision)` puts one there, a copy: the migrations to each revision run once."""
+    templates = tmp_path_factory.mktemp("old")
+
+    def copy(path, revision):
+        if not (template := templates / f"{revision}.db").exists():
+            migrate(f"sqlite:///{template}", revision)
+        shutil.copy(template, path)
+
+    return copy
+
+
+@pytest.fixture(scope="module")
+def old_on_server(request):
+    """The same on Postgres; `old_on_server(revision)` gives its URL."""
+    templates = {}
+
+    def copy(revision):
+        databases = request.getfixturevalue("postgres_databases")
+        if revision not in templates:
+            url = databases.new()
+            migrate(url, revision)
+            templates[revision] = sa.make_url(url).database
+        return databases.new(templates[revision])
+
+    return copy
+
+
 @pytest.fixture(params=OLD, ids="-".join)
-def old_url(request, tmp_path):
+def old_url(request, tmp_path, old_file, old_on_server):
     backend, revision = request.param
-    sqlite = f"sqlite:///{tmp_path}/old.db"
-    url = sqlite if backend == "sqlite" else request.getfixturevalue("postgres_databases").new()
-    make_old(url, revision)
-    return url
+    if backend == "postgres":
+        return old_on_server(revision)
+    old_file(tmp_path / "old.db", revision)
+    return f"sqlite:///{tmp_path}/old.db"
 
 
 def test_it_is_refused_with_the_command_that_upgrades(old_url):
@@ -82,9 +112,9 @@ def test_it_is_refused_with_the_command_that_upgrades(old_url):
         assert len(str(caught.value).splitlines()) == 2
 
 
-def test_a_refusal_leaves_every_byte_of_the_file(tmp_path):
+def test_a_refusal_leaves_every_byte_of_the_file(tmp_path, old_file):
     url = f"sqlite:///{tmp_path}/old.db"
-    make_old(url, "v2.6.0.a")
+    old_file(tmp_path / "old.db", "v2.6.0.a")
     before = hashlib.sha256((tmp_path / "old.db").read_bytes()).hexdigest()
     for create in (False, True):
         with pytest.raises(RefusedError):
@@ -109,9 +139,9 @@ def test_after_the_upgrade_all_studies_are_there(old_url):
     assert (again.before, again.after, again.copy) == (OPTUNA_SCHEMA, OPTUNA_SCHEMA, None)
 
 
-def test_a_sqlite_file_is_copied_first_and_the_first_copy_is_kept(tmp_path):
+def test_a_sqlite_file_is_copied_first_and_the_first_copy_is_kept(tmp_path, old_file):
     url = f"sqlite:///{tmp_path}/old.db"
-    make_old(url, "v3.0.0.d")
+    old_file(tmp_path / "old.db", "v3.0.0.d")
     done = upgrade_storage(url)
     assert done.copy == tmp_path / "old-v3.0.0.d.db"
     with sqlite3.connect(done.copy) as copy:
@@ -120,7 +150,7 @@ def test_a_sqlite_file_is_copied_first_and_the_first_copy_is_kept(tmp_path):
         copy.execute("DELETE FROM trials WHERE trial_id = 3")
     copy.close()
     (tmp_path / "old.db").unlink()
-    make_old(url, "v3.0.0.d")
+    old_file(tmp_path / "old.db", "v3.0.0.d")
     upgrade_storage(url)
     with sqlite3.connect(done.copy) as copy:
         assert copy.execute("SELECT COUNT(*) FROM trials").fetchone() == (2,)
@@ -138,10 +168,10 @@ def test_many_upgrades_at_once(old_url, processes):
 @pytest.mark.postgres
 def test_an_upgrade_may_take_longer_than_a_transaction_may_be_idle(postgres_databases, monkeypatch):
     """The lock is a transaction that waits for the work of other connections: the server must not end it."""
-    monkeypatch.setattr("hpsearch.storage.database.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("hpsearch.storage.database.IDLE_SECONDS", 0.5)
     db = Database(parse_url(postgres_databases.new()))
     with db.schema_lock(), postgres_databases.engine.connect() as connection:
-        connection.execute(sa.text("SELECT pg_sleep(0.5)"))
+        connection.execute(sa.text("SELECT pg_sleep(1)"))
     db.close()
 
 
@@ -174,9 +204,9 @@ def test_what_cannot_be_upgraded(fresh_url, url):
         upgrade_storage(url)
 
 
-def test_an_upgrade_that_fails_says_why_and_where_the_copy_is(tmp_path):
+def test_an_upgrade_that_fails_says_why_and_where_the_copy_is(tmp_path, old_file):
     url = f"sqlite:///{tmp_path}/old.db"
-    make_old(url, "v2.6.0.a")
+    old_file(tmp_path / "old.db", "v2.6.0.a")
     with sqlite3.connect(tmp_path / "old.db") as connection:
         connection.execute("DROP TABLE trial_params")
     connection.close()

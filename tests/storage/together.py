@@ -19,7 +19,7 @@ from hpsearch.storage import (
     upgrade_storage,
 )
 
-NUM_PROCESSES = 6
+NUM_PROCESSES = 4
 _barrier = None
 
 
