@@ -140,12 +140,13 @@ def _wishes(stages: Sequence[StageSummary], value: float, num_val: int, limits: 
     if last.metric.is_share and value >= 1:
         return [], [_perfect_text(last.metric, value, num_val)]
     wishes, content = [], []
+    whose = "" if best_stage(stages) is last else f" of {last.study}"  # else it would pass for the best of all
     moving = [verdict for verdict in last.verdicts if is_unsettled(verdict, earlier)]
     held = [v for v in last.verdicts if v.verdict in ("lower", "upper") and v not in moving]
-    wishes += [_boundary_text(verdict, "so the range was wrong") for verdict in moving]
+    wishes += [_boundary_text(verdict, whose, "so the range was wrong") for verdict in moving]
     if not moving:
-        content.append("the best is inside every range" + (" that can move" if held else ""))
-        content += [_boundary_text(verdict, "and there is nothing new beyond it") for verdict in held]
+        content.append(f"the best{whose} is inside every range" + (" that can move" if held else ""))
+        content += [_boundary_text(verdict, whose, "and there is nothing new beyond it") for verdict in held]
     if (before := best_stage(earlier)) is not None:
         gained, text = gain_over(before, last, num_val, limits.gain)
     else:
@@ -173,13 +174,30 @@ def is_unsettled(verdict: Verdict, earlier: Sequence[StageSummary]) -> bool:
     return True
 
 
-def _boundary_text(verdict: Verdict, consequence: str) -> str:
+def searched_beyond(verdict: Verdict, later: Sequence[StageSummary]) -> tuple[StageSummary, Verdict] | None:
+    """The first of some later stages that goes beyond the end on which the best of a stage sits, and its own verdict.
+
+    None without one. A stage in which nothing finished has searched nothing.
+    """
+
+    def is_beyond(other: Verdict) -> bool:
+        if verdict.verdict == "lower":
+            return other.low is not None and verdict.low is not None and other.low < verdict.low
+        return other.high is not None and verdict.high is not None and other.high > verdict.high
+
+    if verdict.verdict not in ("lower", "upper"):
+        return None
+    own = ((stage, other) for stage in later for other in stage.verdicts if other.param == verdict.param)
+    return next(((stage, other) for stage, other in own if is_beyond(other)), None)
+
+
+def _boundary_text(verdict: Verdict, whose: str, consequence: str) -> str:
     proposed, low, high = verdict.proposed, verdict.low, verdict.high
     assert not isinstance(proposed, Choice)
     assert low is not None
     assert high is not None
     old, best = format_range(with_ends(proposed, low, high)), format_value(verdict.best, proposed)
-    return f"the best {verdict.param}, {best}, is at the {verdict.verdict} end of {old}, {consequence}"
+    return f"the best {verdict.param}{whose}, {best}, is at the {verdict.verdict} end of {old}, {consequence}"
 
 
 def _perfect_text(metric: Metric, value: float, num_val: int) -> str:

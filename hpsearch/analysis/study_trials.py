@@ -17,7 +17,7 @@ from hpsearch.analysis.repeats import Repeated, best_called_again, by_mean, in_o
 from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import Choice, FloatRange, IntRange, Range
 from hpsearch.config.metric import Metric
-from hpsearch.errors import ConfigError
+from hpsearch.errors import ConfigError, StudyNotFoundError
 from hpsearch.results import goodness
 from hpsearch.space import Observation, format_value
 from hpsearch.storage import Database, StudyRow, TrialRow, find_study, is_paused, read_trials
@@ -34,6 +34,8 @@ class StudyTrials:
     direction: Direction
     ranges: dict[str, Range]
     observations: list[Observation]
+    lacks_source: bool = False
+    """Whether it is a fine stage and one of those before it, that its ranges came from, is gone."""
 
     @cached_property
     def record(self) -> StageRecord:
@@ -146,7 +148,20 @@ def read_study(db: Database, name: str, rename: Mapping[str, str | None] | None 
         trials = [_renamed(trial, rename) for trial in trials]
     seen = [observe(trial, direction) for trial in trials if repeats_trial(trial) is None]
     observations = in_order_of_means(seen, stage_record(study).repeats or repeats_among(trials), direction)
-    return StudyTrials(study, trials, direction, ranges_of(trials), observations)
+    return StudyTrials(study, trials, direction, ranges_of(trials), observations, _lacks_source(db, study))
+
+
+def _lacks_source(db: Database, study: StudyRow) -> bool:
+    """Of a coarse stage, what its ranges came from is no search, and says nothing of its trials."""
+    seen = {study.name}
+    record = stage_record(study)
+    while record.kind == "fine" and record.source is not None and record.source not in seen:
+        seen.add(record.source)
+        try:
+            record = stage_record(find_study(db, record.source))
+        except StudyNotFoundError:  # it was deleted
+            return True
+    return False
 
 
 def direction_of(study: StudyRow) -> Direction:

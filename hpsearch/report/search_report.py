@@ -169,7 +169,6 @@ def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | Non
     stage = next((stage for stage in stages if stage.name == summary.study), None)
     if stage is None or stage.best is None:
         return None
-    flagged = {verdict.param for verdict in stage.on_boundary}
     called = best_called_again(stage.summary.repeated)
     return {
         "value": value_text(stage.best.value if called is None else called.mean),
@@ -178,7 +177,7 @@ def _best(stages: Sequence[StageData], summary: Summary) -> dict[str, Any] | Non
             (LABELS.get(name, name), f"{value:.4f}") for name, value in stage.evidence.measures_of(stage.best).items()
         ],
         "params": [
-            (name, format_value(value, stage.best.ranges.get(name)), name in flagged)
+            (name, format_value(value, stage.best.ranges.get(name)), name in summary.flagged)
             for name, value in stage.best.params.items()
         ],
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hpsearch.analysis.advice import search_so_far, what_next
 from hpsearch.analysis.advice_form import Advice
-from hpsearch.analysis.decision import best_stage
+from hpsearch.analysis.decision import best_stage, searched_beyond
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
 from hpsearch.analysis.gain import ahead_once_text, called_later_text
 from hpsearch.report.stage import StageData
@@ -25,6 +25,8 @@ class Summary:
     study: str | None
     sentences: tuple[str, ...]
     flags: tuple[str, ...]
+    flagged: frozenset[str]
+    """The parameters of which the best value sits on an end with unknown ground beyond."""
     advice: Advice
     verdicts: dict[VerdictName, int]
 
@@ -35,10 +37,12 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
     lineage = lineage_of(last, stages)
     holder = best_of(lineage)
     sentences = [_budget(lineage), *_ahead_once(holder), *_exploded(lineage)]
-    flags = [_boundary(holder.name, verdict) for verdict in holder.on_boundary] if holder else []
+    on_end, searched = _on_end(holder, lineage) if holder else ([], [])
+    sentences += searched
+    flags = [_boundary(holder.name, verdict) for verdict in on_end] if holder else []
     if holder is not None and holder.summary.stopped is not None:
         flags.append(f"No trial of {holder.name} came to its last epoch: {holder.summary.stopped.text}.")
-    if holder is not None and not flags and holder.summary.verdicts:
+    if holder is not None and not flags and not searched and holder.summary.verdicts:
         sentences += _inside(holder)
     if holder is not None and holder.best is not None and (found := holder.diagnoses.get(holder.best.number)):
         sentences.append(
@@ -50,6 +54,7 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
         study=holder.name if holder else None,
         sentences=tuple(sentences),
         flags=tuple(flags),
+        flagged=frozenset(verdict.param for verdict in on_end),
         advice=advice or advice_for(lineage),
         verdicts={name: counts[name] for name in reversed(VERDICTS) if counts[name]},
     )
@@ -142,16 +147,36 @@ def _lr_edge(stage: StageData) -> str:
     return f"; above lr {format_value(edges.high, range_)} every trial did" if edges.high is not None else ""
 
 
+def _on_end(holder: StageData, lineage: Sequence[StageData]) -> tuple[list[Verdict], list[str]]:
+    """Of the ends that the best of a stage sits on: those with unknown ground beyond, and a sentence on each other."""
+    later = [stage.summary for stage in lineage[lineage.index(holder) + 1 :]]
+    unknown, sentences = [], []
+    for verdict in holder.on_boundary:
+        if (found := searched_beyond(verdict, later)) is None:
+            unknown.append(verdict)
+            continue
+        stage, other = found
+        has = "has searched" if stage.num_finished == stage.num_trials else "searches"
+        sentences.append(f"{_end_text(holder.name, verdict)}; {stage.study} {has} beyond it, in {_searched(other)}.")
+    return unknown, sentences
+
+
 def _boundary(stage: str, verdict: Verdict) -> str:
+    return (
+        f"{_end_text(stage, verdict)}: the range was wrong, better values may lie beyond."
+        f" Proposed: {format_range(verdict.proposed)}."
+    )
+
+
+def _end_text(stage: str, verdict: Verdict) -> str:
+    best = format_value(verdict.best, verdict.proposed)
+    return f"The best {verdict.param} of {stage}, {best}, sits at the {verdict.verdict} end of {_searched(verdict)}"
+
+
+def _searched(verdict: Verdict) -> str:
     assert verdict.low is not None
     assert verdict.high is not None
-    proposed = verdict.proposed
-    searched = f"[{format_value(verdict.low, proposed)}, {format_value(verdict.high, proposed)}]"
-    best = format_value(verdict.best, proposed)
-    return (
-        f"The best {verdict.param} of {stage}, {best}, sits at the {verdict.verdict} end of {searched}: "
-        f"the range was wrong, better values may lie beyond. Proposed: {format_range(proposed)}."
-    )
+    return f"[{format_value(verdict.low, verdict.proposed)}, {format_value(verdict.high, verdict.proposed)}]"
 
 
 def _inside(stage: StageData) -> list[str]:

@@ -199,6 +199,8 @@ def _is_told_all(evidence: StudyTrials, plan: StagePlan) -> bool:
     record, own = evidence.record, plan.config.plain().get("objective")
     if own is None or record.kind not in SEARCHES or plan.config.fine.forget:
         return False
+    if evidence.lacks_source:
+        return False  # the ranges may be as wide as they are for trials that nobody knows any more
     if any(record.config_value("objective", key) != own.get(key) for key in ("function", "command")):
         return False
     epochs, halving = (record.config_value(record.kind, key) for key in ("epochs", "halving"))

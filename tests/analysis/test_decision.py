@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hpsearch.analysis.advice import what_next
 from hpsearch.analysis.called_again import TriedAgain
 from hpsearch.analysis.chance import KeptImages
-from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text
+from hpsearch.analysis.decision import Limits, best_stage, decide, is_unsettled, luck_text, searched_beyond
 from hpsearch.analysis.gain import ahead_of, called_later_text
 from hpsearch.analysis.repeats import Repeated
 from hpsearch.analysis.stopped_trials import StoppedTrials
@@ -63,6 +63,28 @@ def test_an_end_that_cannot_move_is_settled_and_named():
     assert decision.ending == "settled"
     assert "inside every range that can move" in decision.reason
     assert "lr, 1e-03, is at the upper end" in decision.reason
+
+
+def test_it_is_said_whose_best_is_inside_where_another_stage_has_the_best_of_all():
+    for last, said in ((verdict(), "the best of fine-2 is inside"), (HELD, "the best lr of fine-2, 1e-03, is at the")):
+        assert said in decide([COARSE, stage(0.62), stage(0.6, "fine-2", verdicts=[last])], 10_000, Limits()).reason
+
+
+@pytest.mark.parametrize(
+    ("side", "searched", "beyond"),
+    [
+        ("lower", (1e-5, 2e-4), True),
+        ("lower", (1e-4, 1e-2), False),
+        ("upper", (1e-4, 1e-2), True),
+        ("upper", (1e-5, 1e-3), False),
+        ("inside", (1e-6, 1e-1), False),
+    ],
+)
+def test_an_end_is_searched_beyond_where_a_later_range_goes_on(side, searched, beyond):
+    other = stage(0.4, verdicts=[verdict("inside", "reg", FloatRange(1e-9, 1e9, log=True))])
+    later = stage(0.4, "fine-2", verdicts=[verdict("inside", searched=FloatRange(*searched, log=True))])
+    found = searched_beyond(verdict(side), [other, later])
+    assert found == ((later, later.verdicts[0]) if beyond else None)
 
 
 def test_the_gain_is_measured_over_the_best_of_all_earlier_stages():

@@ -52,6 +52,36 @@ def test_a_best_on_the_end_of_a_range_is_flagged(db):
     assert any("lr" in flag and "upper end" in flag for flag in summary.flags)
 
 
+@pytest.mark.parametrize("beyond", [True, False])
+def test_an_end_beyond_which_a_later_stage_has_searched_is_not_flagged(db, beyond):
+    plant(db, num_trials=100, epochs=8, reg=(1e-3, 1e2))
+    reg = (1e-6, 1e-1) if beyond else (1e-2, 1e1)
+    plant(db, "fine", source="coarse", num_trials=30, epochs=8, lr=(8e-3, 0.12), reg=reg)
+    coarse, fine = stages(db, "coarse", "fine")
+    assert coarse.best.value > fine.best.value
+    report, summary = make_report(db).html, summarize([coarse, fine])
+    end = "sits at the lower end of [1e-03, 1e+02]"
+    [said] = [each for each in (*summary.flags, *summary.sentences) if end in each]
+    assert said.startswith("The best reg of coarse, ")
+    assert said.endswith("; fine has searched beyond it, in [1e-06, 1e-01].") == beyond
+    assert (said in summary.flags) == ("Proposed: " in said) == (not beyond)
+    assert f'<p class="bad">{said}</p>' in report or f"<p>{said}</p>" in report
+    assert ('<dd class="bad">' in report) == (not beyond)
+    assert "inside every" not in " ".join(summary.sentences)
+    assert "the best of fine is inside every range" in summary.advice.sentence or not beyond
+
+
+def test_a_stage_that_has_not_ended_is_said_to_search_beyond(db):
+    plant(db, num_trials=100, epochs=8, reg=(1e-3, 1e2))
+    study = plant(db, "fine", source="coarse", num_trials=3, lr=(8e-3, 0.12), reg=(1e-6, 1e-1), finish=False)
+    assert [flag.split(",")[0] for flag in summarize(stages(db, "coarse", "fine")).flags] == ["The best reg of coarse"]
+    queue = Queue(db, study, "worker", lease_seconds=600.0)
+    queue.finish([Outcome(queue.take(1)[0], "COMPLETE", 0.5)])
+    summary = summarize(stages(db, "coarse", "fine"))
+    assert not summary.flags
+    assert any(said.endswith("; fine searches beyond it, in [1e-06, 1e-01].") for said in summary.sentences)
+
+
 def test_a_stage_inside_without_gain_ends_with_the_test_set(db):
     plant(db, num_trials=150, epochs=8)
     plant(db, "fine", source="coarse", num_trials=60, epochs=8, lr=(8e-3, 0.12), reg=(1e-5, 0.1), seed=1)

@@ -1,5 +1,6 @@
 """Which sampler `auto` is, and that a stage keeps it."""
 
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
@@ -28,7 +30,8 @@ from hpsearch.stages.sampler_choice import (
     seconds_per_trial,
 )
 from hpsearch.stages.validation import validate_proposals
-from hpsearch.storage import TrialRow
+from hpsearch.storage import STRUCTURE, NewTrial, Outcome, Queue, TrialRow, create_stage, find_study
+from hpsearch.storage.deleting import delete_study
 
 NUMBERS = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -265,6 +268,32 @@ def test_ranges_narrow_before_what_does_not_know_all_of_it(db, flags):
     plan = plan_fine(evidence(coarse, 5.0), settings)
     assert plan.space["lr"].low > NUMBERS["lr"].low
     assert STAYS not in plan.changes[0].reason
+
+
+@pytest.mark.parametrize("gone", ["s1", "s2", "s3"])
+def test_ranges_narrow_where_a_stage_before_is_gone_whose_trials_nobody_knows_any_more(db, gone):
+    flags = {**OBJECTIVE, "coarse.epochs": 5, "fine.epochs": 5, "fine.sampler": "gp"}
+    settings = load_settings(flags=flags, spaces=SPACES)
+    for source, name in itertools.pairwise([None, "s1", "s2", "s3", "s4"]):
+        kept = {attributes.STAGE: "fine" if source else "coarse", attributes.CONFIG: settings.study.plain()}
+        kept[attributes.PROVENANCE] = {"from": source, "ranges": []}
+        rates = [NewTrial({"lr": 10 ** (-4 + 3 * i / 11)}, {STRUCTURE: "own"}) for i in range(12)]
+        study = create_stage(db, name, "maximize", kept, {"lr": NUMBERS["lr"]}, rates)
+        queue = Queue(db, study, "worker", lease_seconds=600.0)
+        queue.finish([Outcome(lease, "COMPLETE", 0.9 - abs(lease.number - 7) / 20) for lease in queue.take(12)])
+
+    def planned():
+        found = read_study(db, "s4")
+        [change] = plan_fine(found, load_settings(flags=flags)).changes
+        [shown] = planned_verdicts(found)
+        assert (shown.proposed, shown.reason) == (change.new, change.reason)
+        return change
+
+    assert planned().new == NUMBERS["lr"]
+    assert STAYS in planned().reason
+    delete_study(db, find_study(db, gone))
+    assert planned().new.low > NUMBERS["lr"].low
+    assert STAYS not in planned().reason
 
 
 def test_a_whole_number_of_more_values_than_memory_takes_is_narrowed_before_gp_or_refused(db):
