@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from hpsearch.storage.database import Database
-from hpsearch.storage.queued_trials import RUNG, earlier_attempts
+from hpsearch.storage.queued_trials import RUNG, earlier_attempts, lost_attempts
 from hpsearch.storage.rows import State, StudyRow
 from hpsearch.storage.tables import hpsearch_leases, trial_user_attributes, trials
 from hpsearch.storage.workers import is_dead
@@ -29,6 +29,8 @@ class Activity:
     attempt: int | None
     worker: str | None
     seconds_left: float | None
+    lost: int = 0
+    """Attempts that were lost before it was promoted; `attempt` counts from there."""
 
     @property
     def silent(self) -> bool:
@@ -82,13 +84,16 @@ def read_activity(db: Database, study: StudyRow) -> list[Activity]:
     with db.read() as connection:
         rows = [Activity(*row) for row in connection.execute(query.where(of_study).order_by(trials.c.number))]
         rungs = connection.execute(promoted.where(of_study, a.key == RUNG))
-        earlier = {trial_id: earlier_attempts({RUNG: json.loads(text)}) for trial_id, text in rungs}
-    return [_since_promoted(row, earlier.get(row.trial_id, 0)) for row in rows]
+        kept = {trial_id: {RUNG: json.loads(text)} for trial_id, text in rungs}
+    return [_since_promoted(row, kept.get(row.trial_id, {})) for row in rows]
 
 
-def _since_promoted(row: Activity, earlier: int) -> Activity:
+def _since_promoted(row: Activity, attrs: Mapping[str, Any]) -> Activity:
     """A promotion begins a new attempt, which no failure has made necessary."""
-    return replace(row, attempt=max(1, row.attempt - earlier)) if earlier and row.attempt is not None else row
+    earlier = earlier_attempts(attrs)
+    if not earlier or row.attempt is None:
+        return row
+    return replace(row, attempt=max(1, row.attempt - earlier), lost=lost_attempts(attrs))
 
 
 def workers_of(activity: Sequence[Activity]) -> list[WorkerActivity]:
@@ -107,4 +112,4 @@ def workers_of(activity: Sequence[Activity]) -> list[WorkerActivity]:
 
 def num_taken_again(activity: Sequence[Activity]) -> int:
     """Trials that needed more than one attempt."""
-    return sum((row.attempt or 1) > 1 for row in activity)
+    return sum((row.attempt or 1) > 1 or row.lost > 0 for row in activity)

@@ -8,7 +8,8 @@
 
 Choosing and closing are one transaction each, in which the study's row is locked: no two workers choose at a time, so
 epochs are reserved once. All else goes as in any queue. Attempts count on when a trial is promoted, as they fence off
-earlier workers; how many of them there were before the pause is kept, so that those since can be told.
+earlier workers; how many of them there were before the pause is kept, so that those since can be told, and how many of
+these were lost, which pauses would hide.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from hpsearch.storage.queue import Queue, utc_now
 from hpsearch.storage.queued_trials import (
     RUNG,
     QueuedTrial,
-    earlier_attempts,
+    kept_attempts,
+    paused_attempts,
     read_pruned,
     read_queue,
     read_standing,
@@ -78,7 +80,7 @@ class RungQueue(Queue):
             _write_rungs(
                 connection,
                 {
-                    kept[number].trial_id: {"until": stop, "earlier": earlier_attempts(kept[number].attrs)}
+                    kept[number].trial_id: {"until": stop, **kept_attempts(kept[number].attrs)}
                     for number, stop in until.items()
                 },
             )
@@ -97,7 +99,7 @@ class RungQueue(Queue):
         with self.db.write() as connection:
             ids = held(connection, self.worker, [lease for lease, _, _ in endings])
             rungs = {
-                ids[lease]: {"until": epoch, "paused": True, "earlier": lease.attempt, "ending": dict(ending)}
+                ids[lease]: {"until": epoch, "paused": True, **paused_attempts(lease), "ending": dict(ending)}
                 for lease, epoch, ending in endings
                 if lease in ids
             }
@@ -152,7 +154,7 @@ class RungQueue(Queue):
         upsert(connection, trial_values, ["trial_id", "objective"], values)
         attrs = [{"trial_id": trial.trial_id, **row} for trial in paused for row in attr_rows(trial.ending)]
         upsert(connection, trial_user_attributes, ["trial_id", "key"], attrs)
-        _write_rungs(connection, {t.trial_id: {"until": t.done, "earlier": t.earlier} for t in paused})
+        _write_rungs(connection, {t.trial_id: {"until": t.done, **t.attempts} for t in paused})
         ended = sa.update(trials).where(trials.c.trial_id.in_(ids))
         started = sa.func.coalesce(trials.c.datetime_start, utc_now())
         connection.execute(ended.values(state="PRUNED", datetime_start=started, datetime_complete=utc_now()))
@@ -168,7 +170,7 @@ class RungQueue(Queue):
         leases = self._lock(connection, wanted)
         if not leases:
             return []
-        rungs = {x: {"until": chosen[x.number], "earlier": wanted[x.trial_id].earlier} for x in leases}
+        rungs = {x: {"until": chosen[x.number], **wanted[x.trial_id].attempts} for x in leases}
         _write_rungs(connection, {lease.trial_id: rung for lease, rung in rungs.items()})
         forget(connection, [x.trial_id for x in leases if wanted[x.trial_id].state != "paused"])
         return self._lease(connection, leases, sa.func.coalesce(trials.c.datetime_start, utc_now()))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from hpsearch.results import Direction, goodness
-from hpsearch.storage.leases import STRUCTURE
+from hpsearch.storage.leases import STRUCTURE, Lease
 from hpsearch.storage.rows import State, from_stored
 from hpsearch.storage.tables import (
     hpsearch_leases,
@@ -50,8 +50,8 @@ class QueuedTrial:
     is_complete: bool = False
     ending: Mapping[str, Any] = field(default_factory=dict)
     """Of one that is paused: the attributes that it has if it ends there."""
-    earlier: int = 0
-    """Attempts before its last pause."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """What is kept of those before its last pause: `kept_attempts`."""
 
     @property
     def done(self) -> int:
@@ -74,6 +74,22 @@ class QueuedTrial:
 def earlier_attempts(attrs: Mapping[str, Any]) -> int:
     """Of a trial with these attributes: attempts before it was promoted, which no failure ended."""
     return int(_mark(attrs).get("earlier", 0))
+
+
+def lost_attempts(attrs: Mapping[str, Any]) -> int:
+    """Of a trial with these attributes: those of its earlier attempts that did not come to where it was to wait."""
+    return int(_mark(attrs).get("lost", 0))
+
+
+def kept_attempts(attrs: Mapping[str, Any]) -> dict[str, int]:
+    """What a trial with these attributes keeps of its attempts as it goes on, or ends."""
+    return {"earlier": earlier_attempts(attrs), "lost": lost_attempts(attrs)}
+
+
+def paused_attempts(lease: Lease) -> dict[str, int]:
+    """What a trial keeps of its attempts as the one under this lease pauses it."""
+    lost = lease.attempt - earlier_attempts(lease.attrs) - 1
+    return {"earlier": lease.attempt, "lost": lost_attempts(lease.attrs) + lost}
 
 
 def stop_of(attrs: Mapping[str, Any]) -> int | None:
@@ -165,5 +181,5 @@ def _queued(row: sa.Row[Any]) -> QueuedTrial:
         value=row.value,
         is_complete=row.state == "COMPLETE",
         ending=_mark(kept).get("ending", {}),
-        earlier=earlier_attempts(kept),
+        attempts=kept_attempts(kept),
     )

@@ -94,13 +94,13 @@ class TrialSource:
         """Hyperparameters for trials that have none yet, from the sampler, which learns of all but the worker's."""
         if (mirror := self._mirror) is None:
             return
-        known = self._learn(mirror, mine)
+        self._learn(mirror, mine)
         proposed = []
         for number, trial in held.items():
             if trial.lease.params:
                 mirror.adopt(number, trial.lease.params)
-            elif len(held) == 1 and self._plan.settings.sampler == "gp":
-                self._propose_apart(mirror, trial, known, mine)
+            elif self._plan.settings.sampler == "gp":
+                self._propose_apart(mirror, trial, mine)
             else:
                 trial.lease = replace(trial.lease, params=mirror.propose(number))
                 proposed.append((trial.lease, trial.lease.params))
@@ -114,21 +114,22 @@ class TrialSource:
         mirror.learn(rows, mine=mine)
         return {row.number for row in rows if row.params}
 
-    def _propose_apart(self, mirror: Mirror, trial: HeldTrial, known: set[int], mine: Collection[int]) -> None:
+    def _propose_apart(self, mirror: Mirror, trial: HeldTrial, mine: Collection[int]) -> None:
         """Of a Gaussian process, which proposes what no other worker has begun to try meanwhile.
 
         Its proposal is the one best place, and takes a while. Workers that begin together would all try that place, as
-        none knows of the others: so who comes second proposes again, knowing of the first one.
+        none knows of the others: so who comes second proposes again, knowing of the first one. Each trial of a pack is
+        written before the next one is proposed for, so that packs that begin together know of each other all along.
         """
         lease = trial.lease
         for tries_left in reversed(range(MOST_PROPOSALS)):
+            known = self._learn(mirror, mine)
             params = mirror.propose(lease.number)
             choose = self._unless_tried(params, known if tries_left else None)
             chosen = self._insist(partial(self._queue.choose_params, lease, choose, mirror.first_open))
             if chosen is not None or not tries_left:
                 break
             mirror.withdraw(lease.number)
-            known = self._learn(mirror, mine)
         trial.lease = chosen if chosen is not None else replace(lease, params=params)
 
     def _unless_tried(self, params: Mapping[str, Any], known: Collection[int] | None) -> ParamChooser:

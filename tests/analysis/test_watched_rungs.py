@@ -73,3 +73,27 @@ def test_a_promotion_is_not_shown_as_another_attempt(tmp_path):
     queue.release(queue.take_chosen(lambda _standing: {1: 3}))
     queue.take_chosen(lambda _standing: {1: 3})
     assert num_taken_again(read_activity(db, study)) == 1
+
+
+def test_attempts_that_were_lost_count_on_at_further_rungs(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    study = create_stage(db, "coarse", "maximize", {}, SPACE, [NewTrial({"lr": 0.1}) for _ in range(3)])
+    queue = RungQueue(db, study, "host/1/x")
+
+    def again():
+        return num_taken_again(read_activity(db, study))
+
+    queue.release(queue.take_chosen(lambda _standing: {0: 1, 1: 1}))
+    leases = queue.take_chosen(lambda _standing: {0: 1, 1: 1, 2: 1})
+    queue.pause([(lease, 1, {}) for lease in leases])
+    assert again() == 2
+    (lease,) = queue.take_chosen(lambda _standing: {0: 3})
+    assert (again(), workers_of(read_activity(db, study))[0].attempts) == (2, {0: 1})
+    queue.go_on([lease], lambda _standing: {0: 9}, "maximize")
+    queue.pause([(lease, 9, {})])
+    assert again() == 2
+    queue.release(queue.take_chosen(lambda _standing: {2: 3}))
+    queue.pause([(lease, 3, {}) for lease in queue.take_chosen(lambda _standing: {2: 3})])
+    assert again() == 3
+    assert queue.close(lambda _: {}, lambda _: None, "maximize", {}, lambda *_: None).is_over
+    assert again() == 3

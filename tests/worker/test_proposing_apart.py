@@ -1,5 +1,7 @@
 """Workers that propose at the same time by a Gaussian process do not try the same place."""
 
+from itertools import combinations
+
 import pytest
 
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
@@ -15,11 +17,12 @@ from hpsearch.worker.suggesting import Suggestions
 from hpsearch.worker.trial_source import MOST_PROPOSALS, NothingResumed, TrialSource
 
 ENDED = 12
+LEASE = 3600.0  # seconds: nobody renews them here, however slow the machine is
 
 
 class NoWriter:
     def hold(self, leases):
-        """Nobody renews them here."""
+        """Nothing: they last."""
 
 
 def interrupted(mirror, method, between):
@@ -52,15 +55,19 @@ class Stage:
 
     def worker(self, name, between=lambda: None):
         """Takes a trial and proposes for it; `between` is called while it does so. Returns the trial, and how often."""
-        queue, plan = Queue(self.db, self.study, name), self.plan
+        (lease,), numbers = self.pack(name, 1, between)
+        return lease, len(numbers)
+
+    def pack(self, name, width, between=lambda: None):
+        """The same with as many trials as a pack has; returns them, and the number of each that was proposed for."""
+        queue, plan = Queue(self.db, self.study, name, LEASE), self.plan
         rows = read_trials(self.db, self.study)
         mirror = Mirror("coarse", plan.space, plan.settings, rows)
         numbers = interrupted(mirror, "propose", between)
         source = TrialSource(queue, NoWriter(), NothingResumed(), plan, mirror, lambda call: call())
-        (lease,) = queue.take(1)
-        held = {lease.number: HeldTrial(lease)}
+        held = {lease.number: HeldTrial(lease) for lease in queue.take(width)}
         source.propose_params(held, held)
-        return held[lease.number].lease, len(numbers)
+        return [trial.lease for trial in held.values()], numbers
 
     def begin_at_the_end(self, name):
         """Another worker begins at the best place."""
@@ -98,6 +105,18 @@ def test_alone_it_proposes_once(stage):
     assert lease.params == read_trials(stage.db, stage.study)[lease.number].params
 
 
+def test_two_packs_that_begin_together_try_no_place_twice(stage):
+    other = []
+    mine, proposed_for = stage.pack("one", 3, between=once(lambda: other.append(stage.pack("two", 3))))
+    [(theirs, proposed_for_there)] = other
+    assert proposed_for == [12, 12, 13, 14]  # once more for the first one, but not as its pack tries places of its own
+    assert proposed_for_there == [15, 16, 17]
+    for one, two in combinations([*mine, *theirs], 2):
+        assert not try_the_same(stage.plan.space, one.params, two.params)
+    rows = read_trials(stage.db, stage.study)
+    assert all(rows[lease.number].params == lease.params for lease in [*mine, *theirs])
+
+
 def test_it_does_not_propose_for_ever(stage, monkeypatch):
     monkeypatch.setattr("hpsearch.worker.trial_source.try_the_same", lambda *_: True)
     names = iter("abcdefgh")
@@ -127,7 +146,7 @@ class AskingStage:
 
     def begin(self, name, between=lambda: None):
         """A worker's next trial, begun; `between` is called at each proposal. Also how many of these there were."""
-        queue = Queue(self.db, self.study, name)
+        queue = Queue(self.db, self.study, name, LEASE)
         mirror = SuggestingMirror("coarse", self.plan.settings, read_trials(self.db, self.study))
         numbers = interrupted(mirror, "propose_together", between)
         suggestions = Suggestions(queue, self.plan, mirror, lambda call: call())
