@@ -202,10 +202,11 @@ def look_command(config: Plain) -> Words:
     return ["hpsearch", "data", "show", source, *config_flags({"data": data}, sections=("data",))]
 
 
-def fine_command(source: str, code: Sequence[str], *, epochs: int | None = None) -> Words:
+def fine_command(source: str, code: Sequence[str], *, epochs: int | None = None, sampler: str | None = None) -> Words:
     """The stage after a study."""
     longer = ["--epochs", str(epochs)] if epochs is not None else []
-    return ["hpsearch", "fine", "--from", source, *longer, *_trusts(code, source)]
+    proposed = ["--sampler", sampler] if sampler is not None else []
+    return ["hpsearch", "fine", "--from", source, *longer, *proposed, *_trusts(code, source)]
 
 
 def final_test_command(study: str, code: Sequence[str]) -> Words:

@@ -34,12 +34,13 @@ from hpsearch.stages.sampler_choice import (
     SamplerChoice,
     choose_fine_sampler,
     partial_params,
+    seconds_at_rungs,
     seconds_of_call,
     seconds_per_trial,
     too_many_values,
 )
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
-from hpsearch.stages.unexplained import compared_trials, unexplained_trials
+from hpsearch.stages.unexplained import compared_trials, explain
 from hpsearch.storage import Database, TrialRow
 from hpsearch.wording import count_text
 
@@ -79,11 +80,15 @@ def plan_fine(
     chosen = _chosen_sampler(evidence, plan) if plan.settings.sampler == AUTO else None
     sampler = plan.settings.sampler if chosen is None else chosen.sampler
     if sampler == "gp" and _is_told_all(evidence, plan):
-        left = unexplained_trials(evidence.ranges, evidence.observations, evidence.direction)
-        if left <= MOST_UNEXPLAINED:
+        explained = explain(evidence.ranges, evidence.observations, evidence.direction)
+        if explained.left <= MOST_UNEXPLAINED:
             plan = _narrowed_plan(evidence, settings, name, strict, stays_as=_why_it_stays(plan, chosen))
         else:
-            plan = _with_reason(plan, _why_narrower(evidence, left), settings.ranges_given)
+            plan = _with_reason(plan, _why_narrower(evidence, explained.left), settings.ranges_given)
+        together = [name for name in explained.together if name in plan.space]
+        if len(together) > 1:
+            said = f"{' and '.join(together)} count together, so gp proposes along lines that no range follows"
+            plan = replace(plan, notes=(*plan.notes, said))
     plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
     return plan if chosen is None else plan.with_sampler(chosen)
 
@@ -221,6 +226,9 @@ def _seconds_of(
     """What a trial of a fine stage will take, by those that gave its ranges; None where they do not say it."""
     if not evidence.record.has_epochs:
         return measure(evidence.trials, 1.0)
+    halving = evidence.record.config_value(str(evidence.record.kind), "halving")
+    if measure is seconds_per_trial and halving not in (None, "none"):
+        return seconds_at_rungs(evidence.trials, plan.settings.epochs)
     epochs = evidence.record.config_value(str(evidence.record.kind), "epochs")
     return measure(evidence.trials, plan.settings.epochs / epochs) if epochs else None
 

@@ -133,6 +133,21 @@ def seconds_per_trial(trials: Sequence[TrialRow], longer: float) -> float | None
     return _usual([(b - a).total_seconds() for a, b in pairwise(points)]) * longer
 
 
+def seconds_at_rungs(trials: Sequence[TrialRow], epochs: int) -> float | None:
+    """What a trial of so many epochs will take, by those of a stage with rungs; None where too few say it. Pure.
+
+    Of these few are trained to the end, and many end at once: what an epoch took is that of them all together. The
+    longest gap between two ends does not count, as it may be a pause between two calls of the search.
+    """
+    begins = [trial.started for trial in trials if trial.started is not None and trial.completed is not None]
+    ends = sorted(trial.completed for trial in trials if trial.completed is not None)
+    trained = sum(len(trial.intermediate) for trial in trials if trial.completed is not None)
+    if len(ends) < MIN_TIMED or not begins or not trained:
+        return None
+    gaps = [(b - a).total_seconds() for a, b in pairwise([min(begins), *ends])]
+    return (sum(gaps) - max(gaps)) / trained * epochs
+
+
 def seconds_of_call(trials: Sequence[TrialRow], longer: float) -> float | None:
     """The same of trials of which a worker has one at a time: what one takes, however many workers there are. Pure.
 

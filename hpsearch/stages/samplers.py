@@ -36,7 +36,9 @@ def make_sampler(name: str, seed: int, best: Mapping[str, Any] | None = None) ->
             case "tpe":
                 return optuna.samplers.TPESampler(seed=seed)
             case "gp":
-                return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+                from hpsearch.stages.linked_sampler import LinkedGPSampler
+
+                return LinkedGPSampler(seed)
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(seed=seed, x0=_numbers(best or {}), warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed=seed)

@@ -25,6 +25,7 @@ from hpsearch.stages.sampler_choice import (
     choose_coarse_sampler,
     choose_fine_sampler,
     partial_params,
+    seconds_at_rungs,
     seconds_of_call,
     seconds_of_gp,
     seconds_per_trial,
@@ -120,6 +121,24 @@ class TestWhatATrialTakes:
         assert seconds_per_trial(ended_after(1, 2, 3, 4, state="PRUNED"), 1.0) is None
         assert seconds_per_trial(ended_after(1, 2), 1.0) is None
         assert seconds_per_trial([], 1.0) is None
+
+
+def test_at_rungs_an_epoch_takes_what_those_of_all_trials_took():
+    """Nine trials that end after one epoch, and one of nine, two seconds for each epoch."""
+    two = timedelta(seconds=2)
+    trials = [
+        TrialRow(i, i, "PRUNED", None, intermediate={1: 0.5}, started=NOON + i * two, completed=NOON + (i + 1) * two)
+        for i in range(9)
+    ]
+    curve = dict.fromkeys(range(1, 10), 0.6)
+    whole = TrialRow(9, 9, "COMPLETE", 0.6, intermediate=curve, started=NOON + 9 * two, completed=NOON + 18 * two)
+    paused = TrialRow(10, 10, "PRUNED", None, intermediate={1: 0.5}, started=NOON, completed=NOON + timedelta(hours=9))
+    assert seconds_at_rungs([*trials, whole, paused], 10) == pytest.approx(10 * 18 * 2 / 19)
+    assert seconds_per_trial([*trials, whole], 1.0) is None
+    assert seconds_at_rungs([*trials[:2]], 10) is None
+    assert (
+        seconds_at_rungs([TrialRow(i, i, "PRUNED", None, started=NOON, completed=NOON) for i in range(4)], 10) is None
+    )
 
 
 def one_by_one(seconds, number):
@@ -332,8 +351,8 @@ def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypat
     assert plan.space["lr"].low > NUMBERS["lr"].low
 
 
-@pytest.mark.parametrize("across_axes", [True, False])
-def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trials(db, across_axes):
+@pytest.mark.parametrize("shape", ["needle", "ridges", "bowl"])
+def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trials(db, shape):
     ranges = {name: FloatRange(0.0, 1.0) for name in "abcd"}
     flags = {**OBJECTIVE, "fine.epochs": 5, "fine.sampler": "gp"}
     spaces = [f"{name}=uniform(0.0, 1.0)" for name in ranges]
@@ -341,12 +360,21 @@ def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trial
     rng, seen = random.Random(0), []
     for number in range(40):
         a, b, c, d = point = [rng.random() for _ in ranges]
-        off = 70 * (a + b - 1) ** 2 + 25 * (c - d) ** 2 if across_axes else sum(3 * (x - 0.4) ** 2 for x in point)
+        off = 20 * (a + b - 1) ** 2 + 10 * (c - d) ** 2
+        if shape != "ridges":
+            off = sum((30 if shape == "needle" else 3) * (x - 0.4) ** 2 for x in point)
         seen.append(Observation(number, dict(zip(ranges, point, strict=True)), math.exp(-off), "complete"))
     found = StudyTrials(coarse, one_by_one(5.0, 40), "maximize", ranges, seen)
     plan = plan_fine(found, load_settings(flags=flags, spaces=()))
     narrower = [name for name, new in plan.space.items() if new.high - new.low < 1]
-    assert bool(narrower) == across_axes
+    assert bool(narrower) == (shape == "needle")
+    along = "a and b and c and d count together, so gp proposes along lines that no range follows"
+    assert (along in plan.notes) == (shape == "ridges")
+    for left_out, of_three in ((["a=none"], "b and c and d count together"), (["b=none", "c=none", "d=none"], "")):
+        without = plan_fine(found, load_settings(flags=flags, spaces=left_out))
+        said_together = [note for note in without.notes if "count together" in note]
+        assert len(said_together) == (shape == "ridges" and bool(of_three))
+        assert all(note.startswith(of_three) for note in said_together)
     said = [change.param for change in plan.changes if "; narrower, as gp explains no more than" in change.reason]
     assert said == narrower
     planned = {change.param: (change.new, change.reason) for change in plan.changes}

@@ -21,7 +21,7 @@ from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.proposals import Mirror
 from hpsearch.stages.sampler_knowledge import NUM_NEWEST
 from hpsearch.stages.unexplained import MOST as MOST_UNEXPLAINED
-from hpsearch.stages.unexplained import unexplained_trials
+from hpsearch.stages.unexplained import explain
 
 COARSE_EPOCHS = 1 / 4  # of a fine trial's: 5 of 20, as the study file's defaults are
 COARSE_BUDGET = {True: 1 / 3, False: 2 / 3}  # of all epochs, with and without curves: 100 x 5 and 50 x 20; 100 and 50
@@ -97,7 +97,7 @@ class Staged:
     def _stays(self, space: Mapping[str, Range], seen: Sequence[Observation]) -> bool:
         if self.stays == "explained":  # where not all trials have all, they are not known
             has_all = not any(range_.when for range_ in space.values())
-            return has_all and unexplained_trials(space, seen, "maximize") <= MOST_UNEXPLAINED
+            return has_all and explain(space, seen, "maximize").left <= MOST_UNEXPLAINED
         return self.stays == "always"
 
     def _new(self, change: Narrowing, sampler: str) -> Range:
