@@ -16,9 +16,7 @@ import numpy as np
 from hpsearch.config import Range
 from hpsearch.results import Direction, goodness
 from hpsearch.space import Observation
-from hpsearch.stages.gaussian_process import fit_process
 from hpsearch.stages.process_columns import ProcessColumns
-from hpsearch.stages.process_lines import can_be_linked, count_together, linked_process, scaled
 from hpsearch.stages.told_values import told_values
 
 MOST = 10.0  # trials whose differences may be left unexplained
@@ -45,6 +43,10 @@ def explain(space: Mapping[str, Range], observations: Sequence[Observation], dir
         observations: of which those count that `compared_trials` names.
         direction: which values are better.
     """
+    # SciPy takes a tenth of a second to import, which most plans do not need.
+    from hpsearch.stages.gaussian_process import fit_process
+    from hpsearch.stages.process_lines import can_be_linked, count_together, linked_process, scaled
+
     known = compared_trials(space, observations)
     told_N = np.array(told_values([seen.value for seen in known], direction)) * goodness(1.0, direction)
     columns = ProcessColumns(space)
