@@ -20,7 +20,6 @@ more so on recorded trainings of two nets.
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,6 @@ from hpsearch.analysis.lineage import read_lineage
 from hpsearch.analysis.records import StageRecord, stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.config import Choice, Range, canonical_name
-from hpsearch.config.metric import Metric
 from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.errors import ConfigError
 from hpsearch.results import Direction, goodness
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from hpsearch.stages.plan import StagePlan
 
 MOST_OF_GP = 100  # a Gaussian process takes 15 s a proposal at 1,000 trials
-MIN_PAIRS = 3  # trials of the stage that say what further epochs give; before, values are told as they are
 SEARCHES = ("coarse", "fine")
 
 
@@ -250,47 +247,6 @@ def is_inside(range_: Range, value: Any) -> bool:
 def counted(earlier: Iterable[EarlierTrial]) -> dict[str, int]:
     """How many trials of which study say something of their worth."""
     return dict(Counter(trial.study for trial in earlier if not trial.failed))
-
-
-class LearnedShift:
-    """How much higher a trial ends than it stood after fewer epochs: learnt from trials that were trained further.
-
-    Args:
-        metric: what is measured.
-    """
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-        self._curves: list[tuple[Mapping[int, float], float]] = []
-        self._gains: dict[int, list[float]] = {}  # by the fewer epochs that were asked for
-
-    def learn(self, intermediate: Mapping[int, float], value: float) -> None:
-        """From one trial that ended: its values after each epoch, and that of its best one."""
-        self._curves.append((intermediate, value))
-        for few, gains in self._gains.items():
-            gains += self._gain(few, intermediate, value)
-
-    def of(self, epochs: int | None) -> float:
-        """To be added to the value of a trial of so many epochs; 0 until enough is known, and where they are None."""
-        if epochs is None:
-            return 0.0
-        if epochs not in self._gains:
-            self._gains[epochs] = [gain for curve in self._curves for gain in self._gain(epochs, *curve)]
-        gains = self._gains[epochs]
-        return statistics.median(gains) if len(gains) >= MIN_PAIRS else 0.0
-
-    def _gain(self, few: int, intermediate: Mapping[int, float], value: float) -> list[float]:
-        early = best_until(few, intermediate, self._metric)
-        return [value - early] if early is not None and max(intermediate) > few else []
-
-
-def best_until(epoch: int, intermediate: Mapping[int, float], metric: Metric) -> float | None:
-    """The best value of a trial up to an epoch; None where it has none. Pure."""
-    best: float | None = None
-    for at, value in intermediate.items():
-        if at <= epoch:
-            best = metric.better(best, value)
-    return best
 
 
 def as_numbers(earlier: Sequence[EarlierTrial]) -> list[float]:

@@ -25,8 +25,9 @@ from hpsearch.config import Range, StageConfig
 from hpsearch.config.conditions import ALWAYS, Conditions
 from hpsearch.config.metric import ACCURACY, Metric
 from hpsearch.space import to_optuna, to_optuna_value
-from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift
+from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.frozen_trials import EXPLODED, stand_in, with_told_values
+from hpsearch.stages.learned_shift import LearnedShift
 from hpsearch.stages.pruners import make_pruner, why_stopped
 from hpsearch.stages.sampler_knowledge import NUM_UNTOLD
 from hpsearch.stages.samplers import make_sampler, suggest

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpsearch.config.metric import Metric
-from hpsearch.stages.earlier_trials import EarlierTrial, LearnedShift
+from hpsearch.stages.earlier_trials import EarlierTrial
 from hpsearch.stages.frozen_trials import frozen_trials
+from hpsearch.stages.learned_shift import LearnedShift
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hpsearch.config.metric import Metric
-from hpsearch.stages.earlier_trials import LearnedShift
+from hpsearch.stages.learned_shift import LearnedShift
 from hpsearch.stages.told_failures import as_complete, common_distributions
 
 if TYPE_CHECKING:

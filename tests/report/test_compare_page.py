@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from chromium import CHROMIUM, chromium, open_context
+from chromium import CHROMIUM, EACH_WINDOW, chromium, open_context
 
 from hpsearch.analysis.importance import importances
 from hpsearch.analysis.sampler_comparison import Comparison, Search
@@ -125,15 +125,7 @@ def browser():
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(
-    ("width", "scheme"),
-    [
-        (390, "light"),  # where something is wider than the window first
-        pytest.param(1440, "light", marks=pytest.mark.slow),
-        pytest.param(390, "dark", marks=pytest.mark.slow),
-        pytest.param(1440, "dark", marks=pytest.mark.slow),
-    ],
-)
+@EACH_WINDOW
 def test_it_opens_from_a_file_and_draws_every_figure(browser, tmp_path, scheme, width):
     file = tmp_path / "compare.html"
     file.write_text(compare_page(compared()), encoding="utf-8")

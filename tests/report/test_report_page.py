@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import CHROMIUM, chromium, open_context
+from chromium import CHROMIUM, EACH_WINDOW, chromium, open_context
 from planted import plant
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -317,15 +317,7 @@ class TestBrowser:
         plot.locator(".main-svg").first.wait_for()
         assert plot.evaluate("e => Math.abs(e._fullLayout.width - e.clientWidth)") < 2
 
-    @pytest.mark.parametrize(
-        ("width", "scheme"),
-        [
-            (390, "light"),  # where something is wider than the window first
-            pytest.param(1440, "light", marks=pytest.mark.slow),
-            pytest.param(390, "dark", marks=pytest.mark.slow),
-            pytest.param(1440, "dark", marks=pytest.mark.slow),
-        ],
-    )
+    @EACH_WINDOW
     def test_each_figure_is_drawn_and_nothing_is_wider_than_the_window(self, open_page, report, width, scheme):
         page = open_page(width=width, scheme=scheme)
         self.draw_all(page)

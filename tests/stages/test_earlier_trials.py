@@ -15,11 +15,8 @@ from hpsearch.config.metric import ACCURACY, known_metric
 from hpsearch.search.stage_run import run_stage
 from hpsearch.space import Observation
 from hpsearch.stages.earlier_trials import (
-    MIN_PAIRS,
     EarlierTrial,
-    LearnedShift,
     as_numbers,
-    best_until,
     bounded,
     called_trials_inside,
     comparable,
@@ -29,6 +26,7 @@ from hpsearch.stages.earlier_trials import (
     without_tried,
 )
 from hpsearch.stages.fine_planning import plan_fine
+from hpsearch.stages.learned_shift import MIN_PAIRS, LearnedShift, best_until
 from hpsearch.stages.opening import open_stage
 from hpsearch.stages.planning import plan_coarse
 from hpsearch.stages.proposals import Mirror

@@ -1,6 +1,8 @@
 """A Gaussian process that learns lines across the axes, as Optuna asks it."""
 
 import math
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -129,3 +131,9 @@ def test_no_place_is_proposed_that_was_tried():
         assert study.ask(space).params != best
         patch.setattr(optuna.samplers.GPSampler, "sample_relative", lambda *_: {**best, "x": 0.77})
         assert study.ask(space).params == {**best, "x": 0.77}
+
+
+def test_what_optuna_wants_for_it_is_installed_with_hpsearch():
+    """Without greenlet each user's first proposal is a warning that the next ones are slow."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert any(each.startswith("greenlet") for each in project["dependencies"])

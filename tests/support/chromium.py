@@ -3,6 +3,8 @@
 import shutil
 from contextlib import contextmanager
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -14,6 +16,16 @@ FLAGS = [
     "--disable-sync",
 ]
 PATIENCE = 600_000.0  # ms; a bound against hanging, not an expectation
+
+EACH_WINDOW = pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "light"),  # where something is wider than the window first
+        pytest.param(1440, "light", marks=pytest.mark.slow),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1440, "dark", marks=pytest.mark.slow),
+    ],
+)
 
 
 @contextmanager
