@@ -180,8 +180,7 @@ def _luck(last: StageSummary, diagnosis: Diagnosis | None, reason: str) -> Advic
 def _fine(last: StageSummary) -> tuple[str, ...]:
     """With as many epochs as the last stage at least: values of fewer could not be compared with its own."""
     fewer = last.fine_epochs is not None and last.epochs is not None and last.fine_epochs < last.epochs
-    sampler = "auto" if last.has_rungs_of_nets else None
-    return tuple(fine_command(last.study, last.code, epochs=last.epochs if fewer else None, sampler=sampler))
+    return tuple(fine_command(last.study, last.code, epochs=last.epochs if fewer else None))
 
 
 def _trusts(last: StageSummary) -> list[str]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from hpsearch.analysis.left_keys import with_decided
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.config import StudyConfig
 from hpsearch.config.default_ranges import default_space
@@ -57,12 +58,14 @@ def usual_space(config: Plain) -> dict[str, Any]:
     return {name: dump_range(range_) for name, range_ in space.items()}
 
 
-def config_flags(config: Plain, base: Plain | None = None, *, sections: Iterable[str] = SECTIONS) -> Words:
+def config_flags(config: Plain, base: Plain | None = None, *, sections: Collection[str] = SECTIONS) -> Words:
     """The flags that make `config` of `base`, both in their plain form; `base` is the defaults if not given.
 
     What is searched has no value to set, so its key is left out.
     """
     base = StudyConfig().plain() if base is None else base
+    if "coarse" in sections and "fine" in config:
+        base = with_decided(base, config)
     searched = {_path(name) for name in config.get("space", {})}
     words: Words = []
     for section in sections:
@@ -202,11 +205,10 @@ def look_command(config: Plain) -> Words:
     return ["hpsearch", "data", "show", source, *config_flags({"data": data}, sections=("data",))]
 
 
-def fine_command(source: str, code: Sequence[str], *, epochs: int | None = None, sampler: str | None = None) -> Words:
+def fine_command(source: str, code: Sequence[str], *, epochs: int | None = None) -> Words:
     """The stage after a study."""
     longer = ["--epochs", str(epochs)] if epochs is not None else []
-    proposed = ["--sampler", sampler] if sampler is not None else []
-    return ["hpsearch", "fine", "--from", source, *longer, *proposed, *_trusts(code, source)]
+    return ["hpsearch", "fine", "--from", source, *longer, *_trusts(code, source)]
 
 
 def final_test_command(study: str, code: Sequence[str]) -> Words:

@@ -151,15 +151,6 @@ class StageSummary:
         return int({**StudyConfig().fine.model_dump(), **self.config.get("fine", {})}["epochs"])
 
     @property
-    def has_rungs_of_nets(self) -> bool:
-        """Whether nets were trained with rungs, of which a Gaussian process learns most: it may be what fine takes."""
-        if self.config is None or self.stage is None or self.metric.is_own:
-            return False
-        if self.config.get("fine", {}).get("sampler") != StudyConfig().fine.sampler:
-            return False
-        return bool(self.config.get(self.stage, {}).get("halving", "none") != "none")
-
-    @property
     def first_config(self) -> dict[str, Any] | None:
         """That which another search begins from: rates that a check found are those of the net that it checked."""
         config = self.asked_config

@@ -164,8 +164,11 @@ def fitted_text(plan: StagePlan, asked: Fitted) -> str:
 
 def shorter_text(settled: Settled) -> str:
     """How the search of a command is made shorter, with numbers that fit it."""
-    settings = settled.plan.settings
+    plan, settings = settled.plan, settled.plan.settings
     ways = []
+    ends_none = plan.config.objective is None and not settings.has_rungs and settings.pruner == "none"
+    if plan.kind == "coarse" and ends_none and settings.epochs > 2 and settings.trials > 10:
+        ways.append(f"--epochs-budget {settings.trials * settings.epochs // 3}, most of it for the best trials")
     if settings.epochs_budget is not None:
         ways.append(f"--epochs-budget {max(1, settings.epochs_budget // 4)}")
     elif settings.trials > 10:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpsearch.config.augmentation_fit import misfits
 from hpsearch.config.augmentations import AUGMENT, with_strengths
+from hpsearch.config.cheap_trials import forget_defaults
 from hpsearch.config.conditions import conditions_of
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.hyperparameters import SHORT_NAMES, name_in, resolve_path
@@ -115,6 +116,8 @@ def load_settings(
     for stage in ("coarse", "fine"):  # the one budget that a flag gives takes the place of the other
         if f"{stage}.trials" in flagged and f"{stage}.epochs_budget" not in flagged and isinstance(values[stage], dict):
             values[stage].pop("epochs_budget", None)
+    if document is None:
+        forget_defaults(values, {*assigned, *flagged})
     given, removed = _assign_spaces(values, spaces)
     run = validate(RunConfig, values.pop("run", {}), prefix="run")
     if PASSWORD_FILE in environment:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_serializer, f
 
 from hpsearch.config.augmentations import AUGMENT, KINDS, strength_of, with_strengths
 from hpsearch.config.beginnings import begun
+from hpsearch.config.cheap_trials import after_rungs, with_rungs
 from hpsearch.config.default_ranges import default_space
 from hpsearch.config.fields import CameLater, Options, Positive, Section
 from hpsearch.config.hyperparameters import OPTIONS, SEARCHABLE, name_in, option_of, resolve_path
@@ -126,6 +127,13 @@ class StudyConfig(Section):
         for key, stage in (("coarse", self.coarse), ("fine", self.fine)):
             if self.objective is not None and "sampler" not in stage.model_fields_set:
                 object.__setattr__(self, key, stage.model_copy(update={"sampler": "auto"}))
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_are_spent_on_the_best(self) -> StudyConfig:
+        if self.objective is None:
+            object.__setattr__(self, "coarse", with_rungs(self.coarse, self.fine))
+            object.__setattr__(self, "fine", after_rungs(self.coarse, self.fine))
         return self
 
     @model_validator(mode="after")
@@ -247,6 +255,8 @@ class StudyConfig(Section):
             for key, field in type(own).model_fields.items():
                 if CameLater in field.metadata and getattr(own, key) == field.get_default(call_default_factory=True):
                     del plain[section][key]
+        if self.coarse.epochs_budget is not None:
+            plain["coarse"]["halving"] = self.coarse.halving  # of which "none" is not the default then
         return plain
 
 

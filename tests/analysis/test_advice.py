@@ -72,24 +72,6 @@ def test_a_fine_stage_is_not_said_to_train_longer_where_it_does_not(epochs, flag
     assert what_next([coarse(0.5, epochs=epochs, config=own)], None).command == advice.command
 
 
-@pytest.mark.parametrize(
-    ("flags", "own", "advised"),
-    [
-        ({"coarse__halving": "promote"}, False, " --sampler auto"),
-        ({"coarse__halving": "stop"}, False, " --sampler auto"),
-        ({"coarse__halving": "none"}, False, ""),
-        ({"coarse__halving": "promote", "fine__sampler": "cmaes"}, False, ""),
-        ({"fine__halving": "promote"}, False, ""),
-        ({"coarse__halving": "promote"}, True, ""),
-    ],
-)
-def test_rungs_are_followed_by_the_sampler_that_learns_most_of_them(flags, own, advised):
-    """Over nets: over code that is the default."""
-    metric = Metric("score", "maximize", is_own=True) if own else Metric("val_acc", "maximize")
-    last = coarse(0.5, epochs=20, config=config(**flags, data__source="folder:photos"), metric=metric)
-    assert what_next([last], HEALTHY).command == f"hpsearch fine --from coarse{advised}"
-
-
 def test_a_lucky_value_of_an_earlier_stage_is_called_again_before_it_is_believed():
     own = {"metric": Metric("score", "maximize", is_own=True), "takes": frozenset({"seed"}), "epochs": None}
     lucky, held = coarse(0.99, **own), stage(0.94, repeated=(Repeated(7, 0.94, (0.92,), counts_first=True),), **own)

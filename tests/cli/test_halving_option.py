@@ -1,5 +1,6 @@
 """--halving and --epochs-budget, by the commands: nets, objectives, what is said of epochs, and what is refused."""
 
+import re
 import signal
 
 import pytest
@@ -215,3 +216,18 @@ def test_what_cannot_be_is_refused_in_two_lines(own, flags, words):
     for word in words:
         assert word in said
     assert not (own.folder / "studies").exists() or own.json("status") == []
+
+
+def test_a_budget_in_epochs_is_all_that_has_to_be_said(hpsearch, tiny_study):
+    """Rungs up to the epochs of fine, and then a sampler that is chosen by what trials take."""
+    (hpsearch.folder / "tiny.toml").write_text(re.sub(r"(?m)^(epochs|sampler|trials) = .*\n", "", tiny_study))
+    flags = ("coarse", "-c", "tiny.toml", "--epochs-budget", "60", "--set", "fine.epochs=9", "--workers", "1")
+    done = hpsearch(*flags, "--skip-checks").stdout
+    assert "spent: 60 of 60 epochs" in done
+    assert "next     hpsearch fine --from coarse\n" in done
+    trials = hpsearch.json("export", "coarse", "-f", "json")["trials"]
+    assert {len(trial["intermediate"]) for trial in trials} >= {1, 3, 9}  # the budget may end one between
+    plan = hpsearch("fine", "--from", "coarse", "--dry-run").stdout
+    assert re.search(r"fine from coarse: 50 trials x 9 epochs, (tpe|gp), as .* a proposal of gp", plan)
+    refused = hpsearch(*flags, "--halving", "none", code=3).stderr
+    assert 'is another search: coarse.halving: "promote" -> "none".' in refused

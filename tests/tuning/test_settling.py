@@ -10,7 +10,7 @@ import torch
 
 from hpsearch.analysis import attributes
 from hpsearch.cli.output import outlook_lines
-from hpsearch.cli.search_progress import SearchProgress
+from hpsearch.cli.search_progress import SearchProgress, shorter_text
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.search import stage_run
@@ -312,6 +312,21 @@ def test_a_dry_run_says_what_was_measured(tiny):
     assert "bfloat16" not in dict(outlook_lines(replace(outlook, tuning=replace(tuned, bfloat16=1.05))))
     unknown = replace(outlook, tuning=None, unknown="no images")
     assert outlook_lines(unknown) == [("time", "not known: no images")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"coarse__epochs": 5}, "--epochs-budget 166, most of it for the best trials"),
+        ({"coarse__epochs": 5, "coarse__pruner": "median"}, "--trials 25"),  # which ends trials already
+        ({"coarse__epochs": 5, "coarse__halving": "stop"}, "--trials 25"),
+        ({"coarse__epochs_budget": 400}, "--epochs-budget 100"),
+    ],
+)
+def test_what_makes_a_search_shorter_begins_with_what_costs_least(tiny, changes, first):
+    settings = tiny(coarse__trials=100, **changes)
+    outlook = Settled(plan_coarse(settings), settings.run, ("cpu",), 2, 100, None)
+    assert shorter_text(outlook).startswith(f"shorter with {first}, --")
 
 
 def test_a_pack_on_a_gpu_is_as_wide_as_its_memory(tiny, monkeypatch):

@@ -21,7 +21,7 @@ class StageConfig(Section):
     trials: int = Field(100, ge=1)
     """The budget, exact."""
     epochs: int = Field(5, ge=1)
-    """Epochs of each trial."""
+    """Epochs of each trial. Where coarse has an epochs_budget, they are those of fine if not said."""
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "random"
     """Who proposes. random, qmc and grid are drawn from the seed before the first trial. auto, the
     default over an [objective], is tpe where trials are not of fewer epochs than in fine; else random, as over nets."""
@@ -30,7 +30,8 @@ class StageConfig(Section):
     pruner_options: dict[str, Any] = Field(default_factory=dict)
     """Its arguments, as Optuna names them; of extrapolation, probability, min_epochs and n_startup_trials."""
     halving: Annotated[Literal["none", "stop", "promote"], CameLater] = "none"
-    """Successive halving at epoch ends: stop ends what is not among the best 1/reduction, promote pauses it."""
+    """Successive halving at epoch ends: stop ends what is not among the best 1/reduction, promote pauses it. Not said,
+    it is promote where coarse has an epochs_budget."""
     reduction: Annotated[int, CameLater, Field(ge=2)] = 3
     """Of the trials at a rung, one in so many goes on; the next rung is after so many times the epochs."""
     min_epochs: Annotated[int, CameLater, Field(ge=1)] = 1
@@ -125,8 +126,8 @@ class FineConfig(StageConfig):
     epochs: int = Field(20, ge=1)
     """Epochs of each trial."""
     sampler: Literal["random", "qmc", "grid", "tpe", "gp", "cmaes", "auto"] = "tpe"
-    """Who proposes. auto, the default over an [objective], is gp where the trials take longer than its proposals, else
-    tpe."""
+    """Who proposes. auto, the default over an [objective] and after a coarse stage with halving, is gp where the trials
+    take longer than its proposals, else tpe."""
     forget: Annotated[bool, CameLater] = False
     """Whether tpe, gp and cmaes begin without the trials of the stages before."""
     continue_top: Annotated[int, CameLater, Field(ge=0)] = 0
