@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 from hpsearch.analysis import attributes
@@ -98,6 +99,14 @@ class Halving:
             total += left * (stop - done)
             done, left = stop, max(left // self.reduction, 0 if self.form == "promote" else 1)
         return total
+
+    def expected_trials(self, num_trials: int) -> int:
+        """Of so many, those for which the budget suffices, where one in `reduction` goes on at each rung."""
+        if self.budget is None:
+            return num_trials
+        stops = (0, *self.rungs, self.epochs)
+        epochs_each = sum((b - a) / float(self.reduction) ** rung for rung, (a, b) in enumerate(pairwise(stops)))
+        return max(1, min(num_trials, math.ceil(self.budget / epochs_each)))
 
     def left(self, trials: Iterable[QueuedTrial]) -> float:
         """Epochs of the budget that nobody has trained or reserved; inf without a budget."""

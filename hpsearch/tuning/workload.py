@@ -7,6 +7,7 @@ import math
 from hpsearch.config import RunConfig, StageConfig, StudyConfig
 from hpsearch.datasets.device import TrainingData
 from hpsearch.models import build, num_multiplications
+from hpsearch.stages.halving import Halving
 from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.plan import StagePlan
 from hpsearch.training.device_memory import SHARE, free_bytes, largest, trial_bytes
@@ -30,10 +31,12 @@ def choose_width(
     """The user's width, or one that fits the device and leaves sampler and pruner some rounds to learn from.
 
     Where they learn nothing, all workers get as many packs: 20 trials for two are two packs of 10, not one of 20.
-    `device` is the type of the workers' device, if it is not that of the data.
+    Of a budget in epochs, as many trials count as it will suffice for. `device` is the type of the workers' device, if
+    it is not that of the data.
     """
     if run.width:
         return min(run.width, num_trials)
+    num_trials = Halving.of(settings).expected_trials(num_trials)
     trained, shape = data.trained_net(config.model)
     model = build(trained, shape, data.num_classes)
     parameters = max(1, sum(p.numel() for p in model.parameters() if p.requires_grad))

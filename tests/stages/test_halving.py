@@ -182,6 +182,19 @@ def test_of_trials_whose_order_does_not_change_a_promoting_stage_trains_what_was
     assert stage.recorded == rules.expected_epochs(num_trials)
 
 
+@given(budget=st.integers(1, 300), reduction=st.integers(2, 5), min_epochs=st.integers(1, 4))
+def test_as_many_trials_are_expected_as_a_budget_suffices_for(budget, reduction, min_epochs):
+    free = Halving("promote", 13, min_epochs, reduction)
+    num = replace(free, budget=budget).expected_trials(budget)
+    assert 1 <= num <= budget
+    assert free.expected_epochs(num - 1) <= budget
+    if num < budget:
+        whole = reduction ** len(free.rungs)  # of such a number the shares at all rungs are whole
+        assert free.expected_epochs(math.ceil(num / whole) * whole) >= budget
+    assert free.expected_trials(budget) == budget
+    assert Halving("none", 13, budget=budget).expected_trials(budget) == math.ceil(budget / 13)
+
+
 @dataclass
 class Played:
     """A stage that is played with the rules alone: trials as `storage.choosing` would show them."""

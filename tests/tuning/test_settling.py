@@ -329,6 +329,20 @@ def test_what_makes_a_search_shorter_begins_with_what_costs_least(tiny, changes,
     assert shorter_text(outlook).startswith(f"shorter with {first}, --")
 
 
+@pytest.mark.parametrize(
+    ("changes", "width"),
+    [
+        ({"coarse__epochs": 20}, 10),  # of 55 trials, in six rounds
+        ({"coarse__epochs": 20, "coarse__halving": "none"}, 8),  # those that have all their epochs
+        ({"coarse__epochs": 20, "coarse__halving": "none", "coarse__sampler": "tpe"}, 2),
+    ],
+)
+def test_packs_are_of_the_trials_that_a_budget_in_epochs_suffices_for(tiny, changes, width):
+    """With 150 epochs a third of the trials had begun before one of them was compared, and none came to its end."""
+    plan, data, run = prepared(tiny, coarse__epochs_budget=150, **changes)
+    assert workload_module.choose_width(plan.trial_config, data, run, plan.settings, 150) == width
+
+
 def test_a_pack_on_a_gpu_is_as_wide_as_its_memory(tiny, monkeypatch):
     plan, data, run = prepared(tiny, coarse__trials=300)
     monkeypatch.setattr(workload_module, "free_bytes", lambda _device: 10**6)
