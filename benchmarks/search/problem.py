@@ -40,7 +40,8 @@ class Problem:
         space: ranges that searches start with.
         answers: its values.
         optimum: the highest true value there is, inside the ranges or not.
-        group: "inside" where the ranges hold the optimum, "outside" where they do not, "table" for real trainings.
+        group: "inside" where the ranges hold the optimum, "outside" where they do not, "table" for real trainings,
+            "published" for those of others.
         epochs: of a whole trial.
         exploded_value: what samplers are told that cannot be told of an explosion.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from benchmarks.staged import waiting
 from hpsearch.analysis.called_again import Called
 from hpsearch.analysis.repeats import Repeats, in_order_of_means
 from hpsearch.config import Choice, Range, StageConfig
+from hpsearch.config.ranges import Limits
 from hpsearch.config.schema import LEARNING_SAMPLERS
 from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.confirming import candidates, first_number, to_call_again
@@ -76,7 +77,8 @@ class Staged:
             seen, earlier = stage.search(), stage.earlier("coarse")
         last, sampler = run.left, self.first
         for number in range(self.fine_stages):
-            narrowed = narrow(space, seen, "maximize", stays_as="all is known" if self._stays(space, seen) else "")
+            stays_as = "all is known" if self._stays(space, seen) else ""
+            narrowed = narrow(space, seen, "maximize", _limits_in(problem.space), stays_as)
             space = {change.param: self._new(change, sampler) for change in narrowed}
             budget = last // self.fine_stages if number < self.fine_stages - 1 else run.left
             settings = StageConfig(
@@ -103,6 +105,11 @@ class Staged:
     def _new(self, change: Narrowing, sampler: str) -> Range:
         stays = isinstance(change.old, Choice) and sampler in LEARNING_SAMPLERS and not self.drops_choices
         return change.old if stays else change.new
+
+
+def _limits_in(space: Mapping[str, Range]) -> Callable[[str], Limits]:
+    """As the study file says them, beyond which a parameter has no value."""
+    return lambda name: (None, None) if isinstance(space[name], Choice) else space[name].limits
 
 
 @dataclass(frozen=True)
