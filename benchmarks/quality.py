@@ -45,7 +45,6 @@ DIGITS = {"lr": (1e-5, 1.0), "reg": (1e-5, 1e5), "normalize": "channel", "scale"
 CIFAR10 = {
     "mlp": {**MODELS["mlp"], "lr": (1e-6, 1e-3), "reg": (1e-5, 1e5)},  # studies/cifar10-mlp.toml
     "lenet": {**MODELS["lenet"], "lr": (1e-4, 1.0), "reg": (1e-6, 1e-1)},  # studies/cifar10-lenet.toml
-    "resnet": {**MODELS["resnet"], "lr": (1e-4, 1.0), "reg": (1e-6, 1e-1)},
 }
 OPTIONS = {"hpsearch-halving": ["--halving", "promote"]}  # of the command; what counts are trials that saw all epochs
 NUM_POINTS = 60  # of a curve
@@ -66,7 +65,7 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--fine-trials", type=int, metavar="N",
-        help=f"of whole searches: trials of fine, of two thirds of all epochs; {FINE_TRIALS} if B is not given either",
+        help=f"of whole searches: trials of fine; two thirds of all epochs if only B is given, else {FINE_TRIALS}",
     )  # fmt: skip
     parser.add_argument("--most-trials", type=int, default=2000, help="budget of hpsearch, which the time cuts short")
     parser.add_argument("--processes", type=int, default=num_cores())
