@@ -47,28 +47,47 @@ def run_hpsearch(work: Work, folder: Path, sets: Mapping[str, str] | None = None
     """`hpsearch coarse` with its own choices, but for `sets` and `options`; Ctrl-C ends it where time is limited."""
     folder.mkdir(parents=True)
     (folder / "study.toml").write_text(work.study_file())
-    command = [sys.executable, "-m", "hpsearch", "coarse", "-c", "study.toml", "--json", "--device", work.device]
-    command += ["--sampler", work.sampler, "--seed", str(work.seed), *options]
-    command += [part for key, value in (sets or {}).items() for part in ("--set", f"{key}={value}")]
-    began, seconds = _run(command, folder, work.seconds)
-    try:
-        rows = _trials_of(f"sqlite:///{folder}/studies/hpsearch.db")
-    except StorageError:
-        if work.seconds is None:
-            raise
-        rows = []  # the time was over before the search had made its study
+    words = ["coarse", "-c", "study.toml", "--sampler", work.sampler, *options]
+    began, seconds = run_stage(work, folder, words, sets or {}, work.seconds)
+    rows = trials_of(folder, "coarse", work.seconds)
     if work.seconds is None:
         exploded_or_failed = [row.number for row in rows if row.state != "COMPLETE"]
         assert not exploded_or_failed, f"trials {exploded_or_failed} did not train to their end: no fair comparison"
-    # An explosion ends a trial too, and finds nothing.
-    ended = [(r.completed.timestamp(), r.value if r.state == "COMPLETE" else 0.0) for r in rows if r.completed]
-    started = min((row.started.timestamp() for row in rows if row.started), default=began + seconds)
-    return Timed(began, seconds, Ended.of(started, ended))
+    return Timed(began, seconds, Ended.of(first_start(rows, began + seconds), ended_of(rows)))
 
 
-def _trials_of(url: str) -> list[TrialRow]:
-    with closing(open_database(url)) as db:
-        return read_trials(db, find_study(db, "coarse"))
+def run_stage(
+    work: Work, folder: Path, words: Sequence[str], sets: Mapping[str, str], seconds: float | None
+) -> tuple[float, float]:
+    """A command of hpsearch's in `folder`, ended by Ctrl-C after `seconds`: when it began, and how long it took.
+
+    Raises:
+        SystemExit: it failed; the end of its log says how.
+    """
+    command = [sys.executable, "-m", "hpsearch", *words, "--json", "--device", work.device, "--seed", str(work.seed)]
+    command += [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+    return _run(command, folder, seconds)
+
+
+def trials_of(folder: Path, stage: str, seconds: float | None) -> list[TrialRow]:
+    """Those of a stage in `folder`; none where its `seconds` were over before it had made its study."""
+    try:
+        with closing(open_database(f"sqlite:///{folder}/studies/hpsearch.db")) as db:
+            return read_trials(db, find_study(db, stage))
+    except StorageError:
+        if seconds is None:
+            raise
+        return []
+
+
+def ended_of(rows: Sequence[TrialRow]) -> list[tuple[float, float]]:
+    """When each trial ended, and its value; one that exploded, or that a rung stopped, ends too, and finds nothing."""
+    return [(r.completed.timestamp(), r.value if r.state == "COMPLETE" else 0.0) for r in rows if r.completed]
+
+
+def first_start(rows: Sequence[TrialRow], otherwise: float) -> float:
+    """When the first trial began; `otherwise` where none did."""
+    return min((row.started.timestamp() for row in rows if row.started), default=otherwise)
 
 
 def run_peer(name: str, work: Work, folder: Path) -> Timed:
@@ -94,7 +113,7 @@ def _run(command: list[str], folder: Path, stop_after: float | None = None) -> t
     """When the command began, and its seconds. Nobody's settings of threads or studies reach it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HPSEARCH_", "OMP_", "MKL_"))}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with (folder / "log").open("wb") as log:
+    with (folder / "log").open("ab") as log:
         began, start = time.time(), time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -5,27 +5,44 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import quality
 from benchmarks.peers.ended import Ended
 from benchmarks.peers.ways import Timed
 from benchmarks.quality import best_so_far
+from hpsearch.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
-def test_quality_of_hpsearch_and_a_peer_on_digits(tmp_path):
-    options = ["--only", "hpsearch-random,optuna-tpe-sequential", "--seconds", "6", "--seeds", "1", "--epochs", "1"]
-    options += ["--most-trials", "60", "--json", str(tmp_path / "q.json"), "-o", str(tmp_path / "q.html")]
+def run(*options):
     command = [sys.executable, "-m", "benchmarks", "quality", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        ("hpsearch-random,optuna-tpe-sequential", ["--epochs", "1", "--most-trials", "60"]),
+        ("hpsearch-stages,optuna-tpe", ["--study", "cifar10", "--model", "lenet", "--images", "300", "--epochs", "4"]),
+    ],
+)
+def test_quality_of_hpsearch_and_a_peer(tmp_path, names, options):
+    files = ["--json", str(tmp_path / "q.json"), "-o", str(tmp_path / "q.html")]
+    done = run("--only", names, "--seconds", "6", "--seeds", "1", *options, *files)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "q.json").read_text())
-    assert list(found["ways"]) == ["hpsearch-random", "optuna-tpe-sequential"]
+    assert list(found["ways"]) == names.split(",")
     for way in found["ways"].values():
         assert len(way["median"]) == len(found["seconds"])
         assert way["median"] == sorted(way["median"])
         assert all(low <= middle for low, middle in zip(way["quartiles"][0], way["median"], strict=True))
     assert "Plotly.newPlot" in (tmp_path / "q.html").read_text()
+
+
+def test_digits_are_too_small_for_nets_of_cifar10():
+    with pytest.raises(ConfigError, match=r"--model lenet .*\n.*mlp"):
+        quality.main(["--model", "lenet"])
 
 
 def test_a_trial_counts_from_its_end_on():
