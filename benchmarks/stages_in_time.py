@@ -50,8 +50,8 @@ class Stage:
 
 def halved(budget: Budget) -> list[Stage]:
     """Rungs over a budget in epochs; then whatever sampler fits, which learns from all those trials."""
-    rungs = ["--halving", "promote", "--epochs", str(budget.epochs)]
-    return [_coarse("--epochs-budget", str(budget.coarse_epochs), *rungs), _fine(budget, "auto")]
+    words = ["--epochs-budget", str(budget.coarse_epochs), "--epochs", str(budget.epochs)]
+    return [_coarse(*words), _fine(budget, "auto")]
 
 
 def plain(budget: Budget) -> list[Stage]:
