@@ -50,6 +50,8 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice
         reasons = [f"- {as_markdown(verdict.param)}: {as_markdown(verdict.reason)}" for verdict in summary.verdicts]
         parts.append("\n".join(reasons))
     parts += _provenance(evidence)
+    if summary.together is not None:
+        parts.append(f"**Together:** {as_markdown(summary.together.text)}")
     if diagnoses:
         verdicts = Counter(diagnosis.verdict for diagnosis in diagnoses.values())
         parts.append("**Trials:** " + " · ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common()))

@@ -150,6 +150,8 @@ def provenance(stage: StageData) -> dict[str, Any]:
     for row in record.ranges:
         old = f"{_ends(row.old)} → " if row.old else ""
         rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))
+    if record.together is not None:
+        rows.append(("together", record.together.text))
     for trial in stage.trials:
         if (origin := origin_of(trial.attrs)) is not None:
             rows.append((f"trial {trial.number}", str(origin)))
@@ -173,7 +175,7 @@ def provenance(stage: StageData) -> dict[str, Any]:
 def _ends(ends: Sequence[Any]) -> str:
     from hpsearch.space import format_value
 
-    return f"[{', '.join(format_value(float(e) if isinstance(e, int | float) else e) for e in ends)}]"
+    return f"[{', '.join(format_value(end) for end in ends)}]"
 
 
 def _toml(config: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.together import found_together
 from hpsearch.config import (
     Range,
     Settings,
@@ -85,10 +86,10 @@ def plan_fine(
             plan = _narrowed_plan(evidence, settings, name, strict, stays_as=_why_it_stays(plan, chosen))
         else:
             plan = _with_reason(plan, _why_narrower(evidence, explained.left), settings.ranges_given)
-        together = [name for name in explained.together if name in plan.space]
-        if len(together) > 1:
-            said = f"{' and '.join(together)} count together, so gp proposes along lines that no range follows"
-            plan = replace(plan, notes=(*plan.notes, said))
+        together = found_together([name for name in explained.together if name in plan.space], evidence.study.name)
+        if together is not None:
+            said = f"{together}, so gp proposes along lines that no range follows"
+            plan = replace(plan, together=together, notes=(*plan.notes, said))
     plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
     return plan if chosen is None else plan.with_sampler(chosen)
 

@@ -31,3 +31,16 @@ def test_uses_of_the_test_set_are_in_the_order_of_time(tmp_path):
     assert said == [("a", "1"), ("b", "2"), ("b", "3"), ("a", "4")]  # of images that both look at
     assert rows[0]["when (UTC)"] == "2026-01-01 10:00"
     db.close()
+
+
+def test_ranges_of_whole_numbers_are_shown_as_whole_numbers(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    ranges = [
+        {"param": "batch", "old": [8, 512], "new": [64, 128], "reason": "narrowed"},
+        {"param": "lr", "old": None, "new": [1e-5, 1.0], "reason": "given"},
+    ]
+    plant(db, num_trials=1, **{attributes.PROVENANCE: {"from": None, "ranges": ranges}})
+    rows = dict(history.provenance(read_stage(db, "coarse"))["rows"])
+    assert rows["range of batch"] == "[8, 512] → [64, 128]: narrowed"
+    assert rows["range of lr"] == "[1e-05, 1e+00]: given"
+    db.close()

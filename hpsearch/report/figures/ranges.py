@@ -152,7 +152,7 @@ def plot_ranges(info: RangesInfo) -> go.Figure:
 
 
 def _interval_text(interval: Interval) -> str:
-    ends = f"[{format_value(float(interval.low))}, {format_value(float(interval.high))}]"
+    ends = f"[{format_value(interval.low)}, {format_value(interval.high)}]"
     return f"{interval.stage}: {ends}\n{_wrapped(interval.reason)}"
 
 
