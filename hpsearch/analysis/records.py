@@ -104,7 +104,7 @@ class StageRecord:
     chosen_sampler: Mapping[str, str] | None = None
     """The sampler and the reason, where it was left to hpsearch."""
     together: Together | None = None
-    """What a Gaussian process saw to count together in the trials that gave the ranges, where it looked."""
+    """What a Gaussian process saw to count together in the trials of a stage before, where it looked."""
     ranges: tuple[KeptRange, ...] = ()
     continued: tuple[Mapping[str, Any], ...] = ()
     """Trials of the source that go on here: each with its origin and its hyperparameters."""

@@ -43,7 +43,7 @@ class StageSummary:
     best: TrialRow | None
     verdicts: tuple[Verdict, ...]
     together: Together | None = None
-    """What counts together, by the trials that gave its ranges or by its own, where a Gaussian process looked."""
+    """What counts together, by its own trials or those of a stage before, where a Gaussian process looked."""
     diagnoses: Mapping[str, int] | None = None
     """How many trials are healthy, exploded, ...; None where the curves were not read."""
     seconds: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,17 @@ class Together:
         where = "a line in the plane of both" if len(self.params) == 2 else "lines across their ranges"
         return f"{self}: no range of one alone tells good values from bad, the good ones lie along {where}"
 
+    def among(self, params: Container[str]) -> Together | None:
+        """Those of them that are there; None where fewer than two are, as one number alone counts with no other."""
+        return found_together([name for name in self.params if name in params], self.study)
+
     def as_dict(self) -> dict[str, Any]:
         """As kept with a study, and as JSON."""
         return {"params": list(self.params), "study": self.study}
 
 
 def found_together(params: Sequence[str], study: str) -> Together | None:
-    """Of what was found in the trials of a study, which may be nothing; one number alone counts with no other."""
+    """Of what was found in the trials of a study, which may be nothing."""
     return Together(tuple(params), study) if len(params) > 1 else None
 
 

@@ -65,7 +65,7 @@ class StageData:
 
     @cached_property
     def together(self) -> Together | None:
-        """Numbers that count together, by its own trials where that is seen, else by those that gave its ranges."""
+        """Numbers that count together, by its own trials where that is seen, else by those of a stage before."""
         known = self.summary.together
         if not self.thorough or (known is not None and known.study == self.name):
             return known

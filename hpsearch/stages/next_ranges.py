@@ -36,9 +36,9 @@ def planned_summary(
     The latter where the plan has looked: nothing is looked for here alone, as that takes seconds.
     """
     summary, plan = stage_summary(evidence, seconds, epochs), _planned(evidence)
-    own = plan.together if plan is not None else None
+    together = plan.together if plan is not None else None
     proposed = _with_ranges(summary.verdicts, plan)
-    return replace(summary, verdicts=tuple(proposed), together=own or summary.together)
+    return replace(summary, verdicts=tuple(proposed), together=together or summary.together)
 
 
 def _with_ranges(found: Iterable[Verdict], plan: StagePlan | None) -> list[Verdict]:

@@ -53,7 +53,7 @@ class StagePlan:
     chosen: SamplerChoice | None = None
     """The sampler, where it was left to hpsearch; the settings have it."""
     together: Together | None = None
-    """What counts together by the trials of the source, where a Gaussian process looked."""
+    """What counts together by the trials of the source, or of a stage before it, where a Gaussian process looked."""
     seconds_before: float | None = None
     """What as many trials took in the stage whose trials gave the ranges, where these say it."""
 

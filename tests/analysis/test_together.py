@@ -21,6 +21,9 @@ def test_two_numbers_and_more_are_named_with_what_it_means_for_their_ranges():
 def test_one_number_counts_with_no_other():
     assert found_together(["lr"], "coarse") is None
     assert found_together([], "coarse") is None
+    more = Together(("a", "b", "c"), "fine")
+    assert more.among({"a": 1, "c": 2, "d": 3}) == Together(("a", "c"), "fine")
+    assert more.among(["b"]) is None
 
 
 def test_what_is_kept_is_read_back():

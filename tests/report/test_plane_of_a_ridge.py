@@ -14,6 +14,7 @@ from hpsearch.report.figures.landscape import _landscape_info, plot_landscape
 from hpsearch.report.search_report import make_report
 from hpsearch.report.stage import read_stage
 from hpsearch.report.stage_cards import landscape_words
+from hpsearch.report.words import summarize
 from hpsearch.storage import open_database
 
 KEPT = Together(("reg", "lr"), "coarse")
@@ -85,6 +86,20 @@ def test_what_is_kept_with_a_stage_is_said_where_its_own_trials_show_nothing(kep
     assert page.count(f'<p class="lead">{KEPT.text}.</p>') == 1  # above the ranges
     assert page.count(f"<td>{KEPT.text}</td>") == 1  # with where they come from
     assert "count together" not in make_report(kept, ["coarse"]).html
+
+
+@pytest.mark.parametrize("together", [KEPT, Together(("reg", "momentum"), "coarse"), None])
+def test_a_best_on_an_end_may_be_as_good_inside_where_it_counts_with_others(tmp_path, together):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    plant(db, num_trials=40)
+    kept = {"together": together.as_dict()} if together else {}
+    on_end, provenance = {"lr": 1.99e-2, "reg": 1e-3}, {"from": "coarse", "ranges": [], **kept}
+    ranges = {"lr": (1e-3, 2e-2), "reg": (1e-5, 1e-1), "first": on_end, "seed": 1}
+    plant(db, "fine", source="coarse", num_trials=30, **ranges, **{attributes.PROVENANCE: provenance})
+    [flag] = summarize([read_stage(db, name) for name in ("coarse", "fine")]).flags
+    assert "the range was wrong" in flag
+    said = " But with other values of reg, with which it counts together, it may be as good inside. Proposed: ["
+    assert (said in flag) == (together == KEPT)
 
 
 def test_only_a_page_that_is_drawn_once_looks_for_it(kept, monkeypatch):

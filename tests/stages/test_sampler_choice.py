@@ -388,12 +388,12 @@ def test_what_counts_together_is_kept_with_the_fine_stage_as_it_was_when_that_wa
     coarse = open_stage(db, plan_coarse(load_settings(flags=flags, spaces=SPACES)), None)
     plan = plan_fine(evidence(coarse, 5.0), load_settings(flags=flags))
     assert plan.together is None  # a bowl
-    lines = replace(plan, together=Together(("lr", "batch"), "coarse"))
+    lines = replace(plan, together=Together(("lr", "wd"), "coarse"))
     study = open_stage(db, lines, None)
     assert stage_record(study).together == stored_plan(study).together == lines.together
     stage = StageData(read_study(db, study.name), {})
     assert stage.together == stage.summary.together == lines.together
-    assert stage.summary.as_dict()["together"] == {"params": ["lr", "batch"], "study": "coarse"}
+    assert stage.summary.as_dict()["together"] == {"params": ["lr", "wd"], "study": "coarse"}
     assert ("together", lines.together.text) in provenance(stage)["rows"]
 
     kept, _ = keep_stored_ranges(db, plan, frozenset())
@@ -405,6 +405,22 @@ def test_what_counts_together_is_kept_with_the_fine_stage_as_it_was_when_that_wa
     assert read_study(db, study.name).record.together is None
     assert keep_stored_ranges(db, lines, frozenset())[0].together is None
     assert open_stage(db, lines, None).study_id == study.study_id  # the same search
+
+
+@pytest.mark.parametrize(("sampler", "num_notes"), [("gp", 1), ("tpe", 0)])
+def test_what_counts_together_is_kept_by_the_stage_after_it_whose_trials_lie_along_the_line(db, sampler, num_notes):
+    flags = {**OBJECTIVE, "fine.epochs": 5, "fine.sampler": sampler}
+    together = {"params": ["lr", "wd"], "study": "coarse"}
+    fine = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    fine = replace(fine, attrs={**fine.attrs, attributes.PROVENANCE: {"together": together}})
+    found = evidence(fine, 5.0)
+    seen = [replace(each, params={**each.params, "wd": (each.number * 5 % 12) / 12}) for each in found.observations]
+    found = replace(found, observations=seen, ranges={**found.ranges, "wd": FloatRange(0.0, 1.0)})
+    plan, without = (plan_fine(found, load_settings(flags=flags, spaces=removed)) for removed in ((), ["wd=none"]))
+    assert plan.as_dict()["together"] == together
+    assert len([note for note in plan.notes if note.startswith("lr and wd count together")]) == num_notes
+    assert without.together is None
+    assert not any("count together" in note for note in without.notes)
 
 
 @pytest.mark.parametrize(("sampler", "said"), [("gp", True), ("cmaes", True), ("tpe", False)])

@@ -68,9 +68,8 @@ class LandscapeInfo:
 
 def _landscape_info(stage: StageData) -> LandscapeInfo | None:
     """None without a numeric parameter."""
-    linked = [name for name in stage.together.params if name in stage.numeric_params] if stage.together else []
-    together = stage.together if len(linked) > 1 else None
-    params = linked[:2] if together is not None else stage.main_params[:2]
+    together = stage.together.among(stage.numeric_params) if stage.together is not None else None
+    params = list(together.params[:2]) if together is not None else stage.main_params[:2]
     if not params:
         return None
     params.sort(key=list(stage.evidence.ranges).index)  # the same parameter on the same axis in all stages
