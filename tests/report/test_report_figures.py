@@ -70,6 +70,7 @@ class TestRanges:
             ("fine", 1e-3, 2e-2, 0),
         ]
         assert lr.intervals[1].reason.startswith("the top 10")
+        assert lr.intervals[1].text == "[1e-03, 2e-02]"
         assert lr.log
 
     def test_the_best_on_an_end_is_red(self, coarse, fine):
