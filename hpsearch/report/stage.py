@@ -18,7 +18,7 @@ from hpsearch.analysis.together import Together
 from hpsearch.config import FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
-from hpsearch.space import Verdict
+from hpsearch.space import Verdict, holds
 from hpsearch.stages.halving import Halving
 from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.stages.seen_together import seen_together
@@ -115,6 +115,8 @@ class StageData:
         """Ranges, hyperparameters and values, higher being better, of enough finished trials to tell what matters."""
         known = self._finished if self.told_at is None else self._values_at(self.told_at)
         ranges = {n: r for n, r in self.evidence.ranges.items() if all(n in params for params, _ in known)}
+        # Optuna takes values from beyond a range where they are enqueued, and then refuses to evaluate them.
+        known = [each for each in known if all(holds(range_, each[0][name]) for name, range_ in ranges.items())]
         if len(known) < MIN_TRIALS or len(ranges) < 2:
             return None
         sign = 1.0 if self.maximize else -1.0
