@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 FEW_SECONDS = 10.0  # below, tenths of a second are said
 FEW_MINUTES = 600.0  # seconds; below, the seconds beside the minutes are said
 DAY = 86400.0  # seconds
@@ -28,6 +30,12 @@ def duration_text(seconds: float) -> str:
 def count_text(number: int | None, noun: str) -> str:
     """`1 epoch`, `5 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed_text(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def trials_text(num_trials: int, num_epochs: int | None) -> str:

@@ -18,6 +18,7 @@ from hpsearch.analysis.chance import KeptImages
 from hpsearch.analysis.kept_ensembles import KeptEnsemble, KeptTraining, kept_ensemble, kept_training
 from hpsearch.analysis.repeats import Repeats, stored_repeats
 from hpsearch.analysis.stored_values import list_in, measures_in, number_in, of_type
+from hpsearch.analysis.together import Together, kept_together
 from hpsearch.config import Range
 from hpsearch.config.metric import ACCURACY, FOREIGN, Metric, known_metric
 from hpsearch.config.schema.objective import GIVEN
@@ -102,6 +103,8 @@ class StageRecord:
     """The study whose trials gave the ranges."""
     chosen_sampler: Mapping[str, str] | None = None
     """The sampler and the reason, where it was left to hpsearch."""
+    together: Together | None = None
+    """What a Gaussian process saw to count together in the trials of a stage before, where it looked."""
     ranges: tuple[KeptRange, ...] = ()
     continued: tuple[Mapping[str, Any], ...] = ()
     """Trials of the source that go on here: each with its origin and its hyperparameters."""
@@ -198,6 +201,7 @@ def stage_record(study: StudyRow) -> StageRecord:
         fingerprint=of_type(str, kept.get(attributes.FINGERPRINT)) or "",
         source=of_type(str, provenance.get("from")),
         chosen_sampler=of_type(dict, provenance.get("sampler")),
+        together=kept_together(provenance.get("together")),
         ranges=_with_called([r for row in list_in(provenance.get("ranges")) if (r := _range(row)) is not None], called),
         continued=tuple(each for each in list_in(provenance.get("continued")) if isinstance(each, dict)),
         images=_images(of_type(dict, kept.get(attributes.DATASET)) or {}),

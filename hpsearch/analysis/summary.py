@@ -16,6 +16,7 @@ from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.repeats import Repeated, chosen_text
 from hpsearch.analysis.stopped_trials import StoppedTrials, stopped_trials
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.together import Together
 from hpsearch.analysis.trial_records import trial_record
 from hpsearch.analysis.uses_of_test_images import TestImageUses
 from hpsearch.analysis.verdicts import verdicts
@@ -41,6 +42,8 @@ class StageSummary:
     epochs: int | None
     best: TrialRow | None
     verdicts: tuple[Verdict, ...]
+    together: Together | None = None
+    """What counts together, by its own trials or those of a stage before, where a Gaussian process looked."""
     diagnoses: Mapping[str, int] | None = None
     """How many trials are healthy, exploded, ...; None where the curves were not read."""
     seconds: float | None = None
@@ -181,6 +184,7 @@ class StageSummary:
             "repeated": [each.as_dict() for each in self.repeated],
             **({"ahead_once": trial_as_dict(self.ahead_once)} if self.ahead_once is not None else {}),
             "boundary": [verdict.as_dict() for verdict in self.verdicts],
+            "together": self.together.as_dict() if self.together is not None else None,
             "diagnoses": dict(self.diagnoses) if self.diagnoses is not None else None,
             "learning": dict(self.learning) if self.learning is not None else None,
             "rounding": self.rounding,
@@ -211,6 +215,7 @@ def stage_summary(
         epochs=record.num_epochs,
         best=evidence.best,
         verdicts=tuple(verdicts(evidence)),
+        together=record.together,
         diagnoses=_count_diagnoses(evidence, epochs) if epochs is not None else None,
         seconds=seconds,
         failures=_count_failures(evidence),

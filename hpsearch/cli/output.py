@@ -147,6 +147,8 @@ def print_stage(summary: StageSummary, advice: Advice | None = None) -> None:
         line("best", "none: no trial finished", "red")
     else:
         line("best", "none yet: no trial has finished")
+    if summary.together is not None:
+        line("ridge", summary.together.text)
     if summary.uses is not None and summary.uses.num:
         line("test", summary.uses.count_text)
     if advice is not None:

@@ -12,6 +12,7 @@ from hpsearch.analysis.diagnosis import Diagnosis
 from hpsearch.analysis.gain import ahead_once_text
 from hpsearch.analysis.study_trials import StudyTrials
 from hpsearch.analysis.summary import StageSummary
+from hpsearch.config import Range
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.stages.next_ranges import planned_summary
 from hpsearch.wording import count_text
@@ -50,6 +51,8 @@ def study_note(evidence: StudyTrials, diagnoses: Mapping[int, Diagnosis], advice
         reasons = [f"- {as_markdown(verdict.param)}: {as_markdown(verdict.reason)}" for verdict in summary.verdicts]
         parts.append("\n".join(reasons))
     parts += _provenance(evidence)
+    if summary.together is not None:
+        parts.append(f"**Together:** {as_markdown(summary.together.text)}")
     if diagnoses:
         verdicts = Counter(diagnosis.verdict for diagnosis in diagnoses.values())
         parts.append("**Trials:** " + " · ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common()))
@@ -89,14 +92,14 @@ def _provenance(evidence: StudyTrials) -> list[str]:
     record = evidence.record
     if not record.source:
         return []
-    rows = [
-        f"- {as_markdown(row.param)}: {_bounds(row.old)} → {_bounds(row.new)}, {as_markdown(row.reason)}"
-        for row in record.ranges
-    ]
+    rows = []
+    for row in record.ranges:
+        old, new = (_bounds(bounds, evidence.ranges.get(row.param)) for bounds in (row.old, row.new))
+        rows.append(f"- {as_markdown(row.param)}: {old} → {new}, {as_markdown(row.reason)}")
     return [f"**Ranges from** {as_markdown(record.source)}:", "\n".join(rows)]
 
 
-def _bounds(bounds: Sequence[Any] | None) -> str:
+def _bounds(bounds: Sequence[Any] | None, range_: Range | None) -> str:
     if bounds is None:
         return as_markdown("-")
-    return as_markdown(f"[{', '.join(map(format_value, bounds))}]")
+    return as_markdown(f"[{', '.join(format_value(bound, range_) for bound in bounds)}]")

@@ -9,6 +9,7 @@ from typing import Any
 from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.analysis.uses_of_test_images import place_of_use, uses_of_images
+from hpsearch.config import Range
 from hpsearch.config.metric import Metric, measures_text
 from hpsearch.errors import HpsearchError
 from hpsearch.report.album import Album
@@ -148,8 +149,11 @@ def provenance(stage: StageData) -> dict[str, Any]:
     if record.source:
         rows.append(("ranges from", record.source))
     for row in record.ranges:
-        old = f"{_ends(row.old)} → " if row.old else ""
-        rows.append((f"range of {row.param}", f"{old}{_ends(row.new)}: {row.reason}"))
+        range_ = stage.evidence.ranges.get(row.param)
+        old = f"{_ends(row.old, range_)} → " if row.old else ""
+        rows.append((f"range of {row.param}", f"{old}{_ends(row.new, range_)}: {row.reason}"))
+    if record.together is not None:
+        rows.append(("together", record.together.text))
     for trial in stage.trials:
         if (origin := origin_of(trial.attrs)) is not None:
             rows.append((f"trial {trial.number}", str(origin)))
@@ -170,10 +174,10 @@ def provenance(stage: StageData) -> dict[str, Any]:
     return {"name": stage.name, "rows": rows, "config": _toml(record.config)}
 
 
-def _ends(ends: Sequence[Any]) -> str:
+def _ends(ends: Sequence[Any], range_: Range | None) -> str:
     from hpsearch.space import format_value
 
-    return f"[{', '.join(format_value(float(e) if isinstance(e, int | float) else e) for e in ends)}]"
+    return f"[{', '.join(format_value(end, range_) for end in ends)}]"
 
 
 def _toml(config: Mapping[str, Any] | None) -> str:

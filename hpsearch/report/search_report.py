@@ -56,7 +56,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
         ConfigError: there is nothing to draw, or a study has several objectives.
         StudyNotFoundError: none is called so.
     """
-    stages = [read_stage(db, name) for name in dict.fromkeys(names or _own_stages(db))]
+    stages = [read_stage(db, name, thorough=True) for name in dict.fromkeys(names or _own_stages(db))]
     drawn = [stage for stage in stages if stage.record.kind != "check"]
     album = Album()
     summary = summarize(drawn, advise(db, drawn[-1].evidence))
@@ -87,6 +87,7 @@ def make_report(db: Database, names: Sequence[str] = (), run: RunConfig | None =
         summary=summary,
         best=_best(drawn, summary),
         ranges=ranges,
+        together=list(dict.fromkeys(stage.together.text for stage in drawn if stage.together is not None)),
         choices=choices_rows(drawn),
         stage_table=history.stage_table(drawn),
         stages=shown,

@@ -14,12 +14,14 @@ from hpsearch.analysis.lineage import MAX_CHAIN
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.analysis.summary import StageSummary
+from hpsearch.analysis.together import Together
 from hpsearch.config import FloatRange, IntRange, Range
 from hpsearch.errors import ConfigError
 from hpsearch.results import EpochResult
-from hpsearch.space import Verdict
+from hpsearch.space import Verdict, holds
 from hpsearch.stages.halving import Halving
 from hpsearch.stages.next_ranges import planned_summary
+from hpsearch.stages.seen_together import seen_together
 from hpsearch.storage import Database, StudyNotFoundError, TrialRow, read_epochs
 
 MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which says nothing about importance
@@ -27,10 +29,14 @@ MIN_TRIALS = 12  # finished; of fewer, the best tenth is a single trial, which s
 
 @dataclass(frozen=True)
 class StageData:
-    """One study with everything that is drawn of it. `epochs` are by trial number; foreign studies have none."""
+    """One study with everything that is drawn of it. `epochs` are by trial number; foreign studies have none.
+
+    `thorough`: also with what takes seconds to find, as a page that is drawn once may have it.
+    """
 
     evidence: StudyTrials
     epochs: dict[int, list[EpochResult]]
+    thorough: bool = False
 
     @property
     def name(self) -> str:
@@ -56,6 +62,14 @@ class StageData:
     def summary(self) -> StageSummary:
         """Counts, best, boundary verdicts."""
         return planned_summary(self.evidence)
+
+    @cached_property
+    def together(self) -> Together | None:
+        """Numbers that count together, by its own trials where that is seen, else by those of a stage before."""
+        known = self.summary.together
+        if not self.thorough or (known is not None and known.study == self.name):
+            return known
+        return seen_together(self.evidence) or known
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -101,6 +115,8 @@ class StageData:
         """Ranges, hyperparameters and values, higher being better, of enough finished trials to tell what matters."""
         known = self._finished if self.told_at is None else self._values_at(self.told_at)
         ranges = {n: r for n, r in self.evidence.ranges.items() if all(n in params for params, _ in known)}
+        # Optuna takes values from beyond a range where they are enqueued, and then refuses to evaluate them.
+        known = [each for each in known if all(holds(range_, each[0][name]) for name, range_ in ranges.items())]
         if len(known) < MIN_TRIALS or len(ranges) < 2:
             return None
         sign = 1.0 if self.maximize else -1.0
@@ -181,7 +197,7 @@ def read_chain(db: Database, name: str, known: Iterable[StageData] = ()) -> list
     return chain
 
 
-def read_stage(db: Database, name: str) -> StageData:
+def read_stage(db: Database, name: str, *, thorough: bool = False) -> StageData:
     """Read a study and its epochs.
 
     Raises:
@@ -189,4 +205,4 @@ def read_stage(db: Database, name: str) -> StageData:
         ConfigError: it has several objectives.
     """
     evidence = read_study(db, name)
-    return StageData(evidence, read_epochs(db, evidence.study))
+    return StageData(evidence, read_epochs(db, evidence.study), thorough)

@@ -102,6 +102,10 @@ def landscape_words(info: LandscapeInfo) -> tuple[str, str]:
     said = ["Crosses exploded"] if "exploded" in kinds else []
     said += ["the star is the best"] if info.best is not None else []
     notes = [f"{'; '.join(said)}.".capitalize()] if said else []
+    if info.together is not None:
+        two = "both, where the good ones lie along a line"
+        of = two if len(info.together.params) == 2 else "the two of them that share most"
+        notes.append(f"{info.together}: this is the plane of {of}.")
     if "halved" in kinds:
         notes.append(f"Hollow ones were {info.halved_name}, and have the colour of their best value until then.")
     if flagged:

@@ -14,7 +14,7 @@ from hpsearch.analysis.gain import ahead_once_text, called_later_text
 from hpsearch.report.stage import StageData
 from hpsearch.space import Verdict, format_range, format_value
 from hpsearch.space.explosions import explosion_edges
-from hpsearch.wording import count_text
+from hpsearch.wording import count_text, listed_text
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def summarize(stages: Sequence[StageData], advice: Advice | None = None) -> Summ
     sentences = [_budget(lineage), *_ahead_once(holder), *_exploded(lineage)]
     on_end, searched = _on_end(holder, lineage) if holder else ([], [])
     sentences += searched
-    flags = [_boundary(holder.name, verdict) for verdict in on_end] if holder else []
+    flags = [_boundary(holder, verdict) for verdict in on_end] if holder else []
     if holder is not None and holder.summary.stopped is not None:
         flags.append(f"No trial of {holder.name} came to its last epoch: {holder.summary.stopped.text}.")
     if holder is not None and not flags and not searched and holder.summary.verdicts:
@@ -161,11 +161,19 @@ def _on_end(holder: StageData, lineage: Sequence[StageData]) -> tuple[list[Verdi
     return unknown, sentences
 
 
-def _boundary(stage: str, verdict: Verdict) -> str:
+def _boundary(stage: StageData, verdict: Verdict) -> str:
     return (
-        f"{_end_text(stage, verdict)}: the range was wrong, better values may lie beyond."
+        f"{_end_text(stage.name, verdict)}: the range was wrong, better values may lie beyond.{_along(stage, verdict)}"
         f" Proposed: {format_range(verdict.proposed)}."
     )
+
+
+def _along(stage: StageData, verdict: Verdict) -> str:
+    """Along a ridge the best lies anywhere, also on an end."""
+    if stage.together is None or verdict.param not in stage.together.params:
+        return ""
+    others = listed_text([name for name in stage.together.params if name != verdict.param])
+    return f" But with other values of {others}, with which it counts together, it may be as good inside."
 
 
 def _end_text(stage: str, verdict: Verdict) -> str:

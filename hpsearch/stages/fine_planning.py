@@ -12,6 +12,7 @@ from hpsearch.analysis.lineage import advise
 from hpsearch.analysis.records import StageRecord
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.together import Together
 from hpsearch.config import (
     Range,
     Settings,
@@ -79,17 +80,19 @@ def plan_fine(
     plan = _narrowed_plan(evidence, settings, name, strict)
     chosen = _chosen_sampler(evidence, plan) if plan.settings.sampler == AUTO else None
     sampler = plan.settings.sampler if chosen is None else chosen.sampler
+    notes = _drawn_notes(evidence, plan, sampler)
+    kept = evidence.record.together  # trials that all lie along a line do not show it again, and do not deny it
+    together = kept.among(plan.space) if kept is not None else None
     if sampler == "gp" and _is_told_all(evidence, plan):
         explained = explain(evidence.ranges, evidence.observations, evidence.direction)
         if explained.left <= MOST_UNEXPLAINED:
             plan = _narrowed_plan(evidence, settings, name, strict, stays_as=_why_it_stays(plan, chosen))
         else:
             plan = _with_reason(plan, _why_narrower(evidence, explained.left), settings.ranges_given)
-        together = [name for name in explained.together if name in plan.space]
-        if len(together) > 1:
-            said = f"{' and '.join(together)} count together, so gp proposes along lines that no range follows"
-            plan = replace(plan, notes=(*plan.notes, said))
-    plan = replace(plan, notes=plan.notes + _drawn_notes(evidence, plan, sampler))
+        together = Together(explained.together, evidence.study.name).among(plan.space) or together
+        if together is not None:
+            notes = (f"{together}, so gp proposes along lines that no range follows", *notes)
+    plan = replace(plan, together=together, notes=(*plan.notes, *notes))
     return plan if chosen is None else plan.with_sampler(chosen)
 
 

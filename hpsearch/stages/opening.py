@@ -237,7 +237,8 @@ def stored_plan(study: StudyRow) -> StagePlan:
         return plan_training(config, study.name, last - first + 1)
     if record.compared is not None:
         return RepeatPlan.stored(study.name, config, record.compared)
-    return StagePlan(study.name, record.kind, config, record.source, going_on=stored_continued(record))
+    going_on = stored_continued(record)
+    return StagePlan(study.name, record.kind, config, record.source, going_on=going_on, together=record.together)
 
 
 def with_stored_sampler(plan: StagePlan, study: StudyRow) -> StagePlan:
@@ -281,4 +282,4 @@ def keep_stored_ranges(db: Database, plan: StagePlan, ranges_given: frozenset[st
         own = {"narrowed": old.config.objective.narrowed}  # the source may have called for more since
         update["objective"] = plan.config.objective.model_copy(update=own)
     config = plan.config.model_copy(update=update)
-    return replace(plan, config=config, changes=changes, going_on=old.going_on), moved
+    return replace(plan, config=config, changes=changes, going_on=old.going_on, together=old.together), moved

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.records import Fitted, StageKind
+from hpsearch.analysis.together import Together
 from hpsearch.config import (
     Range,
     StageConfig,
@@ -51,6 +52,8 @@ class StagePlan:
     """Trials of the source that were chosen to go on here."""
     chosen: SamplerChoice | None = None
     """The sampler, where it was left to hpsearch; the settings have it."""
+    together: Together | None = None
+    """What counts together by the trials of the source, or of a stage before it, where a Gaussian process looked."""
     seconds_before: float | None = None
     """What as many trials took in the stage whose trials gave the ranges, where these say it."""
 
@@ -169,7 +172,8 @@ class StagePlan:
         """Where each range came from, as stored with the study."""
         going_on = {"continued": [each.as_dict() for each in self.continued]} if self.continued else {}
         chosen = {"sampler": self.chosen.as_dict()} if self.chosen is not None else {}
-        return {"from": self.source, "ranges": self.ranges(), **going_on, **chosen}
+        together = {"together": self.together.as_dict()} if self.together is not None else {}
+        return {"from": self.source, "ranges": self.ranges(), **going_on, **chosen, **together}
 
     def with_sampler(self, chosen: SamplerChoice) -> Self:
         """The same stage with the sampler that was chosen for it."""
@@ -195,6 +199,7 @@ class StagePlan:
             "epochs_budget": settings.epochs_budget,
             "epochs_expected": Halving.of(settings).expected_epochs(self.num_trials),
             "ranges": self.ranges(),
+            "together": self.together and self.together.as_dict(),
             "continued": [each.as_dict() for each in self.continued],
             "fitted_from": self.fitted and self.fitted.as_dict(),
             "problem": self.problem,

@@ -52,10 +52,16 @@ def scaled(values_N: np.ndarray) -> np.ndarray:
 
 
 def count_together(process: GaussianProcess, columns: ProcessColumns) -> list[str]:
-    """The numbers that a process of linked columns has linked: by names alone, as a few dozen trials do not say how."""
+    """The numbers that a process of linked columns has linked, first the two that share most.
+
+    By names alone, as a few dozen trials do not say how.
+    """
     curvature = (process.metric.T @ process.metric)[: process.linked, : process.linked]
     steepness = np.sqrt(np.diag(curvature))
     shared = np.abs(curvature) / np.outer(steepness, steepness) - np.eye(process.linked)
     steep = steepness >= STEEP * steepness.max()
-    linked = steep & (shared[:, steep] >= SHARED).any(axis=1)
-    return [name for name, counts in zip(columns.numbers, linked, strict=True) if counts]
+    shared[~steep] = shared[:, ~steep] = 0.0
+    linked = np.flatnonzero((shared >= SHARED).any(axis=1))
+    most = np.unravel_index(shared.argmax(), shared.shape)
+    names = list(columns.numbers)
+    return [names[at] for at in sorted(linked, key=lambda at: (at not in most, at))]

@@ -47,16 +47,24 @@ def explain(space: Mapping[str, Range], observations: Sequence[Observation], dir
     from hpsearch.stages.gaussian_process import fit_process
     from hpsearch.stages.process_lines import can_be_linked, count_together, linked_process, scaled
 
-    known = compared_trials(space, observations)
-    told_N = np.array(told_values([seen.value for seen in known], direction)) * goodness(1.0, direction)
     columns = ProcessColumns(space)
-    if len(known) < 2 or columns.num == 0 or not np.ptp(told_N):
+    columns_NC, told_N = compared_columns(columns, compared_trials(space, observations), direction)
+    if len(told_N) < 2 or columns.num == 0 or not np.ptp(told_N):
         return Explained(0.0)
-    columns_NC, values_N = columns.of([seen.params for seen in known]), scaled(told_N)
+    values_N = scaled(told_N)
     linked = linked_process(columns_NC, values_N, len(columns.numbers)) if can_be_linked(columns, told_N) else None
     process = linked or fit_process(columns_NC, values_N)
     misfit = float((process.errors_left_out() ** 2).mean()) - process.noise
-    return Explained(len(known) * min(1.0, max(0.0, misfit)), tuple(count_together(linked, columns)) if linked else ())
+    together = tuple(count_together(linked, columns)) if linked else ()
+    return Explained(len(told_N) * min(1.0, max(0.0, misfit)), together)
+
+
+def compared_columns(
+    columns: ProcessColumns, compared: Sequence[Observation], direction: Direction
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a process learns of N trials of `compared_trials`: N x columns, and N values, of which more is better."""
+    values = told_values([seen.value for seen in compared], direction)
+    return columns.of([seen.params for seen in compared]), np.array(values) * goodness(1.0, direction)
 
 
 def compared_trials(space: Mapping[str, Range], observations: Sequence[Observation]) -> list[Observation]:

@@ -23,7 +23,7 @@ from serving import serving
 from warm_commands import warm_commands
 
 import hpsearch
-from hpsearch.analysis import records
+from hpsearch.analysis import attributes, records
 from hpsearch.dashboard import panels
 from hpsearch.dashboard.app import KeptWeights, dashboard_app
 from hpsearch.dashboard.compression import Compressed
@@ -72,6 +72,18 @@ def test_figures_and_verdicts_are_in_the_dashboard(db, stages, tmp_path):
     best = max(fine["trials"], key=lambda trial: trial["values"][0])
     for text in (f"trial {best['number']}", "Ranges from** coarse", "<b>there</b>", "healthy", "fine --from fine"):
         assert text in note, text
+
+
+def test_what_counts_together_is_in_the_note_and_nothing_is_fitted_for_it(db, tmp_path, monkeypatch):
+    monkeypatch.setattr("hpsearch.report.stage.seen_together", None)  # called, it would fail
+    plant(db, "coarse", num_trials=30)
+    together = {"params": ["lr", "reg"], "study": "coarse"}
+    kept = {attributes.PROVENANCE: {"from": "coarse", "ranges": [], "together": together}}
+    fine = plant(db, "fine", num_trials=10, source="coarse", **kept)
+    assert panels.refresh_panels(db, "coarse")
+    assert panels.refresh_panels(db, "fine")
+    note = detail(db, fine, tmp_path)["note"]["body"].replace("\\", "")
+    assert "**Together:** lr and reg count together, by the trials of coarse: no range of one alone" in note
 
 
 def test_a_training_has_its_panels_but_no_ranges_and_an_advice(db, tmp_path):

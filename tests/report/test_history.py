@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 from planted import plant
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.lineage import advise
+from hpsearch.config import FloatRange
+from hpsearch.dashboard.note import study_note
 from hpsearch.report import history
 from hpsearch.report.stage import read_stage, trained_seconds
 from hpsearch.storage import TrialRow, list_studies, open_database
@@ -30,4 +33,24 @@ def test_uses_of_the_test_set_are_in_the_order_of_time(tmp_path):
     said = [(row["stage"], row["use of the images"]) for row in rows]
     assert said == [("a", "1"), ("b", "2"), ("b", "3"), ("a", "4")]  # of images that both look at
     assert rows[0]["when (UTC)"] == "2026-01-01 10:00"
+    db.close()
+
+
+def test_ends_of_ranges_are_shown_as_their_values_are(tmp_path):
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    ranges = [
+        {"param": "batch", "old": [8, 512], "new": [64, 128], "reason": "narrowed"},
+        {"param": "lr", "old": None, "new": [1e-5, 1.0], "reason": "given"},
+    ]
+    ranges.append({"param": "dropout", "old": [0.0, 0.9], "new": [0.0, 0.8], "reason": "narrowed"})
+    plant(db, num_trials=1, **{attributes.PROVENANCE: {"from": "other", "ranges": ranges}})
+    stage = read_stage(db, "coarse")
+    stage.evidence.ranges["dropout"] = FloatRange(0.0, 0.8)
+    rows = dict(history.provenance(stage)["rows"])
+    assert rows["range of batch"] == "[8, 512] → [64, 128]: narrowed"
+    assert rows["range of lr"] == "[1e-05, 1e+00]: given"
+    assert rows["range of dropout"] == "[0, 0.9] → [0, 0.8]: narrowed"
+    note = study_note(stage.evidence, {}, advise(db, stage.evidence)).replace("\\", "")
+    assert "- batch: [8, 512] → [64, 128], narrowed" in note
+    assert "- dropout: [0, 0.9] → [0, 0.8], narrowed" in note
     db.close()

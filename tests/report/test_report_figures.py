@@ -70,6 +70,7 @@ class TestRanges:
             ("fine", 1e-3, 2e-2, 0),
         ]
         assert lr.intervals[1].reason.startswith("the top 10")
+        assert lr.intervals[1].text == "[1e-03, 2e-02]"
         assert lr.log
 
     def test_the_best_on_an_end_is_red(self, coarse, fine):
@@ -136,6 +137,22 @@ def test_what_is_not_shown_to_matter_is_named():
     assert importance_text(alone).endswith("that reg matters.")
     sure = ImportanceInfo({"lr": 0.6, "reg": 0.4}, chance={"lr": 0.1, "reg": 0.2})
     assert "do not show" not in importance_text(sure)
+
+
+def test_a_value_from_beyond_its_range_says_nothing_of_importance(tmp_path):
+    """As Optuna takes it where somebody enqueues it; the report ended with `This should not happen`."""
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    study = optuna.create_study(storage=url, study_name="theirs", sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial({"x": 5.0})
+
+    def objective(trial):
+        return trial.suggest_float("x", 1e-4, 1.0, log=True) + trial.suggest_float("y", 0, 0.1)
+
+    with pytest.warns(UserWarning, match="out of range"):
+        study.optimize(objective, n_trials=20)
+    stage = read_stage(open_database(url), "theirs")
+    assert set(stage.importances) == {"x", "y"}
+    assert set(stage.chance_shares) == {"x", "y"}
 
 
 def test_importance_of_few_trials_is_a_sentence(db):

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from hpsearch.analysis.attributes import CHECKS, STAGE
 from hpsearch.analysis.stage_names import fine_name
 from hpsearch.analysis.study_trials import StudyTrials
+from hpsearch.analysis.together import Together
 from hpsearch.config import FloatRange, StudyConfig, load_settings
 from hpsearch.errors import ConfigError, RefusedError
 from hpsearch.space import Observation
@@ -178,3 +180,13 @@ def test_a_plan_with_a_chosen_sampler_says_why_and_with_a_given_one_does_not():
     given = chosen.with_given_sampler("gp")
     assert (given.settings.sampler, given.chosen) == ("gp", None)
     assert "sampler" not in given.provenance()
+
+
+def test_what_counts_together_is_kept_with_a_plan_and_is_no_part_of_its_identity():
+    plain = StagePlan("fine", "fine", StudyConfig(), "coarse")
+    plan = replace(plain, together=Together(("lr", "train.batch_size"), "coarse"))
+    kept = {"params": ["lr", "train.batch_size"], "study": "coarse"}
+    assert json.loads(json.dumps([plan.provenance()["together"], plan.as_dict()["together"]])) == [kept, kept]
+    assert plan.fingerprint("images") == plain.fingerprint("images")
+    assert "together" not in plain.provenance()
+    assert plain.as_dict()["together"] is None

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hpsearch.analysis import attributes
+from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import StudyTrials, read_study
+from hpsearch.analysis.together import Together, found_together
 from hpsearch.analysis.verdicts import verdicts
 from hpsearch.config import Choice, FloatRange, IntRange, load_settings
 from hpsearch.errors import ConfigError
@@ -31,7 +33,7 @@ from hpsearch.stages.sampler_choice import (
     seconds_per_trial,
 )
 from hpsearch.stages.validation import validate_proposals
-from hpsearch.storage import STRUCTURE, NewTrial, Outcome, Queue, TrialRow, create_stage, find_study
+from hpsearch.storage import STRUCTURE, NewTrial, Outcome, Queue, TrialRow, create_stage, find_study, write_attrs
 from hpsearch.storage.deleting import delete_study
 
 NUMBERS = {"lr": FloatRange(1e-4, 1e-1, log=True), "train.batch_size": IntRange(8, 64)}
@@ -368,17 +370,57 @@ def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trial
     plan = plan_fine(found, load_settings(flags=flags, spaces=()))
     narrower = [name for name, new in plan.space.items() if new.high - new.low < 1]
     assert bool(narrower) == (shape == "needle")
-    along = "a and b and c and d count together, so gp proposes along lines that no range follows"
-    assert (along in plan.notes) == (shape == "ridges")
-    for left_out, of_three in ((["a=none"], "b and c and d count together"), (["b=none", "c=none", "d=none"], "")):
+    together = Together(("a", "b", "c", "d"), "coarse") if shape == "ridges" else None
+    assert plan.together == planned_summary(found).together == together
+    assert plan.notes == ((f"{together}, so gp proposes along lines that no range follows",) if together else ())
+    for left_out, left in ((["a=none"], "bcd"), (["b=none", "c=none", "d=none"], "a")):
         without = plan_fine(found, load_settings(flags=flags, spaces=left_out))
-        said_together = [note for note in without.notes if "count together" in note]
-        assert len(said_together) == (shape == "ridges" and bool(of_three))
-        assert all(note.startswith(of_three) for note in said_together)
+        assert without.together == (found_together(left, "coarse") if together else None)
+        assert any("count together" in note for note in without.notes) == (without.together is not None)
     said = [change.param for change in plan.changes if "; narrower, as gp explains no more than" in change.reason]
     assert said == narrower
     planned = {change.param: (change.new, change.reason) for change in plan.changes}
     assert {verdict.param: (verdict.proposed, verdict.reason) for verdict in planned_verdicts(found)} == planned
+
+
+def test_what_counts_together_is_kept_with_the_fine_stage_as_it_was_when_that_was_made(db):
+    flags = {**OBJECTIVE, "fine.epochs": 5, "fine.sampler": "gp"}
+    coarse = open_stage(db, plan_coarse(load_settings(flags=flags, spaces=SPACES)), None)
+    plan = plan_fine(evidence(coarse, 5.0), load_settings(flags=flags))
+    assert plan.together is None  # a bowl
+    lines = replace(plan, together=Together(("lr", "wd"), "coarse"))
+    study = open_stage(db, lines, None)
+    assert stage_record(study).together == stored_plan(study).together == lines.together
+    stage = StageData(read_study(db, study.name), {})
+    assert stage.together == stage.summary.together == lines.together
+    assert stage.summary.as_dict()["together"] == {"params": ["lr", "wd"], "study": "coarse"}
+    assert ("together", lines.together.text) in provenance(stage)["rows"]
+
+    kept, _ = keep_stored_ranges(db, plan, frozenset())
+    assert kept.together == lines.together
+    assert open_stage(db, kept, None).study_id == study.study_id
+
+    older = {name: value for name, value in plan.provenance().items() if name != "together"}
+    write_attrs(db, study, {attributes.PROVENANCE: older})
+    assert read_study(db, study.name).record.together is None
+    assert keep_stored_ranges(db, lines, frozenset())[0].together is None
+    assert open_stage(db, lines, None).study_id == study.study_id  # the same search
+
+
+@pytest.mark.parametrize(("sampler", "num_notes"), [("gp", 1), ("tpe", 0)])
+def test_what_counts_together_is_kept_by_the_stage_after_it_whose_trials_lie_along_the_line(db, sampler, num_notes):
+    flags = {**OBJECTIVE, "fine.epochs": 5, "fine.sampler": sampler}
+    together = {"params": ["lr", "wd"], "study": "coarse"}
+    fine = open_stage(db, plan_coarse(load_settings(flags=OBJECTIVE, spaces=SPACES)), None)
+    fine = replace(fine, attrs={**fine.attrs, attributes.PROVENANCE: {"together": together}})
+    found = evidence(fine, 5.0)
+    seen = [replace(each, params={**each.params, "wd": (each.number * 5 % 12) / 12}) for each in found.observations]
+    found = replace(found, observations=seen, ranges={**found.ranges, "wd": FloatRange(0.0, 1.0)})
+    plan, without = (plan_fine(found, load_settings(flags=flags, spaces=removed)) for removed in ((), ["wd=none"]))
+    assert plan.as_dict()["together"] == together
+    assert len([note for note in plan.notes if note.startswith("lr and wd count together")]) == num_notes
+    assert without.together is None
+    assert not any("count together" in note for note in without.notes)
 
 
 @pytest.mark.parametrize(("sampler", "said"), [("gp", True), ("cmaes", True), ("tpe", False)])

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
+from hpsearch.analysis.together import Together
 from hpsearch.report import style
 from hpsearch.report.stage import MIN_TRIALS, StageData
-from hpsearch.wording import count_text
+from hpsearch.wording import count_text, listed_text
 
 ROW = 34  # pixels per parameter
 
@@ -22,11 +23,14 @@ class ImportanceInfo:
     chance: dict[str, float] = field(default_factory=dict)
     told_at: str = ""
     """The rung whose values tell it, as `1 epoch`; empty where those of finished trials do."""
+    together: Together | None = None
+    """What counts together: each of these alone may set few trials apart."""
 
     @property
     def by_chance(self) -> list[str]:
-        """The parameters of which these trials do not show that they matter."""
-        return [name for name, share in self.shares.items() if share <= self.chance.get(name, 0.0)]
+        """The parameters of which these trials do not show that they matter, neither alone nor with others."""
+        linked = self.together.params if self.together is not None else ()
+        return [n for n, share in self.shares.items() if share <= self.chance.get(n, 0.0) and n not in linked]
 
 
 def _importance_info(stage: StageData) -> ImportanceInfo:
@@ -35,7 +39,7 @@ def _importance_info(stage: StageData) -> ImportanceInfo:
         total = sum(shares.values())
         told_at = count_text(stage.told_at, stage.record.step_name) if stage.told_at is not None else ""
         relative = {name: share / total for name, share in shares.items()}
-        return ImportanceInfo(relative, chance=stage.chance_shares, told_at=told_at)
+        return ImportanceInfo(relative, chance=stage.chance_shares, told_at=told_at, together=stage.together)
     num_finished = sum(outcome == "complete" for outcome in stage.outcomes.values())
     if len(stage.evidence.ranges) < 2:
         return ImportanceInfo({}, "One parameter was searched, so there is nothing to compare it with.")
@@ -52,10 +56,10 @@ def importance_text(info: ImportanceInfo) -> str:
     sentences = [f"Share of each parameter in what lifts a {trial} into the best tenth{place} (PED-ANOVA)."]
     if info.chance:
         sentences.append("The mark is what one that does nothing reaches by chance, in one search of twenty.")
+    if info.together is not None:
+        sentences.append(f"{info.together}, and a share tells of one alone.")
     if names := info.by_chance:
-        *others, last = names
-        subject = f"{', '.join(others)} and {last} matter" if others else f"{last} matters"
-        sentences.append(f"These trials do not show that {subject}.")
+        sentences.append(f"These trials do not show that {listed_text(names)} matter{'s' if len(names) == 1 else ''}.")
     return " ".join(sentences)
 
 

@@ -1,5 +1,6 @@
 """Trials where they lie: the two parameters that matter most, coloured by value, exploded ones as crosses.
 
+Where some count together, the plane is that of the two that share most: only there the good trials are one line.
 Trials that were stopped at a rung are hollow. Their colour is the value until then, by which a fine stage narrows.
 """
 
@@ -14,6 +15,7 @@ import plotly.graph_objects as go
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.study_trials import params_text
+from hpsearch.analysis.together import Together
 from hpsearch.analysis.trial_records import trial_record
 from hpsearch.config import IntRange, NumberRange
 from hpsearch.report import style
@@ -60,11 +62,14 @@ class LandscapeInfo:
     maximize: bool
     halved_name: str = "stopped at a rung"
     """What those are called that ended before their last epoch with a value that counts."""
+    together: Together | None = None
+    """Why the axes are those, where these count together."""
 
 
 def _landscape_info(stage: StageData) -> LandscapeInfo | None:
     """None without a numeric parameter."""
-    params = stage.main_params[:2]
+    together = stage.together.among(stage.numeric_params) if stage.together is not None else None
+    params = list(together.params[:2]) if together is not None else stage.main_params[:2]
     if not params:
         return None
     params.sort(key=list(stage.evidence.ranges).index)  # the same parameter on the same axis in all stages
@@ -87,7 +92,8 @@ def _landscape_info(stage: StageData) -> LandscapeInfo | None:
     best = stage.best.number if stage.best else None
     spent = any(trial_record(trial).reason == attributes.SPENT for trial in stage.trials if trial.number in halved)
     name = "stopped at a rung" + (", or out of epochs" if spent else "")
-    return LandscapeInfo(x, y, tuple(points), best, stage.summary.value_name, stage.maximize, name)
+    value_name = stage.summary.value_name
+    return LandscapeInfo(x, y, tuple(points), best, value_name, stage.maximize, name, together)
 
 
 def _axis(stage: StageData, param: str) -> Axis:

@@ -23,6 +23,7 @@ class Interval:
     stage: str
     low: float
     high: float
+    text: str
     best: float | None
     best_text: str
     reason: str
@@ -68,6 +69,7 @@ def _param_info(param: str, stages: Sequence[StageData]) -> RangesInfo:
                 stage.name,
                 range_.low,
                 range_.high,
+                format_range(range_),
                 value,
                 text,
                 stage.record.reasons.get(param, "given"),
@@ -152,8 +154,7 @@ def plot_ranges(info: RangesInfo) -> go.Figure:
 
 
 def _interval_text(interval: Interval) -> str:
-    ends = f"[{format_value(float(interval.low))}, {format_value(float(interval.high))}]"
-    return f"{interval.stage}: {ends}\n{_wrapped(interval.reason)}"
+    return f"{interval.stage}: {interval.text}\n{_wrapped(interval.reason)}"
 
 
 def _wrapped(text: str, width: int = 60) -> str:
