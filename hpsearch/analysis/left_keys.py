@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpsearch.config import StudyConfig
-from hpsearch.config.cheap_trials import DECIDES, LEFT, forget_defaults
+from hpsearch.config.cheap_trials import LEFT, forget_defaults
 
 Plain = Mapping[str, Any]
 
@@ -19,16 +19,18 @@ def with_decided(base: Plain, config: Plain) -> Plain:
 
     Either all keys that these decide are as in `config` then, or none of them is there, and a command has to say each.
     """
-    decides = [path.split(".") for path in DECIDES]
-    if all(config.get(stage, {}).get(key) == base.get(stage, {}).get(key) for stage, key in decides):
+    ours, theirs = config.get("coarse", {}), base.get("coarse", {})
+    if all(ours.get(key) == theirs.get(key) for key in ("epochs_budget", "halving")):
         return base
     stages = {stage: dict(base.get(stage, {})) for stage in ("coarse", "fine")}
-    forget_defaults(stages, {*DECIDES})
-    said = {stage: {key: keys[key] for key in ("epochs", "sampler") if key in keys} for stage, keys in stages.items()}
-    said["coarse"] |= {key: config["coarse"][key] for key in BESIDE if key in config["coarse"]}
-    said["fine"]["epochs"] = config["fine"]["epochs"]
-    decided = StudyConfig.model_validate(said).plain()
-    alike = all(decided[stage].get(key) == config[stage].get(key) for stage, key in LEFT_KEYS)
+    decided: dict[str, Any] = {}
+    if not {"epochs_budget", "halving"} & theirs.keys():  # a command that says a budget decides all then
+        forget_defaults(stages, {"coarse.epochs_budget"})
+        coarse, fine = ({key: each[key] for key in ("epochs", "sampler") if key in each} for each in stages.values())
+        coarse |= {key: ours[key] for key in BESIDE if key in ours}
+        fine["epochs"] = config["fine"]["epochs"]
+        decided = StudyConfig.model_validate({"coarse": coarse, "fine": fine}).plain()
+    alike = bool(decided) and all(decided[stage].get(key) == config[stage].get(key) for stage, key in LEFT_KEYS)
     for stage, key in LEFT_KEYS:
         stages[stage].pop(key, None)
         if alike and key in decided[stage]:

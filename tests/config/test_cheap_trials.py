@@ -1,7 +1,7 @@
 """What a budget in epochs decides where nothing else is said, and that commands and stored configs say it again."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hpsearch.analysis.commands import config_flags
@@ -99,6 +99,9 @@ def test_what_is_stored_and_what_a_command_says_are_the_same_search(said):
     assert load_settings(sets=words).study.plain() == plain
 
 
+@example(before={BUDGET: 40, "coarse.halving": "none"}, said={BUDGET: 40})
+@example(before={"coarse.halving": "stop"}, said={BUDGET: 40})
+@example(before={BUDGET: 40, "coarse.halving": "none"}, said={BUDGET: 500})
 @given(before=SAID, said=SAID)
 def test_a_command_that_begins_at_a_stored_config_says_what_differs(before, said):
     try:
