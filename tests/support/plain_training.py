@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 
+import pytest
 import torch
 from torch.nn.functional import cross_entropy, mse_loss, multi_margin_loss, one_hot
 
@@ -14,6 +15,21 @@ from hpsearch.datasets.mixing import MixedLabels, SoftLabels
 from hpsearch.datasets.normalization import fit
 from hpsearch.models import build, initialize
 from hpsearch.runtime import step_seed
+from hpsearch.training.choice import ENGINES
+
+
+def dealt(cases, engines=ENGINES):
+    """(engine, case) for each case in fused, which does all by hand, and in one of the others, in turn.
+
+    Those differ in how they come to gradients, not in losses and updates: each of them with each optimizer and each
+    kind of net is in `test_exactness.test_thirty_steps_equal_a_plain_loop`.
+    """
+    others = [engine for engine in engines if engine != "fused"]
+    return [
+        pytest.param(engine, case, id=f"{engine}-{case if isinstance(case, str) else '-'.join(map(str, case))}")
+        for number, case in enumerate(cases)
+        for engine in ("fused", others[number % len(others)])
+    ]
 
 
 def make_data(num_train=60, num_val=20, shape=(1, 8, 8), num_classes=4, dtype=torch.float64, noise=1.0):
