@@ -66,7 +66,7 @@ def trials(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     structure=st.fixed_dictionaries(
         {
