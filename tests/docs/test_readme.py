@@ -30,6 +30,7 @@ INLINE = sorted(
 )
 
 
+@pytest.mark.slow  # several whole searches
 def test_the_session_runs_word_for_word_in_an_empty_folder(tmp_path):
     assert len(SESSION) >= 4
     for command in SESSION:
