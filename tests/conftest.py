@@ -34,6 +34,9 @@ def pytest_configure():
 hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None, max_examples=50)
 hypothesis.settings.load_profile("unhurried")
 
+# Rewritten asserts are kept, whatever the environment says of an interpreter: half of the collection's time.
+sys.dont_write_bytecode = False
+
 # What is imported stays to the end: a quarter of the collection's time went into looking for garbage in it.
 gc.disable()
 
@@ -41,6 +44,7 @@ gc.disable()
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 20, 20)  # torch and hypothesis make garbage quickly: a tenth of the time went into it
     gc.enable()
 
 

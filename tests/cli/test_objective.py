@@ -382,6 +382,7 @@ def test_a_conditional_space_is_kept_to_from_stage_to_stage(place):
         assert all(t["state"] == "COMPLETE" for t in place.json("export", sampler)["trials"])
 
 
+@pytest.mark.slow  # six searches
 def test_the_whole_procedure_and_comparisons_take_an_objective(place):
     flags = ("--objective", "mine:bowl", *RATE, "--space", "depth=int(1,10)", "--set", "coarse.trials=20")
     document = json.loads(

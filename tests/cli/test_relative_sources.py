@@ -110,6 +110,7 @@ def test_a_folder_from_coarse_to_the_test_set_and_from_elsewhere(hpsearch, tmp_p
     assert up[0] == 0, up
 
 
+@pytest.mark.slow  # as the folder above
 def test_an_npz_file_without_ending_from_coarse_to_the_test_set(hpsearch, tmp_path, pixels):
     x, y = pixels
     split = {"x_train": x[6:], "y_train": y[6:], "x_test": x[:6], "y_test": y[:6]}

@@ -34,7 +34,7 @@ def grouped_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(grouped_labels(), st.integers(0, 2**40), st.floats(0.1, 0.5))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_no_group_is_on_both_sides_and_every_class_stays(
     case: tuple[np.ndarray, np.ndarray], seed: int, share: float
 ) -> None:
@@ -54,7 +54,7 @@ def test_no_group_is_on_both_sides_and_every_class_stays(
 
 
 @given(st.integers(1, 7), st.integers(4, 30), st.integers(2, 4), st.floats(0.15, 0.5), st.integers(0, 99))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_groups_of_one_size_come_as_near_as_they_can(
     size: int, num_groups: int, num_classes: int, share: float, seed: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_groups_of_one_size_come_as_near_as_they_can(
 
 
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=9), st.floats(0.1, 0.5), st.integers(0, 99))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_groups_of_any_sizes_come_nearly_as_near_as_any_draw(sizes: list[int], share: float, seed: int) -> None:
     """Of all ways to draw whole groups that leave each class an image."""
     groups = np.repeat(np.arange(len(sizes)), sizes)
@@ -94,7 +94,7 @@ def test_groups_of_any_sizes_come_nearly_as_near_as_any_draw(sizes: list[int], s
 
 
 @given(grouped_labels(), st.integers(0, 99))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_groups_of_single_images_are_drawn_like_images(case: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     y, _ = case
     counts = np.bincount(y)

@@ -1,5 +1,6 @@
 """Commands of the README and the docs are run where they can be, and checked for their options where they cannot."""
 
+import functools
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ INLINE = sorted(
 )
 
 
+@pytest.mark.slow  # several whole searches
 def test_the_session_runs_word_for_word_in_an_empty_folder(tmp_path):
     assert len(SESSION) >= 4
     for command in SESSION:
@@ -44,11 +46,14 @@ def test_the_session_runs_word_for_word_in_an_empty_folder(tmp_path):
     assert tomllib.loads((tmp_path / "best.toml").read_text())["train"]["lr"] > 0
 
 
+COMMANDS = functools.cache(get_command)
+
+
 @pytest.mark.parametrize("command", INLINE)
 def test_commands_and_options_in_the_text_exist(command):
     words = shlex.split(command)[1:]
     words = words[: words.index("--")] if "--" in words else words  # what follows is another program's
-    current = get_command(app)
+    current = COMMANDS(app)
     while words and hasattr(current, "commands") and words[0] in current.commands:
         current = current.commands[words.pop(0)]
     assert current.name != "hpsearch", command

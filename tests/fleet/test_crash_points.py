@@ -58,6 +58,17 @@ POINTS = {
 }
 
 
+# Between two transactions a kill leaves the same rows in every database; what was inside of one each takes back itself.
+POSTGRES = ("trials taken", "inside")
+
+
+def on_storages(points, postgres):
+    """Each point on SQLite, and on Postgres those whose names begin so."""
+    marks = [pytest.mark.postgres, pytest.mark.slow]
+    there = [pytest.param("postgres", point, marks=marks) for point in points if point.startswith(postgres)]
+    return [*(("sqlite", point) for point in points), *there]
+
+
 def will_crash(fleet, point):
     """An environment in which a command is killed there, once, and the file that says that it was.
 
@@ -71,7 +82,7 @@ def will_crash(fleet, point):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("fleet", "point"), on_storages(POINTS, POSTGRES), indirect=["fleet"])
 def test_sigkill_at_a_crash_point(fleet, undisturbed, point):
     environment, marker = will_crash(fleet, POINTS[point])
     fleet.finish(fleet.coarse(**environment), code=-9)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from fleet_at_work import Fleet
-from test_crash_points import will_crash
+from test_crash_points import on_storages, will_crash
 
 BUDGET = 90
 HALVED = ("--epochs", "9", "--epochs-budget", str(BUDGET))
@@ -63,14 +63,16 @@ def crash_at(fleet, form, point):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("fleet", "point"), on_storages(POINTS, ("chosen, not leased", "inside", "paused")), indirect=["fleet"]
+)
 def test_sigkill_where_trials_are_promoted(fleet, plain, point):
     crash_at(fleet, "promote", POINTS[point])
     assert_spent_and_equal(fleet, plain)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", STOP_POINTS)
+@pytest.mark.parametrize(("fleet", "point"), on_storages(STOP_POINTS, ("decided",)), indirect=["fleet"])
 def test_sigkill_where_trials_are_stopped(fleet, plain, point):
     crash_at(fleet, "stop", STOP_POINTS[point])
     assert_spent_and_equal(fleet, plain)

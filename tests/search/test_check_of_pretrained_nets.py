@@ -73,6 +73,7 @@ def test_a_search_takes_rates_of_head_and_body_from_a_check(here):
     assert result["states"] == {"COMPLETE": 1}
 
 
+@pytest.mark.slow  # a whole check, as above
 def test_a_net_of_which_only_the_head_trains_has_no_rate_of_the_body(here):
     found = document("check", *NET, "--steps", "12", "--set", "model.freeze=all")
     findings = {each["name"]: each for each in found["findings"]}

@@ -195,6 +195,7 @@ def test_a_search_in_the_storage_has_the_plan_that_made_it(db, tiny):
         assert stored_plan(study).fingerprint("x") == search.fingerprint("x")
 
 
+@pytest.mark.slow  # workers of their own for each of two searches
 def test_two_workers_find_what_one_finds(db, tiny, tmp_path):
     settings = tiny(coarse__trials=4, coarse__epochs=1, run__width=2, train__precision="float64")
     plan = plan_comparison(settings, num_repeats=1)

@@ -40,6 +40,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow  # a whole net of a library trains
 def test_how_much_of_a_net_trains_is_searched_from_a_file(here):
     command = [
         "coarse", "--data", "folder:photos", "--model", f"torchvision:{NAME}", "--set", "data.size=32", "--trials", "3",

@@ -55,6 +55,7 @@ def trained_on(monkeypatch):
     return seen
 
 
+@pytest.mark.slow  # six trainings behind the body of a net of a library
 def test_heads_are_trained_again_on_features_with_the_same_result(searched, trained_on, monkeypatch):
     db, settings = searched
     number = read_study(db, "coarse").best.number

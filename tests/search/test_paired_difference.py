@@ -51,8 +51,8 @@ def classifiers(num_images=120, num_classes=6, seed=0):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_it_is_the_measure_on_the_same_draws_for_both(name, monkeypatch):
-    monkeypatch.setattr("hpsearch.search.paired_difference.NUM_DRAWS", 60)
-    monkeypatch.setattr("hpsearch.search.paired_difference.FEWEST_DRAWS", 60)
+    monkeypatch.setattr("hpsearch.search.paired_difference.NUM_DRAWS", 30)
+    monkeypatch.setattr("hpsearch.search.paired_difference.FEWEST_DRAWS", 30)
     one, other, y = classifiers()
     metric = Metric(name, "minimize" if name in ("loss", "paired_measures:brier") else "maximize")
     sign, of = (-1 if metric.direction == "minimize" else 1), MEASURES[name]
@@ -60,7 +60,7 @@ def test_it_is_the_measure_on_the_same_draws_for_both(name, monkeypatch):
     assert measured(metric, one, y) == pytest.approx(of(y, one), abs=1e-9)
     assert found.gain == pytest.approx(sign * (of(y, one) - of(y, other)), abs=1e-9)
     generator, gains = np.random.default_rng(SEED), []
-    for _ in range(60):
+    for _ in range(30):
         rows = generator.integers(0, len(y), len(y))
         gains.append(sign * (of(y[rows], one[rows]) - of(y[rows], other[rows])))
     assert (found.low, found.high) == pytest.approx(np.quantile(gains, [0.025, 0.975]), abs=1e-9)

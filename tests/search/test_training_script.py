@@ -239,7 +239,7 @@ def test_its_augmentation_is_distributed_as_in_the_search(tmp_path, kind):
     """Mean and width of each pixel over many draws, within five standard errors of what the search draws."""
     large = {**SYNTHETIC, "shape": [3, 8, 8]}
     found = Searched(tmp_path, data__augment=[kind], data__synthetic=large, model__name="linear", coarse__epochs=1)
-    space, data, num = found.prepared(), found.data, 1500
+    space, data, num = found.prepared(), found.data, 1000
     row = torch.zeros(num, dtype=torch.int64)
     x_NCHW, y_N = space["minibatch"](row)
     draws = Draws(num, data.shape, ((0, num),), torch.Generator().manual_seed(1))

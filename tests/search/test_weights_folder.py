@@ -68,9 +68,9 @@ IN_ONNX = (
     "plainnets-tiny",
     "floats",
 )
-# An export takes seconds, most of them the same for all nets: in each run one with a crop, one of a
-# library, one of the user's, and floats.
-SLOW_IN_ONNX = ("mlp", "lenet", "torchvision-squeezenet1_1")
+# An export takes seconds, most of them the same for all nets: in each run one with a crop, one of the
+# user's, and floats.
+SLOW_IN_ONNX = ("mlp", "lenet", "torchvision-squeezenet1_1", "torchvision-shufflenet_v2_x0_5-early")
 HAS_ONNX = all(map(importlib.util.find_spec, (*PACKAGES, "onnxruntime")))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="onnx is not installed: pip install 'hpsearch[onnx]' onnxruntime")
 USERS = """

@@ -467,7 +467,7 @@ def tolerance(range_):
     return 1e-9 * max(1.0, abs(range_.low), abs(range_.high)) if not range_.log else 1e-9 * range_.low
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(searches(inside=False))
 def test_best_stays_inside(search):
     range_, observations = search
@@ -482,7 +482,7 @@ def test_best_stays_inside(search):
             assert new.low <= best <= new.high
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(searches(inside=False), st.floats(-0.5, 0.4), st.floats(0.6, 1.5))
 def test_hard_limits_hold(search, low, high):
     range_, observations = search
@@ -497,7 +497,7 @@ def test_hard_limits_hold(search, low, high):
             assert limits[0] <= new.low <= new.high <= limits[1]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(searches())
 @example((IntRange(11, 322, log=True), [Observation(number=0, params={"x": 11}, value=0.0, outcome="complete")]))
 def test_natural_limits_hold_where_all_trials_do(search):
@@ -519,7 +519,7 @@ def test_natural_limits_hold_where_all_trials_do(search):
         assert new.high <= range_.high * 10**furthest * (1 + 1e-9) + step
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.just(0.0) | st.floats(1e-300, 0.9), st.floats(0.05, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3))
 def test_no_number_of_stages_leads_out_of_what_is_natural(low, width, units):
     """Each stage has its best anywhere in the range of the one before: on an end, over and over, too."""
@@ -531,7 +531,7 @@ def test_no_number_of_stages_leads_out_of_what_is_natural(low, width, units):
         assert (range_.low > 0, range_.high < 1) >= excluded
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(searches(inside=False))
 def test_a_range_that_stays_moves_outwards_as_one_that_narrows_does(search):
     range_, observations = search
@@ -546,7 +546,7 @@ def test_a_range_that_stays_moves_outwards_as_one_that_narrows_does(search):
         assert kept.high >= range_.high
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(searches())
 def test_new_lies_within_old_unless_the_best_is_on_the_boundary(search):
     range_, observations = search
@@ -558,7 +558,7 @@ def test_new_lies_within_old_unless_the_best_is_on_the_boundary(search):
     assert (result.new.log, result.new.step) == (range_.log, range_.step)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(searches(inside=False))
 def test_minimize_mirrors_maximize(search):
     range_, observations = search
@@ -567,7 +567,7 @@ def test_minimize_mirrors_maximize(search):
     assert narrow_x(range_, observations) == narrow_x(range_, observations[::-1])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(searches())
 def test_floor(search):
     range_, observations = search

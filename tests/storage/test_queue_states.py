@@ -142,7 +142,7 @@ class QueueStates(RuleBasedStateMachine):
 
 @pytest.mark.timeout(120)
 # Each example has its own database, and each step three looks at it: a few in each run, more among the slow tests.
-@pytest.mark.parametrize("num_examples", [10, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_examples", [6, pytest.param(30, marks=pytest.mark.slow)])
 def test_the_queue_in_any_order(sqlite_template, num_examples):
     QueueStates.template = sqlite_template
     run_state_machine_as_test(

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 
+import pytest
 import torch
 from torch.nn.functional import cross_entropy, mse_loss, multi_margin_loss, one_hot
 
@@ -14,6 +15,21 @@ from hpsearch.datasets.mixing import MixedLabels, SoftLabels
 from hpsearch.datasets.normalization import fit
 from hpsearch.models import build, initialize
 from hpsearch.runtime import step_seed
+from hpsearch.training.choice import ENGINES
+
+
+def dealt(cases, engines=ENGINES):
+    """(engine, case) for each case in fused, which does all by hand, and in one of the others, in turn.
+
+    Those differ in how they come to gradients, not in losses and updates: each of them with each optimizer and each
+    kind of net is in `test_exactness.test_thirty_steps_equal_a_plain_loop`.
+    """
+    others = [engine for engine in engines if engine != "fused"]
+    return [
+        pytest.param(engine, case, id=f"{engine}-{case if isinstance(case, str) else '-'.join(map(str, case))}")
+        for number, case in enumerate(cases)
+        for engine in ("fused", others[number % len(others)])
+    ]
 
 
 def make_data(num_train=60, num_val=20, shape=(1, 8, 8), num_classes=4, dtype=torch.float64, noise=1.0):
@@ -163,7 +179,7 @@ class PlainTrial:
                 cycle_momentum=False,
             ),
         }[train.lr_schedule]()
-        self.averaged = copy.deepcopy(self.module)  # with train.ema, what is measured
+        self.averaged = copy.deepcopy(self.module) if train.ema else self.module  # what is measured
         self.costs = []  # of all steps
         self.states = []  # weights and buffers before each update
         self.epochs = []  # as EpochResult has them: cost, train_loss, train_acc, val_loss, val_acc, ratio, lr
@@ -185,7 +201,8 @@ class PlainTrial:
             self.states.append(self.state())
             losses, counts = [], []
             for step, (x_BCHW, y_B) in list(enumerate(batches))[start : start + train.accumulate]:
-                torch.manual_seed(step_seed(train.seed, epoch, step))
+                # Not `torch.manual_seed`: without a GPU that writes down the whole stack three times.
+                torch.default_generator.manual_seed(step_seed(train.seed, epoch, step))
                 losses.append(self._data_loss(self.module(x_BCHW), y_B))
                 counts.append(self._count(y_B))
             shares = [count / sum(counts) for count in counts]
@@ -208,24 +225,27 @@ class PlainTrial:
             if train.lr_schedule == "one-cycle":
                 self.scheduler.step()
             self.costs.append(cost.item())
-            self._average()
+            if train.ema:
+                self._average()
         update = sum(((new - old) ** 2).sum() for new, old in zip(self.weights, before, strict=True)) ** 0.5
         ratio = update / sum((old**2).sum() for old in before) ** 0.5
         costs = self.costs[first:]
         train_part = self._evaluate(*self.data.train_sample())
         val_part = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N)
-        self.plain_acc = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N, self.module)[1]
+        self.plain_acc = val_part[1]
+        if train.ema:
+            self.plain_acc = self._evaluate(self.data.x_val_NCHW, self.data.y_val_N, self.module)[1]
         self.epochs.append([sum(costs) / len(costs), *train_part, *val_part, ratio.item(), lr])
         if train.lr_schedule != "one-cycle":
             self.scheduler.step()
 
     @torch.no_grad()
     def _average(self):
-        """After an update; trials without averaging have it of decay 0."""
+        """After an update."""
         num = len(self.costs)
         decay = min(self.config.train.ema, num / (num + 9))
         for average, own in zip(self.averaged.state_dict().values(), self.module.state_dict().values(), strict=True):
-            average.copy_(decay * average + (1 - decay) * own if own.is_floating_point() and decay else own)
+            average.copy_(decay * average + (1 - decay) * own if own.is_floating_point() else own)
 
     def _class_weights(self):
         counts = torch.bincount(self.data.y_train_N).double()

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from plain_training import make_config, make_data, trained
+from plain_training import dealt, make_config, make_data, trained
 
 from hpsearch.datasets.mixing import MixedLabels
 from hpsearch.results import TrialSpec
@@ -40,17 +40,19 @@ def expect_as_plain(pack, config, data, number, params):
     return plain
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("net", "class_weights", "loss"),
-    [
-        ("mlp", "balanced", "cross-entropy"),
-        ("lenet", "none", "cross-entropy"),
-        ("mlp", "balanced", "hinge"),
-        ("mlp", "none", "squared"),
-    ],
+    ("engine", "case"),
+    dealt(
+        [
+            ("mlp", "balanced", "cross-entropy"),
+            ("lenet", "none", "cross-entropy"),
+            ("mlp", "balanced", "hinge"),
+            ("mlp", "none", "squared"),
+        ]
+    ),
 )
-def test_a_pack_with_mixup_is_a_plain_loop(engine, net, class_weights, loss):
+def test_a_pack_with_mixup_is_a_plain_loop(engine, case):
+    net, class_weights, loss = case
     data = augmented(("hflip", "mixup:0.4"), num_train=45)  # the last batch is smaller
     config = make_config(epochs=3, train__class_weights=class_weights, train__loss=loss, **NETS[net])
     if loss == "squared":  # costs of a few images at large scores are too uneven to tell an explosion by

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from plain_training import make_config, make_data, trained
+from plain_training import dealt, make_config, make_data, trained
 from recorded_steps import Rehearsed
 
 from hpsearch.results import EpochResult, TrialSpec
@@ -51,8 +51,7 @@ def run(pack, epochs=EPOCHS):
     return {result.number: result for result in report.results}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("engine", "net"), [*dealt(NETS), ("graph", "convnet")])
 def test_what_is_measured_and_kept_is_the_average_of_a_plain_loop(data, rehearsed, engine, net):
     config = config_of(net)
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(VECTORS)], engine=engine)

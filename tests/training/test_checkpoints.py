@@ -29,9 +29,13 @@ def finish(pack, results=()):
     return collected
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
 @pytest.mark.parametrize(
-    "model", [{"model__hidden": (6,), "model__batch_norm": True}, {"model__name": "lenet"}], ids=str
+    ("optimizer", "model"),
+    [
+        *((each, {"model__hidden": (6,), "model__batch_norm": True}) for each in ("sgd", "momentum", "adam", "adamw")),
+        ("nesterov", {"model__name": "lenet"}),
+    ],
+    ids=str,
 )
 def test_going_on_in_another_pack_changes_nothing(tmp_path, data, optimizer, model):
     config = make_config(epochs=4, train__optimizer=optimizer, **model)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_training import make_config, make_data, trained
+from plain_training import dealt, make_config, make_data, trained
 
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack
@@ -44,9 +44,12 @@ def expect_as_plain(pack, config, data, number, params, teacher):
     return plain
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("class_weights", "kinds"), [("balanced", ("hflip", "mixup:0.4")), ("none", ("cutmix:1",))])
-def test_a_pack_with_a_teacher_is_a_plain_loop(engine, class_weights, kinds, teacher):
+@pytest.mark.parametrize(
+    ("engine", "case"),
+    [*dealt([("balanced", ("hflip", "mixup:0.4")), ("none", ("cutmix:1",))]), ("graph", ("none", ("cutmix:1",)))],
+)
+def test_a_pack_with_a_teacher_is_a_plain_loop(engine, case, teacher):
+    class_weights, kinds = case
     data = images(*kinds)
     config = make_config(epochs=3, train__class_weights=class_weights, model__hidden=(6,), model__dropout=0.2)
     pack = Pack(config, data, [TrialSpec(n, params) for n, params in enumerate(TRIALS)], engine=engine)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from plain_training import make_config, make_data, trained
+from plain_training import dealt, make_config, make_data, trained
 
 from hpsearch.results import TrialSpec
 from hpsearch.training import CHECK_STEPS, Pack
@@ -74,8 +74,7 @@ def test_the_steps_above_are_early_and_late_in_an_epoch(data):
     assert {1, 6, 11} <= steps
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("engine", "name"), dealt(CONFIGS))
 def test_frozen_as_before_the_step(data, engine, name, no_dropping):
     config = make_config(epochs=2, **CONFIGS[name])
     params = {"lr": 1.0, "reg": 10.0}

@@ -92,7 +92,7 @@ def packs(draw):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(pack=packs(), chunk=st.integers(1, 40))
 def test_equals_scikit_learn_whatever_the_chunks_and_neighbours(name, pack, chunk):
     logits_KNC, y_N = pack

@@ -1,6 +1,7 @@
 """Updates in one pass, and in several: both are those of torch.optim, and leave a frozen trial alone."""
 
 import dataclasses
+import itertools
 import logging
 import sys
 from types import SimpleNamespace
@@ -60,7 +61,7 @@ def test_updates_are_those_of_torch(interpreted, updater_class, optimizer):
 @pytest.mark.parametrize("updater_class", UPDATERS)
 @pytest.mark.parametrize(
     ("optimizer", "dtype"),
-    [*((each, torch.float64) for each in OPTIMIZERS), ("nesterov", torch.float32), ("adamw", torch.float32)],
+    list(zip(OPTIMIZERS, itertools.cycle([torch.float64, torch.float32]))),
 )
 def test_a_frozen_trial_stays_as_it_is(interpreted, updater_class, optimizer, dtype):
     """Its copies and sums, too; from the first step on, when Adam's corrections are no numbers, or later."""
@@ -95,9 +96,9 @@ COEFFICIENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @given(
+    dtype=st.sampled_from(list(TOLERANCES)),
     num_trials=st.integers(1, 3),
     size=st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple),  # up to four blocks of the interpreter's 32
     given_values=st.fixed_dictionaries(COEFFICIENTS),
@@ -114,8 +115,7 @@ def test_one_pass_is_the_stacked_operators(interpreted, dtype, optimizer, num_tr
     assert_alike(everything(ours), everything(plain))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(("optimizer", "dtype"), list(zip(["sgd", "adam"], TOLERANCES, strict=True)))
 def test_sums_of_squares_are_left_behind(interpreted, optimizer, dtype):
     updated = make_updated(optimizer, dtype=dtype)
     updater = OnePass(updated)

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from plain_training import make_config, make_data, trained
+from plain_training import dealt, make_config, make_data, trained
 from small_updates import SIZES, everything, make_updated, run
 
 from hpsearch.results import TrialSpec
 from hpsearch.training import Pack, one_pass
-from hpsearch.training.choice import ENGINES
 from hpsearch.training.fused.update import LargeUpdate
 from hpsearch.training.one_pass import make_updater
 from hpsearch.training.optimizers import IN_ONE_PASS
@@ -41,10 +40,10 @@ def assert_plain(pack, config, data, number, params):
         torch.testing.assert_close(pack.state(number, "last")[name], tensor, rtol=1e-9, atol=1e-9, msg=name)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("net", "optimizer"), [*(("mlp", each) for each in OPTIMIZERS), ("lenet", "nadam")])
-def test_packs_train_as_a_plain_loop_does(data, engine, net, optimizer):
+@pytest.mark.parametrize(("engine", "case"), dealt([*(("mlp", each) for each in OPTIMIZERS), ("lenet", "nadam")]))
+def test_packs_train_as_a_plain_loop_does(data, engine, case):
     """After one has exploded, too, and the others have gone on from snapshots."""
+    net, optimizer = case
     config = make_config(3, explosion=1e6, train__optimizer=optimizer, **NETS[net])  # RMSprop's first steps are large
     all_params = [*VECTORS, {"lr": 1e200}]
     pack = Pack(config, data, specs_of(all_params), engine=engine)

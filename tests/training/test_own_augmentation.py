@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from plain_training import make_config, make_data, trained
+from plain_training import dealt, make_config, make_data, trained
 from test_augmented_training import expect_as_plain
 
 from hpsearch.datasets.mixing import SoftLabels
@@ -32,9 +32,11 @@ def augmented(kinds, **images):
     return dataclasses.replace(make_data(**images), augment=kinds)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("net", "class_weights"), [("mlp", "balanced"), ("lenet", "none")])
-def test_a_pack_with_labels_mixed_by_a_users_function_is_a_plain_loop(engine, net, class_weights):
+@pytest.mark.parametrize(
+    ("engine", "case"), [*dealt([("mlp", "balanced"), ("lenet", "none")]), ("graph", ("mlp", "none"))]
+)
+def test_a_pack_with_labels_mixed_by_a_users_function_is_a_plain_loop(engine, case):
+    net, class_weights = case
     data = augmented(("hflip", f"{OWN}:shift", f"{OWN}:blend", f"{OWN}:smear"), num_train=27)
     nets = {"mlp": {"model__hidden": (6,), "model__dropout": 0.2}, "lenet": {"model__name": "lenet"}}
     config = make_config(explosion=1e3, epochs=3, train__class_weights=class_weights, **nets[net])

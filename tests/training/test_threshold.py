@@ -28,7 +28,7 @@ def tried(p_N, y_N, metric):
 
 
 @pytest.mark.parametrize("metric", list(OF_COUNTS))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(pairs=images)
 def test_none_is_better_and_none_as_good_is_nearer_to_a_half(metric, pairs):
     p_N, y_N = (np.array(column) for column in zip(*pairs, strict=True))
