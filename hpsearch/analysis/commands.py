@@ -64,7 +64,7 @@ def config_flags(config: Plain, base: Plain | None = None, *, sections: Collecti
     What is searched has no value to set, so its key is left out.
     """
     base = StudyConfig().plain() if base is None else base
-    if "coarse" in sections and "fine" in config:
+    if "coarse" in sections and "objective" not in config:  # over code rungs decide nothing else
         base = with_decided(base, config)
     searched = {_path(name) for name in config.get("space", {})}
     words: Words = []

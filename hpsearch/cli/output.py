@@ -19,7 +19,7 @@ from hpsearch.analysis.origins import origin_of
 from hpsearch.analysis.repeats import curse_text, repeated_text
 from hpsearch.analysis.study_trials import params_text
 from hpsearch.space import format_range, format_value
-from hpsearch.wording import count_text, duration_text, trials_text
+from hpsearch.wording import count_text, duration_text, listed_text, trials_text
 
 if TYPE_CHECKING:
     from hpsearch.analysis.advice_form import Advice
@@ -251,8 +251,7 @@ def rungs_text(settings: StageConfig, num_trials: int, *, has_epochs: bool = Tru
     from hpsearch.stages.halving import Halving
 
     halving = Halving.of(settings)
-    *most, last = map(str, halving.rungs)
-    epochs = f"{', '.join(most)} and {last}" if most else last
+    epochs = listed_text([str(rung) for rung in halving.rungs])
     what = "is promoted, the others wait" if settings.halving == "promote" else "goes on, the others end"
     cost = halving.expected_epochs(num_trials)
     total = f"; about {count_text(cost, 'epoch')} in all" if settings.epochs_budget is None and has_epochs else ""

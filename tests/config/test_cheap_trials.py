@@ -114,3 +114,10 @@ def test_a_command_that_begins_at_a_stored_config_says_what_differs(before, said
     if any(key not in study[stage] for stage in ("coarse", "fine") for key in base[stage]):
         return  # nor says a key that is at its default
     assert load_settings(stored=base, sets=words).study.plain() == study
+
+
+def test_over_code_a_command_says_no_key_because_of_rungs():
+    own = {"objective": {"function": "mine:objective"}, "space": {"rate": {"uniform": [0, 1]}}}
+    before, study = (load_settings(document={**own, "coarse": each}).study for each in ({}, {"halving": "stop"}))
+    sections = ("objective", "coarse", "fine")
+    assert config_flags(study.plain(), before.plain(), sections=sections) == ["--set", "coarse.halving=stop"]
