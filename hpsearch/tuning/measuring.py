@@ -31,6 +31,8 @@ from hpsearch.tuning.workload import arithmetic, choose_width
 MAX_SECONDS = 2.0  # that the measurements of a search take
 MAX_SHARE = 0.02  # of the search
 BFLOAT16_SHARE = 0.02  # of a long search; it saves a quarter or more where it is faster
+TIMED_SHARE = 1e-3  # of what a search seems to take, for timing its default
+MOST_TIMED = 10.0  # seconds, at most
 # Floating-point operations below which a search is over before comparing engines would have paid: 60 s at 100 GFLOP/s
 # on a CPU, as long at 10 TFLOP/s on an accelerator.
 WORTH_COMPARING_ON_CPU = 6e12
@@ -79,15 +81,23 @@ def workload(plan: StagePlan, data: TrainingData, workers: int = 1) -> Workload:
 def time_default(
     plan: StagePlan, data: TrainingData, run: RunConfig, workers: int = 1, clock: Clock = time.perf_counter
 ) -> Timing:
-    """A full pack as it is trained where nothing better is known, with this process's threads, in half a second.
+    """A full pack as it is trained where nothing better is known, with this process's threads.
+
+    In half a second; where the search seems to be long, with more images, as what a few took is scaled up with all that
+    is overhead: on a machine with much other work, four images had made 18 hours of less than one.
 
     Raises:
         EngineError: the default cannot train this net, or its first cost is no number.
     """
     config, trials = plan.trial_config, plan.num_trials
     default = Candidate(run.engine, choose_width(config, data, run, plan.settings, trials, workers))
+    work = workload(plan, data, workers)
+
+    def worth(found: Timing) -> float:
+        return max(MAX_SECONDS / 4, min(MOST_TIMED, TIMED_SHARE * work.seconds(found)))
+
     with _quietly(data, config):
-        return estimate(_maker(plan, data, clock), default, config.train.batch_size, MAX_SECONDS / 4, MAX_STEPS)
+        return estimate(_maker(plan, data, clock), default, config.train.batch_size, worth, MAX_STEPS)
 
 
 def compare_ways(

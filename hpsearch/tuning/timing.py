@@ -209,12 +209,16 @@ class TimedPack:
 
 
 def estimate(
-    make: Callable[..., TimedPack], default: Candidate, batch_size: int, seconds: float, most_steps: int
+    make: Callable[..., TimedPack],
+    default: Candidate,
+    batch_size: int,
+    worth: Callable[[Timing], float],
+    most_steps: int,
 ) -> Timing:
-    """The timing of a pack: of a crumb of it first, then of as much of it as `seconds` allow, scaled up to the whole.
+    """The timing of a pack: of a crumb of it first, then of as much of it as is worth it, scaled up to the whole.
 
     A step of a crumb may be all overhead, hundreds of times what its share of a full step is, so what it says of the
-    whole is a bound, by which the next part is chosen.
+    whole is a bound, by which the next part is chosen. `worth` says how many seconds that one may take.
     """
     width, images, num_steps = 1, min(CRUMB, batch_size), 1
     found: Timing | None = None
@@ -233,6 +237,7 @@ def estimate(
         step = min(pack.steps)
         found = Timing(pack.engine, default.width, step / part, min(pack.evaluations) * default.width / width)
         log.info("%d trials, %d images: %s", width, images, found)
+        seconds = worth(found)
         affordable = seconds / 2 / step if step > 0 else math.inf
         if part == 1 or affordable < MIN_GROWTH:
             return found

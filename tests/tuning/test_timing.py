@@ -35,7 +35,7 @@ def test_a_large_net_is_known_as_such_by_a_crumb():
         def run_epoch(self):
             return 0.0
 
-    found = estimate(SlowPack, Candidate("loop", 10), 100, 0.5, 10)
+    found = estimate(SlowPack, Candidate("loop", 10), 100, lambda _: 0.5, 10)
     assert made == [(1, 4)]
     assert (found.width, found.step, found.evaluation) == (10, pytest.approx(100.0), pytest.approx(0.1))
 
@@ -55,9 +55,35 @@ def test_what_a_step_costs_whatever_its_size_is_not_scaled_up(overhead):
         def run_epoch(self):
             return 0.0
 
-    found = estimate(Pack, Candidate("fused", 9), 100, 0.5, 10)
+    found = estimate(Pack, Candidate("fused", 9), 100, lambda _: 0.5, 10)
     assert made[-1] == (9, 100)
     assert found.step == pytest.approx(overhead + 9e-4)
+
+
+def test_where_a_crumb_says_that_the_search_is_long_more_images_are_worth_their_time():
+    """0.36 s for four images are overhead on a loaded machine, and would have been 90 times as much for the whole."""
+    made = []
+
+    class Pack:
+        def __init__(self, candidate, *, num_steps, batch_size):
+            self.engine, self.num_steps = candidate.engine, num_steps
+            made.append(num_steps * self.step(candidate.width * batch_size))
+            self.steps, self.evaluations = [self.step(candidate.width * batch_size)], [0.0]
+
+        @staticmethod
+        def step(images):
+            return 0.36 + 1e-3 * images
+
+        def run_epoch(self):
+            return 0.0
+
+    whole = Pack.step(1000)
+    hasty = estimate(Pack, Candidate("loop", 10), 100, lambda _: 0.5, 10)
+    assert hasty.step > 50 * whole
+    made.clear()
+    found = estimate(Pack, Candidate("loop", 10), 100, lambda found: max(0.5, min(10.0, found.step / 10)), 10)
+    assert whole < found.step < hasty.step / 10
+    assert 3 * sum(made) < 20
 
 
 @given(st.integers(1, 64), st.integers(1, 256), st.floats(1e-6, 1), st.floats(1e-7, 1e-1))
@@ -75,7 +101,7 @@ def test_an_estimate_is_no_less_than_the_truth_and_takes_its_time(width, batch_s
             spent += self.num_steps * self.steps[0]
 
     truth = overhead + per_image * width * batch_size
-    found = estimate(Pack, Candidate("fused", width), batch_size, 0.5, 10)
+    found = estimate(Pack, Candidate("fused", width), batch_size, lambda _: 0.5, 10)
     assert found.step >= truth * (1 - 1e-9)
     crumb = 3 * (overhead + per_image * min(4, batch_size))
     assert spent <= crumb + 12 * 0.75
