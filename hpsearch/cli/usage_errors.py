@@ -67,7 +67,7 @@ def usage_text(error: Any) -> str:
         case "NoSuchOption":
             close = " or ".join(getattr(error, "possibilities", None) or ())
             said = f"{name} is no option{f' of {command}' if command else ''}."
-            close = _direction(error, name) or _keys_of_stages(command, name) or close
+            close = _direction(error, name) or _keys(error, command, name) or close
             allowed = f"{close}; " if close else ""
             allowed += f"those that {command or 'hpsearch'} --help names"
         case "BadOptionUsage" if "requires an argument" in str(error.message):  # of which command is not known here
@@ -91,21 +91,31 @@ def _command(error: Any) -> str:
 
 def _direction(error: Any, name: str) -> str:
     """What takes the place of `--minimize`, as some libraries have it, where values have a direction; else empty."""
-    command = getattr(getattr(error, "ctx", None), "command", None)
-    options = {option for each in getattr(command, "params", ()) for option in each.opts}
     way = name.removeprefix("--")
-    return f"--direction {way}" if way in ("minimize", "maximize") and "--direction" in options else ""
+    return f"--direction {way}" if way in ("minimize", "maximize") and _has(error, "--direction") else ""
 
 
-def _keys_of_stages(command: str, name: str) -> str:
-    """What `hpsearch run`, which has two kinds of stages, takes in place of an option of one of them; else empty."""
-    if command != "hpsearch run":
+def _keys(error: Any, command: str, name: str) -> str:
+    """The keys of the study file that are called as an option that is none, where `--set` takes them; else empty."""
+    if not _has(error, "--set"):
         return ""
-    from hpsearch.config.schema.stage import FineConfig, StageConfig
+    from hpsearch.config import schema  # pydantic's models take a while
 
+    tables: dict[str, Any] = {
+        "coarse": schema.StageConfig, "fine": schema.FineConfig, "train": schema.TrainConfig,
+        "model": schema.ModelConfig, "data": schema.DataConfig, "run": schema.RunConfig,
+    }  # fmt: skip
+    stage = command.removeprefix("hpsearch ")
+    others = () if stage == "run" else {"coarse", "fine"} - {stage}
     key = name.removeprefix("--").replace("-", "_")
-    stages = [stage.TABLE for stage in (StageConfig, FineConfig) if key in stage.model_fields]
-    return ", ".join(f"--set {stage}.{key}=VALUE" for stage in stages)
+    found = [table for table, keys in tables.items() if key in keys.model_fields and table not in others]
+    return ", ".join(f"--set {table}.{key}=VALUE" for table in found)
+
+
+def _has(error: Any, option: str) -> bool:
+    """Whether the command, where it is known, has this option."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    return any(option in each.opts for each in getattr(command, "params", ()))
 
 
 def _name(parameter: Any) -> str:

@@ -30,6 +30,10 @@ COMMANDS = typer.main.get_command(app)
         ("coarse --minimize", "--minimize is no option of hpsearch coarse.", "--direction minimize; those that"),
         ("run --maximize", "--maximize is no option of hpsearch run.", "--direction maximize; those that"),
         ("status --minimize", "--minimize is no option of hpsearch status.", "those that hpsearch status --help"),
+        ("coarse --min-epochs 3", "--min-epochs is no option of hpsearch coarse.", "--set coarse.min_epochs=VALUE; th"),
+        ("fine --from a --momentum 1", "--momentum is no option of hpsearch fine.", "--set train.momentum=VALUE; thos"),
+        ("train --layers 3", "--layers is no option of hpsearch train.", "those that hpsearch train --help names."),
+        ("status --momentum 3", "--momentum is no option of hpsearch status.", "those that hpsearch status --help"),
         ("run --continue-top 3", "--continue-top is no option of hpsearch run.", "--set fine.continue_top=VALUE; tho"),
     ],
 )
