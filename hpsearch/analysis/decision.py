@@ -191,6 +191,15 @@ def searched_beyond(verdict: Verdict, later: Sequence[StageSummary]) -> tuple[St
     return next(((stage, other) for stage, other in own if is_beyond(other)), None)
 
 
+def beyond_text(stage: StageSummary, verdict: Verdict) -> str:
+    """`fine has searched beyond it, in [1e-05, 1e+00]`, of what `searched_beyond` found."""
+    assert verdict.low is not None
+    assert verdict.high is not None
+    has = "has searched" if stage.num_finished == stage.num_trials else "searches"
+    low, high = (format_value(end, verdict.proposed) for end in (verdict.low, verdict.high))
+    return f"{stage.study} {has} beyond it, in [{low}, {high}]"
+
+
 def _boundary_text(verdict: Verdict, whose: str, consequence: str) -> str:
     proposed, low, high = verdict.proposed, verdict.low, verdict.high
     assert not isinstance(proposed, Choice)

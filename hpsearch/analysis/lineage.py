@@ -35,6 +35,26 @@ def read_lineage(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
     return chain
 
 
+def read_descendants(db: Database, evidence: StudyTrials) -> list[StudyTrials]:
+    """The studies whose ranges came from a study, or from those of such a study, the oldest first.
+
+    As far as they can be read, and the last `MAX_CHAIN` of them.
+    """
+    names = {evidence.study.name}
+    found = []
+    for row in sorted(list_studies(db), key=lambda row: row.study_id):
+        if row.study_id > evidence.study.study_id and stage_record(row).source in names:
+            names.add(row.name)
+            found.append(row.name)
+    descendants = []
+    for name in found[-MAX_CHAIN:]:
+        try:
+            descendants.append(read_study(db, name))
+        except (StudyNotFoundError, ConfigError):
+            continue
+    return descendants
+
+
 def is_at_work(db: Database, study: StudyRow) -> bool:
     """Whether a worker holds a trial of this study and has not fallen silent."""
     return any(row.state == "RUNNING" and not row.silent and not row.is_paused for row in read_activity(db, study))

@@ -204,11 +204,15 @@ def boundary(
     from rich.text import Text
 
     from hpsearch.analysis.best_trial import best_or_refuse
+    from hpsearch.analysis.decision import beyond_text, searched_beyond
+    from hpsearch.analysis.lineage import read_descendants
+    from hpsearch.analysis.summary import stage_summary
     from hpsearch.cli.output import line, searched_text, show_table
     from hpsearch.space import format_range, format_value
     from hpsearch.stages.next_ranges import planned_verdicts
 
-    evidence = gather_latest(open_storage(storage.storage), study)
+    db = open_storage(storage.storage)
+    evidence = gather_latest(db, study)
     best_or_refuse(evidence)
     found = planned_verdicts(evidence)
     if evidence.record.is_training:
@@ -217,8 +221,13 @@ def boundary(
             f"{name!r} was trained with given values, so it has no ranges.\nSearch around them: ",
             Typed(("hpsearch", "coarse", "--from", name)),
         )
+    later = [stage_summary(each) for each in read_descendants(db, evidence)]
+    beyond = [searched_beyond(verdict, later) for verdict in found]
     if output.as_json:
-        parameters = [verdict.as_dict() for verdict in found]
+        parameters = [
+            {**verdict.as_dict(), "searched_beyond": None if other is None else other[0].study}
+            for verdict, other in zip(found, beyond, strict=True)
+        ]
         typer.echo(json.dumps({"study": evidence.study.name, "metric": evidence.metric.name, "parameters": parameters}))
         return
     rows: list[tuple[Any, ...]] = []
@@ -236,5 +245,7 @@ def boundary(
             )
         )
     show_table(("param", "best", "range", "position", "verdict", "proposed"), rows)
-    for verdict in found:
+    for verdict, other in zip(found, beyond, strict=True):
         line(verdict.param, verdict.reason)
+        if other is not None:
+            line(verdict.param, beyond_text(*other))

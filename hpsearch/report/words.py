@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hpsearch.analysis.advice import search_so_far, what_next
 from hpsearch.analysis.advice_form import Advice
-from hpsearch.analysis.decision import best_stage, searched_beyond
+from hpsearch.analysis.decision import best_stage, beyond_text, searched_beyond
 from hpsearch.analysis.diagnosis import VERDICTS, VerdictName
 from hpsearch.analysis.gain import ahead_once_text, called_later_text
 from hpsearch.report.stage import StageData
@@ -155,9 +155,7 @@ def _on_end(holder: StageData, lineage: Sequence[StageData]) -> tuple[list[Verdi
         if (found := searched_beyond(verdict, later)) is None:
             unknown.append(verdict)
             continue
-        stage, other = found
-        has = "has searched" if stage.num_finished == stage.num_trials else "searches"
-        sentences.append(f"{_end_text(holder.name, verdict)}; {stage.study} {has} beyond it, in {_searched(other)}.")
+        sentences.append(f"{_end_text(holder.name, verdict)}; {beyond_text(*found)}.")
     return unknown, sentences
 
 

@@ -20,6 +20,7 @@ def test_boundary_as_json_has_the_documented_keys(searched):
     assert result["study"] == "coarse"
     for row in result["parameters"]:
         keys = {"param", "best", "low", "high", "log", "position", "verdict", "at_limit", "proposed", "reason"}
+        keys.add("searched_beyond")
         assert set(row) == keys
         assert row["verdict"] in {"inside", "lower", "upper", "single"}
         assert 0 <= row["position"] <= 1
@@ -30,6 +31,19 @@ def test_boundary_proposes_what_fine_would_search(searched):
     proposed = {row["param"]: row["proposed"] for row in searched.json("boundary", "fine")["parameters"]}
     plan = searched.json("fine", "--from", "fine", "--dry-run")
     assert {row["param"]: row["new"] for row in plan["ranges"]} == proposed
+
+
+def test_boundary_says_which_later_stage_searched_beyond_the_end(hpsearch):
+    """Of a search that moved twice: the first stage's own verdict alone would send its reader there again."""
+    (hpsearch.folder / "far.py").write_text("def value(params):\n    return -abs(params['x'] - 5.0)\n")
+    first = ("--objective", "far:value", "--space", "x=uniform(0, 2)", "--enqueue", "x=2", "--trials", 12)
+    hpsearch("coarse", *first)
+    assert "beyond" not in hpsearch("boundary", "coarse").stdout
+    hpsearch("fine", "--from", "coarse", "--trust", "far:value", "--trials", 12)
+    (row,) = hpsearch.json("boundary", "coarse")["parameters"]
+    assert (row["verdict"], row["searched_beyond"]) == ("upper", "fine")
+    assert re.search(r"^x +fine has searched beyond it, in \[.+, .+\]$", hpsearch("boundary", "coarse").stdout, re.M)
+    assert "beyond" not in hpsearch("boundary", "fine").stdout
 
 
 def test_trial_shows_its_curves(searched):
