@@ -226,7 +226,7 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
     from hpsearch.stages.confirming import first_number, num_calls
 
     if calls := num_calls(plan.config, plan.kind):
-        line("again", calls_text(calls, first_number(settings.trials)))
+        line("again", calls_text(calls, first_number(settings.trials), settings.sampler))
     if settings.repeat_best:
         seeds = count_text(settings.repeat_seeds, "other seed")
         line("again", f"then the {count_text(settings.repeat_best, 'best trial')}, with {seeds} each")
@@ -237,9 +237,10 @@ def print_plan(plan: StagePlan, outlook: Settled) -> None:
         )
 
 
-def calls_text(num_calls: int, first: int) -> str:
+def calls_text(num_calls: int, first: int, sampler: str) -> str:
     """`from trial 35 on, the best one is called again up to 3 times before another is tried`."""
-    again = f"the best one is called again up to {count_text(num_calls, 'time')}"
+    leader = "of the best few the most promising one" if sampler == "gp" else "the best one"
+    again = f"{leader} is called again up to {count_text(num_calls, 'time')}"
     return f"from trial {first} on, {again} before another is tried"
 
 

@@ -4,12 +4,13 @@ Of many noisy values the best one is partly luck, and a search that ends with it
 it promised. So in the last part of a stage whoever leads is called again, `confirm` times. If its mean falls behind,
 another one leads, and is called again. Once a leader has held, the search goes on. A trial of an earlier stage that
 leads is called as a trial of this one. Measured on surfaces, see docs/log.md: one call does what three do, and costs
-fewer trials.
+fewer trials. A Gaussian process tries many trials near the best one; there it is not the highest value that leads, but
+the one of the few best of which all trials together promise most: see `stages.expected_values`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hpsearch.analysis import attributes
@@ -82,15 +83,30 @@ def candidates(
     return found
 
 
-def to_call_again(calls: Sequence[Called], num_calls: int, direction: Direction) -> int | None:
+def to_call_again(
+    calls: Sequence[Called],
+    num_calls: int,
+    direction: Direction,
+    expect: Callable[[Sequence[Called]], Sequence[float] | None] = lambda _calls: None,
+) -> int | None:
     """The number of the trial to call next, of the stage or an earlier one; None where the search is to go on.
 
     It does where the leader has held, where none has a value, and while the leader's calls are under way: to call
     those behind it meanwhile would spend the more trials on calls the more workers there are.
+
+    Args:
+        calls: `candidates`.
+        num_calls: of a leader.
+        direction: of the values.
+        expect: what is expected of some trials, the more the better; None where nobody knows. Of the best few it makes
+            the one leader of which most is expected, in place of the best one.
     """
-    leader = next(iter(best_called_first(calls, direction)), None)
-    if leader is None or leader.mean is None:
+    best = [each for each in best_called_first(calls, direction)[:CANDIDATES] if each.mean is not None]
+    if not best:
         return None
+    expected = expect(best)
+    # max takes the first of equals, as they stand in `best`
+    leader = best[0] if expected is None else best[max(range(len(best)), key=lambda place: expected[place])]
     if leader.number < 0 and leader.num_running:  # from its first call on here, it is a trial of this stage
         return None
     return leader.number if len(leader.values) + leader.num_running < num_calls else None

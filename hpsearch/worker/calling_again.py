@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.called_again import calls_of
+from hpsearch.analysis.called_again import Called, calls_of, repeats_trial
+from hpsearch.analysis.study_trials import observe
 from hpsearch.results import Direction
 from hpsearch.stages.confirming import candidates, first_number, num_calls, params_tried, to_call_again
 from hpsearch.stages.earlier_trials import EarlierTrial
+from hpsearch.stages.expected_values import ExpectedValues, Tried
 from hpsearch.stages.plan import StagePlan
-from hpsearch.storage import FINISHED, ChosenParams, Queue, TrialRow
+from hpsearch.storage import FINISHED, ChosenParams, Queue, TrialRow, read_trials
 from hpsearch.worker.held import HeldTrial
 
 
@@ -40,6 +42,7 @@ class CallsAgain:
         self._space, self._earlier, self._epochs = plan.space, earlier, plan.settings.epochs
         self._num_calls = num_calls(plan.config, plan.kind)
         self._first_number = first_number(plan.settings.trials)
+        self._expected = ExpectedValues(plan.space, direction) if plan.settings.sampler == "gp" else None
         self._ended: dict[int, TrialRow] = {}
         self._first_open = 0
 
@@ -51,25 +54,51 @@ class CallsAgain:
         if lease.params or attributes.ENQUEUED in lease.attrs:
             return
         self._written()
+        if self._expected is not None:  # before the transaction, since to learn takes some tenths of a second
+            rows = self._insist(lambda: read_trials(self._queue.db, self._queue.study, first_number=self._first_open))
+            self._see(rows)
+            self._expected.learn(self._tried())
         chosen = self._insist(lambda: self._queue.choose_params(lease, self._choose, self._first_open))
         if chosen is not None:
             trial.lease = chosen
 
     def _choose(self, rows: Sequence[TrialRow]) -> ChosenParams | None:
         """For one more trial, from those not known to have ended: a call that waits for its next worker counts, too."""
-        self._ended |= {row.number: row for row in rows if row.state in FINISHED}
-        while self._first_open in self._ended:
-            self._first_open += 1
+        self._see(rows)
         others = [*self._ended.values(), *(row for row in rows if row.state not in FINISHED)]
         under_way = [row.params for row in rows if attributes.TRIED_IN in row.attrs and row.state not in FINISHED]
         calls = candidates(calls_of(others), self._earlier, params_tried(others), self._epochs, under_way)
-        of = to_call_again(calls, self._num_calls, self._direction)
+        of = to_call_again(calls, self._num_calls, self._direction, self._expect)
         if of is None:
             return None
         if of < 0:
             before = self._earlier[-1 - of]
             return ChosenParams(before.params, before.ranges or self._space, {attributes.TRIED_IN: before.study})
         return ChosenParams(self._ended[of].params, self._ended[of].ranges, {attributes.AGAIN: of})
+
+    def _see(self, rows: Sequence[TrialRow]) -> None:
+        self._ended |= {row.number: row for row in rows if row.state in FINISHED}
+        while self._first_open in self._ended:
+            self._first_open += 1
+
+    def _tried(self) -> list[Tried]:
+        """All that has ended with a value or exploded, here and in stages before whose trials were as long."""
+        rows = sorted(self._ended.values(), key=lambda row: row.number)
+        calls = calls_of(rows)
+        own = (row for row in rows if repeats_trial(row) is None)
+        exploded = [row.params for row in own if observe(row, self._direction).outcome == "exploded"]
+        alike = [trial for trial in self._earlier if not trial.failed and trial.epochs in (None, self._epochs)]
+        return [
+            *(Tried(trial.params, [trial.value]) for trial in alike),
+            *(Tried(params, [None]) for params in exploded),
+            *(Tried(self._ended[each.number].params, [each.first, *each.values.values()]) for each in calls),
+        ]
+
+    def _expect(self, calls: Sequence[Called]) -> list[float] | None:
+        if self._expected is None:
+            return None
+        params = [(self._earlier[-1 - c.number] if c.number < 0 else self._ended[c.number]).params for c in calls]
+        return self._expected.of(params)
 
 
 def is_called_again(trial: HeldTrial) -> bool:

@@ -168,6 +168,7 @@ def test_the_report_shows_the_calls_of_each(noisy):
 def test_the_plan_says_so_and_none_are_called_again_where_that_is_not_wanted(noisy):
     options = ("fine", "--from", "coarse", "--trust", "mine:noisy", "--trials", "20", "--name", "plain", "--dry-run")
     assert "from trial 14 on, the best one is called again up to 1 time before another" in noisy(*options).stdout
+    assert "of the best few the most promising one is called again" in noisy(*options, "--sampler", "gp").stdout
     assert "called again" not in noisy(*options, "--set", "fine.confirm=0").stdout
 
 

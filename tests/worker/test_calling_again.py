@@ -27,15 +27,16 @@ def stage(request, tmp_path):
 class Stage:
     """Of 20 trials, of which those before the last part are complete: trial 3 is the best, then 2."""
 
-    def __init__(self, db):
-        flags = {"objective.function": "mine:noisy", "coarse.sampler": "tpe", "coarse.trials": NUM_TRIALS}
+    def __init__(self, db, sampler="tpe", rates=None, values=None):
+        flags = {"objective.function": "mine:noisy", "coarse.sampler": sampler, "coarse.trials": NUM_TRIALS}
         self.plan = plan_coarse(load_settings(flags={**flags, "coarse.confirm": 1}, spaces=["rate=log(1e-4,1)"]))
         self.db = db
         self.study = create_stage(db, "coarse", "maximize", {}, {}, [NewTrial() for _ in range(NUM_TRIALS)])
         queue = Queue(db, self.study, "first")
         leases = queue.take(FIRST)
-        queue.set_params([(lease, {"rate": 0.01 * (1 + lease.number)}) for lease in leases], self.plan.space)
-        values = [0.1, 0.2, 0.8, 0.9, *(0.3 - number / 100 for number in range(4, FIRST))]
+        rates = rates or [0.01 * (1 + lease.number) for lease in leases]
+        queue.set_params([(lease, {"rate": rate}) for lease, rate in zip(leases, rates, strict=True)], self.plan.space)
+        values = values or [0.1, 0.2, 0.8, 0.9, *(0.3 - number / 100 for number in range(4, FIRST))]
         queue.finish([Outcome(lease, "COMPLETE", value) for lease, value in zip(leases, values, strict=True)])
 
     def worker(self, name, earlier=(), between=lambda: None):
@@ -55,6 +56,31 @@ class Stage:
 
     def row(self, number):
         return read_trials(self.db, self.study)[number]
+
+
+@pytest.mark.parametrize(("sampler", "leaders"), [("tpe", {3}), ("gp", {7, 9})])
+def test_before_a_gaussian_process_it_is_called_of_which_all_trials_promise_most(tmp_path, sampler, leaders):
+    """Trial 3 has the highest value, and low ones right beside it; around trials 7 and 9 all are high."""
+    rates = [0.0010, 0.0011, 0.0012, 0.00115, 0.00105, 0.00125, 0.08, 0.09, 0.11, 0.1, 0.12, 0.095, 0.5, 0.9]
+    values = [0.50, 0.52, 0.48, 0.83, 0.51, 0.50, 0.79, 0.81, 0.80, 0.82, 0.79, 0.80, 0.6, 0.4]
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    stage = Stage(db, sampler, rates, values)
+    stage.worker("one")
+    again = stage.row(FIRST).attrs.get("again")
+    assert again in leaders
+    assert stage.row(FIRST).params == {"rate": rates[again]}
+    db.close()
+
+
+def test_an_earlier_stage_s_trial_may_be_the_one(tmp_path):
+    rates = [10 ** (-4 + 2 * number / FIRST) for number in range(FIRST)]
+    db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    stage = Stage(db, "gp", rates, [0.1 + 0.02 * number for number in range(FIRST)])
+    known = {10**-1.6: 0.50, 10**-1.2: 0.55, 10**-1.1: 0.57, 10**-1.0: 0.56, 10**-0.9: 0.58, 10**-0.4: 0.4, 1.0: None}
+    stage.worker("one", [EarlierTrial("before", None, {"rate": rate}, value) for rate, value in known.items()])
+    assert stage.row(FIRST).attrs.get("tried in") == "before"
+    assert stage.row(FIRST).params["rate"] in list(known)[1:5]
+    db.close()
 
 
 def once(call):

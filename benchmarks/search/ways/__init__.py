@@ -52,6 +52,9 @@ WAYS = {
     "hpsearch, of code": Way(Staged(**OF_CODE), anytime=False),  # as over an [objective]
     # and where trials take longer than its proposals
     "hpsearch, of code, gp": Way(Staged(**OF_CODE, sampler="gp", stays="explained"), anytime=False),
+    "hpsearch, of code, gp, calls by value": Way(
+        Staged(**OF_CODE, sampler="gp", stays="explained", by_value=True), anytime=False
+    ),
     "hpsearch, of code, gp, stays": Way(Staged(**OF_CODE, sampler="gp", stays="always"), anytime=False),
     "hpsearch, of code, gp, narrows": Way(Staged(**OF_CODE, sampler="gp"), anytime=False),
     "hpsearch, of code, all gp": Way(Staged(first="gp", confirm=CALLS, sampler="gp", stays="always"), anytime=False),

@@ -18,6 +18,7 @@ from hpsearch.space import Narrowing, Observation, narrow
 from hpsearch.stages.confirming import candidates, first_number, to_call_again
 from hpsearch.stages.drawn import drawn_params
 from hpsearch.stages.earlier_trials import MOST_OF_GP, EarlierTrial, bounded, comparable, is_inside
+from hpsearch.stages.expected_values import ExpectedValues, Tried
 from hpsearch.stages.mirrors import needs_mirror
 from hpsearch.stages.proposals import Mirror
 from hpsearch.stages.sampler_knowledge import NUM_NEWEST
@@ -43,6 +44,7 @@ class Staged:
         halving: of the coarse stage, whose trials then have the epochs of whole ones to go through.
         drops_choices: whether narrowing drops choices after a stage whose sampler learned, too.
         confirm: calls of the leader again in the fine stages, as over an [objective]; none where trials have curves.
+        by_value: whether the leader that is called again is that of the best value before a Gaussian process, too.
         stays: whether ranges move only outwards, as before a Gaussian process that knows all trials: "always", or
             where it explains them.
     """
@@ -57,6 +59,7 @@ class Staged:
     halving: Literal["none", "stop", "promote"] = "none"
     drops_choices: bool = False
     confirm: int = 0
+    by_value: bool = False
     stays: Literal["never", "explained", "always"] = "never"
 
     def __call__(self, run: Run) -> None:
@@ -93,7 +96,8 @@ class Staged:
             if not self.tell_all:
                 inside = comparable(inside, space, problem.epochs if has_curves else None, self.sampler)
             inside = bounded(inside, "maximize", MOST_OF_GP if self.sampler == "gp" else NUM_NEWEST)
-            seen, sampler = _stage(run, space, settings, inside, budget), self.sampler
+            seen = _stage(run, space, settings, inside, budget, by_value=self.by_value)
+            sampler = self.sampler
             earlier += _earlier(f"fine-{number}", problem.epochs, seen)
 
     def _stays(self, space: Mapping[str, Range], seen: Sequence[Observation]) -> bool:
@@ -124,7 +128,13 @@ class Alone:
 
 
 def _stage(
-    run: Run, space: Mapping[str, Range], settings: StageConfig, earlier: Sequence[EarlierTrial], budget: int
+    run: Run,
+    space: Mapping[str, Range],
+    settings: StageConfig,
+    earlier: Sequence[EarlierTrial],
+    budget: int,
+    *,
+    by_value: bool = False,
 ) -> list[Observation]:
     """Its trials, as many as the epochs suffice for; those that explode cost fewer. The last one may be cut short."""
     conditions = run.problem.conditions
@@ -142,13 +152,23 @@ def _stage(
     end = run.spent + budget
     seen: list[Observation] = []
     begun: dict[int, Trial] = {}
+    expected = ExpectedValues(space, "maximize") if settings.sampler == "gp" and not by_value else None
     for number, params in enumerate(drawn):
         if run.spent >= end:
             break
         if settings.confirm and number >= first_number(settings.trials):
             calls = [_called(each, trial) for each, trial in begun.items()]
             calls = candidates(calls, earlier, [each.params for each in seen], settings.epochs)
-            of = to_call_again(calls, settings.confirm, "maximize")
+            if expected is not None:
+                expected.learn(_tried(begun, earlier, seen))
+
+            def expect(best: Sequence[Called]) -> list[float] | None:
+                params = [
+                    (earlier[-1 - each.number] if each.number < 0 else begun[each.number]).params for each in best
+                ]
+                return expected.of(params) if expected is not None else None
+
+            of = to_call_again(calls, settings.confirm, "maximize", expect)
             if of is not None and of < 0:
                 params = dict(earlier[-1 - of].params)
             elif of is not None:
@@ -172,6 +192,13 @@ def _stage(
 def _called(number: int, trial: Trial) -> Called:
     assert trial.best is not None, "only trials with a value are called again"
     return Called(number, trial.best, dict(enumerate(trial.again)))
+
+
+def _tried(begun: Mapping[int, Trial], earlier: Sequence[EarlierTrial], seen: Sequence[Observation]) -> list[Tried]:
+    """As a worker knows them; one that exploded has no value."""
+    before = [Tried(trial.params, [trial.value]) for trial in earlier]
+    exploded = [Tried(each.params, [None]) for each in seen if each.outcome == "exploded"]
+    return [*before, *exploded, *(Tried(trial.params, [trial.best, *trial.again]) for trial in begun.values())]
 
 
 def _in_order_of_means(seen: list[Observation], begun: Mapping[int, Trial]) -> list[Observation]:
