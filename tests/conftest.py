@@ -6,6 +6,7 @@ import sys
 import tempfile
 import uuid
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,19 @@ import sqlalchemy as sa
 SERVER = "HPSEARCH_TEST_POSTGRES"
 IN_MEMORY = Path("/dev/shm")
 ROOMY = 2**32  # bytes
+# Files of a minute or more, which begin first: what begins last would run alone. The others, by their number of tests.
+LONGEST = (
+    "test_fleet_benchmarks",
+    "test_snippets",
+    "test_pages",
+    "test_faults_of_rungs",
+    "test_optuna_objective",
+    "test_faults_of_workers",
+    "test_peers_benchmark",
+    "test_quality_benchmark",
+    "test_objective_words",
+    "test_faults_of_databases",
+)
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would the commands that are started here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,6 +42,23 @@ def pytest_configure():
     """
     if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > ROOMY:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+
+def pytest_xdist_auto_num_workers(config):
+    """More processes than cores: a quarter of the time a test waits, for a command, a browser or a lease that ends.
+
+    Slow ones wait half of it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (2 if config.option.markexpr == "slow" else 1)
+
+
+@pytest.hookimpl(trylast=True)  # when it is known which ones run
+def pytest_collection_modifyitems(items):
+    """Each file is one piece of work, and they are handed out in this order."""
+    sizes = Counter(item.path for item in items)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.path.stem, len(places)), -sizes[item.path]))
 
 
 # A machine with other work is slow, which is no fault of what is tested. Each run draws other examples.

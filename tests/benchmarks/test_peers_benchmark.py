@@ -220,6 +220,7 @@ def test_a_variant_that_cannot_be_had_is_left_out_and_the_reason_said(monkeypatc
     assert found["skipped"] == {"optuna-expert-compiled": "RuntimeError: no compiler"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "lenet"])
 def test_the_experts_trial_learns(tmp_path, model):
     work = small_work(tmp_path, model, lr=(1e-4, 1e-2))

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 from test_image_folders import photographs
 
@@ -12,6 +13,7 @@ SEARCH = (
 KINDS = 'data.augment=["hflip", "cutout:2", "mixup:0.2"]'
 
 
+@pytest.mark.slow
 def test_a_strength_is_searched_and_its_best_net_tested_with_views(hpsearch):
     photographs(hpsearch.folder / "photos", num=12)
     spaces = ("--space", "lr=none", "--space", "reg=none", "--space", "rotate=uniform(0,30)")

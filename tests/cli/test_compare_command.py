@@ -2,11 +2,13 @@
 
 import signal
 
+import pytest
 from held_searches import go, wait_until_held, wait_until_told
 
 TINY = ("-c", "tiny.toml", "--repeats", "2")
 
 
+@pytest.mark.slow
 def test_one_command_one_page_and_again_without_training(hpsearch):
     arguments = ("compare", *TINY, "--trials", "10", "-o", "pages/compare.html")
     out = hpsearch(*arguments).stdout

@@ -47,6 +47,7 @@ def as_ended(document):
     return [(t["params"], t["state"], t["value"], t["epochs"]) for t in document["trials"]]
 
 
+@pytest.mark.slow
 def test_plan_trial_best_and_test_say_where_it_comes_from(searched):
     (first, second) = (searched.json("trial", "fine", n)["attributes"]["continued"] for n in (0, 1))
     assert (first["study"], first["epoch"], second["epoch"]) == ("coarse", 2, 2)

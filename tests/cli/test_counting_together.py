@@ -27,6 +27,7 @@ def searched(tmp_path_factory, command_line):
 FINE = ("fine", "--from", "coarse", "--sampler", "gp", "--trials", "4", "--trust", "mine:ratio")
 
 
+@pytest.mark.slow
 def test_it_is_said_when_the_stage_begins_when_it_ends_and_by_status(searched):
     assert f"note: {SAID}, so gp proposes along lines that no range follows" in searched.fine.stderr
     assert MEANS in searched.fine.stdout

@@ -3,6 +3,7 @@
 import os
 import pty
 
+import pytest
 from held_searches import go, wait_until_held
 from warm_commands import warm_commands
 
@@ -14,6 +15,7 @@ def files(folder):
     return {path for path in (folder / "studies" / "artifacts").rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_weights_states_and_trials_go_and_those_of_other_studies_stay(hpsearch):
     hpsearch("coarse", "-c", "tiny.toml", *SMALL, "--keep", "all")
     others = files(hpsearch.folder)

@@ -135,6 +135,7 @@ def test_snapshots_of_one_training_go_where_any_ensemble_goes(digits):
     assert "'exponential', whose rate does not restart: no cycle ended.\nAllowed: trials in which two cycles" in refused
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section(digits, greedy):
     digits("ensemble", "coarse", "--top", 2, "--greedy", "--test")
     digits("report", "coarse", "-o", "report.html")

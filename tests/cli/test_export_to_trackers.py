@@ -48,6 +48,7 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_two_tables_of_nets_and_of_objectives(searched, objective):
     first = searched(*COMMANDS["csv"]).stderr
     assert "6 runs of 'fine' in tables\n" in first

@@ -46,6 +46,7 @@ def asks(params, report, epochs):
 """
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_on_request_reports_no_error(hpsearch):
     (hpsearch.folder / "mine.py").write_text(ASKS)
     flags = ("--objective", "mine:asks", "--space", "rate=uniform(0,1)", "--workers", "1", "--epochs", "1000000")

@@ -167,6 +167,7 @@ def test_of_an_optuna_objective_that_is_told_no_epochs_steps_are_counted(own):
     assert "of up to" not in done
 
 
+@pytest.mark.slow
 def test_code_that_reports_beyond_all_rungs_is_told_which_keys_to_change(own):
     (own.folder / "mine.py").write_text(WITHOUT_EPOCHS.replace("range(1, 5)", "range(100, 1000, 100)"))
     flags = ("coarse", "--optuna-objective", "mine:steps", "--direction", "maximize", "--halving", "stop")

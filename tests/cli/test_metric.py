@@ -115,6 +115,7 @@ def by_loss(tmp_path_factory, command_line):
     return line
 
 
+@pytest.mark.slow
 def test_a_killed_search_by_loss_ends_as_one_that_was_not(by_loss):
     coarse, whole = (by_loss.json("export", study)["trials"] for study in ("coarse", "whole"))
     assert [t["state"] for t in coarse] == [t["state"] for t in whole]
@@ -209,6 +210,7 @@ def test_samplers_are_compared_by_it(hpsearch):
     assert "best val_loss" in hpsearch(*arguments).stdout
 
 
+@pytest.mark.slow
 def test_a_function_beside_the_study_file_decides(hpsearch):
     (hpsearch.folder / "measures.py").write_text(MEASURES)
     own = ("-c", "tiny.toml", "--trials", 4, "--set", "train.metric=measures:brier")

@@ -157,6 +157,7 @@ def test_a_curve_that_will_not_reach_the_best_is_stopped_and_told_with_the_proba
     assert len(best["intermediate"]) == 12
 
 
+@pytest.mark.slow
 def test_nothing_that_is_said_of_it_is_of_images(searched):
     shown = [
         searched.coarse.stdout + searched.coarse.stderr + searched.fine.stdout,
@@ -363,6 +364,7 @@ def test_coarse_learns_where_its_trials_tell_all_and_the_same_command_goes_on(pl
         assert place.json(*command, "--dry-run")["sampler"] == sampler
 
 
+@pytest.mark.slow
 def test_a_conditional_space_is_kept_to_from_stage_to_stage(place):
     space = (
         "--space",

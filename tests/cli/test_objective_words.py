@@ -35,6 +35,7 @@ def place(tmp_path_factory, command_line):
     return line
 
 
+@pytest.mark.slow
 def test_nan_and_inf_without_a_report_are_no_explosion_in_a_step(place):
     options = (*X, "--trials", "2", "--workers", "1")
     said = place("coarse", "--objective", "mine:nothing", *options, "--name", "nan").stdout

@@ -111,6 +111,7 @@ def params_of(place, name):
     return [trial["params"] for trial in place.json("export", name, "-f", "json")["trials"]]
 
 
+@pytest.mark.slow
 def test_trials_have_what_their_calls_asked_for(searched):
     assert "16 of 16 trials" in searched.coarse.stdout
     for trial in searched.trials["coarse"]:

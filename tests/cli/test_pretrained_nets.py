@@ -32,6 +32,7 @@ def searched(tmp_path_factory, command_line):
     return line
 
 
+@pytest.mark.slow
 def test_heads_are_searched_on_features_and_kept_with_all_measures(searched):
     assert "normalized with mean 0.485, 0.456, 0.406" in searched.coarse.stderr + searched.coarse.stdout
     assert len(list((searched.folder / "data" / "cache").glob("features-*.npy"))) == 1
@@ -43,6 +44,7 @@ def test_heads_are_searched_on_features_and_kept_with_all_measures(searched):
     assert not any(row["failed"] for row in searched.json("status"))
 
 
+@pytest.mark.slow
 def test_the_whole_net_is_kept_and_used(searched):
     images = sorted(path.relative_to(searched.folder) for path in searched.folder.glob("photos/*/1*.png"))
     rows = list(csv.DictReader(searched("predict", "fine", *images).stdout.splitlines()))

@@ -27,6 +27,7 @@ def ran(searched):
     return searched
 
 
+@pytest.mark.slow
 def test_run_goes_on_from_what_the_commands_made_by_hand(ran):
     assert re.search(r"^go on +coarse trained 2 epochs", ran.run.stdout, re.MULTILINE)
     assert re.search(r"^stop ", ran.run.stdout, re.MULTILINE)
@@ -99,6 +100,7 @@ def test_nothing_is_said_of_rates_before_a_trial_has_finished(hpsearch):
     assert re.search(r"^next +hpsearch run --name lower .*--space 'lr=log\(1e-09, 1e-05\)'$", shown, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_low_says_what_to_try(hpsearch):
     """Classes that no small net tells apart, on images large enough for convolutions; the file by a relative path."""
     import numpy as np

@@ -31,6 +31,7 @@ NOT_NEEDED = (
 SECONDS = r"\d+\.\d\d s"
 
 
+@pytest.mark.slow
 def test_a_search_imports_what_it_needs(tmp_path):
     code = (
         "import sys, hpsearch.__main__ as command\n"

@@ -44,6 +44,7 @@ def test_init_where_nothing_can_be_made(hpsearch):
     assert len(done.stderr.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_an_old_storage_is_refused_and_then_upgraded(hpsearch, tmp_path, url):
     (tmp_path / "deep").mkdir()
     make_old(url)

@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pytest
 from PIL import Image
 
 TINY = ("--model", "linear", "--trials", "4", "--skip-checks")
@@ -22,6 +23,7 @@ def scans(folder, num=40):
         csv.writer(file, delimiter=";").writerows([["Bild", "Art", "Patient"], *rows])
 
 
+@pytest.mark.slow
 def test_a_table_goes_from_the_search_to_the_report(hpsearch):
     scans(hpsearch.folder)
     columns = ('data.csv.path="Bild"', 'data.csv.label="Art"', "data.resize=crop", "data.size=8")

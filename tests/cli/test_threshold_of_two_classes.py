@@ -58,6 +58,7 @@ def test_the_threshold_of_the_kept_weights_is_used_and_said_everywhere(searched)
     assert [row[1] for row in csv.reader(plain.splitlines())] == [row["class"] for row in rows]
 
 
+@pytest.mark.slow
 def test_the_test_set_is_measured_with_the_threshold_of_validation_images(searched):
     tested = searched.json("test", "coarse", "--seeds", "2")
     assert len(tested["thresholds"]) == len(tested["scores_at_threshold"]) == 2

@@ -100,6 +100,7 @@ def test_no_command_imports_what_the_database_names(attacked):
     assert (attacked.folder / "marker").exists()  # the test would have seen it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["model", "data", "train"])
 def test_nor_does_what_is_installed_get_called(attacked, section):
     plant(attacked.folder, **{section: "os:system"})

@@ -79,6 +79,7 @@ def test_a_net_changes_with_the_keys_that_it_uses_and_with_no_other(model, key):
     assert (layers() == layers(**{key: value})) == (model not in MARKED["model", key].users)
 
 
+@pytest.mark.slow
 def test_the_nets_here_are_initialized_as_they_are_asked_and_those_of_others_are_not(monkeypatch):
     def numbers(model, **keys):
         net = build_initialized(ModelConfig(name=model, hidden=(4,), **keys), (1, 32, 32), 3, 0)

@@ -419,6 +419,7 @@ def status_of(url, **headers):
         return error.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_serves_this_machine_and_ends_cleanly(folder, signal_, code):
     with Command(folder, "--port", "0", "--json") as command:

@@ -86,6 +86,7 @@ def test_what_a_worker_writes_stays_its_own(images):
     assert torch.equal(others.x_train_NCHW, images.x_train_NCHW)
 
 
+@pytest.mark.slow
 def test_another_process_sees_them(tmp_path):
     """Started as workers are, where there is such memory; those on disk are read there from the same file."""
     all_images = [prepared(kind, tmp_path) for kind in ("floats", "bytes", "on disk")]

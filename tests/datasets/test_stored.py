@@ -129,6 +129,7 @@ def in_status(name: str) -> int:
     return 1024 * int(line.split()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peaks are counted on Linux")
 def test_more_images_than_memory_holds(tmp_path: Path) -> None:
     shape = (1500, 3, 128, 128)

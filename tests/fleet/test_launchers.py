@@ -96,6 +96,7 @@ def working(folder, number):
     return [int(path.stem) for path in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "how", "message"),
     [
@@ -167,6 +168,7 @@ def test_a_worker_that_does_not_listen_is_killed(on_this_machine, tmp_path, monk
     assert is_gone(pid)
 
 
+@pytest.mark.slow
 @on_linux
 def test_workers_end_with_their_server_and_there_is_a_new_one_for_the_next(on_this_machine, tmp_path):
     launcher = on_this_machine("waits")
@@ -217,6 +219,7 @@ def servers_that_die(monkeypatch):
     return kill
 
 
+@pytest.mark.slow
 @on_linux
 def test_a_server_that_dies_while_it_imports_torch_is_followed_by_another_one(
     on_this_machine, tmp_path, servers_that_die
@@ -244,6 +247,7 @@ def test_servers_that_keep_dying_are_given_up_with_the_cause(on_this_machine, se
     assert launcher.next_event(0) is None
 
 
+@pytest.mark.slow
 @on_linux
 def test_signals_to_the_group_do_not_meet_the_server_while_it_imports_torch(on_this_machine, tmp_path, capfd):
     new_server()
@@ -299,6 +303,7 @@ def script(tmp_path_factory):
     return in_a_script(text, folder), folder
 
 
+@pytest.mark.slow
 @on_linux
 def test_no_orphans_are_left_by_a_command_that_is_killed(script):
     done, folder = script

@@ -148,6 +148,7 @@ def test_net_and_random_state_stay_as_they_are():
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.slow
 def test_counting_imports_nothing():
     """torch._dynamo alone, which PyTorch has for much that is done in Python, takes most of a second."""
     code = (

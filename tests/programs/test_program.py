@@ -319,6 +319,7 @@ def test_code_that_closes_our_descriptors_is_ended(module, monkeypatch):
     assert run(program, x=1.0)[1] == Ended(1.0)
 
 
+@pytest.mark.slow
 def test_a_search_that_begins_while_its_own_module_is_imported_is_refused(module):
     program = module("""
         import hpsearch

@@ -124,6 +124,7 @@ def browser():
         yield browser
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @EACH_WINDOW
 def test_it_opens_from_a_file_and_draws_every_figure(browser, tmp_path, scheme, width):

@@ -162,6 +162,7 @@ def test_feature_maps_begin_with_the_image():
     assert grey.max() == 255
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_it_fits_a_telephone(searched, report):

@@ -128,6 +128,7 @@ def test_augmentation_is_shown_as_it_is(searched, report):
         assert any(((one == after) | (one == -1)).all() for one in possible)
 
 
+@pytest.mark.slow
 def test_why_nothing_is_shown_is_said_in_a_line(searched, tmp_path):
     home, _, run = searched
     copied = tmp_path / "copy"
@@ -176,6 +177,7 @@ def test_a_net_without_mistakes_has_no_colour():
     assert [list(row) for row in field.z] == [[None, None], [None, None]]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_pictures_are_seen_offline_and_fit_a_telephone(searched, report):

@@ -46,6 +46,7 @@ def kept(tmp_path):
     return db
 
 
+@pytest.mark.slow
 def test_the_plane_is_that_of_the_two_that_count_together_whatever_matters_more(ridge):
     seen, unseen = (_landscape_info(read_stage(ridge, "ridge", thorough=thorough)) for thorough in (True, False))
     assert (unseen.x.param, unseen.together) == ("first", None)
@@ -79,6 +80,7 @@ def test_what_counts_with_others_is_not_said_not_to_matter(ridge):
     assert "count together" not in importance_text(without)
 
 
+@pytest.mark.slow
 def test_what_is_kept_with_a_stage_is_said_where_its_own_trials_show_nothing(kept):
     coarse, fine = (read_stage(kept, name, thorough=True) for name in ("coarse", "fine"))
     assert (coarse.together, fine.together) == (None, KEPT)

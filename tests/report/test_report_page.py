@@ -138,6 +138,7 @@ def test_a_stage_without_a_best_trial_has_a_page(tmp_path, state):
     assert "No trial has finished yet" in report.html
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_are_quick_and_small(tmp_path):
     seconds, pages = [], []
     for num_trials in (10, 1000):
@@ -235,6 +236,7 @@ class TestBrowser:
                 figure.evaluate("element => element.scrollIntoView({behavior: 'instant', block: 'center'})")
                 figure.locator(".main-svg, img").first.wait_for()
 
+    @pytest.mark.slow
     def test_all_that_is_shown_is_drawn_though_nobody_scrolls(self, shown):
         assert shown.scrolled == 0
         assert shown.lowest > 3 * 900
@@ -286,6 +288,7 @@ class TestBrowser:
         assert light[0] == "#ffffff"
         assert all(one != other for one, other in zip(light, dark, strict=True))
 
+    @pytest.mark.slow
     def test_a_printed_report_has_all_of_it(self, open_page, report, folder):
         """The filters are pictures, all stages are shown, and nothing is wider than a sheet."""
         page = open_page(scheme="dark")
@@ -317,6 +320,7 @@ class TestBrowser:
         plot.locator(".main-svg").first.wait_for()
         assert plot.evaluate("e => Math.abs(e._fullLayout.width - e.clientWidth)") < 2
 
+    @pytest.mark.slow
     @EACH_WINDOW
     def test_each_figure_is_drawn_and_nothing_is_wider_than_the_window(self, open_page, report, width, scheme):
         page = open_page(width=width, scheme=scheme)

@@ -52,6 +52,7 @@ def test_a_best_on_the_end_of_a_range_is_flagged(db):
     assert any("lr" in flag and "upper end" in flag for flag in summary.flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beyond", [True, False])
 def test_an_end_beyond_which_a_later_stage_has_searched_is_not_flagged(db, beyond):
     plant(db, num_trials=100, epochs=8, reg=(1e-3, 1e2))

@@ -106,6 +106,7 @@ def test_the_metric_decides_which_is_better(db, search):
     assert sum(each.weight for each in result.members) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_what_is_not_kept_is_trained_again_as_it_was_and_only_once(db, search):
     _, evidence = search("kept")
     again, _ = search("gone", run__keep="best")

@@ -136,6 +136,7 @@ def test_pruners_and_patience_see_means(db, tiny):
             assert trial.value == pytest.approx(np.mean(trial_record(trial).folds))
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_finds(db, tiny, tmp_path):
     url = f"sqlite:///{db.path}"
     one = search(db, tiny(**FOLDED), "one")

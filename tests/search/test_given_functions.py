@@ -112,6 +112,7 @@ def test_run_goes_from_coarse_to_the_last_fine_stage_over_a_function():
     assert procedure.ending.reason
 
 
+@pytest.mark.slow
 def test_run_moves_past_the_end_on_which_the_best_lies():
     def objective(trial):
         return -abs(trial.suggest_float("x", -10, 10) - 1)

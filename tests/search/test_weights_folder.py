@@ -179,6 +179,7 @@ def handed_out(tmp_path_factory):
         sys.path.remove(str(home))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*(called(name) for name in NETS), "floats"])
 def test_the_script_says_what_predict_says(handed_out, name):
     _, given, expected, said = handed_out
@@ -191,6 +192,7 @@ def test_the_script_says_what_predict_says(handed_out, name):
     assert len(set(probabilities)) > 1  # the images differ, and so does what is said of them
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="this system has no SIGPIPE")
 def test_the_script_ends_without_a_word_where_its_reader_has_gone(handed_out):
     home, *_ = handed_out

@@ -73,6 +73,7 @@ def test_a_grid_counts_what_applies():
         drawn_params(axes.space, StageConfig(trials=9, sampler="grid"), conditions_of(axes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "num"), [("tpe", 40), ("gp", 24), ("cmaes", 20)])
 def test_a_sampler_proposes_what_a_trial_uses_and_learns_from_it(sampler, num):
     settings = StageConfig(trials=num, sampler=sampler, seed=1)

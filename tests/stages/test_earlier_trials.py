@@ -333,6 +333,7 @@ class TestSamplers:
             mirror.finish(number, value(rates[-1]))
         return rates
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
     def test_the_first_proposals_lie_where_earlier_trials_did_well(self, sampler):
         """Without them, they are a draw from three decades."""

@@ -102,6 +102,7 @@ def test_what_is_believed_changes_no_prediction_and_leaves_less_to_learn_there()
     assert (believed.predict(new)[1] <= process.predict(new)[1] + 1e-9).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_lines_are_found_where_there_are_some_and_not_elsewhere(seed):
     def worth(value, noise=0.01):

@@ -38,6 +38,7 @@ def learned(sampler, num=60, value=ridges, space=SPACE, direction="maximize", se
     return study
 
 
+@pytest.mark.slow
 def test_it_finds_more_on_ridges_than_a_process_of_the_axes():
     found = {}
     for sampler in (LinkedGPSampler(1), optuna.samplers.GPSampler(seed=1)):

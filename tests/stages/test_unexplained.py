@@ -54,6 +54,7 @@ def needle(places, rng):
     return 0.3 + 0.6 * math.exp(-sum((place - 0.4) ** 2 for place in places.values()) / 0.03) + rng.normal(0, 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num", "seed"), [(40, 0), (60, 3)])
 def test_a_bowl_and_ridges_across_the_axes_are_explained_and_a_needle_is_not(num, seed):
     assert unexplained_trials(FOUR, searched(FOUR, bowl, num, seed), "maximize") < MOST / 2
@@ -133,6 +134,7 @@ def test_a_loss_is_explained_as_well_as_what_grows():
     )
 
 
+@pytest.mark.slow
 def test_it_names_the_numbers_that_count_together():
     """Of five, with a choice beside them."""
     space = {"e": FOUR["a"], **FOUR, "kind": Choice(("x", "y"))}

@@ -118,6 +118,7 @@ def test_one_that_explodes_makes_room(data, rehearsed):
         expect_alike(found[number], trained_alone(config, data, number, waiting[number])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "net"),
     [

@@ -61,6 +61,7 @@ def expect_alike(mine, other):
         assert own.value == pytest.approx(alone.value, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"train__patience": 2}, {}], ids=["patience", "all epochs"])
 def test_each_trial_gives_what_it_gives_without(db, tmp_path, widths, changes):
     changes["run__artifact_dir"] = str(tmp_path)

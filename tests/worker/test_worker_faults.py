@@ -160,6 +160,7 @@ def test_an_outage_while_hyperparameters_are_proposed_is_waited_for(db, tiny, mo
     assert any("waiting" in note for note in notes.notes)
 
 
+@pytest.mark.slow
 def test_a_stop_is_obeyed_while_the_last_results_wait_for_the_database(db, tiny, monkeypatch):
     monkeypatch.setattr("hpsearch.worker.worker.QUICK_PATIENCE", 0.2)
     monkeypatch.setattr("hpsearch.worker.writer.CLOSE_SECONDS", 0.2)

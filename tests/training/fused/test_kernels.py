@@ -169,6 +169,7 @@ def test_a_small_weight_is_rounded_each_time():
     assert torch.equal(layer.rounded, layer.weight.bfloat16())
 
 
+@pytest.mark.slow
 def test_a_net_without_large_weights_imports_no_numba():
     code = (
         "import sys\n"
