@@ -40,10 +40,15 @@ class Called:
     num_running: int = 0
 
     @property
+    def known(self) -> list[float]:
+        """The values that there are, its own first."""
+        return [self.first, *(value for value in self.values.values() if value is not None)]
+
+    @property
     def mean(self) -> float | None:
         """Over all calls, the first one as well; None where one of them has none."""
-        known = [value for value in self.values.values() if value is not None]
-        return mean_of_calls(self.first, known) if len(known) == len(self.values) else None
+        first, *others = self.known
+        return mean_of_calls(first, others) if len(others) == len(self.values) else None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A Gaussian process through the values of all calls predicts what further calls would come to, in the mean, where each
 trial lies. On surfaces with a known optimum the trial of the highest prediction is nearer to it than that of the
-highest value, the more so the more trials lie near it (docs/log.md).
+highest value, the more so the more trials lie near it. What exploded is not told: the best trials often lie beside it,
+and would be thought little of (docs/log.md).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from hpsearch.stages.told_values import told_values
 
 
 class Tried(NamedTuple):
-    """Hyperparameters, and the value of each call with them; None of one that exploded."""
+    """Hyperparameters, and the value of each call with them that has one."""
 
     params: Mapping[str, Any]
-    values: Sequence[float | None]
+    values: Sequence[float]
 
 
 class ExpectedValues:
@@ -37,7 +38,7 @@ class ExpectedValues:
         self._space, self._direction = dict(space), direction
         self._columns = ProcessColumns(space)
         self._process: Any = None  # a GaussianProcess, whose module takes a tenth of a second to import
-        self._told: list[tuple[Mapping[str, Any], float | None]] = []
+        self._told: list[tuple[Mapping[str, Any], float]] = []
 
     def learn(self, tried: Sequence[Tried]) -> None:
         """From all that is known now; nothing where not all trials have all hyperparameters, or all gave the same."""

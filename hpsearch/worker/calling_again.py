@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpsearch.analysis import attributes
-from hpsearch.analysis.called_again import Called, calls_of, repeats_trial
-from hpsearch.analysis.study_trials import observe
+from hpsearch.analysis.called_again import Called, calls_of
 from hpsearch.results import Direction
 from hpsearch.stages.confirming import candidates, first_number, num_calls, params_tried, to_call_again
 from hpsearch.stages.earlier_trials import EarlierTrial
@@ -82,17 +81,11 @@ class CallsAgain:
             self._first_open += 1
 
     def _tried(self) -> list[Tried]:
-        """All that has ended with a value or exploded, here and in stages before whose trials were as long."""
+        """All values here, and those of stages before whose trials were as long."""
+        alike = (trial for trial in self._earlier if trial.epochs in (None, self._epochs))
+        before = [Tried(trial.params, [trial.value]) for trial in alike if trial.value is not None]
         rows = sorted(self._ended.values(), key=lambda row: row.number)
-        calls = calls_of(rows)
-        own = (row for row in rows if repeats_trial(row) is None)
-        exploded = [row.params for row in own if observe(row, self._direction).outcome == "exploded"]
-        alike = [trial for trial in self._earlier if not trial.failed and trial.epochs in (None, self._epochs)]
-        return [
-            *(Tried(trial.params, [trial.value]) for trial in alike),
-            *(Tried(params, [None]) for params in exploded),
-            *(Tried(self._ended[each.number].params, [each.first, *each.values.values()]) for each in calls),
-        ]
+        return [*before, *(Tried(self._ended[each.number].params, each.known) for each in calls_of(rows))]
 
     def _expect(self, calls: Sequence[Called]) -> list[float] | None:
         if self._expected is None:

@@ -160,7 +160,7 @@ def _stage(
             calls = [_called(each, trial) for each, trial in begun.items()]
             calls = candidates(calls, earlier, [each.params for each in seen], settings.epochs)
             if expected is not None:
-                expected.learn(_tried(begun, earlier, seen))
+                expected.learn(_tried(begun, earlier))
 
             def expect(best: Sequence[Called]) -> list[float] | None:
                 params = [
@@ -194,11 +194,10 @@ def _called(number: int, trial: Trial) -> Called:
     return Called(number, trial.best, dict(enumerate(trial.again)))
 
 
-def _tried(begun: Mapping[int, Trial], earlier: Sequence[EarlierTrial], seen: Sequence[Observation]) -> list[Tried]:
-    """As a worker knows them; one that exploded has no value."""
-    before = [Tried(trial.params, [trial.value]) for trial in earlier]
-    exploded = [Tried(each.params, [None]) for each in seen if each.outcome == "exploded"]
-    return [*before, *exploded, *(Tried(trial.params, [trial.best, *trial.again]) for trial in begun.values())]
+def _tried(begun: Mapping[int, Trial], earlier: Sequence[EarlierTrial]) -> list[Tried]:
+    """As a worker knows them."""
+    before = [Tried(trial.params, [trial.value]) for trial in earlier if trial.value is not None]
+    return [*before, *(Tried(trial.params, _called(0, trial).known) for trial in begun.values())]
 
 
 def _in_order_of_means(seen: list[Observation], begun: Mapping[int, Trial]) -> list[Observation]:
