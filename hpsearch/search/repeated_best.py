@@ -7,7 +7,6 @@ pack that is stopped is trained anew by the same command.
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,9 +113,8 @@ def _train(
     patience, direction = config.train.patience, pack.metric.direction
     while not pack.done:
         stop.raise_if_requested()
-        start = time.monotonic()
-        report = pack.run_epoch()
-        stop.epoch_seconds = time.monotonic() - start
+        with stop.epoch():
+            report = pack.run_epoch()
         exploded |= {explosion.number for explosion in report.explosions}
         for result in report.results:
             results[result.number].append(result)

@@ -108,10 +108,8 @@ class PackRun:
         """
         self._ask_at_stops()  # those of a worker that died there
         while not self.pack.done:
-            start = time.monotonic()
-            with phase("training"):
+            with phase("training"), self.stop.epoch():
                 report = self.pack.run_epoch()
-            self.stop.epoch_seconds = time.monotonic() - start
             tell("first epoch")
             self._record(report.results)
             self.listener.measured(report.results)

@@ -43,6 +43,23 @@ class Stop:
         self.deadline: float | None = None
         self.since: float | None = None
         self.epoch_seconds = 0.0
+        self._epoch_begun: float | None = None
+
+    @contextmanager
+    def epoch(self) -> Iterator[None]:
+        """Within it an epoch is trained; then it is known what one takes."""
+        self._epoch_begun = begun = time.monotonic()
+        try:
+            yield
+            self.epoch_seconds = time.monotonic() - begun
+        finally:
+            self._epoch_begun = None
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether the epoch is not waited for: by what one takes, of the first one by what it has taken so far."""
+        so_far = 0.0 if self._epoch_begun is None else time.monotonic() - self._epoch_begun
+        return max(self.epoch_seconds, so_far) > DRAIN_SECONDS
 
     @property
     def requested(self) -> Stopped | None:
@@ -66,7 +83,7 @@ class Stop:
         if first is None or first.signum is None:
             self.request(signum)
         again = first is not None and first.signum in (signum, None)
-        if again or (first is None and self.epoch_seconds > DRAIN_SECONDS):
+        if again or (first is None and self.takes_long):
             self.raise_if_requested()
 
     @contextmanager

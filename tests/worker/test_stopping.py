@@ -38,6 +38,28 @@ def test_a_long_epoch_is_not_waited_for():
     assert stopped.value.exit_code == 143
 
 
+def test_of_the_first_epoch_it_is_what_it_has_taken_so_far(monkeypatch):
+    """Nobody knows how long it takes: Ctrl-C in a ResNet's first epoch took effect half a minute later."""
+    now = 0.0
+    monkeypatch.setattr("hpsearch.worker.stopping.time.monotonic", lambda: now)
+    stop = Stop()
+    with stop.epoch():
+        now = DRAIN_SECONDS / 2
+    assert stop.epoch_seconds == DRAIN_SECONDS / 2
+    now = 10 * DRAIN_SECONDS  # between two epochs
+    assert not stop.takes_long
+
+    def train():
+        nonlocal now
+        with stop.epoch():
+            now += 2 * DRAIN_SECONDS
+            signal.raise_signal(signal.SIGINT)
+
+    with stop.on_signals(), pytest.raises(Stopped):
+        train()
+    assert not stop.takes_long  # how long that one takes is still not known
+
+
 def test_what_a_long_epoch_leaves_to_save_is_not_cut_by_the_supervisor():
     stop = Stop()
     stop.epoch_seconds = 2 * DRAIN_SECONDS

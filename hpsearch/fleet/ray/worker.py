@@ -20,7 +20,7 @@ from typing import Literal
 from hpsearch.config import RunConfig
 from hpsearch.config.usercode import trust
 from hpsearch.errors import HpsearchError
-from hpsearch.worker.stopping import DRAIN_SECONDS, Stop, Stopped
+from hpsearch.worker.stopping import Stop, Stopped
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class WorkerActor:
         """End the epoch, keep checkpoints, give trials back. As with a signal, a long epoch is not waited for."""
         self.stop.request(signal.SIGTERM)
         with self._lock:
-            if self._thread is not None and self.stop.epoch_seconds > DRAIN_SECONDS:
+            if self._thread is not None and self.stop.takes_long:
                 # What a signal does to the main thread: calls of an actor that can be talked to run in others.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Stopped))
 
