@@ -21,7 +21,8 @@ from hpsearch.analysis.study_trials import params_text
 from hpsearch.analysis.summary import trial_as_dict
 from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.options import storage_flag
-from hpsearch.cli.output import line, print_advice, print_plan
+from hpsearch.cli.output import line, print_advice
+from hpsearch.cli.plan_lines import print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.config import RunConfig, Settings

@@ -12,7 +12,8 @@ from typing_extensions import override
 from hpsearch.analysis.decision import Decision
 from hpsearch.analysis.records import Fitted
 from hpsearch.analysis.summary import StageSummary
-from hpsearch.cli.output import console, line, print_changes, print_stage
+from hpsearch.cli.output import console, line, print_stage
+from hpsearch.cli.plan_lines import print_changes
 from hpsearch.cli.progress import TrialProgress, make_progress
 from hpsearch.cli.waiting import data_progress
 from hpsearch.search.checks.findings import CheckReport

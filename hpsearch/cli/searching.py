@@ -18,7 +18,8 @@ from hpsearch.analysis.study_trials import StudyTrials, read_study
 from hpsearch.cli.budget_options import StageBudget
 from hpsearch.cli.option_groups import Output, Searched, Training, settings_of
 from hpsearch.cli.options import storage_flag
-from hpsearch.cli.output import document_alone, line, print_advice, print_plan, print_stage
+from hpsearch.cli.output import document_alone, line, print_advice, print_stage
+from hpsearch.cli.plan_lines import print_plan
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.config import Settings

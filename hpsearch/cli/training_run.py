@@ -10,7 +10,8 @@ import typer
 
 from hpsearch.cli.option_groups import Output, Trained, Training, settings_of
 from hpsearch.cli.options import storage_flag
-from hpsearch.cli.output import document_alone, line, outlook_lines
+from hpsearch.cli.output import document_alone, line
+from hpsearch.cli.plan_lines import outlook_lines
 from hpsearch.cli.search_progress import SearchProgress
 from hpsearch.cli.signals import stopped
 from hpsearch.cli.training_progress import TrainingProgress

@@ -6,7 +6,8 @@ from hpsearch.analysis import attributes
 from hpsearch.analysis.records import stage_record
 from hpsearch.analysis.study_trials import best_trial, read_study
 from hpsearch.analysis.summary import stage_summary
-from hpsearch.cli.output import print_plan, print_stage
+from hpsearch.cli.output import print_stage
+from hpsearch.cli.plan_lines import print_plan
 from hpsearch.report.figures.repeats import _repeats_info, plot_repeats
 from hpsearch.report.stage import read_stage
 from hpsearch.search import repeated_best

@@ -6,7 +6,7 @@ import pytest
 
 from hpsearch.analysis import attributes
 from hpsearch.analysis.summary import stage_summary
-from hpsearch.cli.output import outlook_lines
+from hpsearch.cli.plan_lines import outlook_lines
 from hpsearch.config import StageConfig
 from hpsearch.fleet.ray import cluster, launcher
 from hpsearch.fleet.stage_follower import StageFollower

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hpsearch.analysis import attributes
-from hpsearch.cli.output import outlook_lines
+from hpsearch.cli.plan_lines import outlook_lines
 from hpsearch.cli.search_progress import SearchProgress, shorter_text
 from hpsearch.config import load_settings
 from hpsearch.errors import ConfigError, RefusedError
