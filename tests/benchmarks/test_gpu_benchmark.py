@@ -36,6 +36,7 @@ def ticks():
     return map(float, count()).__next__
 
 
+@pytest.mark.slow
 def test_ways_are_run_in_turns_and_the_first_run_is_not_counted():
     order = []
 
@@ -50,6 +51,7 @@ def test_ways_are_run_in_turns_and_the_first_run_is_not_counted():
     assert (ours["median"], ours["times_as_fast"], ours["start_seconds"]) == (4, 3.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_way_that_fails_says_why_and_the_others_are_measured():
     def cannot():
         raise EngineError("it does not\nrun here")
@@ -159,6 +161,7 @@ def test_rows_are_chosen_by_name_or_by_family():
         command.choose_rows("lenet,alexnet")
 
 
+@pytest.mark.slow
 def test_where_torch_compile_fails_the_row_says_so(tmp_path, monkeypatch):
     def fails(*_arguments, **_options):
         raise RuntimeError("no compiler")
@@ -170,6 +173,7 @@ def test_where_torch_compile_fails_the_row_says_so(tmp_path, monkeypatch):
     assert "does not run on cpu" in graph["refused"]
 
 
+@pytest.mark.slow
 def test_convolutions_are_timed_in_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(convolution_choice.BatchedConvolution, "_kernels", property(lambda _self: 1 / 0))
     lines = convolutions.layers_of(small_bench(tmp_path), "lenet", "bfloat16")
@@ -179,6 +183,7 @@ def test_convolutions_are_timed_in_both_ways(tmp_path, monkeypatch):
     assert [line["refused"] for line in lines[1::2]] == ["ZeroDivisionError: division by zero"] * 2
 
 
+@pytest.mark.slow
 def test_kernels_of_another_outcome_are_not_timed(tmp_path, monkeypatch):
     class Wrong(InTurn):
         def __init__(self, run):

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import surfaces
 
 
+@pytest.mark.slow
 def test_each_way_is_judged_by_the_value_without_noise(tmp_path, capsys):
     file = tmp_path / "found.json"
     given = ["--seeds", "2", "--coarse", "10", "--fine", "3", "--surfaces", "narrow,cliff", "--json", str(file)]

@@ -70,6 +70,7 @@ def called_again(rows):
     return {row.number: row.attrs["again"] for row in rows if "again" in row.attrs}
 
 
+@pytest.mark.slow
 def test_the_last_trials_call_the_leader_again_within_the_budget(noisy):
     rows = trials(noisy, "fine")
     assert len(rows) == 20
@@ -200,6 +201,7 @@ def test_a_call_whose_worker_is_killed_calls_the_same_trial_again(place):
     assert rows[number].params == rows[rows[number].attrs["again"]].params
 
 
+@pytest.mark.slow
 def test_a_call_whose_process_is_killed_is_made_again_and_its_trial_stays_the_best(place):
     place(
         "coarse", "--objective", "mine:killed", *RATE, "--trials", "10", "--name", "sure", "--set", "coarse.sampler=tpe"
@@ -223,6 +225,7 @@ def test_code_without_luck_is_called_once_more_for_each_leader(place):
     assert "no better than what it gives again" in said or "no better than what they give again" in said
 
 
+@pytest.mark.slow
 def test_an_objective_of_optuna_asks_for_the_same_values_again(place):
     place("coarse", "--optuna-objective", "mine:of_optuna", "--trials", "10", "--name", "asked")
     place("fine", "--from", "asked", "--trust", "mine:of_optuna", "--trials", "20", "--name", "told", "--workers", "2")

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 DEAD = ("--set", "model.init=small:1e-12", "--set", "model.hidden=[20, 20, 20]")
 
 
@@ -50,6 +52,7 @@ def test_check_then_coarse(hpsearch):
     assert "is no check" in hpsearch("coarse", "--from", "coarse", "--name", "b", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_exits_3_and_says_what_to_do(hpsearch):
     done = hpsearch("check", "-c", "tiny.toml", *DEAD, code=3)
     assert re.search(r"^activations +failed .*dead.*model\.init = he", done.stdout, re.MULTILINE)
@@ -60,6 +63,7 @@ def test_a_check_that_fails_exits_3_and_says_what_to_do(hpsearch):
     assert not (hpsearch.folder / "studies").exists()
 
 
+@pytest.mark.slow
 def test_coarse_refuses_to_search_with_a_net_that_cannot_learn(hpsearch):
     refused = hpsearch("coarse", "-c", "tiny.toml", *DEAD, code=3)
     lines = refused.stderr.strip().splitlines()

@@ -35,6 +35,7 @@ def test_one_command_one_page_and_again_without_training(hpsearch):
     }
 
 
+@pytest.mark.slow
 def test_samplers_are_asked_for_by_name(hpsearch):
     found = hpsearch.json("compare", *TINY, "--samplers", "random, qmc,tpe", "--trials", "6", "--name", "mine")
     assert list(found["samplers"]) == ["random", "qmc", "tpe"]
@@ -53,6 +54,7 @@ def test_a_dry_run_writes_nothing(hpsearch):
     assert [path.name for path in hpsearch.folder.iterdir()] == ["tiny.toml"]
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_a_comparison_that_the_same_command_finishes(hpsearch):
     arguments = ("compare", *TINY, "--trials", "4", "--epochs", "5")
     process = hpsearch.held(*arguments, packs=1)

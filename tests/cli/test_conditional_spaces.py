@@ -60,6 +60,7 @@ def test_a_report_has_all_trials(conditional):
     assert "train.momentum" in page
 
 
+@pytest.mark.slow
 def test_fine_carries_the_conditions_on(conditional):
     """Also those of a range that is narrowed, and with a sampler that learns."""
     options = ("--sampler", "tpe", "--space", "optimizer=choice(sgd,momentum)")

@@ -41,11 +41,13 @@ def test_it_is_a_field_of_the_plan_and_of_the_status(searched):
     assert searched.json("status", "coarse")["together"] is None
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_the_plan_has_what_was_kept(searched):
     assert searched.json(*FINE)["together"] == searched.plan["together"]
     assert searched.json(*FINE, "--dry-run")["together"] == searched.plan["together"]
 
 
+@pytest.mark.slow
 def test_the_report_says_it_of_both_stages(searched):
     searched("report", "-o", "report.html")
     page = (searched.folder / "report.html").read_text()

@@ -64,6 +64,7 @@ def test_a_study_at_work_is_not_deleted(hpsearch):
     assert hpsearch.json("status")[0]["finished"] == 12
 
 
+@pytest.mark.slow
 def test_a_terminal_is_asked(hpsearch):
     hpsearch("coarse", "-c", "tiny.toml", *SMALL)
     for answer, code, left in (("n", 1, ["coarse"]), ("y", 0, [])):

@@ -30,6 +30,7 @@ def rows_of(text):
     return list(csv.reader(io.StringIO(text)))
 
 
+@pytest.mark.slow
 def test_the_table_has_the_best_trials_and_what_they_gain_together(digits):
     done = digits("ensemble", "coarse", "--top", 3)
     lines = done.stdout.splitlines()
@@ -82,6 +83,7 @@ def test_predict_and_the_script_say_the_same(digits, greedy):
     assert "name other nets" in digits("predict", "coarse", "x.npz", "--ensemble", "--trial", 1, code=2).stderr
 
 
+@pytest.mark.slow
 def test_other_nets_are_trained_where_their_weights_are_not_kept(digits):
     done = digits("ensemble", "coarse", "linear", "--top", 2, "--test")
     said = done.stderr.splitlines()
@@ -149,6 +151,7 @@ def test_the_report_has_a_section(digits, greedy):
     assert "s-ensemble" not in (digits.folder / "other.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said(digits):
     few = digits("ensemble", "linear", "--top", 4, "--kept", code=2).stderr
     assert re.search(

@@ -83,6 +83,7 @@ def test_a_password_is_never_shown(hpsearch):
     assert "localhost" in message
 
 
+@pytest.mark.slow
 def test_unknown_studies_and_trials(searched):
     message = complain(searched, "best", "coarze")
     assert "coarze" in message

@@ -17,6 +17,7 @@ def stop_asked_at(hpsearch, study):
     ).stop_asked_at
 
 
+@pytest.mark.slow
 def test_stop_says_that_a_finished_study_has_nobody_to_stop(searched):
     assert searched("stop", "coarse").stdout == "'coarse' is finished, nobody works on it: nothing to stop\n"
     assert searched("stop", "coarse", "--quiet").stdout == ""

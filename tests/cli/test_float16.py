@@ -1,5 +1,7 @@
 """train.precision = "float16" by the front door."""
 
+import pytest
+
 TINY = """
 [data]
 source = "synthetic"
@@ -15,6 +17,7 @@ epochs = 2
 """
 
 
+@pytest.mark.slow
 def test_a_search_in_float16_says_so_and_its_trials_learn(hpsearch):
     (hpsearch.folder / "tiny.toml").write_text(TINY)
     done = hpsearch("coarse", "-c", "tiny.toml", "--space", "lr=log(0.05,0.1)", "--space", "reg=none")

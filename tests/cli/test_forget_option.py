@@ -19,6 +19,7 @@ def searched(tmp_path_factory, command_line, tiny_study):
     return line
 
 
+@pytest.mark.slow
 def test_it_says_how_many_trials_of_which_study_it_knows(searched):
     found = re.search(r"it learns from all that (?:are|have ended), and from (\d+) of coarse", searched.fine.stderr)
     assert found is not None
@@ -33,6 +34,7 @@ def test_with_forget_it_begins_without_and_is_another_search(searched):
     assert re.search(r"it learns from all that (are|have ended)\n", fresh.stderr)
 
 
+@pytest.mark.slow
 def test_a_source_that_was_deleted_since_is_no_reason_to_stop(searched):
     import optuna
 

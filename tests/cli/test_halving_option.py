@@ -23,6 +23,7 @@ def own(hpsearch):
     return hpsearch
 
 
+@pytest.mark.slow
 def test_a_stage_says_what_it_spends_in_epochs(hpsearch, tiny_study):
     (hpsearch.folder / "tiny.toml").write_text(tiny_study)
     flags = ("coarse", "-c", "tiny.toml", "--halving", "promote", "--epochs", "9", "--epochs-budget", "40")
@@ -121,6 +122,7 @@ def test_the_best_over_code_that_returns_less_than_it_reported_came_to_its_end(o
     assert all(len(trial["intermediate"]) == 9 for trial in trials if trial["state"] == "COMPLETE")
 
 
+@pytest.mark.slow
 def test_of_a_stage_of_which_all_that_went_on_exploded_the_best_is_one_that_was_stopped(own):
     (own.folder / "mine.py").write_text(LATE)
     flags = ("--objective", "mine:late", "--space", "rate=uniform(0,1)", "--set", "coarse.epochs=9")

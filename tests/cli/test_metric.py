@@ -77,6 +77,7 @@ def rows(hpsearch, query):
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.slow
 def test_where_a_class_is_scarce_macro_f1_and_accuracy_pick_different_trials(hpsearch):
     (hpsearch.folder / "scarce.py").write_text(SCARCE)
     (hpsearch.folder / "scarce.toml").write_text(SCARCE_STUDY)
@@ -161,6 +162,7 @@ def test_fine_narrows_to_where_the_loss_was_low(by_loss):
     assert json.loads(config["hpsearch.config"])["train"]["metric"] == "loss"  # as its source
 
 
+@pytest.mark.slow
 def test_every_view_names_it(by_loss):
     assert "  val_loss " in next(text for text in by_loss.fine.splitlines() if text.startswith("best"))
     assert by_loss("status").stdout.count("val_loss") == 3
@@ -186,6 +188,7 @@ def test_the_test_set_is_measured_by_it_and_by_the_others(by_loss):
     assert {"balanced_accuracy", "macro_f1", "auroc"} < by_loss.test["measures"].keys()
 
 
+@pytest.mark.slow
 def test_the_report_is_about_it(by_loss):
     by_loss("report", "-o", "report.html")
     page = (by_loss.folder / "report.html").read_text()
@@ -196,6 +199,7 @@ def test_the_report_is_about_it(by_loss):
     assert f"loss {value_text(value)} → {value_text(by_loss.test['score'])}" in page
 
 
+@pytest.mark.slow
 def test_samplers_are_compared_by_it(hpsearch):
     arguments = ("compare", *LOSS, "--trials", 4, "--repeats", 2, "--epochs", 1, "--samplers", "random,qmc")
     found = hpsearch.json(*arguments)

@@ -144,6 +144,7 @@ def test_a_function_is_searched_from_coarse_to_fine(searched):
     assert [(r["study"], r["finished"]) for r in searched.json("status")][:2] == [("coarse", 30), ("fine", 12)]
 
 
+@pytest.mark.slow
 def test_a_curve_that_will_not_reach_the_best_is_stopped_and_told_with_the_probability(place):
     options = ("--trials", "8", "--epochs", "12", "--pruner", "extrapolation", "--name", "stopped")
     options = (*options, "--direction", "minimize", "--workers", "1")
@@ -213,6 +214,7 @@ def test_what_is_wrong_with_an_objective_is_told_by_its_key(place, flags, said):
     assert said in place("coarse", *flags, *RATE, "--name", "wrong", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_database_that_is_new_knows_no_checkpoints_of_another(place):
     search = ("coarse", "--objective", "mine:saved", *RATE, "--trials", "2", "--keep", "all", "--name", "anew")
     for storage in ("sqlite:///one.db", "sqlite:///two.db", "sqlite:///one.db"):
@@ -251,6 +253,7 @@ def test_a_trial_that_hangs_fails_and_the_others_do_not(place):
     assert "no word for 2 s" in next(t["attributes"]["reason"] for t in trials if t["state"] == "FAIL")
 
 
+@pytest.mark.slow
 def test_values_that_run_away_are_explosions_and_evidence(place):
     flags = ("--direction", "minimize", "--metric", "loss", "--set", "objective.explosion=50")
     command = ("coarse", "--objective", "mine:loss", *RATE, *flags, "--name", "explodes", "--epochs", "5")
@@ -352,6 +355,7 @@ def test_any_program_is_searched_by_what_it_prints(place):
     assert "space.lr: the command has no place for it" in said
 
 
+@pytest.mark.slow
 def test_coarse_learns_where_its_trials_tell_all_and_the_same_command_goes_on(place):
     for function, sampler in (("either", "tpe"), ("bowl", "random")):  # bowl is told of epochs: 5, and 20 in fine
         space = ("--space", "kind=choice(a,b)", *RATE, "--space", "depth=int(1,10)")

@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 PAGE = (Path(__file__).parents[2] / "docs/own-code.md").read_text()
 EXAMPLE = re.search(r"```python\n(# myaugment\.py.*?)```", PAGE, re.DOTALL)[1]
 KINDS = 'data.augment=["myaugment:swirl", "myaugment:blend"]'
 
 
+@pytest.mark.slow
 def test_the_example_trains_goes_on_and_is_only_run_where_it_is_trusted(hpsearch):
     (hpsearch.folder / "myaugment.py").write_text(EXAMPLE)
     hpsearch("coarse", "-c", "tiny.toml", "--set", KINDS, "--trials", "4", "-q")

@@ -57,6 +57,7 @@ def test_run_as_json_says_what_it_decided(ran):
     assert document["next"] == f"hpsearch test {best['study']}"
 
 
+@pytest.mark.slow
 def test_run_draws_the_report_when_asked(ran):
     ran("run", "-c", "tiny.toml", "--max-stages", "2", "--report", "report.html")
     assert "<html" in (ran.folder / "report.html").read_text()[:500]

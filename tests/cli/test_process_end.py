@@ -52,6 +52,7 @@ def test_errors_keep_their_exit_codes(hpsearch):
         assert "taken apart" not in told
 
 
+@pytest.mark.slow
 def test_a_search_leaves_nothing_beside_its_database(searched):
     assert sorted(path.name for path in (searched.folder / "studies").glob("*db*")) == [
         "hpsearch.db",

@@ -14,6 +14,7 @@ def repeated(tmp_path_factory, command_line, tiny_study):
     return line
 
 
+@pytest.mark.slow
 def test_the_end_of_a_stage_names_the_best_mean_and_says_what_was_luck(repeated):
     printed = repeated.coarse.stdout
     assert "6 of 6 trials" in printed
@@ -28,6 +29,7 @@ def test_the_end_of_a_stage_names_the_best_mean_and_says_what_was_luck(repeated)
     assert repeated.json("status", "coarse")["best"]["number"] == found["number"]
 
 
+@pytest.mark.slow
 def test_the_report_draws_the_intervals(repeated):
     repeated("report", "coarse", "-o", "report.html")
     page = (repeated.folder / "report.html").read_text()

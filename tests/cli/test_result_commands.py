@@ -96,6 +96,7 @@ def theirs(tmp_path_factory):
     return folder, study
 
 
+@pytest.mark.slow
 def test_any_optuna_study_can_be_read(theirs, hpsearch):
     folder, study = theirs
     name, storage = study.study_name, ("--storage", f"sqlite:///{folder}/optuna.db")
@@ -126,6 +127,7 @@ def test_renaming_makes_a_foreign_study_searchable(theirs, hpsearch):
 LOOKING = ["--help", "status", "best", "boundary", "trial coarse 0", "status fine"]
 
 
+@pytest.mark.slow
 def test_looking_imports_nothing_heavy(searched):
     """One after the other in one interpreter, in which nothing heavy may ever be."""
     code = (

@@ -13,6 +13,7 @@ def states(hpsearch, study="coarse"):
     return hpsearch.json("status", study)["states"]
 
 
+@pytest.mark.slow
 def test_two_commands_and_nothing_else(searched):
     lines = searched.coarse.stdout.splitlines()
     finished = [line for line in lines if line.endswith(" / 12)")]

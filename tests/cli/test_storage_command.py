@@ -30,6 +30,7 @@ def make_old(url):
     storage.engine.dispose()
 
 
+@pytest.mark.slow
 def test_init_says_what_it_made_and_then_what_it_found(hpsearch, url):
     assert "made the tables" in hpsearch("storage", "init", HPSEARCH_STORAGE=url).stdout
     assert "nothing to do" in hpsearch("storage", "init", HPSEARCH_STORAGE=url).stdout

@@ -31,6 +31,7 @@ def searched(tmp_path_factory, command_line):
     return line
 
 
+@pytest.mark.slow
 def test_the_threshold_of_the_kept_weights_is_used_and_said_everywhere(searched):
     images = sorted(str(path.relative_to(searched.folder)) for path in searched.folder.glob("photos/*/*.png"))
     said = searched.json("predict", "coarse", *images)

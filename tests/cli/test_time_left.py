@@ -19,6 +19,7 @@ def followed(jumps, estimate=None, done=0.0, pack=1.0):
     return told
 
 
+@pytest.mark.slow
 @given(st.floats(10, 1e5), st.integers(1, 300), st.integers(1, 20), st.floats(0.5, 2))
 def test_work_at_an_even_pace_is_told_within_30_percent_after_the_first_pack(total, num_packs, epochs, wrong):
     """Whatever was estimated beforehand, within a factor of two."""

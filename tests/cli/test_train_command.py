@@ -106,6 +106,7 @@ def test_the_best_trial_of_a_search_is_trained_with_its_own_epochs(hpsearch):
     assert "seed 0 x 4 epochs" in done.stdout
 
 
+@pytest.mark.slow
 def test_other_values_another_name_and_no_ranges(hpsearch):
     hpsearch("train", "-c", "tiny.toml", "--set", "train.lr=1e-7", "--epochs", "2", "-q")
     refused = hpsearch("train", "-c", "tiny.toml", "--set", "train.lr=1e-2", "--epochs", "2", code=3)

@@ -72,6 +72,7 @@ def test_its_value_is_one_of_those_that_seeds_give(hpsearch, name):
     assert (hpsearch.folder / "best.pt").is_file()
 
 
+@pytest.mark.slow
 def test_what_comes_from_the_search_stands_at_the_top(hpsearch):
     hpsearch("coarse", "--data", "digits", "--trials", "2", "--epochs", "1", "--space", "lr=log(1e-2,2e-2)", "-q")
     script = hpsearch("best", "-f", "py").stdout
@@ -131,6 +132,7 @@ def test_a_study_over_an_optuna_objective_gives_a_call_of_it(hpsearch):
     assert run_script(hpsearch).splitlines()[-1] == f"value: {value!r}"
 
 
+@pytest.mark.slow
 def test_a_study_over_a_program_gives_a_call_of_it(hpsearch):
     (hpsearch.folder / "work.py").write_text("import sys; print('{\"value\": %s}' % (float(sys.argv[1]) * 2))")
     study = (

@@ -173,6 +173,7 @@ def test_on_a_terminal_a_finished_study_is_shown_and_left(hpsearch, planted):
     assert "nothing waits or runs any more" in last
 
 
+@pytest.mark.slow
 def test_watching_imports_nothing_heavy(hpsearch, planted):
     planted.finish()
     code = (

@@ -445,6 +445,7 @@ def test_other_machines_need_a_token_that_is_made_and_shown_once(folder):
         assert "not encrypted" not in err  # asked for JSON
 
 
+@pytest.mark.slow
 def test_a_token_comes_from_a_file_or_the_environment_and_is_never_shown(folder):
     (folder / "token").write_text("a-token-from-a-file\n")
     for options, environment, token in (

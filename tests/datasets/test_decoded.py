@@ -203,6 +203,7 @@ def wait_for_another(root: Path, cache: Path, log: Path, waits: Connection) -> N
     decode_in_blocks_of_four(root, cache, log, progress)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_costs_no_more_than_a_block(
     tmp_path: Path, decodings: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_kill_in_the_middle_costs_no_more_than_a_block(
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path: Path) -> None:
     root, log = flat(tmp_path / "pictures"), tmp_path / "log"
     (begun, tells_begun), (waits, tells_waiting) = SPAWN.Pipe(duplex=False), SPAWN.Pipe(duplex=False)

@@ -93,6 +93,7 @@ def test_groups_of_any_sizes_come_nearly_as_near_as_any_draw(sizes: list[int], s
     assert distance(drawn) <= min(map(distance, both)) + max(sizes) / 2
 
 
+@pytest.mark.slow
 @given(grouped_labels(), st.integers(0, 99))
 @settings(deadline=None, max_examples=8)
 def test_groups_of_single_images_are_drawn_like_images(case: tuple[np.ndarray, np.ndarray], seed: int) -> None:

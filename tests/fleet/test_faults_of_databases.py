@@ -195,6 +195,7 @@ def test_results_wait_in_memory_and_on_disk_and_are_written_once(queue, tmp_path
     assert any("database back" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_what_a_locked_database_keeps_waiting_is_on_disk_before_a_worker_gives_up(queue, tmp_path, monkeypatch):
     locked, record = threading.Event(), queue.record
     monkeypatch.setattr(queue, "record", lambda results: locked.wait() and record(results))

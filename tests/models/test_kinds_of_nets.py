@@ -265,6 +265,7 @@ def test_fixup_begins_as_nets_of_shortcuts():
         torch.testing.assert_close(block(x), torch.relu(out * block.scale + block.after2 + shortcut))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{"depth": 50}, {"depth": 8, "stochastic_depth": 0.4, "dropout": 0.2}])
 def test_fixup_for_any_depth(keys):
     net = build_initialized(ModelConfig(name="resnet", norm="none", init="fixup", **keys), (3, 32, 32), 5, 0).float()

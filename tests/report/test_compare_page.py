@@ -104,6 +104,7 @@ def test_a_hostile_name_stays_text():
     assert "&lt;img" in page
 
 
+@pytest.mark.slow
 def test_the_page_of_a_large_comparison_stays_small():
     page = compare_page(compared(num_repeats=12, num_trials=100))
     assert "first 10 of 12 repeats" in page

@@ -61,6 +61,7 @@ def without_scripts(page):
     return re.sub(r"<script[^>]*>.*?</script>|<style[^>]*>.*?</style>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_what_people_named_stays_text(report):
     shown = without_scripts(report.html)
     assert "<img" not in shown
@@ -333,6 +334,7 @@ class TestBrowser:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_another_search_in_the_same_storage_is_named_and_not_mixed_in(tmp_path):
     """Its best, its counts and its title are another one's."""
     db = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)

@@ -127,6 +127,7 @@ def test_the_verdict_on_the_best_trial_is_the_one_that_trial_gives(db):
     assert any(f"looks {verdict}: " in sentence for sentence in summarize([stage]).sentences)
 
 
+@pytest.mark.slow
 def test_the_same_advice_everywhere(db):
     plant(db, num_trials=150, epochs=8)
     plant(db, "fine", source="coarse", num_trials=60, epochs=8, lr=(8e-3, 0.12), reg=(1e-5, 0.1), seed=1)

@@ -120,6 +120,7 @@ def test_the_same_command_goes_on_where_it_was_stopped_and_then_does_nothing(db,
     assert [event.name for event in events] == [plan.name for plan in plan.searches()]
 
 
+@pytest.mark.slow
 def test_repeats_and_samplers_can_be_added_later(db, tiny):
     settings = tiny(coarse__trials=4)
     run(db, plan_comparison(settings, num_repeats=1), settings)

@@ -75,6 +75,7 @@ def home(tmp_path_factory):
         sys.path.remove(str(folder))
 
 
+@pytest.mark.slow
 def test_the_script_says_what_predict_says(home, monkeypatch):
     folder, db, run, result, files = home
     monkeypatch.chdir(folder)

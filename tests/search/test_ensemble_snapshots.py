@@ -97,6 +97,7 @@ def test_snapshots_are_the_states_that_the_search_went_through(db, search, engin
         assert all(torch.equal(net.state[name], tensor) for name, tensor in each.member.net.state.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["best", "all"])
 def test_a_snapshot_at_the_best_epoch_is_the_net_that_is_kept(db, search, keep):
     """Whether it was there before or is trained now; its file is not written twice."""
@@ -174,6 +175,7 @@ def test_epochs_behind_the_last_end_have_no_snapshot(db, search):
     assert cut_short(stored_trial(whole, 0)) is None
 
 
+@pytest.mark.slow
 def test_trials_without_cycles_are_told_what_has_them(db, search):
     settings, _ = search("flat", train__lr_schedule="cosine")
     allowed = "\nAllowed: trials in which two cycles or more end, as of a search with --set train.lr_schedule=sgdr"

@@ -36,6 +36,7 @@ def test_a_lambda_is_called_in_a_fork_with_what_it_has_closed_over(tmp_path):
     assert [verdict.param for verdict in stage.boundary()] == ["x"]
 
 
+@pytest.mark.slow
 def test_an_optuna_objective_is_searched_from_coarse_to_fine():
     def objective(trial):
         x = trial.suggest_float("x", -5, 5)

@@ -29,6 +29,7 @@ def assert_all_kept(db, settings, evidence):
     assert json.loads(json.dumps(kept))["epoch"] == portrait.epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_in_a_pack_from_which_trials_explode_and_stop_early(db, engine):
     settings = noisy(run__engine=engine, train__patience=2)
@@ -38,6 +39,7 @@ def test_in_a_pack_from_which_trials_explode_and_stop_early(db, engine):
     assert_all_kept(db, settings, evidence)
 
 
+@pytest.mark.slow
 def test_they_are_in_the_checkpoints(db, tmp_path):
     settings = noisy(run__checkpoint_seconds=0, run__width=4, train__patience=3)
     whole = run(open_database(f"sqlite:///{tmp_path}/whole.db", create=True), settings)

@@ -80,6 +80,7 @@ def test_it_goes_from_coarse_to_fine_until_a_decision_ends_it(db, tiny):
     assert [summary.source for summary in procedure.summaries] == [None, *names[:-1]]
 
 
+@pytest.mark.slow
 def test_it_is_the_commands_by_hand(db, tiny, tmp_path):
     settings = tiny()
     procedure = run_procedure(db, settings, limits=Limits(max_stages=2))
@@ -118,6 +119,7 @@ def test_finished_stages_are_not_repeated_and_more_stages_can_be_asked_for(db, t
     assert len(listener.trials) == 6
 
 
+@pytest.mark.slow
 def test_several_runs_live_in_one_storage(db, tiny):
     run_procedure(db, tiny(), name="a", limits=Limits(max_stages=2))
     run_procedure(db, tiny(train__batch_size=30), name="b", limits=Limits(max_stages=2))

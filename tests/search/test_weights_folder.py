@@ -265,6 +265,7 @@ def test_a_folder_has_no_onnx_model_of_another_net(handed_out, tmp_path):
     assert {*files} == {*tmp_path.iterdir()} == {tmp_path / name for name in FILES if name != "model.onnx"}
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_a_net_that_onnx_cannot_express_is_refused_in_two_lines(handed_out, monkeypatch):
     home, *_ = handed_out

@@ -52,6 +52,7 @@ def test_it_finds_more_on_ridges_than_a_process_of_the_axes():
     assert np.mean(of_lines) > np.mean(of_axes) + 0.1
 
 
+@pytest.mark.slow
 def test_less_is_better_where_the_study_says_so():
     proposed = [learned(LinkedGPSampler(3), direction=way).ask(SPACE).params for way in ("maximize", "minimize")]
     assert proposed[0] == pytest.approx(proposed[1])
@@ -66,6 +67,7 @@ def test_without_lines_it_proposes_what_its_parent_does():
     )
 
 
+@pytest.mark.slow
 def test_what_is_searched_may_become_less():
     """As where a trial of code of the form of Optuna's objectives asked for fewer values than all before it."""
     study = learned(LinkedGPSampler(3))
@@ -101,6 +103,7 @@ def test_choices_and_what_has_one_value_alone_are_proposed_too():
     assert isinstance(params["batch"], int)
 
 
+@pytest.mark.slow
 def test_its_proposals_are_those_of_its_seed():
     asked = [[study.ask(SPACE).params for _ in range(2)] for study in (learned(LinkedGPSampler(5)) for _ in range(2))]
     assert asked[0] == asked[1]

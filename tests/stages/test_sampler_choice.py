@@ -353,6 +353,7 @@ def test_ranges_narrow_where_there_are_too_many_trials_to_be_known(db, monkeypat
     assert plan.space["lr"].low > NUMBERS["lr"].low
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["needle", "ridges", "bowl"])
 def test_ranges_narrow_where_a_gaussian_process_explains_too_little_of_the_trials(db, shape):
     ranges = {name: FloatRange(0.0, 1.0) for name in "abcd"}

@@ -72,6 +72,7 @@ def test_noise_is_no_misfit(noise):
     assert sorted(left)[1] < MOST
 
 
+@pytest.mark.slow
 def test_explosions_count_as_what_they_are_told_as():
     def with_cliff(places, rng):
         return None if places["a"] > 0.8 else bowl(places, rng)
@@ -126,6 +127,7 @@ def test_it_is_a_number_of_trials(values, direction):
         assert left == 0
 
 
+@pytest.mark.slow
 def test_a_loss_is_explained_as_well_as_what_grows():
     seen = searched(FOUR, ridges)
     losses = [Observation(each.number, each.params, -each.value, each.outcome) for each in seen]

@@ -137,6 +137,7 @@ def test_params_drawn_at_taking_stay_with_the_trial(db, queue, other):
     assert read_trials(db, queue.study)[0].ranges == {"lr": RANGES["lr"]}
 
 
+@pytest.mark.slow
 def test_workers_choose_params_one_after_the_other(url, db, processes):
     study = create_stage(db, "chosen", "maximize", {}, {}, [NewTrial() for _ in range(36)])
     given = sorted(pair for pairs in processes(together.choose_all, url, "chosen") for pair in pairs)

@@ -109,6 +109,7 @@ def test_what_learns_from_finished_packs_keeps_its_width(tiny, tried):
     assert {width for _, width in tried} == {2}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_search_is_small")
 def test_a_stage_trains_with_what_won_and_gives_the_same_numbers(db, tiny, tried, tmp_path, monkeypatch):
     runs = []

@@ -40,6 +40,7 @@ def ptx():
     return compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", NUMBERS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kernels_compile_and_tensor_cores_multiply_bfloat16(ptx, kernel, dtype):

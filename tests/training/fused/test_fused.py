@@ -145,6 +145,7 @@ def convolutional(draw):
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(shape.numel() if layers else 144, 3)).double()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(module=convolutional(), num_trials=st.integers(1, 4), at_a_time=st.sampled_from([1, 10_000, 10**9]))
 def test_convolutions_of_any_geometry_have_autograds_gradients(module, num_trials, at_a_time):
