@@ -1,8 +1,10 @@
 """`fine --continue-top`: what it says, and that a kill in the middle of a trial that goes on changes nothing."""
 
+import re
+
 import pytest
 
-# The checkpoint of the second trial's epoch 4 is the last thing that is written; the training waits there.
+# The checkpoint of the second trial after epoch 4 is the last thing that is written; the training waits there.
 KILL = """
 import os, signal, sys, threading
 from pathlib import Path
@@ -98,7 +100,8 @@ def test_a_kill_in_the_middle_of_one_that_goes_on_changes_nothing(searched, tmp_
     searched(*FINE, *ALIKE, "--name", "killed", code=-9, PYTHONPATH=str(tmp_path), **environment)
     assert marker.exists()
     again = searched(*FINE, *ALIKE, "--name", "killed", **environment)
-    assert "trials 0, 1 resume at epoch 5" in again.stderr
+    # Of the first trial the state after epoch 4 may not have been written yet: the writer takes the newest in any order.
+    assert re.search(r"trial(s 0, 1 resume| 0 resumes) at epoch [45]", again.stderr)
     assert "spent: 4 of 4 trials" in again.stdout
     whole, killed = (as_ended(searched.json("export", name, **environment)) for name in ("whole", "killed"))
     assert killed == whole

@@ -153,6 +153,7 @@ def test_the_report_has_a_section(digits, greedy):
 
 @pytest.mark.slow
 def test_what_is_wrong_is_said(digits):
+    np.savez(digits.folder / "x.npz", x=load_digits().images[:40, None])
     few = digits("ensemble", "linear", "--top", 4, "--kept", code=2).stderr
     assert re.search(
         r"--top 4: 'linear' has \d finished trials? whose weights are kept\.\nAllowed: 1 to \d; without", few
