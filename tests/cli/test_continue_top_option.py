@@ -100,7 +100,7 @@ def test_a_kill_in_the_middle_of_one_that_goes_on_changes_nothing(searched, tmp_
     searched(*FINE, *ALIKE, "--name", "killed", code=-9, PYTHONPATH=str(tmp_path), **environment)
     assert marker.exists()
     again = searched(*FINE, *ALIKE, "--name", "killed", **environment)
-    # Of the first trial the state after epoch 4 may not have been written yet: the writer takes the newest in any order.
+    # Of the first trial the state after epoch 4 may not have been written: the writer takes them in any order.
     assert re.search(r"trial(s 0, 1 resume| 0 resumes) at epoch [45]", again.stderr)
     assert "spent: 4 of 4 trials" in again.stdout
     whole, killed = (as_ended(searched.json("export", name, **environment)) for name in ("whole", "killed"))
