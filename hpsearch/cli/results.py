@@ -221,7 +221,8 @@ def boundary(
             f"{name!r} was trained with given values, so it has no ranges.\nSearch around them: ",
             Typed(("hpsearch", "coarse", "--from", name)),
         )
-    later = [stage_summary(each) for each in read_descendants(db, evidence)]
+    on_end = any(verdict.verdict in ("lower", "upper") for verdict in found)
+    later = [stage_summary(each) for each in read_descendants(db, evidence)] if on_end else []
     beyond = [searched_beyond(verdict, later) for verdict in found]
     if output.as_json:
         parameters = [
